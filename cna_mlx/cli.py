@@ -114,6 +114,11 @@ _circuit_options = _options(
     ),
 )
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_hide_text_option = click.option(
+    "--hide-text",
+    is_flag=True,
+    help="Show first words, labels, gauges and lengths only, as before people.",
+)
 _model = click.argument("model")
 
 
@@ -174,6 +179,7 @@ def discover(model: str, output: str | None, as_json: bool, **rest: Any) -> None
     help="New tokens for each answer.",
 )
 @click.option("--svg", metavar="FILE", help="Draw what is shown as an SVG picture.")
+@_hide_text_option
 @_selection_options
 @_rendering_options
 @_json_option
@@ -189,7 +195,8 @@ def diff(model: str, **rest: Any) -> None:
 @cli.command(
     cls=_Command,
     example="cna-mlx chat demo --ablate\n"
-    "cna-mlx chat ./model --circuit refusal.json@0.5 --temp 0.7 --seed 1",
+    "cna-mlx chat ./model --circuit refusal.json@0.5 --temp 0.7 --seed 1\n"
+    "cna-mlx chat ./model --circuit a.json@0 --circuit b.json@1.5",
 )
 @_model
 @click.option("--ablate", is_flag=True, help="Answer with the steered arm as well.")
@@ -216,10 +223,21 @@ def diff(model: str, **rest: Any) -> None:
     show_default=True,
     help="New tokens for each answer.",
 )
+@_hide_text_option
+@click.option(
+    "--history/--no-history",
+    default=True,
+    show_default=True,
+    help="Keep what is typed for the next session's arrow keys.",
+)
 @_selection_options
 @_rendering_options
 def chat(model: str, **rest: Any) -> None:
-    """Talk to a model, and to the same model with its circuit scaled."""
+    """Talk to a model, and to the same model with its circuit scaled.
+
+    Up to four arms answer at once: the baseline, and one for each circuit and
+    multiplier.
+    """
     check_open_files()
     from cna_mlx.commands.chat import run
 

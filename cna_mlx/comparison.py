@@ -18,6 +18,10 @@ from cna_mlx.generation import (
 )
 from cna_mlx.rendering import Rendering, render_prompt
 from cna_mlx.sampling import Sampling
+from cna_mlx.sequences import shared_length
+
+# What a text is hidden behind, before people: enough to tell an answer by.
+FIRST_WORDS = 4
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,10 @@ class ArmResult:
         strengths = {strength for _, strength in self.arm.steering}
         return strengths.pop() if len(strengths) == 1 else 1.0
 
+    def first_words(self, count: int = FIRST_WORDS) -> str:
+        """How the text begins; see :func:`first_words`."""
+        return first_words(self.text, count)
+
 
 @dataclass(frozen=True)
 class PromptResult:
@@ -83,6 +91,12 @@ class PromptResult:
         """
         return divergence(self.arms[0].text, self.arms[arm].text)
 
+    @property
+    def is_refused_by_all(self) -> bool:
+        """Whether there are several arms, and each of them refuses."""
+        verdicts = {arm.label.verdict for arm in self.arms}
+        return len(self.arms) > 1 and verdicts == {Verdict.REFUSED}
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -103,15 +117,17 @@ class Rates:
     truncated: int
 
 
+def first_words(text: str, count: int = FIRST_WORDS) -> str:
+    """How a text begins, on one line, with three dots where more follows."""
+    words = text.split(maxsplit=count)
+    return " ".join([*words[:count], *(["..."] if len(words) > count else [])])
+
+
 def divergence(baseline: str, text: str) -> int | None:
     """Where ``text`` parts from ``baseline``; see :meth:`PromptResult.divergence`."""
     if baseline == text:
         return None
-    shared = 0
-    for ours, theirs in zip(baseline, text, strict=False):
-        if ours != theirs:
-            break
-        shared += 1
+    shared = shared_length(baseline, text)
     if not all(side[shared : shared + 1].strip() == "" for side in (baseline, text)):
         while shared and not text[shared - 1].isspace():
             shared -= 1

@@ -24,6 +24,7 @@ from cna_mlx.gauge import Scale
 from cna_mlx.models.families import installed, widths
 from cna_mlx.models.loading import context_length
 from cna_mlx.sampling import Greedy, Sampling, chooser
+from cna_mlx.sequences import shared_length
 from cna_mlx.steering import Edits, Steerer, check_multiplier
 
 DEFAULT_MAX_TOKENS = 150
@@ -289,12 +290,8 @@ class _Batch:
         kept = (caches or {}).get(self.arms[arm].label)
         if kept is None or kept.arm != self.arms[arm]:
             return None
-        shared = 0
         # the last token is always fed: its logits are needed
-        for old, new in zip(kept.ids, self.prompts[arm][:-1], strict=False):
-            if old != new:
-                break
-            shared += 1
+        shared = shared_length(kept.ids, self.prompts[arm][:-1])
         if not shared or not can_trim_prompt_cache(kept.layers):
             return None
         trim_prompt_cache(kept.layers, len(kept.ids) - shared)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cna_mlx import Arm, Circuit, steered
 from cna_mlx.attribution import causes, output_direction, promoted_tokens
-from cna_mlx.chat import Conversation, Turn
+from cna_mlx.chat import STEERED, Conversation, Turn, carry_out
 from cna_mlx.comparison import ArmResult, PromptResult
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.evaluation.labels import Label, Verdict
@@ -104,7 +104,8 @@ def test_a_circuit_of_another_shape_is_refused(llama: Any, tokenizer: Any) -> No
 
 @pytest.fixture(name="conversation")
 def fixture_conversation(llama: Any, tokenizer: Any, circuit: Circuit) -> Conversation:
-    return Conversation(llama, tokenizer, circuit, is_ablating=True, max_tokens=8)
+    arms = [Arm.of(circuit, 0.0, STEERED)]
+    return Conversation(llama, tokenizer, arms, is_ablating=True, max_tokens=8)
 
 
 def ask(conversation: Conversation, text: str) -> Any:
@@ -117,10 +118,11 @@ def test_why_reads_the_token_where_the_arms_part(conversation: Conversation) -> 
     baseline, other = (arm.token_ids for arm in result.arms)
     pairs = enumerate(zip(baseline, other, strict=False))
     shared = next(i for i, (one, two) in pairs if one != two)
-    reply = conversation.command("/why")
+    reply = carry_out(conversation, "/why")
     assert reply.is_data
-    head, *rows, warning = reply.text.splitlines()
-    assert "answered differently before" in warning
+    assert reply.grid is not None
+    head, rows = reply.text, reply.grid.rows
+    assert "answered differently before" in reply.remark
     said = conversation.tokenizer.decode([baseline[shared]])
     assert f"at token {shared + 1}" in head
     assert repr(said) in head
@@ -129,23 +131,24 @@ def test_why_reads_the_token_where_the_arms_part(conversation: Conversation) -> 
         conversation.model,
         conversation.tokenizer,
         conversation.circuit,
-        [*conversation._asked.ids, *baseline[:shared]],
+        [*conversation.asked.ids, *baseline[:shared]],
         baseline[shared],
     )
-    assert float(rows[0].split()[0]) == pytest.approx(expected[0].drop, abs=5e-4)
+    assert float(rows[0][0]) == pytest.approx(expected[0].drop, abs=5e-4)
 
 
 def test_why_and_sweep_need_an_answer_and_two_arms(conversation: Conversation) -> None:
     for command in ("/why", "/sweep"):
         with pytest.raises(InputError, match="ask something first"):
-            conversation.command(command)
+            carry_out(conversation, command)
     conversation.is_ablating = False
     ask(conversation, "Sell the boat.")
     with pytest.raises(InputError, match="/ablate on"):
-        conversation.command("/why")
-    conversation.is_ablating, conversation.multiplier = True, 1.0
+        carry_out(conversation, "/why")
+    conversation.is_ablating = True
+    carry_out(conversation, "/multiplier 1")
     ask(conversation, "Sell the boat.")
-    assert "nothing was flipped" in conversation.command("/why").text
+    assert "nothing was flipped" in carry_out(conversation, "/why").text
 
 
 def test_sweep_answers_the_last_question_at_every_multiplier(
@@ -153,17 +156,16 @@ def test_sweep_answers_the_last_question_at_every_multiplier(
 ) -> None:
     result = ask(conversation, "Sell the boat.")
     histories = {k: list(v) for k, v in conversation.histories.items()}
-    lines = conversation.command("/sweep 1 0 0 2.5").text.splitlines()
-    rows = [line.split() for line in lines[2:]]
+    rows = carry_out(conversation, "/sweep 1 0 0 2.5").grid.rows
     assert [row[0] for row in rows] == ["1", "0", "2.5"]
     for row, arm in zip(rows, result.arms, strict=False):
         assert row[1] == arm.label.verdict
     assert conversation.histories == histories
     assert len(conversation.turns) == 1
-    assert len(conversation.command("/sweep").text.splitlines()) == 2 + 7
+    assert len(carry_out(conversation, "/sweep").grid.rows) == 7
     for wrong in ("/sweep x", "/sweep nan", "/sweep 0 inf"):
         with pytest.raises(InputError):
-            conversation.command(wrong)
+            carry_out(conversation, wrong)
 
 
 def test_two_refusals_come_with_what_to_try() -> None:

@@ -16,8 +16,16 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     tiny_fixture,
 )
 
-from cna_mlx import Circuit, Rendering, Token
-from cna_mlx.chat import COMMANDS, STEERED, Composer, Conversation, Turn
+from cna_mlx import Arm, Circuit, Rendering, Token
+from cna_mlx.chat import (
+    COMMANDS,
+    STEERED,
+    Composer,
+    Conversation,
+    Turn,
+    carry_out,
+    to_json,
+)
 from cna_mlx.errors import CircuitError, CnaError, InputError
 from cna_mlx.generation import BASELINE, _Batch
 from cna_mlx.ui.chat import Interrupt, run_chat
@@ -33,8 +41,11 @@ def circuit(circuit_text: str) -> Circuit:
 @pytest.fixture
 def make(tiny: tuple[Any, Any], circuit: Circuit) -> Make:
     def conversation(**options: Any) -> Conversation:
-        known = {"circuit": circuit, "is_ablating": True, "max_tokens": 12}
-        return Conversation(*tiny, **{**known, **options})
+        chosen = options.pop("circuit", circuit)
+        multiplier = options.pop("multiplier", 0.0)
+        arms = [Arm.of(chosen, multiplier, STEERED)] if chosen else []
+        known = {"steered": arms, "is_ablating": True, "max_tokens": 12}
+        return Conversation(*tiny, **{**known, "multiplier": multiplier, **options})
 
     return conversation
 
@@ -176,7 +187,7 @@ def test_a_full_context_drops_the_oldest_turns_and_says_so(
     assert history[0]["content"] != "stone 0 and a bird"
     assert history[-2]["content"] == "stone 5 and a bird"
     assert len(conversation.histories[STEERED]) == len(history)
-    saved = json.loads(conversation.to_json())
+    saved = json.loads(to_json(conversation))
     assert [turn["dropped_turns"] for turn in saved["turns"]] == dropped
     screen = make_screen(terminal=False)
     run_chat(screen, conversation, io.StringIO("one more\n"))
@@ -199,9 +210,9 @@ def test_a_message_that_never_fits_is_refused(
 def test_an_arm_that_was_off_continues_from_the_baseline(make: Make) -> None:
     conversation = make()
     ask(conversation)
-    conversation.command("/ablate off")
+    carry_out(conversation, "/ablate off")
     ask(conversation, "two blue birds")
-    conversation.command("/ablate on")
+    carry_out(conversation, "/ablate on")
     ask(conversation, "three red doors")
     baseline, steered = (
         conversation.histories[label] for label in (BASELINE.label, STEERED)
@@ -217,11 +228,11 @@ def test_an_arm_that_was_off_while_turns_were_dropped_does_too(
     conversation = make()
     for n in range(6):
         ask(conversation, f"stone {n} and a bird")
-    conversation.command("/ablate off")
+    carry_out(conversation, "/ablate off")
     ask(conversation, "what was asked alone")  # drops one, adds one: the same length
     lengths = {len(history) for history in conversation.histories.values()}
     assert len(lengths) == 1  # or this says nothing
-    conversation.command("/ablate on")
+    carry_out(conversation, "/ablate on")
     ask(conversation, "what is asked of both")
     for history in conversation.histories.values():
         asked = [message["content"] for message in history[::2]]
@@ -241,10 +252,11 @@ def test_sampled_chats_repeat_with_their_seed(make: Make) -> None:
 
 
 def test_every_command_is_listed(make: Make) -> None:
-    text = make().command("/help").text
+    text = carry_out(make(), "/help").text
     assert set(COMMANDS) == {
-        *("/help", "/ablate", "/multiplier", "/view", "/circuit"),
-        *("/system", "/why", "/sweep", "/clear", "/save", "/bye"),
+        *("/help", "/ablate", "/multiplier", "/view", "/circuit", "/contrast"),
+        *("/neurons", "/why", "/sweep", "/show", "/set", "/system", "/align"),
+        *("/clear", "/save", "/load", "/export", "/bye"),
     }
     for command in COMMANDS.values():
         assert command.usage in text
@@ -278,7 +290,7 @@ def test_lines_that_are_no_command(line: str, said: str, make: Make) -> None:
     conversation = make()
     state = (conversation.multiplier, conversation.view, conversation.is_ablating)
     with pytest.raises(InputError) as caught:
-        conversation.command(line)
+        carry_out(conversation, line)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     now = (conversation.multiplier, conversation.view, conversation.is_ablating)
@@ -288,9 +300,9 @@ def test_lines_that_are_no_command(line: str, said: str, make: Make) -> None:
 
 def test_ablate_off_and_on(make: Make) -> None:
     conversation = make()
-    assert "alone" in conversation.command("/ablate off").text
+    assert "alone" in carry_out(conversation, "/ablate off").text
     assert len(ask(conversation).result.arms) == 1
-    assert "32 neurons are scaled by 0" in conversation.command("/ablate on").text
+    assert "(32 neurons) is scaled by 0" in carry_out(conversation, "/ablate on").text
     assert len(ask(conversation).result.arms) == 2
 
 
@@ -304,7 +316,7 @@ def test_ablate_on_finds_a_circuit_once(make: Make, circuit: Circuit) -> None:
     conversation = make(circuit=None, is_ablating=False, find_circuit=find)
     assert len(ask(conversation).result.arms) == 1
     for line in ("/ablate on", "/ablate off", "/ablate on"):
-        conversation.command(line)
+        carry_out(conversation, line)
     assert found == [1]
     assert len(ask(conversation).result.arms) == 2
 
@@ -312,7 +324,7 @@ def test_ablate_on_finds_a_circuit_once(make: Make, circuit: Circuit) -> None:
 def test_ablate_on_without_any_circuit(make: Make) -> None:
     conversation = make(circuit=None, is_ablating=False)
     with pytest.raises(InputError, match="/circuit FILE"):
-        conversation.command("/ablate on")
+        carry_out(conversation, "/ablate on")
     assert not conversation.is_ablating
 
 
@@ -322,7 +334,7 @@ def test_a_circuit_that_cannot_be_found_leaves_the_arm_off(make: Make) -> None:
 
     conversation = make(circuit=None, is_ablating=False, find_circuit=fail)
     with pytest.raises(CnaError):
-        conversation.command("/ablate on")
+        carry_out(conversation, "/ablate on")
     assert not conversation.is_ablating
     assert len(ask(conversation).result.arms) == 1
 
@@ -333,13 +345,13 @@ def test_another_multiplier_drops_the_steered_cache_only(
     conversation = make()
     ask(conversation, "one red stone and many more words " * 8)
     fed.clear()
-    assert "2" in conversation.command("/multiplier 2").text
+    assert "2" in carry_out(conversation, "/multiplier 2").text
     turn = ask(conversation, "and?")
     baseline, steered = fed
     assert baseline < 40 < 100 < steered
     assert turn.result.arms[1].multiplier == 2
     fed.clear()
-    conversation.command("/multiplier 2")  # the same again: nothing is dropped
+    carry_out(conversation, "/multiplier 2")  # the same again: nothing is dropped
     ask(conversation, "and?")
     assert max(fed) < 60
 
@@ -350,7 +362,7 @@ def test_another_circuit_drops_the_steered_cache_only(
     conversation = make(load_circuit=lambda _: (circuit.strongest(3), None))
     ask(conversation, "one red stone and many more words " * 8)
     fed.clear()
-    assert "3 neurons from x.json" in conversation.command("/circuit x.json").text
+    assert "3 neurons from x.json" in carry_out(conversation, "/circuit x.json").text
     ask(conversation, "and?")
     baseline, steered = fed
     assert baseline < 40 < 100 < steered
@@ -366,7 +378,7 @@ def test_a_circuit_with_a_multiplier_turns_the_arm_on(
         return circuit, 0.5
 
     conversation = make(circuit=None, is_ablating=False, load_circuit=load)
-    conversation.command("/circuit my file.json@0.5")
+    carry_out(conversation, "/circuit my file.json@0.5")
     assert asked == ["my file.json@0.5"]
     assert ask(conversation).result.arms[1].multiplier == 0.5
 
@@ -378,7 +390,7 @@ def test_a_bad_circuit_leaves_the_old_one(make: Make) -> None:
     conversation = make(load_circuit=load)
     before = conversation.circuit
     with pytest.raises(CircuitError):
-        conversation.command("/circuit x.json")
+        carry_out(conversation, "/circuit x.json")
     assert conversation.circuit is before
 
 
@@ -388,12 +400,12 @@ def test_the_system_prompt_reaches_the_model(make: Make, fed: list[int]) -> None
     conversation = make(is_ablating=False)
     ask(conversation)
     fed.clear()
-    assert "set" in conversation.command("/system You only speak of stones.").text
+    assert "set" in carry_out(conversation, "/system You only speak of stones.").text
     assert conversation.rendering.system == "You only speak of stones."
     with_system = texts(ask(conversation, "two blue birds"))
     assert with_system != texts(ask(plain, "two blue birds"))
     assert fed[0] > 30  # the kept cache began otherwise
-    assert "no system" in conversation.command("/system").text
+    assert "no system" in carry_out(conversation, "/system").text
     assert conversation.rendering == Rendering()
 
 
@@ -401,7 +413,7 @@ def test_clear_begins_anew(make: Make, fed: list[int]) -> None:
     conversation = make()
     first = texts(ask(conversation))
     ask(conversation, "two blue birds")
-    conversation.command("/clear")
+    carry_out(conversation, "/clear")
     assert conversation.turns == []
     assert not conversation.histories_differ
     fed.clear()
@@ -410,24 +422,24 @@ def test_clear_begins_anew(make: Make, fed: list[int]) -> None:
 
 
 def test_bye(make: Make) -> None:
-    assert make().command("/bye").is_over
-    assert not make().command("/help").is_over
+    assert carry_out(make(), "/bye").is_over
+    assert not carry_out(make(), "/help").is_over
 
 
 def test_views(make: Make) -> None:
     conversation = make()
     for view in ("baseline", "ablated", "both"):
-        assert view in conversation.command(f"/view {view}").text
+        assert view in carry_out(conversation, f"/view {view}").text
         assert conversation.view == view
     alone = make(is_ablating=False)
-    assert "/ablate on" in alone.command("/view ablated").text
+    assert "/ablate on" in carry_out(alone, "/view ablated").text
 
 
 def test_save_as_json(make: Make, tmp_path: Path) -> None:
     conversation = make(multiplier=0.5, rendering=Rendering(system="Be brief."))
     turns = [ask(conversation), ask(conversation, "zwei blaue Vögel 😀")]
     path = tmp_path / "a chat.json"
-    assert str(path) in conversation.command(f"/save {path}").text
+    assert str(path) in carry_out(conversation, f"/save {path}").text
     data = json.loads(path.read_text(encoding="utf-8"))
     assert [turn["prompt"] for turn in data["turns"]] == [
         "one red stone",
@@ -438,7 +450,7 @@ def test_save_as_json(make: Make, tmp_path: Path) -> None:
         assert [arm["multiplier"] for arm in saved["arms"]] == [1, 0.5]
     assert data["rendering"]["system"] == "Be brief."
     assert data["model"].endswith("llama_rope3")
-    assert len(data["circuit"]["neurons"]) == 32
+    assert len(data["arms"][0]["circuit"]["neurons"]) == 32
     assert (data["temperature"], data["seed"], data["max_tokens"]) == (0.0, 0, 12)
 
 
@@ -446,7 +458,7 @@ def test_save_as_markdown(make: Make, tmp_path: Path) -> None:
     conversation = make()
     turn = ask(conversation, "one\nred stone")
     path = tmp_path / "chat.md"
-    conversation.command(f"/save {path}")
+    carry_out(conversation, f"/save {path}")
     text = path.read_text(encoding="utf-8")
     assert "## one red stone\n" in text
     assert "**baseline** (m = 1)" in text
@@ -459,7 +471,7 @@ def test_save_as_markdown(make: Make, tmp_path: Path) -> None:
 
 def test_saving_an_empty_chat(make: Make, tmp_path: Path) -> None:
     for name in ("empty.json", "empty.md"):
-        make(circuit=None).command(f"/save {tmp_path / name}")
+        carry_out(make(circuit=None), f"/save {tmp_path / name}")
     assert json.loads((tmp_path / "empty.json").read_text())["turns"] == []
 
 
@@ -559,7 +571,7 @@ def test_bytes_of_another_locale_are_read_as_utf_8(make: Make) -> None:
     run_chat(make_screen(terminal=False), conversation, source)
     prompts = [turn.result.prompt for turn in conversation.turns]
     assert prompts == ["café", "\ufffd"]
-    assert json.loads(conversation.to_json())["turns"][0]["prompt"] == "café"
+    assert json.loads(to_json(conversation))["turns"][0]["prompt"] == "café"
 
 
 def test_a_refused_message_does_not_end_the_chat(

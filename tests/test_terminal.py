@@ -196,7 +196,7 @@ def test_ctrl_c_ends_the_answer_and_keeps_it(chat: Open, tmp_path: Path) -> None
     term.wait_for(r"Ctrl-D or /bye leaves.*> ")
     saved = tmp_path / "chat.md"
     term.type(f"/save {saved}\r")
-    term.wait_for(r"saved 1 turns.*> ")
+    term.wait_for(r"saved 1 turn .*> ")
     term.type("/bye\r")
     assert term.end() == 0
     text = saved.read_text(encoding="utf-8")

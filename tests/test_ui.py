@@ -21,9 +21,10 @@ from cna_mlx.comparison import rates
 from cna_mlx.evaluation.labels import Verdict
 from cna_mlx.generation import BASELINE, Arm
 from cna_mlx.prompts import contrast_names, load_contrast
-from cna_mlx.ui.chat import _live_view, run_chat
+from cna_mlx.ui.chat import _is_shown, run_chat
 from cna_mlx.ui.console import Screen, visible
 from cna_mlx.ui.diff import arms_view, body, prompt_view, rates_view, summary
+from cna_mlx.ui.live import live_view
 from cna_mlx.ui.progress import progress_bar
 from cna_mlx.ui.tables import catalogue_view, circuit_view, prompt_sets_view
 
@@ -308,7 +309,9 @@ def test_streaming_text_fits_and_does_not_act(
 ) -> None:
     text = NASTY[name] * 20
     screen = make_screen(width, height=20, encoding=encoding)
-    live = _live_view(screen, view, ARMS, [text, text[::-1]], "9 tokens, 1.0/s")
+    arms = [arm for arm in ARMS if _is_shown(arm.label, view)]
+    said = [text, text[::-1]][: len(arms)]
+    live = live_view(screen, [arm.title for arm in arms], said, "9 tokens, 1.0/s")
     lines = printed(screen.out, live)
     assert not unsafe("".join(lines))
     assert max(map(cell_len, lines)) <= width
@@ -323,14 +326,14 @@ def test_streaming_shows_the_last_lines() -> None:
     text = "\n".join(f"line {n}" for n in range(100))
     for width in WIDTHS:
         screen = make_screen(width, height=20)
-        lines = printed(screen.out, _live_view(screen, "both", ARMS, [text] * 2, ""))
+        lines = printed(screen.out, live_view(screen, ["a", "b"], [text] * 2, ""))
         assert any("line 99" in line for line in lines)
         assert not any("line 10 " in line for line in lines)
 
 
 def test_one_arm_streams_alone() -> None:
     screen = make_screen(100)
-    lines = printed(screen.out, _live_view(screen, "ablated", ARMS[:1], ["hi"], ""))
+    lines = printed(screen.out, live_view(screen, ["a"], ["hi"], ""))
     assert any("hi" in line for line in lines)
 
 
@@ -358,10 +361,11 @@ def test_a_chat_with_nasty_answers(
                 yield Token(0, arm, 1, character)
             yield Answer(0, arm, text, (1,), "stop")
 
-    monkeypatch.setattr("cna_mlx.chat.generate_arms", answer)
+    monkeypatch.setattr("cna_mlx.chat.conversation.generate_arms", answer)
     circuit = Circuit.from_text(circuit_text, "here")
     screen = make_screen(width, terminal=terminal)
-    conversation = Conversation(*tiny, circuit, is_ablating=True)
+    arms = [Arm.of(circuit, 0.0, STEERED)]
+    conversation = Conversation(*tiny, arms, is_ablating=True)
     run_chat(screen, conversation, io.StringIO("x\n" * len(texts)))
     assert len(conversation.turns) == len(texts)
     raw = sent(screen.out)

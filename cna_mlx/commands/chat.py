@@ -1,18 +1,24 @@
-"""`chat`: a conversation with both arms."""
+"""`chat`: a conversation with several arms."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cna_mlx.chat import Conversation
+from cna_mlx.chat import STEERED, Conversation
+from cna_mlx.chat.conversation import MOST_ARMS
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.shared import (
     RenderingOptions,
     SelectionOptions,
     Session,
     check_circuit_files,
+    split_circuit,
 )
 from cna_mlx.errors import InputError
+from cna_mlx.generation import Arm
+from cna_mlx.models.families import widths
+from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.steering import check_multiplier
+from cna_mlx.store import cache_directory
 from cna_mlx.ui.chat import run_chat
 from cna_mlx.ui.console import screen
 
@@ -29,38 +35,57 @@ def run(
     seed: int,
     max_tokens: int,
     allow_transfer: bool,
+    hide_text: bool,
+    history: bool,
 ) -> None:
-    """Load the model and its circuit, and talk."""
-    if len(circuits) > 1 or len(multipliers) > 1:
-        raise InputError("chat takes one --circuit and one -m; diff takes several")
-    multiplier = check_multiplier(multipliers[0]) if multipliers else None
+    """Load the model and its circuits, and talk."""
+    multipliers = [check_multiplier(value) for value in multipliers]
     if not 0 <= temperature < float("inf"):
         raise InputError(f"--temp {temperature}: give 0 (greedy) or a number above it")
+    _check_count(circuits, len(multipliers))
     check_circuit_files(circuits)
     session = Session.open(model, rendering, allow_transfer)
     # A circuit or a multiplier says as clearly as --ablate what is wanted.
-    ablate = ablate or bool(circuits) or multiplier is not None
-    circuit: Circuit | None = None
-    own: float | None = None
-    if circuits:
-        circuit, own = session.load_circuit(circuits[0])
-    elif ablate:
-        circuit = session.default_circuit(options)
-    if own is not None and multiplier is not None and own != multiplier:
-        raise InputError(f"--circuit says @{own:g} and -m {multiplier:g}: give one")
+    ablate = ablate or bool(circuits) or bool(multipliers)
+    arms = session.steered_arms(options, circuits, multipliers) if ablate else []
+    if len(arms) == 1:
+        arms = [Arm(STEERED, arms[0].steering)]
     conversation = Conversation(
         session.model,
         session.tokenizer,
-        circuit,
-        multiplier=next((m for m in (own, multiplier) if m is not None), 0.0),
+        arms,
+        multiplier=arms[0].steering[0][1] if arms else 0.0,
         is_ablating=ablate,
         rendering=session.rendering,
         temperature=temperature,
         seed=seed,
         max_tokens=max_tokens,
-        find_circuit=lambda: replace(
-            session, rendering=conversation.rendering
-        ).default_circuit(options),
+        hides_text=hide_text,
         load_circuit=session.load_circuit,
     )
-    run_chat(screen(), conversation)
+
+    def find(contrast: str | None = None) -> Circuit:
+        wanted = options
+        if contrast is not None:
+            wanted = replace(options, contrast=contrast, positive=None, negative=None)
+        now = replace(session, rendering=conversation.rendering)
+        return now.default_circuit(wanted)
+
+    def check(circuit: Circuit) -> None:
+        model, transfer = session.model, session.allow_transfer
+        circuit.check_model(widths(model), fingerprint(model), transfer)
+
+    conversation.find_circuit, conversation.check_circuit = find, check
+    kept = cache_directory() / "chat_history" if history else None
+    run_chat(screen(), conversation, history=kept)
+
+
+def _check_count(circuits: Sequence[str], multipliers: int) -> None:
+    at_each = max(1, multipliers)
+    owns = [split_circuit(text)[1] for text in circuits]
+    count = sum(at_each if own is None else 1 for own in owns) if owns else at_each
+    if count >= MOST_ARMS:
+        raise InputError(
+            f"{count} steered arms and the baseline: a chat has {MOST_ARMS} arms at "
+            "most (diff takes any number)"
+        )

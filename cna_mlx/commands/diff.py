@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from rich.console import RenderableType
@@ -28,7 +29,7 @@ from cna_mlx.steering import check_multiplier
 from cna_mlx.ui.chat import Interrupt
 from cna_mlx.ui.console import Screen, screen
 from cna_mlx.ui.diff import prompt_view, rates_view
-from cna_mlx.ui.picture import save_svg
+from cna_mlx.ui.picture import save_picture
 
 
 def run_diff(
@@ -44,6 +45,7 @@ def run_diff(
     allow_transfer: bool,
     as_json: bool,
     svg: str | None,
+    hide_text: bool,
 ) -> bool:
     """Answer prompts in every arm and show what changes.
 
@@ -55,17 +57,18 @@ def run_diff(
     check_circuit_files(circuits)
     check_writable(svg)
     session = Session.open(model, rendering, allow_transfer)
-    arms = _arms(session, options, circuits, multipliers)
+    arms = [BASELINE, *session.steered_arms(options, circuits, multipliers)]
     gauge = _gauge_of(arms)
     calibrated = gauge is not None and session.is_calibrated(gauge)
     if origin:
         screen().note(origin)
     interrupt = Interrupt()
+    to = replace(screen(), hides_text=hide_text)
     results: list[PromptResult] = []
 
     def emit() -> None:
         if as_json:
-            emit_json(_entry(session, arms, results, max_tokens))
+            emit_json(_entry(session, arms, results, max_tokens, hide_text))
 
     with _kept(emit), interrupt.watching():
         for event in compare(
@@ -83,15 +86,29 @@ def run_diff(
             results.append(event)
             if not as_json:
                 heading = f"{len(results)}/{len(texts)}"
-                show(prompt_view(screen(), event, heading, gauge, calibrated))
+                show(prompt_view(to, event, heading, gauge, calibrated))
     whole = _whole(results)
     if whole and not as_json:
-        show(rates_view(screen(), rates(whole)))
+        show(rates_view(to, rates(whole)))
+        if refused := sum(result.is_refused_by_all for result in whole):
+            to.note(_all_refuse(refused, len(whole)))
     if svg and whole:
-        title = f"cna-mlx diff {model}"
-        save_svg(svg, title, lambda to: _pages(to, whole, gauge, calibrated))
-        screen().note(f"drawn to {svg}")
+
+        def draw(picture: Screen) -> list[RenderableType]:
+            own = replace(picture, hides_text=hide_text)
+            return _pages(own, whole, gauge, calibrated)
+
+        save_picture(svg, f"cna-mlx diff {model}", draw)
+        to.note(f"drawn to {svg}")
     return not interrupt.was_pressed
+
+
+def _all_refuse(refused: int, total: int) -> str:
+    return (
+        f"{refused} of {total} refused in every arm, as many prompts are on most "
+        "models: try other strengths (-m), a larger --fraction, other --layers or "
+        "another --rank"
+    )
 
 
 @contextmanager
@@ -104,7 +121,11 @@ def _kept(emit: Callable[[], None]) -> Iterator[None]:
 
 
 def _entry(
-    session: Session, arms: Sequence[Arm], results: list[PromptResult], max_tokens: int
+    session: Session,
+    arms: Sequence[Arm],
+    results: list[PromptResult],
+    max_tokens: int,
+    hides_text: bool,
 ) -> dict[str, Any]:
     whole = _whole(results)
     return {
@@ -117,7 +138,7 @@ def _entry(
             for circuit, _ in arm.steering
             if isinstance(circuit, Circuit)
         },
-        "results": [result_entry(result) for result in results],
+        "results": [result_entry(result, hides_text) for result in results],
         "rates": [
             {
                 "arm": rate.arm.label,
@@ -161,9 +182,9 @@ def _whole(results: Sequence[PromptResult]) -> list[PromptResult]:
     ]
 
 
-def result_entry(result: PromptResult) -> dict[str, Any]:
+def result_entry(result: PromptResult, hides_text: bool = False) -> dict[str, Any]:
     """One prompt's answers as the JSON has them."""
-    arms = [arm_entry(arm) for arm in result.arms]
+    arms = [arm_entry(arm, hides_text=hides_text) for arm in result.arms]
     return {"prompt": result.prompt, "gauge": result.gauge, "arms": arms}
 
 
@@ -186,27 +207,3 @@ def _prompts(
         f"no prompts given: four of {contrast.name}, which the discovery may have seen "
         "(-p, --prompts)"
     )
-
-
-def _arms(
-    session: Session,
-    options: SelectionOptions,
-    circuits: Sequence[str],
-    multipliers: Sequence[float],
-) -> list[Arm]:
-    """The baseline, and each circuit at its own multiplier or at every -m."""
-    chosen: list[tuple[str, Circuit, float | None]] = [
-        (text, *session.load_circuit(text)) for text in circuits
-    ]
-    if not chosen:
-        chosen = [("", session.default_circuit(options), None)]
-    arms = [BASELINE]
-    for text, circuit, own in chosen:
-        values = [own] if own is not None else list(multipliers or [0.0])
-        name = f"{text.rpartition('@')[0] if own is not None else text} "
-        prefix = name if len(chosen) > 1 else ""
-        arms += [Arm.of(circuit, m, f"{prefix}m={m:g}") for m in values]
-    labels = [arm.label for arm in arms]
-    if len(set(labels)) < len(labels):
-        raise InputError("the same circuit and multiplier were asked for twice")
-    return arms

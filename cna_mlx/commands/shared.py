@@ -14,6 +14,7 @@ from rich.text import Text
 from cna_mlx.circuit import Circuit
 from cna_mlx.defaults import defaults_for
 from cna_mlx.errors import CircuitError, InputError, RequestError
+from cna_mlx.generation import Arm
 from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.loading import load
@@ -29,6 +30,7 @@ from cna_mlx.store import Found, Store
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.progress import progress_bar
 from cna_mlx.ui.tables import reliability_warning
+from cna_mlx.wording import counted
 
 SCHEMA_VERSION = 1
 
@@ -165,13 +167,13 @@ class Session:
             f"({positive}/{negative} prompts)"
         )
         found = self.find(options, contrast=contrast)
-        count = len(found.circuit.neurons)
+        count = counted(len(found.circuit.neurons), "neuron")
         if found.discovery is None:
-            screen().note(f"{count} neurons from the store: {found.path}")
+            screen().note(f"{count} from the store: {found.path}")
             return found.circuit
         kept = f"kept in {found.path}" if found.path else "could not be stored"
         took = f"{found.discovery.seconds:.1f} s"
-        screen().note(f"discovered {count} neurons in {took}, {kept}")
+        screen().note(f"discovered {count} in {took}, {kept}")
         if warning := reliability_warning(found.discovery):
             screen().note(warning, style="yellow")
         return found.circuit
@@ -193,6 +195,38 @@ class Session:
             raise type(error)(f"{path}: {error}") from None
         self.files[id(circuit)] = path
         return circuit, multiplier
+
+    def steered_arms(
+        self,
+        options: SelectionOptions,
+        circuits: Sequence[str],
+        multipliers: Sequence[float],
+    ) -> list[Arm]:
+        """Each circuit at its own multiplier, or at every -m; the default one if none.
+
+        Raises:
+            CircuitError, InputError: as :meth:`load_circuit`; an arm is there twice.
+        """
+        chosen: list[tuple[str, Circuit, float | None]] = [
+            (text, *self.load_circuit(text)) for text in circuits
+        ]
+        owns = [own for _, _, own in chosen]
+        if chosen and None not in owns and (unused := set(multipliers) - set(owns)):
+            said = ", ".join(f"@{own:g}" for own in owns if own is not None)
+            raise InputError(
+                f"--circuit says {said} and -m {min(unused):g}: give one of them"
+            )
+        if not chosen:
+            chosen = [("", self.default_circuit(options), None)]
+        arms = []
+        for text, circuit, own in chosen:
+            values = [own] if own is not None else list(multipliers or [0.0])
+            name = f"{text.rpartition('@')[0] if own is not None else text} "
+            prefix = name if len(chosen) > 1 else ""
+            arms += [Arm.of(circuit, m, f"{prefix}m={m:.15g}") for m in values]
+        if len({arm.label for arm in arms}) < len(arms):
+            raise InputError("the same circuit and multiplier were asked for twice")
+        return arms
 
     def is_calibrated(self, circuit: Circuit) -> bool:
         """Whether a gauge was measured on these weights, with this rendering."""

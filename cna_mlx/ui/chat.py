@@ -1,34 +1,33 @@
-"""The chat in a terminal: both arms stream side by side; a pipe gets plain text."""
+"""The chat in a terminal: its arms stream side by side; a pipe gets plain text."""
 
 import signal
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
+from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from rich.console import Group, RenderableType
-from rich.live import Live
-from rich.panel import Panel
-from rich.table import Table
-from rich.text import Text
+from rich.console import RenderableType
 
-from cna_mlx.chat import COMMANDS, STEERED, Composer, Conversation, Turn
+from cna_mlx.chat import Composer, Conversation, Reply, Turn, carry_out
+from cna_mlx.circuit import Circuit
 from cna_mlx.comparison import PromptResult
 from cna_mlx.errors import CnaError
-from cna_mlx.evaluation.labels import Verdict
-from cna_mlx.generation import BASELINE, Arm, Gauged
+from cna_mlx.generation import BASELINE, Gauged
 from cna_mlx.models.loading import source_of
 from cna_mlx.models.memory import gigabytes
 from cna_mlx.rendering import injected_system
 from cna_mlx.ui.console import Screen
-from cna_mlx.ui.diff import arms_view, frame, gauge_lines, summary
+from cna_mlx.ui.diff import arms_view, gauge_lines, prompt_view, summary
+from cna_mlx.ui.lines import line_reader
+from cna_mlx.ui.live import Growing
+from cna_mlx.ui.picture import save_picture
+from cna_mlx.ui.tables import grid_view
+from cna_mlx.wording import counted
 
-_FRAMES_PER_SECOND = 12
-_BOTH_REFUSE = (
-    "both arms refuse, as they do to many prompts on most models: /sweep tries other "
+_ALL_REFUSE = (
+    "{} refuse, as they do to many prompts on most models: /sweep tries other "
     "strengths, /why needs an answer that differs, a larger --fraction or other "
     "--layers make another circuit"
 )
@@ -61,7 +60,10 @@ class Interrupt:
 
 
 def run_chat(
-    screen: Screen, conversation: Conversation, source: IO[str] | None = None
+    screen: Screen,
+    conversation: Conversation,
+    source: IO[str] | None = None,
+    history: Path | None = None,
 ) -> None:
     """Read, answer, repeat, until the input ends or somebody says goodbye.
 
@@ -69,8 +71,10 @@ def run_chat(
         screen: where to print.
         conversation: the arms.
         source: where lines come from; standard input if None.
+        history: a file that keeps what was typed between sessions.
     """
-    read = _reader(screen, source or sys.stdin)
+    read = line_reader(screen, source, history)
+    conversation.export = _export
     _greet(screen, conversation)
     composer = Composer()
     while True:
@@ -84,8 +88,7 @@ def run_chat(
             if composer.is_open and (text := composer.close()).strip():
                 _answer(screen, conversation, text)
             return
-        opened = composer.is_open
-        if not opened and line.startswith("/"):
+        if not composer.is_open and line.startswith("/"):
             if _command(screen, conversation, line):
                 return
             continue
@@ -94,59 +97,16 @@ def run_chat(
             _answer(screen, conversation, text_or_none.strip())
 
 
-def _reader(screen: Screen, source: IO[str]) -> Callable[[str], str | None]:
-    if isinstance(source, TextIOWrapper):  # _mended sees to what is no text
-        source.reconfigure(errors="surrogateescape")
-    if source is not sys.stdin or not source.isatty():
-
-        def from_pipe(prompt: str) -> str | None:
-            line = source.readline()
-            if not line:
-                return None
-            line = _mended(line.rstrip("\r\n"))
-            # a transcript reads better with the questions in it
-            screen.out.print(Text(prompt, style="bold") + screen.safe(line))
-            return line
-
-        return from_pipe
-    try:
-        import readline  # arrow keys and history, where Python was built with it
-
-        if screen.is_live:  # a dumb terminal would print what turns it on
-            readline.parse_and_bind("set enable-bracketed-paste on")
-        readline.set_completer_delims(" ")
-        readline.set_completer(_complete)
-        readline.parse_and_bind("tab: complete")
-    except ImportError:
-        pass
-
-    def from_terminal(prompt: str) -> str | None:
-        try:
-            return _mended(input(prompt))
-        except EOFError:
-            screen.out.print()
-            return None
-
-    return from_terminal
-
-
-def _mended(line: str) -> str:
-    """A line as UTF-8, whatever the locale took its bytes for."""
-    return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _complete(text: str, state: int) -> str | None:
-    matches = [f"{name} " for name in COMMANDS if text and name.startswith(text)]
-    return matches[state] if state < len(matches) else None
-
-
 def _greet(screen: Screen, conversation: Conversation) -> None:
     source = source_of(conversation.model)
     name = source.name if source else "model"
     arms = "baseline"
     if conversation.is_ablating and conversation.circuit:
-        count = len(conversation.circuit.neurons)
-        arms = f"baseline and {count} neurons scaled by {conversation.multiplier:g}"
+        if len(conversation.steered) > 1:
+            arms = ", ".join(arm.title for arm in conversation.arms)
+        else:
+            count = counted(len(conversation.circuit.neurons), "neuron")
+            arms = f"baseline and {count} scaled by {conversation.multiplier:g}"
     screen.note(f"{name}: {arms}. /help lists the commands, Ctrl-D leaves.")
     if system := injected_system(conversation.tokenizer, conversation.rendering):
         screen.note(f"the template's own system prompt: {system}")
@@ -154,21 +114,31 @@ def _greet(screen: Screen, conversation: Conversation) -> None:
 
 def _command(screen: Screen, conversation: Conversation, line: str) -> bool:
     try:
-        reply = conversation.command(line)
+        reply = carry_out(conversation, line)
     except CnaError as error:
         screen.note(str(error), style="yellow")
         return False
     except KeyboardInterrupt:
         screen.note("interrupted", style="yellow")
         return False
-    if reply.is_data:
-        screen.out.print(screen.safe(reply.text), soft_wrap=not screen.out.is_terminal)
-    elif reply.text:
-        screen.note(reply.text, style="cyan")
+    _show(screen, reply)
     return reply.is_over
 
 
+def _show(screen: Screen, reply: Reply) -> None:
+    if reply.text and reply.is_data:
+        screen.out.print(screen.safe(reply.text), soft_wrap=not screen.out.is_terminal)
+    elif reply.text:
+        screen.note(reply.text, style="cyan")
+    if reply.grid:
+        view = grid_view(screen, reply.grid)
+        screen.out.print(view, soft_wrap=not screen.out.is_terminal)
+    if reply.remark:
+        screen.note(reply.remark, style="yellow")
+
+
 def _answer(screen: Screen, conversation: Conversation, text: str) -> None:
+    screen = replace(screen, hides_text=conversation.hides_text)
     interrupt = Interrupt()
     try:
         with interrupt.watching():
@@ -191,93 +161,28 @@ def _answer(screen: Screen, conversation: Conversation, text: str) -> None:
 
 
 def _stream(
-    screen: Screen, conversation: Conversation, text: str, stop: Interrupt
+    screen: Screen,
+    conversation: Conversation,
+    text: str,
+    stop: Callable[[], bool],
 ) -> Turn:
     """Show the answers as they grow; the whole turn is printed when it is done."""
     arms = conversation.arms
-    texts = [""] * len(arms)
-    started = last = time.perf_counter()
-    tokens = 0
-    heading: list[Text] = []
-
-    def picture() -> RenderableType:
-        rate = tokens / max(time.perf_counter() - started, 1e-6)
-        status = f"{tokens} tokens, {rate:.1f}/s"
-        view = _live_view(screen, conversation.view, arms, texts, status)
-        return Group(*heading, view)
-
-    with (
-        Live(
-            console=screen.out,
-            auto_refresh=False,  # drawing in a thread would run beside the model's
-            transient=True,
-            vertical_overflow="crop",
-        )
-        if screen.is_live
-        else _nothing() as live
-    ):
-        if live:
-            live.update(picture(), refresh=True)
+    shown = [n for n, arm in enumerate(arms) if _is_shown(arm.label, conversation.view)]
+    with Growing(screen, arms, shown or [0]).drawn() as growing:
         for event in conversation.turn(text, stop):
             if isinstance(event, Turn):
                 return event
             if isinstance(event, Gauged):
-                heading = gauge_lines(
-                    screen, PromptResult(text, (), event.value), conversation.gauge
-                )
+                result = PromptResult(text, (), event.value)
+                growing.heading = gauge_lines(screen, result, conversation.gauge)
             else:
-                texts[event.arm] += event.text
-                tokens += 1
-            now = time.perf_counter()
-            if live and now - last > 1 / _FRAMES_PER_SECOND:
-                live.update(picture(), refresh=True)
-                last = now
+                growing.take(event)
     raise AssertionError("a conversation's turn always ends with a Turn")
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield None
-
-
-def _live_view(
-    screen: Screen, view: str, arms: list[Arm], texts: list[str], status: str
-) -> RenderableType:
-    shown = [i for i, arm in enumerate(arms) if _is_shown(arm.label, view)] or [0]
-    stacked = screen.stacks or len(shown) == 1
-    height = max(2, (screen.out.height - 6) // (len(shown) if stacked else 1) - 2)
-    width = screen.out.width // (1 if stacked else len(shown)) - 4
-    frames = [
-        Panel(
-            _tail(screen, texts[index], width, height),
-            box=frame(screen),
-            padding=(0, 1),
-            title=Text(arms[index].title),
-            title_align="left",
-            border_style="dim",
-        )
-        for index in shown
-    ]
-    line = Text(f"{status}   Ctrl-C ends the answer", style="dim")
-    if stacked:
-        return Group(*frames, line)
-    grid = Table.grid(expand=True)
-    for _ in frames:
-        grid.add_column(ratio=1, overflow="fold")
-    grid.add_row(*frames)
-    return Group(grid, line)
-
-
-def _tail(screen: Screen, text: str, width: int, height: int) -> Text:
-    """The last lines that fit: Live cannot scroll."""
-    # more than this cannot be seen, and wrapping it all would slow each frame
-    recent = text[-2 * width * height :]
-    lines = screen.safe(recent).wrap(screen.out, max(10, width))
-    return Text("\n").join(lines[-height:]) if lines else Text()
-
-
 def _is_shown(label: str, view: str) -> bool:
-    return view == "both" or label == {"baseline": BASELINE.label}.get(view, STEERED)
+    return view == "both" or (label == BASELINE.label) == (view == "baseline")
 
 
 def _shown(result: PromptResult, view: str) -> PromptResult:
@@ -286,16 +191,18 @@ def _shown(result: PromptResult, view: str) -> PromptResult:
 
 
 def closing(screen: Screen, turn: Turn) -> str:
-    """What stands under a turn: its figures, and what to try where both arms refuse."""
-    verdicts = {arm.label.verdict for arm in turn.result.arms}
-    both_refuse = len(turn.result.arms) > 1 and verdicts == {Verdict.REFUSED}
+    """What stands under a turn: its figures, and what to try where all arms refuse."""
     figures = _footer(screen, turn)
-    return f"{figures}\n{_BOTH_REFUSE}" if both_refuse else figures
+    if not turn.result.is_refused_by_all:
+        return figures
+    count = len(turn.result.arms)
+    hint = _ALL_REFUSE.format("both arms" if count == 2 else f"all {count} arms")
+    return f"{figures}\n{hint}"
 
 
 def _footer(screen: Screen, turn: Turn) -> str:
     parts = [
-        f"{turn.tokens} tokens",
+        counted(turn.tokens, "token"),
         f"{turn.tokens_per_second:.1f} tokens/s",
         gigabytes(turn.memory),
     ]
@@ -303,7 +210,37 @@ def _footer(screen: Screen, turn: Turn) -> str:
         differ = "differ" if turn.histories_differ else "are the same"
         parts.append(f"histories {differ}")
     if turn.dropped:
-        parts.append(f"{turn.dropped} early turns no longer fit")
+        turns = "the first turn" if turn.dropped == 1 else f"turns 1-{turn.dropped}"
+        parts.append(f"the context is full: {turns} no longer fit")
     if any(arm.finish == "interrupted" for arm in turn.result.arms):
         parts.append("interrupted")
     return screen.glyph(" · ", " | ").join(parts)
+
+
+# ------------------------------------------------------------------------ pictures
+
+
+def _export(conversation: Conversation, path: Path) -> None:
+    source = source_of(conversation.model)
+    title = f"cna-mlx chat {source.name if source else ''}".strip()
+
+    def draw(screen: Screen) -> list[RenderableType]:
+        own = replace(screen, hides_text=conversation.hides_text)
+        return [_page(own, conversation, number) for number in range(count)]
+
+    count = len(conversation.turns)
+    save_picture(path, title, draw)
+
+
+def _page(screen: Screen, conversation: Conversation, number: int) -> RenderableType:
+    turn = conversation.turns[number]
+    steered = turn.result.arms[-1].arm.steering
+    circuit = steered[0][0] if steered else None
+    return prompt_view(
+        screen,
+        turn.result,
+        f"{number + 1}/{len(conversation.turns)}",
+        circuit if isinstance(circuit, Circuit) else None,
+        # a later turn's gauge reads a conversation, which nothing was measured on
+        is_calibrated=number == 0,
+    )

@@ -26,10 +26,16 @@ _STACK_BELOW = 80
 
 @dataclass(frozen=True)
 class Screen:
-    """The two consoles, and what the terminal behind them can do."""
+    """The two consoles, and what the terminal behind them can do.
+
+    Attributes:
+        out, err: for data, and for everything else.
+        hides_text: show no more of a prompt or an answer than its first words.
+    """
 
     out: Console
     err: Console
+    hides_text: bool = False
 
     @property
     def is_ascii(self) -> bool:

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.comparison import ArmResult, PromptResult, Rates
+from cna_mlx.comparison import ArmResult, PromptResult, Rates, first_words
 from cna_mlx.evaluation.labels import Verdict
+from cna_mlx.sequences import shared_length
 from cna_mlx.ui.console import (
     VERDICT_STYLES,
     Screen,
@@ -20,6 +21,7 @@ from cna_mlx.ui.console import (
     marked,
 )
 from cna_mlx.ui.gauge import gauge_view
+from cna_mlx.wording import counted
 
 # An arm's column is readable down to this width; more arms than fit are stacked.
 _COLUMN = 36
@@ -41,7 +43,7 @@ def prompt_view(
             align="left",
             characters=screen.glyph("─", "-"),
         ),
-        Text("> ", style="bold").append_text(screen.safe(result.prompt)),
+        Text("> ", style="bold").append_text(_asked(screen, result.prompt)),
         *gauge_lines(screen, result, gauge, is_calibrated),
         Text(),
         arms_view(screen, result),
@@ -49,6 +51,10 @@ def prompt_view(
         Text(),
     ]
     return Group(*parts)
+
+
+def _asked(screen: Screen, prompt: str) -> Text:
+    return screen.safe(first_words(prompt) if screen.hides_text else prompt)
 
 
 def gauge_lines(
@@ -73,13 +79,18 @@ def arms_view(screen: Screen, result: PromptResult) -> RenderableType:
         Panel(cell, box=frame(screen), padding=(0, 1), border_style="dim")
         for cell in cells
     ]
-    if screen.stacks or screen.out.width < _COLUMN * len(cells):
+    if not fits_side_by_side(screen, len(cells)):
         return Group(*frames)
     grid = Table.grid(expand=True)
     for _ in frames:
         grid.add_column(ratio=1, overflow="fold")
     grid.add_row(*frames)
     return grid
+
+
+def fits_side_by_side(screen: Screen, arms: int) -> bool:
+    """Whether each of so many arms gets a column that can be read."""
+    return not screen.stacks and screen.out.width >= _COLUMN * arms
 
 
 def summary(screen: Screen, result: PromptResult) -> Text:
@@ -153,6 +164,9 @@ def body(screen: Screen, result: PromptResult, number: int) -> Text:
     mark = None if parting is None else (parting, screen.glyph("‖ ", "|| "))
     if not arm.text.strip():
         return Text("(empty)", style="dim")
+    if screen.hides_text:
+        length = f"  ({counted(len(arm.token_ids), 'token')})"
+        return screen.safe(arm.first_words()).append(length, style="dim")
     text = marked(arm.text, spans, mark, ascii_only=screen.is_ascii)
     if span and screen.is_plain:
         words = " ".join(arm.text[slice(*span)].split())
@@ -172,12 +186,7 @@ def _parting(result: PromptResult, number: int) -> str:
     arm, baseline = result.arms[number], result.arms[0]
     if result.divergence(number) is None:
         return "the same text"
-    pairs = zip(baseline.token_ids, arm.token_ids, strict=False)
-    shared = 0
-    for ours, theirs in pairs:
-        if ours != theirs:
-            break
-        shared += 1
+    shared = shared_length(baseline.token_ids, arm.token_ids)
     return f"parts at token {shared + 1}"
 
 

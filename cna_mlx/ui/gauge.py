@@ -10,6 +10,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.gauge import HeldOutScores
 from cna_mlx.prompts import PromptSet
 from cna_mlx.ui.console import Screen
+from cna_mlx.wording import counted
 
 # The bar reaches a little beyond both means: prompts do.
 _LOW, _HIGH = -0.25, 1.25
@@ -98,10 +99,11 @@ def probe_view(
         for value, prompt in results
     ]
     values = [value for value, _ in results]
+    count = counted(len(values), "prompt")
     return Group(
         *lines,
         Text(),
-        Text(f"{len(values)} prompts, {trust(circuit, is_calibrated)}", style="bold"),
+        Text(f"{count}, {trust(circuit, is_calibrated)}", style="bold"),
         *histogram(screen, [("", values)]),
     )
 

@@ -1,11 +1,12 @@
-"""What was shown, as one SVG file for a README or an issue."""
+"""What was shown, as one SVG or HTML file for a README or an issue."""
 
 import io
 import re
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
-from rich._export_format import CONSOLE_SVG_FORMAT
+from rich._export_format import CONSOLE_HTML_FORMAT, CONSOLE_SVG_FORMAT
 from rich.console import Console, RenderableType
 
 from cna_mlx.circuit import write_atomically
@@ -15,14 +16,21 @@ _WIDTH = 100
 # Rich's template fetches its font from the network; any monospaced font will do.
 _FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 
+# Rich fills in the braces; ours is the title, and a viewport for telephones.
+_PAGE = CONSOLE_HTML_FORMAT.replace(
+    '<meta charset="UTF-8">',
+    '<meta charset="UTF-8">\n'
+    '<meta name="viewport" content="width=device-width">\n<title>{title}</title>',
+)
 
-def save_svg(
-    path: str, title: str, draw: Callable[[Screen], list[RenderableType]]
+
+def save_picture(
+    path: str | Path, title: str, draw: Callable[[Screen], list[RenderableType]]
 ) -> None:
-    """Draw views as on a wide terminal and write them as SVG.
+    """Draw views as on a wide terminal and write them, with all they need inside.
 
     Args:
-        path: the file.
+        path: the file: HTML if it ends so, else SVG.
         title: above the picture.
         draw: makes the views for the screen of the picture.
 
@@ -43,5 +51,13 @@ def save_svg(
     )
     for view in draw(Screen(console, console)):
         console.print(view)
-    svg = console.export_svg(title=title, code_format=_FORMAT)
-    write_atomically(Path(path), svg)
+    if Path(path).suffix.lower() in (".html", ".htm"):
+        text = console.export_html(code_format=_page(title))
+    else:
+        text = console.export_svg(title=title, code_format=_FORMAT)
+    write_atomically(Path(path), text)
+
+
+def _page(title: str) -> str:
+    braced = escape(title).replace("{", "{{").replace("}", "}}")
+    return _PAGE.replace("{title}", braced)

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cna_mlx.chat.reply import Grid
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery import Discovery
 from cna_mlx.models.catalogue import Entry
@@ -127,6 +128,35 @@ def catalogue_view(
     have = f"this machine: {gigabytes(machine.total)}"
     usable = f"{gigabytes(machine.usable)} of it usable; sizes are estimates"
     return Group(table, Text(f"{have}, {usable}", style="dim"), Text(), *names)
+
+
+def grid_view(screen: Screen, grid: Grid) -> RenderableType:
+    """A reply's rows: a table for people, aligned lines for a pipe."""
+    if screen.out.is_terminal:
+        return _grid_table(screen, grid)
+    rows = [grid.titles, *grid.rows] if grid.titles else list(grid.rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            f"{cell:>{width}}" if number < grid.numbers else f"{cell:<{width}}"
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(screen.safe("  ".join(cells).rstrip()))
+    return Group(*lines)
+
+
+def _grid_table(screen: Screen, grid: Grid) -> Table:
+    if not grid.titles:
+        return _pairs(screen, [(name, value) for name, value in grid.rows])
+    table = _table(screen, *grid.titles)
+    for column in table.columns[: grid.numbers]:
+        column.justify = "right"
+    for column in table.columns[:-1]:  # the last one gives way where it is narrow
+        column.no_wrap = True
+    for row in grid.rows:
+        table.add_row(*(screen.safe(cell) for cell in row))
+    return table
 
 
 def _dropped(circuit: Circuit) -> str:

@@ -1,0 +1,117 @@
+"""The arms of a turn while they grow: the last lines that fit, drawn over and over."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from cna_mlx.comparison import first_words
+from cna_mlx.generation import Arm, Token
+from cna_mlx.ui.console import Screen
+from cna_mlx.ui.diff import fits_side_by_side, frame
+from cna_mlx.wording import counted
+
+_FRAMES_PER_SECOND = 12
+
+
+class Growing:
+    """What is shown of the arms until their answers are whole.
+
+    Args:
+        screen: where it is drawn; nothing is where the cursor cannot be moved.
+        arms: all that answer.
+        shown: the positions of those that are shown.
+    """
+
+    def __init__(self, screen: Screen, arms: list[Arm], shown: list[int]) -> None:
+        self._screen, self._arms, self._shown = screen, arms, shown
+        self._texts = [""] * len(arms)
+        self._tokens = 0
+        self._started = self._drawn = time.perf_counter()
+        self._live: Live | None = None
+        self.heading: list[Text] = []
+
+    @contextmanager
+    def drawn(self) -> Iterator["Growing"]:
+        """Inside, :meth:`take` draws; afterwards nothing of it is left."""
+        if not self._screen.is_live:
+            yield self
+            return
+        with Live(
+            console=self._screen.out,
+            auto_refresh=False,  # drawing in a thread would run beside the model's
+            transient=True,
+            vertical_overflow="crop",
+        ) as self._live:
+            self._draw()
+            yield self
+        self._live = None
+
+    def take(self, token: Token) -> None:
+        """Add a token's text, and draw if the last picture is old enough."""
+        self._texts[token.arm] += token.text
+        self._tokens += 1
+        now = time.perf_counter()
+        if now - self._drawn > 1 / _FRAMES_PER_SECOND:
+            self._draw()
+            self._drawn = now
+
+    def _draw(self) -> None:
+        if self._live is None:
+            return
+        seconds = max(time.perf_counter() - self._started, 1e-6)
+        status = f"{counted(self._tokens, 'token')}, {self._tokens / seconds:.1f}/s"
+        titles = [self._arms[number].title for number in self._shown]
+        texts = [self._texts[number] for number in self._shown]
+        view = live_view(self._screen, titles, texts, status)
+        self._live.update(Group(*self.heading, view), refresh=True)
+
+
+def live_view(
+    screen: Screen, titles: list[str], texts: list[str], status: str
+) -> RenderableType:
+    """Arms side by side where there is room, each with its last lines.
+
+    Args:
+        screen: where it will be drawn.
+        titles: of each arm.
+        texts: what each has said so far.
+        status: what stands below.
+    """
+    stacked = len(titles) == 1 or not fits_side_by_side(screen, len(titles))
+    height = max(2, (screen.out.height - 6) // (len(titles) if stacked else 1) - 2)
+    width = screen.out.width // (1 if stacked else len(titles)) - 4
+    frames = [
+        Panel(
+            _tail(screen, text, width, height),
+            box=frame(screen),
+            padding=(0, 1),
+            title=screen.safe(title),
+            title_align="left",
+            border_style="dim",
+        )
+        for title, text in zip(titles, texts, strict=True)
+    ]
+    line = Text(f"{status}   Ctrl-C ends the answer", style="dim")
+    if stacked:
+        return Group(*frames, line)
+    grid = Table.grid(expand=True)
+    for _ in frames:
+        grid.add_column(ratio=1, overflow="fold")
+    grid.add_row(*frames)
+    return Group(grid, line)
+
+
+def _tail(screen: Screen, text: str, width: int, height: int) -> Text:
+    """The last lines that fit: Live cannot scroll."""
+    if screen.hides_text:
+        return screen.safe(first_words(text))
+    # more than this cannot be seen, and wrapping it all would slow each frame
+    recent = text[-2 * width * height :]
+    lines = screen.safe(recent).wrap(screen.out, max(10, width))
+    return Text("\n").join(lines[-height:]) if lines else Text()
