@@ -22,6 +22,7 @@ from cna_mlx.sequences import shared_length
 
 # What a text is hidden behind, before people: enough to tell an answer by.
 FIRST_WORDS = 4
+_FIRST_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,10 @@ class Rates:
 def first_words(text: str, count: int = FIRST_WORDS) -> str:
     """How a text begins, on one line, with three dots where more follows."""
     words = text.split(maxsplit=count)
-    return " ".join([*words[:count], *(["..."] if len(words) > count else [])])
+    head = " ".join(words[:count])
+    # not every language puts spaces between words
+    short = head[:_FIRST_CHARACTERS]
+    return f"{short} ..." if len(words) > count or short != head else head
 
 
 def divergence(baseline: str, text: str) -> int | None:

@@ -88,21 +88,13 @@ def _multiplier(chat: Conversation, argument: str) -> Reply:
     words = argument.split()
     try:
         multiplier = check_multiplier(float(words[0]))
-        arm = int(words[1]) if len(words) == 2 else 1
+        arm = int(words[1]) if len(words) == 2 else None
     except (ValueError, IndexError):
         raise InputError(
             "/multiplier X: a number; 0 ablates, 1 changes nothing"
         ) from None
-    several = len(chat.steered)
-    if several > 1 and (len(words) != 2 or not 1 <= arm <= several):
-        raise InputError(
-            f"/multiplier X ARM: which of the {several} steered arms, from 1"
-        )
-    if chat.steered:
-        chat.rescale(arm - 1 if several > 1 else 0, multiplier)
-    else:
-        chat.multiplier = multiplier
-    what = chat.steered[arm - 1].label if several > 1 else "the circuit"
+    chat.rescale(multiplier, arm)
+    what = chat.steered[arm - 1].label if arm and chat.steered else "the circuit"
     note = "" if chat.is_ablating else " (/ablate on to see it)"
     return Reply(f"{what} is scaled by {multiplier:g}{note}")
 

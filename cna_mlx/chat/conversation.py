@@ -83,7 +83,7 @@ class Conversation:
         model, tokenizer: as :func:`cna_mlx.load` returns them.
         steered: the arms beside the baseline, each of one circuit; empty if there is
             no circuit yet.
-        multiplier: what a circuit that comes later is scaled by.
+        multiplier: what the first steered arm is scaled by, or one that comes later.
         is_ablating: whether the steered arms answer too.
         view: which arms are shown.
         hides_text: whether answers are shown by their first words only.
@@ -114,6 +114,10 @@ class Conversation:
     dropped: int = 0
     _caches: dict[str, ArmCache] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.steered:
+            self.multiplier = self.steered[0].steering[0][1]
+
     @property
     def arms(self) -> list[Arm]:
         """The arms that answer, the baseline first."""
@@ -130,11 +134,31 @@ class Conversation:
             self.multiplier = multiplier
         self.steered = [Arm.of(circuit, self.multiplier, STEERED)]
 
-    def rescale(self, number: int, multiplier: float) -> None:
-        """Give a steered arm, counted from 0, another multiplier; its history stays."""
+    def rescale(self, multiplier: float, arm: int | None = None) -> None:
+        """Give a steered arm another multiplier; its history stays.
+
+        Args:
+            multiplier: the new one.
+            arm: which, from 1; needed where there are several.
+
+        Raises:
+            InputError: there is no such arm, or another is just so already.
+        """
+        several = len(self.steered)
+        if not several:
+            self.multiplier = multiplier
+            return
+        if arm is None and several == 1:
+            arm = 1
+        if arm is None or not 1 <= arm <= several:
+            raise InputError(
+                f"/multiplier X ARM: which of the {several} steered arms, from 1"
+            )
+        number = arm - 1
         before = self.steered[number]
         after = Arm.of(circuit_of(before), multiplier, _relabelled(before, multiplier))
-        if after.label != before.label and after.label in self.histories:
+        others = [*self.steered[:number], *self.steered[number + 1 :]]
+        if any(other.label == after.label for other in others):
             raise InputError(f"there is an arm {after.label} already")
         self.steered[number] = after
         if before.label in self.histories:

@@ -4,14 +4,15 @@ import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from cna_mlx.chat.conversation import Conversation
+from cna_mlx.chat.conversation import Conversation, View
 from cna_mlx.chat.reply import Grid, Reply
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.models.fingerprint import quantization
 from cna_mlx.models.loading import context_length, source_of
+from cna_mlx.steering import check_multiplier
 from cna_mlx.wording import counted
 
 _SWITCH = {"on": True, "off": False}
@@ -52,7 +53,7 @@ def change(chat: Conversation, argument: str) -> Reply:
         return Reply(f"{name} is {setting.show(chat)}; it takes {setting.takes}")
     try:
         value = setting.read(text.strip())
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, InputError):
         raise InputError(f"/set {name} {text}: it takes {setting.takes}") from None
     setting.change(chat, value)
     return Reply(f"{name} is {setting.show(chat)}")
@@ -120,11 +121,28 @@ def _count(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def _multipliers(chat: Conversation) -> str:
+    values = [arm.steering[0][1] for arm in chat.steered] or [chat.multiplier]
+    return ", ".join(f"{value:g}" for value in values)
+
+
 def _attribute(name: str) -> Callable[[Conversation, Any], None]:
     return lambda chat, value: setattr(chat, name, value)
 
 
 SETTINGS = {
+    "multiplier": Setting(
+        "a number: 0 ablates, 1 changes nothing",
+        lambda text: check_multiplier(float(text)),
+        lambda chat, value: chat.rescale(value),
+        _multipliers,
+    ),
+    "view": Setting(
+        "|".join(get_args(View)),
+        lambda text: {view: view for view in get_args(View)}[text],
+        _attribute("view"),
+        lambda chat: chat.view,
+    ),
     "temp": Setting(
         "0 (greedy) or a number above it",
         _number(0, 1e6),

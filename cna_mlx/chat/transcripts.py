@@ -125,8 +125,10 @@ def load_into(chat: Conversation, path: Path) -> str | None:
             "is_ablating": bool(data["is_ablating"]) and bool(steered),
             "dropped": int(data["dropped_turns"]),
         }
-    except (CircuitError, InputError):
+    except CircuitError:  # says where
         raise
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{path}: not a whole conversation ({type(error).__name__}: {error})"

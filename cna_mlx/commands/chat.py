@@ -54,7 +54,6 @@ def run(
         session.model,
         session.tokenizer,
         arms,
-        multiplier=arms[0].steering[0][1] if arms else 0.0,
         is_ablating=ablate,
         rendering=session.rendering,
         temperature=temperature,

@@ -11,6 +11,8 @@ from cna_mlx.limits import check_open_files
 from cna_mlx.models import configuration, memory
 
 DEMO_NAMES = ("demo", "demo-base")
+# transformers warns of a long text once; this is the name of that warning.
+_TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
 _SNAPSHOT = re.compile(r"[0-9a-f]{40}")
 # What mlx-lm and transformers come to over a damaged file or a value of a wrong kind.
 _UNREADABLE = (
@@ -178,6 +180,8 @@ def _load(path: Path, config: dict[str, Any], name: str) -> tuple[Any, Any]:
         raise ModelError(
             f"{name}: no usable tokenizer in {path}: {_first_line(error)}"
         ) from error
+    # what does not fit is said by us, in words, and not in the middle of a picture
+    tokenizer.deprecation_warnings[_TOO_LONG] = True
     return model, tokenizer
 
 
