@@ -1,6 +1,7 @@
 """Real processes: the chat in a pseudo-terminal, on a pipe, and in poor terminals."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -13,6 +14,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import (  # noqa: F401  # pytest finds the fixtures by name
@@ -22,6 +24,9 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     plain,
     tiny_fixture,
 )
+from rich.cells import cell_len
+
+from cna_mlx.chat import COMMANDS
 
 # Far more than is ever needed: a busy machine must not fail a test.
 _PATIENCE = 180  # seconds; a shared machine can be slow, and nothing waits in vain
@@ -33,14 +38,15 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 import cna_mlx.generation as generation
 from cna_mlx.cli import main
 
-delay = float(sys.argv.pop(1))
-following = generation._Batch._next
+def slowed(step, delay):
+    def slow(self, *arguments):
+        time.sleep(delay)
+        return step(self, *arguments)
+    return slow
 
-def slow(self, *arguments):
-    time.sleep(delay)
-    return following(self, *arguments)
-
-generation._Batch._next = slow
+for name in ("_next", "_feed"):
+    step = getattr(generation._Batch, name)
+    setattr(generation._Batch, name, slowed(step, float(sys.argv.pop(1))))
 main()
 """
 
@@ -49,7 +55,13 @@ class Terminal:
     """A program in a pseudo-terminal."""
 
     def __init__(
-        self, *words: str, delay: float = 0.0, width: int = 100, **environment: str
+        self,
+        *words: str,
+        delay: float = 0.0,
+        prefill_delay: float = 0.0,
+        width: int = 100,
+        cwd: Path | None = None,
+        **environment: str,
     ) -> None:
         self.screen, end = pty.openpty()
         fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 30, width, 0, 0))
@@ -57,7 +69,8 @@ class Terminal:
         cleared = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "PYTHONUTF8")
         inherited = {k: v for k, v in os.environ.items() if k not in cleared}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, str(delay), *words],
+            [sys.executable, "-c", _CHILD, str(delay), str(prefill_delay), *words],
+            cwd=cwd,
             stdin=end,
             stdout=end,
             stderr=end,
@@ -116,9 +129,9 @@ Open = Callable[..., Terminal]
 def terminal(tmp_path: Path) -> Iterator[Open]:
     opened: list[Terminal] = []
 
-    def one(*words: str, delay: float = 0.0, **environment: str) -> Terminal:
+    def one(*words: str, **environment: Any) -> Terminal:
         store = {"CNA_MLX_CACHE": str(tmp_path / "store")}
-        found = Terminal(*words, delay=delay, **store, **environment)
+        found = Terminal(*words, **{**store, **environment})
         opened.append(found)
         return found
 
@@ -129,9 +142,9 @@ def terminal(tmp_path: Path) -> Iterator[Open]:
 
 @pytest.fixture
 def chat(terminal: Open, circuit_file: Path) -> Open:
-    def one(*words: str, tokens: int = 12, delay: float = 0.0, **env: str) -> Terminal:
+    def one(*words: str, tokens: int = 12, **environment: Any) -> Terminal:
         known = ("--circuit", str(circuit_file), "--max-tokens", str(tokens))
-        return terminal("chat", TINY, *known, *words, delay=delay, **env)
+        return terminal("chat", TINY, *known, *words, **environment)
 
     return one
 
@@ -202,6 +215,110 @@ def test_ctrl_c_ends_the_answer_and_keeps_it(chat: Open, tmp_path: Path) -> None
     text = saved.read_text(encoding="utf-8")
     assert len(text) > 80  # the answers are in it
     assert "Traceback" not in term.raw
+
+
+def test_ctrl_c_while_the_prompt_is_read(chat: Open) -> None:
+    term = chat(prefill_delay=3.0)
+    term.wait_for("> ")
+    term.type("one red stone\r")
+    term.wait_for(r"0 tokens, .*Ctrl-C ends the answer")
+    term.type("\x03")
+    turn = term.wait_for(r"baseline  [A-Z]+  interrupted.*0 tokens.*interrupted.*> ")
+    assert "(empty)" in turn
+    term.type("\x04")
+    assert term.end() == 0
+    assert "Traceback" not in term.raw
+
+
+# A line of each command, and what shows that it was carried out.
+_SESSION = (
+    ("one red stone", "histories differ"),
+    ("/why", "speaks for.*layer|layer.*speaks for"),
+    ("/sweep 0 1", "first words"),
+    ("/neurons 2", "delta"),
+    ("/show", "max-tokens"),
+    ("/set temp 0.5", "temp is 0.5"),
+    ("/set", "hide-text"),
+    ("/system Be brief.", "system prompt set"),
+    ("/multiplier 2", "scaled by 2"),
+    ("/view ablated", "showing ablated"),
+    ("/align", "baseline said"),
+    ("/ablate off", "answers alone"),
+    ("/ablate on", "scaled by 2"),
+    ("/save c.json", "saved 1 turn"),
+    ("/export c.svg", "wrote 1 turn"),
+    ("/clear", "anew"),
+    ("/load c.json", "going on from 1"),
+    ("/circuit c.json", "c.json"),
+    ("/contrast", "refusal"),
+    ("/help", "several lines"),
+)
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_every_command_at_every_width(width: int, chat: Open, tmp_path: Path) -> None:
+    term = chat(width=width, cwd=tmp_path)
+    term.wait_for("> $")
+    for line, said in _SESSION:
+        term.type(f"{line}\r")
+        term.wait_for(rf"(?:{said}).*\n> $")
+    term.type("/bye\r")
+    assert term.end() == 0
+    typed = {line.split()[0] for line, _ in _SESSION} | {"/bye"}
+    assert set(COMMANDS) <= typed
+    assert "Traceback" not in term.raw
+    lines = re.split(r"[\r\n]+", plain(term.raw))
+    assert max(map(cell_len, lines)) <= width
+
+
+@pytest.mark.parametrize("term_name", ["xterm-256color", "dumb"])
+def test_a_paste_of_fifty_lines_is_one_message(
+    term_name: str, chat: Open, tmp_path: Path
+) -> None:
+    term = chat("--temp", "0", cwd=tmp_path, TERM=term_name, tokens=4)
+    term.wait_for("> $")
+    lines = [f"{n} red" for n in range(50)]
+    paste = "\r".join(lines)
+    if term_name != "dumb":  # as terminals mark it where they are asked to
+        assert "\x1b[?2004h" in term.raw
+        paste = f"\x1b[200~{paste}\x1b[201~"
+    term.type(paste)
+    term.wait_for("49 red")
+    term.type("\r")
+    term.wait_for(r"histories differ.*> $")
+    term.type("/save c.json\r")
+    term.wait_for(r"saved 1 turn.*> $")
+    term.type("\x04")
+    assert term.end() == 0
+    (turn,) = json.loads((tmp_path / "c.json").read_text("utf-8"))["turns"]
+    assert turn["prompt"].splitlines() == lines
+
+
+def test_what_was_typed_is_there_in_the_next_session(
+    chat: Open, tmp_path: Path
+) -> None:
+    history = tmp_path / "store" / "chat_history"
+    term = chat("--no-history")
+    term.wait_for("> $")
+    term.type("a secret\r")
+    term.wait_for(r"histories differ.*> $")
+    term.type("\x04")
+    assert term.end() == 0
+    assert not history.exists()
+    term = chat()
+    term.wait_for("> $")
+    term.type("four red hats\r")
+    term.wait_for(r"histories differ.*> $")
+    term.process.kill()  # a window may be closed at any time
+    assert history.stat().st_mode & 0o077 == 0
+    term = chat()
+    term.wait_for("> $")
+    term.type("\x1b[A")
+    term.wait_for("four red hats")
+    term.type("\r")
+    term.wait_for(r"histories differ.*> $")
+    term.type("\x04")
+    assert term.end() == 0
 
 
 def test_ctrl_d_leaves_at_once(chat: Open) -> None:
