@@ -357,6 +357,25 @@ def demo(prompts: tuple[str, ...]) -> None:
         raise KeyboardInterrupt
 
 
+@cli.command(cls=_Command, example="cna-mlx doctor\ncna-mlx doctor demo --json")
+@click.argument("model", required=False)
+@click.option(
+    "--clear-cache", is_flag=True, help="Remove the kept circuits; do nothing else."
+)
+@_json_option
+def doctor(model: str | None, clear_cache: bool, as_json: bool) -> None:
+    """Check this machine, and a MODEL on it, on one screen for an issue.
+
+    Versions, memory, disk, the Hub, the terminal; then the device's arithmetic, the
+    embedded models' stored figures and the laws of steering, and the bandwidth. Shows
+    no user name, home directory or token. Exit code 1 if a check failed.
+    """
+    check_open_files()
+    from cna_mlx.commands.doctor import run_clear_cache, run_doctor
+
+    (run_clear_cache if clear_cache else run_doctor)(model, as_json)
+
+
 def _rendering(rest: dict[str, Any]) -> Any:
     from cna_mlx.commands.shared import RenderingOptions
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ from cna_mlx.progress import Progress, silent
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.rendering import Rendering, reference_hash
 from cna_mlx.selection import Selection
+
+_KINDS = ("circuits", "universal")
+# A name of the store's making, or that file's while it is being written.
+_OWN_NAME = re.compile(r"[0-9a-f]{32}\.json|\.[0-9a-f]{32}\.json\.\w+")
 
 
 def cache_directory() -> Path:
@@ -103,6 +108,55 @@ class Store:
             _write(bank_path, json.dumps(sorted(discovery.universal)))
         written = _write(path, discovery.circuit.to_text())
         return Found(discovery.circuit, path if written else None, discovery)
+
+    def files(self) -> list[Path]:
+        """What the store keeps: files of its own making, never behind a link.
+
+        Raises:
+            OSError: a directory cannot be read.
+        """
+        directories = [self.directory / kind for kind in _KINDS]
+        return [
+            path
+            for directory in directories
+            if directory.is_dir() and not directory.is_symlink()
+            for path in sorted(directory.iterdir())
+            if _OWN_NAME.fullmatch(path.name)
+            and path.is_file()
+            and not path.is_symlink()
+        ]
+
+    def circuits(self) -> list[Circuit]:
+        """The circuits that are kept and can be read, of whatever model.
+
+        Raises:
+            OSError: a directory cannot be read.
+        """
+        kept = [path for path in self.files() if path.suffix == ".json"]
+        found = (_read_circuit(path) for path in kept if path.parent.name == "circuits")
+        return [circuit for circuit in found if circuit is not None]
+
+    def clear(self) -> tuple[int, int]:
+        """Remove all that the store keeps, and nothing else.
+
+        Returns:
+            How many files and bytes.
+
+        Raises:
+            InputError: a file cannot be removed.
+        """
+        count = size = 0
+        try:
+            for path in self.files():
+                size += path.stat().st_size
+                path.unlink()
+                count += 1
+        except OSError as error:
+            raise InputError(
+                f"{error.filename}: cannot be removed ({error.strerror}); "
+                f"{count} files were"
+            ) from None
+        return count, size
 
     def _path(self, kind: str, key: dict[str, Any]) -> Path:
         text = json.dumps(key, sort_keys=True, ensure_ascii=False)

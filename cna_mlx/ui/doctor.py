@@ -1,0 +1,132 @@
+"""A check-up as plain lines that can be pasted into an issue."""
+
+import os
+import shutil
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+
+from rich.text import Text
+
+from cna_mlx.checkup import Check, Fact, Item
+from cna_mlx.models.memory import gigabytes
+from cna_mlx.ui.console import Screen
+
+_WORDS = {"ok": "ok", "warning": "warning", "failed": "FAILED"}
+_STYLES = {"ok": "green", "warning": "bold yellow", "failed": "bold red"}
+_INDENT = 2
+_STATUS, _FACT, _CHECK = 9, 20, 30
+# Under this many columns a check's detail stands below its name.
+_STACK_BELOW = 100
+
+
+def title_line(title: str) -> Text:
+    """What stands above a section."""
+    return Text(f"\n{title}", style="bold")
+
+
+def item_lines(screen: Screen, item: Item) -> Text:
+    """A fact or a check; wrapped for a terminal, on a pipe a line for each part."""
+    if isinstance(item, Fact):
+        return _fact(screen, item)
+    word = _WORDS[item.status].ljust(_STATUS)
+    parts = [item.detail, *([f"remedy: {item.remedy}"] if item.remedy else [])]
+    stacked = _width(screen) is not None and screen.out.width < _STACK_BELOW
+    if stacked:
+        head, column = f"{' ' * _INDENT}{word}{item.name}", _INDENT + _STATUS
+        lines = [head, *_folded(screen, parts, column)]
+    else:
+        head = f"{' ' * _INDENT}{word}{item.name.ljust(_CHECK)}"
+        lines = _beside(screen, head, parts)
+    text = screen.safe("\n".join(lines))
+    text.stylize(_STYLES[item.status], _INDENT, _INDENT + len(word.strip()))
+    return text
+
+
+def summary_line(checks: Sequence[Check], seconds: float) -> Text:
+    """How many checks came to what."""
+    counts = Counter(check.status for check in checks)
+    warned, failed = counts["warning"], counts["failed"]
+    warnings = "1 warning" if warned == 1 else f"{warned} warnings"
+    return Text(f"\n{counts['ok']} ok, {warnings}, {failed} failed in {seconds:.0f} s")
+
+
+def fact_text(fact: Fact) -> str:
+    """A fact's value as people read it."""
+    value = fact.value
+    if value is None:
+        return "unknown"
+    if fact.unit == "bytes":
+        size = int(value)
+        return gigabytes(size) if size >= 1_000_000 else f"{size / 1000:.0f} kB"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = f"{value:,}" if isinstance(value, int) else value
+    text = f"{text:.1f}" if isinstance(text, float) else text
+    return f"{text} {fact.unit}".strip()
+
+
+def _fact(screen: Screen, fact: Fact) -> Text:
+    text = fact_text(fact)
+    if fact.remark:
+        text += f" ({fact.remark})"
+    head = f"{' ' * _INDENT}{fact.name.ljust(_FACT)}"
+    return screen.safe("\n".join(_beside(screen, head, [text])))
+
+
+def _beside(screen: Screen, head: str, parts: Sequence[str]) -> list[str]:
+    column = len(head)
+    lines = _folded(screen, parts, column)
+    return [head + lines[0][column:], *lines[1:]]
+
+
+def _folded(screen: Screen, parts: Sequence[str], column: int) -> list[str]:
+    """The parts below each other, from a column on, within the screen's width."""
+    indent = " " * column
+    width = _width(screen)
+    if width is None:
+        return [indent + part for part in parts]
+    return [
+        line
+        for part in parts
+        for line in textwrap.wrap(
+            part,
+            max(width, column + 20),
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+        )
+        or [indent]
+    ]
+
+
+def _width(screen: Screen) -> int | None:
+    return screen.out.width if screen.out.is_terminal else None
+
+
+# ------------------------------------------------------------------- terminal
+
+
+def terminal_items(screen: Screen) -> Iterator[Fact]:
+    """What the terminal can do."""
+    out = screen.out
+    kind = "" if out.is_terminal else "not a terminal"
+    size = shutil.get_terminal_size()
+    yield Fact("size", f"{size.columns} x {size.lines}", remark=kind)
+    yield Fact("colours", out.color_system or "none")
+    yield Fact("encoding", out.encoding)
+    yield Fact("TERM", os.environ.get("TERM") or "not set")
+    yield Fact("redraws", screen.is_live, remark="answers stream side by side")
+    yield Fact("line editing", line_editing())
+
+
+def line_editing() -> str:
+    """What edits a line in the chat: readline, libedit or none."""
+    try:
+        readline = import_module("readline")
+    except ImportError:
+        return "none"
+    is_libedit = "libedit" in (readline.__doc__ or "")  # 3.13 has readline.backend
+    is_libedit |= getattr(readline, "backend", "") == "editline"
+    return "libedit" if is_libedit else "readline"
