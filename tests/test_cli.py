@@ -72,6 +72,7 @@ def test_all_commands_are_known() -> None:
         "models",
         "probe",
         "demo",
+        "doctor",
     }
 
 

@@ -106,7 +106,7 @@ def device_items() -> Iterator[Item]:
     info: dict[str, Any] = attempt(lambda: dict(mx.device_info())) or {}
     device = attempt(lambda: mx.default_device().type.name)
     yield Fact("device", device, remark=_device_name(info))
-    has_metal = bool(attempt(mx.metal.is_available))
+    has_metal = bool(attempt(lambda: mx.metal.is_available()))
     has_cuda = bool(attempt(lambda: mx.cuda.is_available()))
     yield Fact("backend", backend(device, has_metal, has_cuda))
     yield check_backend(device, has_metal, has_cuda, platform.system())

@@ -1,4 +1,4 @@
-"""Checks on a model that a person wants to use: template, neurons, numerics, speed."""
+"""Checks on a model that a person wants to use: neurons, numerics, speed."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,7 @@ from cna_mlx.generation import BASELINE, Token, generate_arms
 from cna_mlx.models.families import family_of, installed, widths
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.models.loading import source_of
-from cna_mlx.rendering import (
-    Rendering,
-    injected_system,
-    render_prompt,
-    uses_template,
-)
+from cna_mlx.rendering import render_prompt
 from cna_mlx.selection import DEFAULT_FRACTION
 from cna_mlx.store import Store
 
@@ -39,74 +34,6 @@ _FP16_HEADROOM = 4.0
 # float32 may do depends on the device and is passed in.
 _ROUNDING = {"bfloat16": 0.1, "float16": 0.03}
 _TOKENS, _SECONDS = 32, 6.0
-
-
-# ------------------------------------------------------------------- template
-
-
-def template_items(tokenizer: Any) -> Iterator[Item]:
-    """How prompts become token ids with this model's tokenizer.
-
-    Args:
-        tokenizer: as :func:`cna_mlx.load` returns it.
-    """
-    plain = Rendering()
-    if not uses_template(tokenizer, plain):
-        yield Fact(
-            "chat template", "none", remark="prompts are continued as plain text"
-        )
-    else:
-        yield Fact("chat template", "yes")
-        system = attempt(lambda: injected_system(tokenizer, plain))
-        yield Fact("system prompt", system or "none of its own")
-        yield Fact("thinking", attempt(partial(_thinking, tokenizer)))
-        yield guarded("generation prompt", partial(check_generation_prompt, tokenizer))
-    yield guarded("BOS", partial(check_bos, tokenizer))
-
-
-def _thinking(tokenizer: Any) -> str:
-    ids = [
-        render_prompt(tokenizer, _PROMPTS[0], Rendering(thinking=thinking))
-        for thinking in (False, True)
-    ]
-    return "no switch" if ids[0] == ids[1] else "a switch (--thinking)"
-
-
-def check_generation_prompt(tokenizer: Any) -> Check:
-    """Whether a rendered prompt ends where the model's answer begins."""
-    messages = [{"role": "user", "content": _PROMPTS[0]}]
-    with_prompt, without = (
-        tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=wanted
-        )
-        for wanted in (True, False)
-    )
-    if with_prompt == without:
-        return Check(
-            "generation prompt",
-            "warning",
-            "the template opens no answer: the model may go on with the question",
-            "take the template of a newer conversion, or --chat-template off",
-        )
-    opening = with_prompt.removeprefix(without)
-    return Check("generation prompt", "ok", f"the template ends with {opening[-40:]!r}")
-
-
-def check_bos(tokenizer: Any) -> Check:
-    """Whether a prompt begins with at most one BOS."""
-    bos = getattr(tokenizer, "bos_token_id", None)
-    ids = render_prompt(tokenizer, _PROMPTS[0])
-    count = 0
-    while bos is not None and ids[count : count + 1] == [bos]:
-        count += 1
-    if count < 2:
-        return Check("BOS", "ok", f"{count} at the front of a prompt")
-    return Check(
-        "BOS",
-        "warning",
-        f"{count} at the front of a prompt: the model was trained with one",
-        "mend the template, which writes more than one, or convert the model again",
-    )
 
 
 # --------------------------------------------------------------------- hooked

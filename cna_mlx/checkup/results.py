@@ -131,7 +131,7 @@ def secrets_of(home: Path, user: str | None, token: str | None) -> dict[str, str
         found[re.escape(token)] = "<token>"
     for path in {str(home), str(home.resolve())}:
         if len(Path(path).parts) > 1:  # a container's home may be /
-            found[rf"{re.escape(path)}(?![\w.-])"] = "~"
+            found[rf"{re.escape(path)}(?![\w-])"] = "~"
     if user:
-        found[rf"(?<=/){re.escape(user)}(?=/|$)"] = "<user>"
+        found[rf"(?<=/){re.escape(user)}(?![\w-])"] = "<user>"
     return found

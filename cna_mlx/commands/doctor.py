@@ -187,6 +187,7 @@ def _embedded(name: str) -> Iterator[Item]:
 def _model_sections(session: Session, bandwidth: float | None) -> Iterator[Section]:
     from cna_mlx.checkup import model as checks
     from cna_mlx.checkup.device import float32_tolerance
+    from cna_mlx.checkup.template import template_items
 
     model, tokenizer = session.model, session.tokenizer
 
@@ -194,7 +195,7 @@ def _model_sections(session: Session, bandwidth: float | None) -> Iterator[Secti
         yield from checks.numeric_items(model, tokenizer, float32_tolerance())
         yield from checks.speed_items(model, tokenizer, bandwidth)
 
-    template = partial(checks.template_items, tokenizer)
+    template = partial(template_items, tokenizer)
     hooked = partial(checks.hooked_items, model, Store())
     yield Section("model", _whole("model", lambda: _named(session.name, hooked)))
     yield Section("model template", _whole("model template", template))

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cna_mlx.checkup import Check, Fact, Item
 from cna_mlx.models.memory import gigabytes
-from cna_mlx.ui.console import Screen
+from cna_mlx.ui.console import Screen, visible
 
 _WORDS = {"ok": "ok", "warning": "warning", "failed": "FAILED"}
 _STYLES = {"ok": "green", "warning": "bold yellow", "failed": "bold red"}
@@ -39,7 +39,7 @@ def item_lines(screen: Screen, item: Item) -> Text:
     else:
         head = f"{' ' * _INDENT}{word}{item.name.ljust(_CHECK)}"
         lines = _beside(screen, head, parts)
-    text = screen.safe("\n".join(lines))
+    text = Text("\n".join(lines))
     text.stylize(_STYLES[item.status], _INDENT, _INDENT + len(word.strip()))
     return text
 
@@ -72,7 +72,7 @@ def _fact(screen: Screen, fact: Fact) -> Text:
     if fact.remark:
         text += f" ({fact.remark})"
     head = f"{' ' * _INDENT}{fact.name.ljust(_FACT)}"
-    return screen.safe("\n".join(_beside(screen, head, [text])))
+    return Text("\n".join(_beside(screen, head, [text])))
 
 
 def _beside(screen: Screen, head: str, parts: Sequence[str]) -> list[str]:
@@ -85,6 +85,9 @@ def _folded(screen: Screen, parts: Sequence[str], column: int) -> list[str]:
     """The parts below each other, from a column on, within the screen's width."""
     indent = " " * column
     width = _width(screen)
+    # before it is wrapped: what is spelled out is longer
+    ascii_only = screen.is_ascii
+    parts = [" ".join(visible(part, ascii_only=ascii_only).split()) for part in parts]
     if width is None:
         return [indent + part for part in parts]
     return [
