@@ -120,7 +120,9 @@ def terminal_items(screen: Screen) -> Iterator[Fact]:
     yield Fact("colours", out.color_system or "none")
     yield Fact("encoding", out.encoding)
     yield Fact("TERM", os.environ.get("TERM") or "not set")
-    yield Fact("redraws", screen.is_live, remark="needed to show answers while they grow")
+    yield Fact(
+        "redraws", screen.is_live, remark="needed to show answers while they grow"
+    )
     yield Fact("line editing", line_editing())
 
 
