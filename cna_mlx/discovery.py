@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +14,7 @@ import numpy as np
 from cna_mlx.activations import last_activations
 from cna_mlx.circuit import Circuit, Moments, Neuron
 from cna_mlx.errors import NonFiniteError
-from cna_mlx.gauge import HeldOut, HeldOutScores
+from cna_mlx.held_out import Fold, HeldOut, HeldOutScores
 from cna_mlx.models.families import family_of, widths
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.models.loading import source_of
@@ -55,6 +55,10 @@ class Discovery:
         prompts: how many went through the model, the bank's included.
         seconds: wall time.
         peak_memory: the most memory held meanwhile, in bytes.
+        folds: the circuits of the cross-validation, with what each held out; none
+            where a side has a single prompt.
+        magnitudes: mean |a| of every neuron over the negative prompts at the last
+            token, for matched controls: [d_ff] for each layer that was ranked.
     """
 
     circuit: Circuit
@@ -65,6 +69,10 @@ class Discovery:
     prompts: int
     seconds: float
     peak_memory: int
+    folds: tuple[Fold, ...] = ()
+    magnitudes: Mapping[int, np.ndarray] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def share_of_last_layers(self, count: int) -> float:
         """The share of the circuit that lies in the model's last ``count`` layers."""
@@ -192,6 +200,8 @@ def run_discovery(
         len(texts),
         seconds,
         peak,
+        walk.held_out.folds(dropped),
+        walk.magnitudes,
     )
 
 
@@ -217,6 +227,7 @@ class _Walk:
     tops: list[TopNeurons] = field(init=False)
     halves: tuple[TopNeurons, TopNeurons] = field(init=False)
     held_out: HeldOut = field(init=False)
+    magnitudes: dict[int, np.ndarray] = field(default_factory=dict)
     _kept: dict[int, tuple[np.ndarray, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -277,6 +288,7 @@ class _Walk:
     def _keep(self, layer: int, positive: mx.array, negative: mx.array) -> None:
         means = positive.mean(axis=0), negative.mean(axis=0)
         deviations = (mx.std(positive, axis=0), mx.std(negative, axis=0))
+        self.magnitudes[layer] = np.array(mx.abs(negative).mean(axis=0))
         self._kept[layer] = tuple(
             np.array(part)
             for part in (

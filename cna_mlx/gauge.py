@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
 from cna_mlx.activations import last_activations
@@ -14,7 +13,6 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CircuitError
 from cna_mlx.models.families import widths
 
-_FOLDS = 5
 _Z95 = 1.959963984540054
 
 
@@ -34,25 +32,6 @@ class Auc:
     def to_json(self) -> dict[str, float]:
         """The figures as plain data."""
         return {"auc": self.value, "low": self.low, "high": self.high}
-
-
-@dataclass(frozen=True)
-class HeldOutScores:
-    """The gauge of prompts that had no part in the circuit which scored them.
-
-    Attributes:
-        positive, negative: one gauge for each prompt of the contrast.
-        layers: the AUC of each layer's own neurons alone, by layer.
-    """
-
-    positive: tuple[float, ...]
-    negative: tuple[float, ...]
-    layers: dict[int, Auc]
-
-    @property
-    def auc(self) -> Auc:
-        """How well the gauge tells the sides apart on prompts it has not seen."""
-        return auc(self.positive, self.negative)
 
 
 class Scale:
@@ -171,114 +150,3 @@ def _edge(distance: Callable[[float], float], inside: float, outside: float) -> 
         else:
             outside = middle
     return inside
-
-
-class HeldOut:
-    """Cross-validation of the gauge during the walk of a discovery.
-
-    For each fold a circuit of its own is made from the other folds' prompts, ranked
-    as the discovery ranks, and the fold's prompts are scored along it. Of each layer
-    only that circuit's candidates are kept.
-
-    Args:
-        sizes: the number of positive and of negative prompts.
-        k: how many neurons a circuit has.
-        fraction: the share of a layer's neurons that makes the layer's own circuit.
-    """
-
-    def __init__(self, sizes: tuple[int, int], k: int, fraction: float) -> None:
-        self._sizes, self._k, self._fraction = sizes, k, fraction
-        folds = min(_FOLDS, *sizes)
-        # every fifth prompt: categories stand in blocks
-        self._folds = [
-            tuple(np.arange(size) % folds == fold for size in sizes)
-            for fold in range(folds)
-        ]
-        self._kept: list[list[_Candidates]] = [[] for _ in range(folds)]
-
-    @property
-    def is_possible(self) -> bool:
-        """Whether each fold leaves prompts to learn from."""
-        return len(self._folds) > 1
-
-    def take(
-        self,
-        layer: int,
-        positive: mx.array,
-        negative: mx.array,
-        score: Callable[[mx.array, mx.array], np.ndarray],
-    ) -> None:
-        """Use one layer.
-
-        Args:
-            layer: its index.
-            positive, negative: activations of the two sides, [n, d_ff] each.
-            score: two such sides to the rank's score of each neuron, [d_ff].
-        """
-        if not self.is_possible:
-            return
-        sides = positive, negative
-        own = max(1, round(self._fraction * positive.shape[1]))
-        for held, kept in zip(self._folds, self._kept, strict=True):
-            seen = [
-                side[mx.array(np.flatnonzero(~out))]
-                for side, out in zip(sides, held, strict=True)
-            ]
-            scores = score(*seen)
-            best = np.argsort(-scores, kind="stable")[: self._k]
-            chosen = mx.array(best)
-            means = [np.array(side[:, chosen].mean(axis=0)) for side in seen]
-            delta = means[0] - means[1]
-            terms = tuple(
-                (np.array(side[mx.array(np.flatnonzero(out))][:, chosen]) - means[1])
-                * delta
-                for side, out in zip(sides, held, strict=True)
-            )
-            kept.append(_Candidates(layer, best, scores[best], delta, terms, own))
-
-    def result(self, dropped: frozenset[tuple[int, int]]) -> HeldOutScores | None:
-        """The held-out gauges without the universal neurons; None if impossible."""
-        if not self.is_possible:
-            return None
-        layers = [candidates.layer for candidates in self._kept[0]]
-        return HeldOutScores(
-            *self._gauges(dropped, None),
-            {layer: auc(*self._gauges(dropped, layer)) for layer in layers},
-        )
-
-    def _gauges(
-        self, dropped: frozenset[tuple[int, int]], only: int | None
-    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        values = tuple(np.zeros(size) for size in self._sizes)
-        for held, kept in zip(self._folds, self._kept, strict=True):
-            chosen = [c for c in kept if only is None or c.layer == only]
-            k = self._k if only is None else chosen[0].own
-            threshold = np.sort(np.concatenate([c.scores for c in chosen]))[::-1][:k][
-                -1
-            ]
-            scale = 0.0
-            parts = [np.zeros(int(side.sum())) for side in held]
-            for candidates in chosen:
-                members = candidates.scores >= threshold
-                members &= [
-                    (candidates.layer, int(index)) not in dropped
-                    for index in candidates.indices
-                ]
-                scale += float((candidates.delta[members] ** 2).sum())
-                for part, products in zip(parts, candidates.terms, strict=True):
-                    part += products[:, members].sum(axis=1)
-            for side, part, value in zip(held, parts, values, strict=True):
-                value[side] = part / scale if scale else 0.0
-        return tuple(map(float, values[0])), tuple(map(float, values[1]))
-
-
-@dataclass(frozen=True)
-class _Candidates:
-    """A layer's best neurons by one fold's circuit, and the held-out prompts' terms."""
-
-    layer: int
-    indices: np.ndarray
-    scores: np.ndarray
-    delta: np.ndarray
-    terms: tuple[np.ndarray, ...]
-    own: int

@@ -2,16 +2,22 @@
 
 from itertools import product
 
+import mlx.core as mx
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from cna_mlx import Circuit, render_prompt
 from cna_mlx.discovery import run_discovery
 from cna_mlx.errors import CircuitError
+from cna_mlx.evaluation.controls import magnitudes, matched_control
 from cna_mlx.gauge import auc, gauges
+from cna_mlx.held_out import HeldOut
 from cna_mlx.models.loading import load
-from cna_mlx.prompts import PromptSet, load_contrast
+from cna_mlx.prompts import PromptSet, load_bank, load_contrast
 from cna_mlx.selection import Selection
+
+SIDES = ("positive", "negative")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +56,74 @@ def test_a_held_out_gauge_is_that_of_a_circuit_of_the_other_prompts(loaded):
             assert np.allclose(values[fold::5], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "selection",
+    [
+        Selection(0.02, universal=False),
+        Selection(0.05, "normalized", (1, 2), universal=False),
+        Selection(0.05, "weighted"),
+    ],
+    ids=["delta", "normalized-band", "weighted-universal"],
+)
+def test_a_folds_circuit_is_what_discovery_finds_in_the_other_prompts(
+    loaded, selection
+):
+    model, tokenizer = loaded
+    contrast = load_contrast("refusal-small")
+    bank = load_bank()[:3]
+    found = run_discovery(model, tokenizer, contrast, selection, bank=bank)
+    sides = contrast.positive, contrast.negative
+    held = [[i for fold in found.folds for i in getattr(fold, side)] for side in SIDES]
+    assert [sorted(positions) for positions in held] == [list(range(8))] * 2
+    dropped = 0
+    for fold in found.folds:
+        rest = [
+            [p for i, p in enumerate(side) if i not in getattr(fold, name)]
+            for side, name in zip(sides, SIDES, strict=True)
+        ]
+        alone = run_discovery(
+            model,
+            tokenizer,
+            PromptSet.from_prompts(*rest),
+            selection,
+            universal=found.universal,
+        ).circuit
+        expected = {neuron[:2]: neuron.delta for neuron in alone.neurons}
+        deltas = {neuron[:2]: neuron.delta for neuron in fold.circuit.neurons}
+        assert list(deltas) == list(expected)
+        assert deltas == pytest.approx(expected, abs=1e-5)
+        dropped += len(alone.universal_dropped)
+    assert bool(dropped) == selection.universal
+
+
+def test_equal_scores_make_a_fold_no_larger_than_k():
+    held_out = HeldOut((4, 4), k=3, fraction=0.5)
+    for layer in range(2):
+        positive, negative = mx.ones((4, 5)), mx.zeros((4, 5))
+        held_out.take(layer, positive, negative, lambda p, n: np.ones(5))
+    for fold in held_out.folds(frozenset({(0, 1)})):
+        assert [neuron[:2] for neuron in fold.circuit.neurons] == [(0, 0), (0, 2)]
+        assert all(neuron.delta == 1 for neuron in fold.circuit.neurons)
+
+
+@pytest.mark.parametrize("layers", [None, (1, 2)])
+def test_a_discovery_knows_how_active_neurons_are_on_the_negative_prompts(
+    loaded, layers
+):
+    model, tokenizer = loaded
+    contrast = load_contrast("refusal-small")
+    selection = Selection(0.02, layers=layers, universal=False)
+    found = run_discovery(model, tokenizer, contrast, selection)
+    expected = magnitudes(model, ids_of(tokenizer, contrast.negative))
+    first, last = selection.band(4)
+    assert list(found.magnitudes) == list(range(first, last + 1))
+    for layer, values in found.magnitudes.items():
+        np.testing.assert_allclose(values, expected[layer], atol=1e-5)
+    control = matched_control(found.circuit, found.magnitudes, 0)
+    wanted = {layer: len(own) for layer, own in found.circuit.by_layer().items()}
+    assert {layer: len(own) for layer, own in control.by_layer().items()} == wanted
+
+
 def test_a_layers_own_auc_is_that_of_a_circuit_ranked_within_it(loaded):
     model, tokenizer = loaded
     contrast = load_contrast("refusal-small")
@@ -69,6 +143,7 @@ def test_with_one_prompt_a_side_nothing_can_be_held_out(loaded):
     contrast = PromptSet.from_prompts(["Sell the bicycle."], ["Paint the bicycle."])
     found = run_discovery(model, tokenizer, contrast, Selection(0.02, universal=False))
     assert found.held_out is None
+    assert found.folds == ()
 
 
 def test_a_circuit_without_means_is_no_gauge(loaded):
@@ -90,14 +165,17 @@ def test_the_area_counts_the_pairs_in_order_and_half_of_the_ties(seed):
     assert opposite.low == pytest.approx(1 - found.high, abs=1e-9)
 
 
-def test_the_area_is_scikit_learns():
-    metrics = pytest.importorskip("sklearn.metrics")
-    random = np.random.default_rng(0)
-    positive = np.round(random.normal(0.5, 1, 70), 1)
-    negative = np.round(random.normal(0, 1, 50), 1)
-    labels = [1] * 70 + [0] * 50
-    expected = metrics.roc_auc_score(labels, [*positive, *negative])
-    assert auc(positive, negative).value == pytest.approx(expected)
+@pytest.mark.parametrize("seed", range(12))
+def test_the_area_is_scikit_learns(seed):
+    random = np.random.default_rng(seed)
+    shapes = [(1, 1), (1, 7), (90, 2), (500, 300), *random.integers(1, 120, (8, 2))]
+    m, n = shapes[seed]
+    for decimals in (0, 1, 12):  # from nearly all tied to no ties
+        positive = np.round(random.normal(0.5, 1, m), decimals)
+        negative = np.round(random.normal(0, 2, n), decimals)
+        labels = [1] * m + [0] * n
+        expected = roc_auc_score(labels, [*positive, *negative])
+        assert auc(positive, negative).value == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():

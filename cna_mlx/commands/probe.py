@@ -20,7 +20,8 @@ from cna_mlx.commands.shared import (
     require,
     show,
 )
-from cna_mlx.gauge import HeldOutScores, gauges
+from cna_mlx.gauge import gauges
+from cna_mlx.held_out import HeldOutScores
 from cna_mlx.prompts import PromptSet, read_prompts
 from cna_mlx.rendering import render_prompt
 from cna_mlx.ui.console import screen

@@ -1,6 +1,6 @@
 """Circuits that should do nothing: without them no effect means anything."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -51,7 +51,7 @@ def uniform_control(circuit: Circuit, sizes: Sequence[int], seed: int) -> Circui
 
 
 def matched_control(
-    circuit: Circuit, magnitude: list[np.ndarray], seed: int
+    circuit: Circuit, magnitude: list[np.ndarray] | Mapping[int, np.ndarray], seed: int
 ) -> Circuit:
     """Neurons outside the circuit that are as active as its own, layer by layer.
 
@@ -60,7 +60,8 @@ def matched_control(
 
     Args:
         circuit: what to control for.
-        magnitude: as :func:`magnitudes` returns it.
+        magnitude: as :func:`magnitudes` returns it; or by layer, as a discovery
+            carries it, where the circuit's own layers are enough.
         seed: another seed draws other neurons.
 
     Raises:

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.gauge import HeldOutScores
+from cna_mlx.held_out import HeldOutScores
 from cna_mlx.prompts import PromptSet
 from cna_mlx.ui.console import Screen
 from cna_mlx.wording import counted
