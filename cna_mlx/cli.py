@@ -90,6 +90,12 @@ _selection_options = _options(
         help="Leave out neurons that answer to any contrast.",
     ),
 )
+_expect_option = click.option(
+    "--expect/--no-expect",
+    default=True,
+    show_default=True,
+    help="Try a fresh circuit on a few held-out prompts: a minute at most.",
+)
 _circuit_options = _options(
     click.option(
         "--circuit",
@@ -147,6 +153,7 @@ def cli(context: click.Context) -> None:
 )
 @_model
 @_selection_options
+@_expect_option
 @_rendering_options
 @click.option("-o", "--output", metavar="FILE", help="Write the circuit here.")
 @_json_option
@@ -181,6 +188,7 @@ def discover(model: str, output: str | None, as_json: bool, **rest: Any) -> None
 @click.option("--svg", metavar="FILE", help="Draw what is shown as an SVG picture.")
 @_hide_text_option
 @_selection_options
+@_expect_option
 @_rendering_options
 @_json_option
 def diff(model: str, **rest: Any) -> None:
@@ -231,6 +239,7 @@ def diff(model: str, **rest: Any) -> None:
     help="Keep what is typed for the next session's arrow keys.",
 )
 @_selection_options
+@_expect_option
 @_rendering_options
 def chat(model: str, **rest: Any) -> None:
     """Talk to a model, and to the same model with its circuit scaled.
@@ -388,7 +397,8 @@ def _selection(rest: dict[str, Any]) -> Any:
 
     sides = ("contrast", "positive", "negative", "column")
     ranking = ("fraction", "layers", "rank", "universal")
-    return SelectionOptions(**{name: rest.pop(name) for name in sides + ranking})
+    chosen = {name: rest.pop(name) for name in sides + ranking}
+    return SelectionOptions(**chosen, expect=rest.pop("expect", False))
 
 
 # -------------------------------------------------------------------- the edge

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,19 @@ class Store:
         text = json.dumps(key, sort_keys=True, ensure_ascii=False)
         name = hashlib.sha256(text.encode()).hexdigest()[:32]
         return self.directory / kind / f"{name}.json"
+
+
+def keep(found: Found, circuit: Circuit) -> Found:
+    """The same find with a circuit that says more of itself, also in the store.
+
+    Args:
+        found: as :meth:`Store.find_or_discover` returned it.
+        circuit: its circuit, with other provenance.
+    """
+    if found.path is not None:
+        _write(found.path, circuit.to_text())
+    discovery = found.discovery and replace(found.discovery, circuit=circuit)
+    return replace(found, circuit=circuit, discovery=discovery)
 
 
 def _identity(contrast: PromptSet) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.commands.expecting import say_expectation
 from cna_mlx.commands.shared import (
     RenderingOptions,
     SelectionOptions,
@@ -32,11 +33,16 @@ def run_discover(
     session = Session.open(model, rendering)
     options.selection(model).k(widths(session.model))
     found = session.find(options, contrast=contrast, refresh=True)
-    assert found.discovery is not None
     if output:
         found.circuit.save(output)
+    if options.expect:
+        found = session.expected(found, contrast)
+        if output:
+            found.circuit.save(output)
+    assert found.discovery is not None
     if as_json:
         emit_json(_entry(model, found, output))
+        say_expectation(found.circuit)
         if warning := reliability_warning(found.discovery):
             screen().note(warning, style="yellow")
         return
@@ -70,6 +76,7 @@ def _entry(model: str, found: Found, output: str | None) -> dict[str, object]:
         "split_half": half and half.jaccard,
         "split_half_chance": half and half.chance,
         "held_out": origin["held_out"],
+        "expectation": origin.get("expectation"),
         "prompts": discovery.prompts,
         "seconds": discovery.seconds,
         "peak_memory_bytes": discovery.peak_memory,

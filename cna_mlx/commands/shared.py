@@ -12,6 +12,7 @@ from typing import Any
 from rich.text import Text
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.commands.expecting import say_expectation, with_expectation
 from cna_mlx.defaults import defaults_for
 from cna_mlx.errors import CircuitError, InputError, RequestError
 from cna_mlx.generation import Arm
@@ -79,6 +80,7 @@ class SelectionOptions:
     layers: str | None = None
     rank: str = "delta"
     universal: bool = True
+    expect: bool = False
 
     def prompts(self, model: str) -> PromptSet:
         """The contrast: the user's files, the one that was named, or the default.
@@ -157,6 +159,12 @@ class Session:
                 progress=progress,
             )
 
+    def expected(self, found: Found, contrast: PromptSet) -> Found:
+        """The same, with what to expect of it where it is fresh; Ctrl-C skips that."""
+        return with_expectation(
+            self.model, self.tokenizer, self.rendering, contrast, found
+        )
+
     def default_circuit(self, options: SelectionOptions) -> Circuit:
         """The circuit to use where none was named; says where it came from."""
         contrast = options.prompts(self.name)
@@ -170,12 +178,17 @@ class Session:
         count = counted(len(found.circuit.neurons), "neuron")
         if found.discovery is None:
             screen().note(f"{count} from the store: {found.path}")
+            if options.expect:
+                say_expectation(found.circuit)
             return found.circuit
         kept = f"kept in {found.path}" if found.path else "could not be stored"
         took = f"{found.discovery.seconds:.1f} s"
         screen().note(f"discovered {count} in {took}, {kept}")
         if warning := reliability_warning(found.discovery):
             screen().note(warning, style="yellow")
+        if options.expect:
+            found = self.expected(found, contrast)
+            say_expectation(found.circuit)
         return found.circuit
 
     def load_circuit(self, text: str) -> tuple[Circuit, float | None]:

@@ -16,6 +16,7 @@ from cna_mlx.models.memory import Machine, gigabytes
 from cna_mlx.prompts import PromptSet
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import frame
+from cna_mlx.ui.expectation import expectation_lines
 
 _BAR = 40
 
@@ -28,6 +29,7 @@ def discovery_view(
     quarter = -(-len(sizes) // 4)
     last_three = discovery.share_of_last_layers(3)
     last_quarter = discovery.share_of_last_layers(quarter)
+    expected = expectation_lines(circuit)
     rows = [
         ("neurons", f"{len(circuit.neurons)} of {sum(sizes):,}"),
         ("where", f"{last_three:.0%} in the last 3 layers"),
@@ -36,6 +38,7 @@ def discovery_view(
         ("prompts", _prompts(discovery)),
         ("split half", _split_half(discovery)),
         ("gauge", _gauge(discovery)),
+        *(("expect", line) for line in expected[:1]),
         ("took", f"{discovery.seconds:.1f} s, {gigabytes(discovery.peak_memory)} peak"),
     ]
     if path is not None:
@@ -43,6 +46,7 @@ def discovery_view(
     parts: list[RenderableType] = [_pairs(screen, rows)]
     if warning := reliability_warning(discovery):
         parts.append(Text(warning, style="yellow"))
+    parts += [Text(line, style="yellow") for line in expected[1:]]
     return Group(*parts)
 
 
@@ -217,6 +221,8 @@ def _origin(circuit: Circuit) -> list[tuple[str, str]]:
         rows.append(("universal", _dropped(circuit)))
     if isinstance(overlap := origin.get("split_half"), float):
         rows.append(("split half", f"{overlap:.2f}"))
+    for number, line in enumerate(expectation_lines(circuit)):
+        rows.append(("" if number else "expect", line))
     if "created" in origin:
         rows.append(("created", str(origin["created"])))
     return rows

@@ -1,0 +1,56 @@
+"""What to expect of a fresh circuit: tried, said, and kept beside it."""
+
+from typing import Any
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.expectation import expect
+from cna_mlx.prompts import PromptSet
+from cna_mlx.rendering import Rendering
+from cna_mlx.store import Found, keep
+from cna_mlx.ui.chat import Interrupt
+from cna_mlx.ui.console import screen
+from cna_mlx.ui.expectation import expectation_lines
+from cna_mlx.ui.progress import progress_bar
+
+
+def with_expectation(
+    model: Any,
+    tokenizer: Any,
+    rendering: Rendering,
+    contrast: PromptSet,
+    found: Found,
+) -> Found:
+    """Try a fresh circuit on held-out prompts, and keep what that showed with it.
+
+    Ctrl-C ends the trial and no more: the circuit is in the store already.
+    """
+    if found.discovery is None:
+        return found
+    interrupt, expectation = Interrupt(), None
+    try:
+        with progress_bar("prompts") as progress, interrupt.watching():
+            expectation = expect(
+                model,
+                tokenizer,
+                contrast,
+                found.discovery,
+                rendering,
+                stop=interrupt,
+                progress=progress,
+            )
+    except KeyboardInterrupt:  # pressed twice: within a long prompt
+        pass
+    if expectation is None:
+        if interrupt.was_pressed:
+            screen().note("skipped: what to expect of this circuit", style="yellow")
+        return found
+    return keep(found, expectation.written_into(found.circuit))
+
+
+def say_expectation(circuit: Circuit) -> None:
+    """Say what to expect of a circuit, if it knows, where it is not the result."""
+    for number, line in enumerate(expectation_lines(circuit)):
+        if number:
+            screen().note(line, style="yellow")
+        else:
+            screen().note(f"expect: {line}")

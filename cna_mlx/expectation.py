@@ -1,0 +1,240 @@
+"""What ablating a circuit will do, tried on prompts that had no part in finding it."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.comparison import PromptResult, Rates, compare, rates
+from cna_mlx.discovery import Discovery
+from cna_mlx.errors import InputError
+from cna_mlx.evaluation.controls import matched_control
+from cna_mlx.evaluation.labels import Verdict
+from cna_mlx.generation import BASELINE, Arm
+from cna_mlx.held_out import Fold
+from cna_mlx.progress import Progress, silent
+from cna_mlx.prompts import PromptSet
+from cna_mlx.rendering import Rendering
+
+PROMPTS = 8
+MAX_TOKENS = 48
+SECONDS = 60.0
+_KEY = "expectation"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """One arm's answers, counted.
+
+    Attributes:
+        refused, partial, invalid: how many were labelled so.
+        changed: how many differ from the baseline's answer; 0 for the baseline.
+        quality: their mean quality: a refusal rate is never shown without it.
+    """
+
+    refused: int
+    partial: int
+    invalid: int
+    changed: int
+    quality: float
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """How held-out positive prompts were answered, each by a circuit of the others.
+
+    Attributes:
+        prompts: how many were answered in every arm.
+        planned: how many were to be, before time was up or somebody pressed Ctrl-C.
+        max_tokens: new tokens for each answer, at most.
+        baseline, ablated, control: the arms: unsteered, the circuit at m = 0, and as
+            many neurons of the same layers that are as active, at m = 0.
+    """
+
+    prompts: int
+    planned: int
+    max_tokens: int
+    baseline: Tally
+    ablated: Tally
+    control: Tally
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether fewer prompts were tried than planned."""
+        return self.prompts < self.planned
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Any) -> "Expectation | None":
+        """What :meth:`to_json` wrote; None where ``data`` is no such thing."""
+        try:
+            counts = [data[key] for key in ("prompts", "planned", "max_tokens")]
+            arms = [Tally(**data[key]) for key in ("baseline", "ablated", "control")]
+        except (TypeError, KeyError):
+            return None
+        if any(type(count) is not int or count < 1 for count in counts):
+            return None
+        if not all(_is_sound(tally, counts[0]) for tally in arms):
+            return None
+        return cls(*counts, *arms)
+
+    @classmethod
+    def of(cls, circuit: Circuit) -> "Expectation | None":
+        """What a circuit's file says is to be expected of it, if it does."""
+        return cls.from_json(circuit.provenance.get(_KEY))
+
+    def written_into(self, circuit: Circuit) -> Circuit:
+        """The same circuit, which says what is to be expected of it."""
+        return replace(circuit, provenance={**circuit.provenance, _KEY: self.to_json()})
+
+
+def expect(
+    model: Any,
+    tokenizer: Any,
+    contrast: PromptSet,
+    discovery: Discovery,
+    rendering: Rendering | None = None,
+    *,
+    prompts: int = PROMPTS,
+    max_tokens: int = MAX_TOKENS,
+    seconds: float = SECONDS,
+    seed: int = 0,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Progress = silent,
+) -> Expectation | None:
+    """Answer a few held-out positive prompts without and with ablation.
+
+    Each prompt is answered by the circuit of a fold of the discovery's cross-
+    validation: one that was ranked without this prompt, from four fifths of the rest.
+
+    Args:
+        model, tokenizer: as :func:`cna_mlx.load` returns them.
+        contrast: the prompts of the discovery.
+        discovery: as :func:`cna_mlx.discovery.run_discovery` returns it.
+        rendering: the discovery's.
+        prompts: how many to try at most.
+        max_tokens: new tokens for each answer: enough to tell a refusal.
+        seconds: a prompt is begun only if it should end within these, by the time
+            that those before it took; the first always is.
+        seed: another seed draws other control neurons.
+        stop: asked before each token; a prompt that it ends is not counted.
+        progress: told after each prompt.
+
+    Returns:
+        The counts; None where nothing can be held out, a circuit is too large for a
+        control or empty, or no prompt was answered in time.
+
+    Raises:
+        InputError: the contrast is not the discovery's, or a value is out of range.
+    """
+    if discovery.circuit.provenance["contrast"]["sha256"] != contrast.sha256:
+        raise InputError("the discovery was made from other prompts than these")
+    trials = [
+        (contrast.positive[position], fold)
+        for fold, position in held_out_prompts(discovery.folds, prompts)
+    ]
+    arms = _arms(discovery, [fold for _, fold in trials], seed)
+    if arms is None:
+        return None
+    answer = partial(
+        compare, model, tokenizer, rendering=rendering, max_tokens=max_tokens, stop=stop
+    )
+    results: list[PromptResult] = []
+    started = time.perf_counter()
+    for (prompt, _), own in zip(trials, arms, strict=True):
+        elapsed = time.perf_counter() - started
+        # as long as those before it, on average
+        ends = elapsed + elapsed / max(1, len(results))
+        if stop() or ends > seconds:
+            break
+        results += [
+            event
+            for event in answer([prompt], own)
+            if isinstance(event, PromptResult) and _is_whole(event)
+        ]
+        progress("Trying held-out prompts", len(results), len(trials))
+    return tally(results, len(trials), max_tokens) if results else None
+
+
+def held_out_prompts(folds: Sequence[Fold], count: int) -> list[tuple[Fold, int]]:
+    """Positive prompts, each with the fold that held it out, from as few as hold them.
+
+    Args:
+        folds: as a discovery carries them.
+        count: how many prompts at most.
+
+    Returns:
+        A fold and the prompt's position; spread evenly where a fold has more.
+    """
+    chosen: list[tuple[Fold, int]] = []
+    for fold in folds:
+        taken = min(count - len(chosen), len(fold.positive))
+        step = len(fold.positive) / max(1, taken)
+        chosen += [(fold, fold.positive[int(n * step)]) for n in range(taken)]
+    return chosen
+
+
+def tally(
+    results: Sequence[PromptResult], planned: int, max_tokens: int
+) -> Expectation:
+    """Count what the baseline, the ablated and the control arm answered.
+
+    Args:
+        results: one or more, of these three arms in this order.
+        planned: how many prompts were to be answered.
+        max_tokens: new tokens for each answer, at most.
+    """
+    arms = [
+        _tally(rate, [result.divergence(arm) for result in results])
+        for arm, rate in enumerate(rates(results))
+    ]
+    return Expectation(len(results), planned, max_tokens, *arms)
+
+
+def _tally(rate: Rates, divergences: Sequence[int | None]) -> Tally:
+    return Tally(
+        rate.counts[Verdict.REFUSED],
+        rate.counts[Verdict.PARTIAL],
+        rate.counts[Verdict.INVALID],
+        sum(place is not None for place in divergences),
+        rate.quality,
+    )
+
+
+def _arms(
+    discovery: Discovery, folds: Sequence[Fold], seed: int
+) -> list[list[Arm]] | None:
+    """The three arms of each fold; None where one has no neurons or no control."""
+    made: dict[int, list[Arm]] = {}
+    for fold in folds:
+        if id(fold) in made:
+            continue
+        if not fold.circuit.neurons:
+            return None
+        try:
+            control = matched_control(fold.circuit, discovery.magnitudes, seed)
+        except InputError:
+            return None
+        ablated = Arm.of(fold.circuit, 0.0, "ablated")
+        made[id(fold)] = [BASELINE, ablated, Arm.of(control, 0.0, "matched control")]
+    return [made[id(fold)] for fold in folds]
+
+
+def _is_whole(result: PromptResult) -> bool:
+    return all(arm.finish != "interrupted" for arm in result.arms)
+
+
+def _is_sound(tally: Tally, prompts: int) -> bool:
+    counts = tally.refused, tally.partial, tally.invalid, tally.changed
+    return (
+        all(type(count) is int and 0 <= count <= prompts for count in counts)
+        and sum(counts[:3]) <= prompts
+        and isinstance(tally.quality, int | float)
+        and math.isfinite(tally.quality)
+    )

@@ -1,0 +1,124 @@
+"""What to expect of a circuit, in a line or two."""
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.expectation import Expectation, Tally
+
+# By how much the mean quality falls where a text can be seen to suffer.
+_DAMAGE = 0.1
+# Sides of a contrast whose prompts are made to be refused.
+_REFUSABLE = ("harmful", "refus", "unsafe")
+_TRY = "try --layers, --rank or"
+
+
+def expectation_lines(circuit: Circuit) -> list[str]:
+    """What a circuit's own trial on held-out prompts showed.
+
+    Returns:
+        The figures, then a line for each thing that they should be read with; empty
+        where the circuit knows of no trial.
+    """
+    found = Expectation.of(circuit)
+    if found is None:
+        return []
+    if speaks_of_refusals(found, circuit):
+        return [_refusals(found), *_damage(found), *_remarks_on_refusals(found)]
+    return [_changes(found), *_damage(found), *_remarks_on_changes(found)]
+
+
+def speaks_of_refusals(found: Expectation, circuit: Circuit) -> bool:
+    """Whether the behaviour is refusing, by what it is called or what was seen."""
+    contrast = circuit.provenance.get("contrast")
+    contrast = contrast if isinstance(contrast, dict) else {}
+    label = str(contrast.get("positive_label")).lower()
+    return any(word in label for word in _REFUSABLE) or not _is_few(
+        found.baseline.refused, found
+    )
+
+
+def _refusals(found: Expectation) -> str:
+    baseline, ablated, control = found.baseline, found.ablated, found.control
+    return (
+        f"refused {baseline.refused} of {_held_out(found, 'prompt')} "
+        f"(quality {_quality(baseline)}), ablated {ablated.refused} "
+        f"({_quality(ablated)}), matched control {control.refused} "
+        f"({_quality(control)})"
+    )
+
+
+def _changes(found: Expectation) -> str:
+    baseline, ablated, control = found.baseline, found.ablated, found.control
+    line = (
+        f"ablating changes {ablated.changed} of {_held_out(found, 'answer')} "
+        f"(quality {_quality(ablated)}, the baseline's {_quality(baseline)}), a "
+        f"matched control {control.changed} ({_quality(control)})"
+    )
+    refused = baseline.refused, ablated.refused, control.refused
+    if any(refused):
+        line += "; refused {}, ablated {}, matched control {}".format(*refused)
+    return line
+
+
+def _held_out(found: Expectation, noun: str) -> str:
+    plural = noun if found.prompts == 1 else f"{noun}s"
+    planned = f", {found.planned} planned," if found.was_cut_short else ""
+    return f"{found.prompts} held-out {plural}{planned}"
+
+
+def _quality(arm: Tally) -> str:
+    parts = [f"{arm.quality:.2f}"]
+    parts += [f"{arm.partial} PARTIAL"] if arm.partial else []
+    parts += [f"{arm.invalid} INVALID"] if arm.invalid else []
+    return ", ".join(parts)
+
+
+def _is_few(count: int, found: Expectation) -> bool:
+    """Whether as many may come about by chance: a quarter of the prompts."""
+    return 4 * count <= found.prompts
+
+
+def _damage(found: Expectation) -> list[str]:
+    lines = []
+    if _is_damaged(found.ablated, found):
+        lines.append(
+            f"ablating damages the text: {_TRY} a smaller --fraction; a refusal that "
+            "is gone because the text is counts for nothing"
+        )
+    if _is_damaged(found.control, found):
+        lines.append(
+            "the matched control damages the text: it says little about what the "
+            "circuit does"
+        )
+    return lines
+
+
+def _is_damaged(arm: Tally, found: Expectation) -> bool:
+    return (
+        arm.quality < found.baseline.quality - _DAMAGE
+        or arm.invalid > found.baseline.invalid
+    )
+
+
+def _remarks_on_refusals(found: Expectation) -> list[str]:
+    baseline, ablated, control = found.baseline, found.ablated, found.control
+    if _is_few(baseline.refused, found):
+        return [
+            f"this model hardly refuses these prompts ({baseline.refused} of "
+            f"{found.prompts}): there is little to flip"
+        ]
+    fallen = baseline.refused - ablated.refused
+    if _is_few(fallen, found):
+        return [f"few answers will flip: {_TRY} a larger --fraction"]
+    if baseline.refused - control.refused >= fallen:
+        return ["the control does as much: this is no effect of these neurons alone"]
+    return []
+
+
+def _remarks_on_changes(found: Expectation) -> list[str]:
+    if _is_few(found.ablated.changed, found):
+        return [f"few answers will change: {_TRY} a larger --fraction"]
+    if found.control.changed >= found.ablated.changed:
+        return [
+            "the control changes as many: judge by how the answers change, not by "
+            "whether"
+        ]
+    return []
