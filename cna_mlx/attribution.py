@@ -11,6 +11,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from cna_mlx.activations import check_lengths
 from cna_mlx.circuit import Circuit, Neuron
 from cna_mlx.models.families import family_of, widths
+from cna_mlx.progress import Progress, silent
 from cna_mlx.steering import Edits
 
 _ROWS = 16
@@ -44,6 +45,7 @@ def causes(
     *,
     top: int = 10,
     most: int | None = None,
+    progress: Progress = silent,
 ) -> list[Cause]:
     """Rank a circuit's neurons by how much each alone makes a token probable.
 
@@ -58,6 +60,7 @@ def causes(
         token: the baseline's next token.
         top: how many of the strongest to return.
         most: try only the circuit's first neurons, this many; all if None.
+        progress: told after each batch of neurons.
 
     Returns:
         The strongest first, by size of ``drop`` either way.
@@ -79,6 +82,7 @@ def causes(
         rows = [*arms, *([()] * (rows_at_once - len(part)))]
         found = _logprobs(model, rows, ids, token)
         drops += (baseline - found[: len(part)]).tolist()
+        progress("Ablating neurons one by one", len(drops), len(tried))
     order = np.argsort(-np.abs(drops), kind="stable")[:top]
     return [
         Cause(

@@ -1,15 +1,17 @@
 """Which neurons flipped an answer: each alone, and the words that it speaks for."""
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from rich.console import Console
 
-from cna_mlx import Arm, Circuit, steered
+from cna_mlx import Arm, Circuit, attribution, steered
 from cna_mlx.attribution import causes, output_direction, promoted_tokens
 from cna_mlx.chat import STEERED, Conversation, Turn, carry_out
 from cna_mlx.comparison import ArmResult, PromptResult
@@ -27,9 +29,10 @@ def dense_down(model: Any, layer: int) -> mx.array:
     return mx.dequantize(
         projection.weight,
         projection.scales,
-        projection.biases,
+        projection.get("biases"),
         group_size=projection.group_size,
         bits=projection.bits,
+        mode=projection.mode,
     ).astype(mx.float32)
 
 
@@ -42,29 +45,83 @@ def test_a_column_alone_is_that_of_the_whole_projection(model: Any) -> None:
             )
 
 
-def test_every_neuron_alone_is_what_ablating_it_by_itself_gives(
-    llama: Any, tokenizer: Any, circuit: Circuit, ids: list[list[int]]
-) -> None:
-    text, token = ids[4], 9
+# everything that MLX 0.32 quantizes to: mode, bits, group size
+LAYOUTS = [
+    *(("affine", bits, size) for bits in (2, 3, 4, 5, 6, 8) for size in (32, 64, 128)),
+    ("mxfp4", 4, 32),
+    ("mxfp8", 8, 32),
+    ("nvfp4", 4, 16),
+]
 
-    def logprob() -> float:
-        logits = llama(mx.array([text]))[0, -1]
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16], ids=["f32", "bf16"])
+@pytest.mark.parametrize(("mode", "bits", "size"), LAYOUTS)
+def test_a_column_alone_is_the_same_however_it_is_quantized(
+    build: Callable[..., Any], mode: str, bits: int, size: int, dtype: Any
+) -> None:
+    model = build("llama", num_hidden_layers=1, intermediate_size=256)
+    model.set_dtype(dtype)
+    nn.quantize(
+        model,
+        group_size=size,
+        bits=bits,
+        mode=mode,
+        class_predicate=lambda path, _: path.endswith("down_proj"),
+    )
+    whole = dense_down(model, 0)
+    for index in (0, 15, 16, 31, 32, 63, 64, 127, 128, 200, 255):
+        assert mx.array_equal(output_direction(model, 0, index), whole[:, index])
+    # and what the column holds is what the neuron writes
+    one = mx.zeros((1, 256), dtype)
+    one[0, 200] = 1.0
+    written = model.layers[0].mlp.down_proj(one)[0].astype(mx.float32)
+    expected = output_direction(model, 0, 200)
+    assert mx.allclose(written, expected, rtol=1e-2, atol=1e-3)
+
+
+def test_every_neuron_alone_is_what_ablating_it_by_itself_gives(
+    kind: Any, model: Any, tokenizer: Any, ids: list[list[int]], monkeypatch: Any
+) -> None:
+    # so that prompts span several steps, and the longest several batches of rows
+    monkeypatch.setattr(attribution, "_STEP", 7)
+    monkeypatch.setattr(attribution, "_TOKENS", 100)
+    random = np.random.default_rng(4)
+    places = [(layer, int(i)) for layer in range(3) for i in random.choice(128, 3)]
+    circuit, token = Circuit.from_neurons(sorted(set(places))), 9
+
+    def logprob(text: list[int]) -> float:
+        logits = model(mx.array([text]))[0, -1].astype(mx.float32)
         return (logits[token] - mx.logsumexp(logits)).item()
 
-    expected = {}
-    for neuron in circuit.neurons:
-        before = logprob()
-        with steered(llama, Circuit((neuron,)), 0.0):
-            expected[neuron] = before - logprob()
-    found = causes(llama, tokenizer, circuit, text, token, top=len(circuit.neurons))
-    assert {cause.neuron for cause in found} == set(circuit.neurons)
-    for cause in found:
-        assert cause.drop == pytest.approx(expected[cause.neuron], abs=2e-5)
-    sizes = [abs(cause.drop) for cause in found]
-    assert sizes == sorted(sizes, reverse=True)
-    assert max(sizes) > 1e-3
-    few = causes(llama, tokenizer, circuit, text, token, top=3)
-    assert few == found[:3]
+    for text in ([5], ids[6], ids[4], [*ids[4], *ids[7]]):
+        expected = {}
+        for neuron in circuit.neurons:
+            before = logprob(text)
+            with steered(model, Circuit((neuron,)), 0.0):
+                expected[neuron] = before - logprob(text)
+        found = causes(model, tokenizer, circuit, text, token, top=99)
+        drops = {cause.neuron: cause.drop for cause in found}
+        assert set(drops) == set(circuit.neurons)
+        largest = max(map(abs, expected.values()))
+        assert largest > 0.02
+        slack = 2e-5 if kind.exact else kind.tolerance * largest
+        for neuron, drop in drops.items():
+            assert drop == pytest.approx(expected[neuron], abs=slack)
+        sizes = [abs(cause.drop) for cause in found]
+        assert sizes == sorted(sizes, reverse=True)
+        assert causes(model, tokenizer, circuit, text, token, top=3) == found[:3]
+
+
+def test_causes_tell_how_far_they_are(
+    llama: Any, tokenizer: Any, circuit: Circuit, ids: list[list[int]]
+) -> None:
+    told: list[tuple[int, int]] = []
+
+    def listen(task: str, done: int, total: int) -> None:
+        told.append((done, total))
+
+    causes(llama, tokenizer, circuit, ids[0], 9, top=1, most=37, progress=listen)
+    assert told == [(16, 37), (32, 37), (37, 37)]
 
 
 def test_the_words_are_those_of_the_column_through_norm_and_unembedding(

@@ -265,10 +265,22 @@ def test_rates_are_never_without_quality() -> None:
         "refused 7 of 8 held-out prompts (quality 0.99), ablated 3 (0.97, 2 PARTIAL), "
         "matched control 7 (0.99)"
     )
-    (line,) = lines(make_expectation(3, 0, 3, prompts=3))
-    assert "refused 3 of 3 held-out prompts, 8 planned, (quality" in line
-    (line,) = lines(make_expectation(1, 0, 1, prompts=1))
-    assert "1 held-out prompt, 8 planned" in line
+    (line,) = lines(make_expectation(4, 0, 4, prompts=4))
+    assert line.startswith(
+        "refused 4 of 4 held-out prompts (quality 0.99; 8 were planned), ablated 0"
+    )
+
+
+@pytest.mark.parametrize("label", ["harmful", "formal"])
+def test_of_a_few_prompts_the_counts_are_told_and_nothing_is_concluded(
+    label: str,
+) -> None:
+    for prompts in (1, 3):
+        found = make_expectation(0, 0, 0, prompts=prompts)
+        line, remark = lines(found, label)
+        assert "; 8 were planned)" in line
+        assert f"of {prompts} held-out" in line
+        assert remark == "too few prompts to conclude anything from"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from cna_mlx.expectation import Expectation, Tally
 
 # By how much the mean quality falls where a text can be seen to suffer.
 _DAMAGE = 0.1
+# Below it a quarter of the prompts is none.
+_ENOUGH = 4
 # Sides of a contrast whose prompts are made to be refused.
 _REFUSABLE = ("harmful", "refus", "unsafe")
 _TRY = "try --layers, --rank or"
@@ -20,9 +22,12 @@ def expectation_lines(circuit: Circuit) -> list[str]:
     found = Expectation.of(circuit)
     if found is None:
         return []
-    if speaks_of_refusals(found, circuit):
-        return [_refusals(found), *_damage(found), *_remarks_on_refusals(found)]
-    return [_changes(found), *_damage(found), *_remarks_on_changes(found)]
+    is_refusing = speaks_of_refusals(found, circuit)
+    line = _refusals(found) if is_refusing else _changes(found)
+    if found.prompts < _ENOUGH:
+        return [line, "too few prompts to conclude anything from"]
+    remarks = _remarks_on_refusals if is_refusing else _remarks_on_changes
+    return [line, *_damage(found), *remarks(found)]
 
 
 def speaks_of_refusals(found: Expectation, circuit: Circuit) -> bool:
@@ -39,7 +44,7 @@ def _refusals(found: Expectation) -> str:
     baseline, ablated, control = found.baseline, found.ablated, found.control
     return (
         f"refused {baseline.refused} of {_held_out(found, 'prompt')} "
-        f"(quality {_quality(baseline)}), ablated {ablated.refused} "
+        f"(quality {_quality(baseline)}{_planned(found)}), ablated {ablated.refused} "
         f"({_quality(ablated)}), matched control {control.refused} "
         f"({_quality(control)})"
     )
@@ -49,7 +54,8 @@ def _changes(found: Expectation) -> str:
     baseline, ablated, control = found.baseline, found.ablated, found.control
     line = (
         f"ablating changes {ablated.changed} of {_held_out(found, 'answer')} "
-        f"(quality {_quality(ablated)}, the baseline's {_quality(baseline)}), a "
+        f"(quality {_quality(ablated)}, the baseline's {_quality(baseline)}"
+        f"{_planned(found)}), a "
         f"matched control {control.changed} ({_quality(control)})"
     )
     refused = baseline.refused, ablated.refused, control.refused
@@ -60,8 +66,11 @@ def _changes(found: Expectation) -> str:
 
 def _held_out(found: Expectation, noun: str) -> str:
     plural = noun if found.prompts == 1 else f"{noun}s"
-    planned = f", {found.planned} planned," if found.was_cut_short else ""
-    return f"{found.prompts} held-out {plural}{planned}"
+    return f"{found.prompts} held-out {plural}"
+
+
+def _planned(found: Expectation) -> str:
+    return f"; {found.planned} were planned" if found.was_cut_short else ""
 
 
 def _quality(arm: Tally) -> str:
