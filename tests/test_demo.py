@@ -9,6 +9,7 @@ from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from commandline import (  # noqa: F401  # pytest finds the fixtures by name
@@ -17,11 +18,13 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     tiny_fixture,
 )
 
-from cna_mlx import Answer, Arm, Circuit, generate_arms, load, render_prompt
+from cna_mlx import Answer, Arm, Circuit, generate_arms, load, render_prompt, steered
+from cna_mlx.attribution import causes
 from cna_mlx.defaults import defaults_for
 from cna_mlx.discovery import run_discovery
 from cna_mlx.evaluation.controls import magnitudes, matched_control, uniform_control
 from cna_mlx.evaluation.labels import Verdict, label
+from cna_mlx.gauge import auc, gauges
 from cna_mlx.generation import BASELINE
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import load_bank, load_contrast
@@ -182,15 +185,23 @@ def test_the_circuit_is_as_small_as_it_is_said_to_be(
     assert len(circuit.neurons) <= circuit.k < 0.01 * total
 
 
+@pytest.fixture(scope="module")
+def benign(demo: Model) -> list[np.ndarray]:
+    """How active every neuron is on ordinary prompts."""
+    ids = [render_prompt(demo[1], text) for text in CONTRAST.negative]
+    return magnitudes(demo[0], ids)
+
+
 def test_other_neurons_of_the_same_layers_do_not_carry_it(
-    demo: Model, circuit: Circuit, record_property: Callable[[str, object], None]
+    demo: Model,
+    circuit: Circuit,
+    benign: list[np.ndarray],
+    record_property: Callable[[str, object], None],
 ) -> None:
     questions = _spread(MAGIC, FEWER)
     sizes = widths(demo[0])
-    benign = [render_prompt(demo[1], text) for text in CONTRAST.negative]
-    magnitude = magnitudes(demo[0], benign)
     uniform = [uniform_control(circuit, sizes, seed) for seed in range(10)]
-    matched = [matched_control(circuit, magnitude, seed) for seed in range(4)]
+    matched = [matched_control(circuit, benign, seed) for seed in range(4)]
     _, *answers = _answers(demo, questions, [*uniform, *matched], OPENING)
     rates = [_refused(texts) for texts in answers]
     record_property("uniform controls", rates[:10])
@@ -222,6 +233,74 @@ def test_a_shuffled_circuit_does_not_remove_the_refusals(
     assert np.mean(others) >= baseline - 0.15
 
 
+def test_the_gauge_tells_magic_from_the_rest_on_questions_it_never_saw(
+    demo: Model, circuit: Circuit, record_property: Callable[[str, object], None]
+) -> None:
+    sides = [
+        gauges(demo[0], circuit, [render_prompt(demo[1], q["prompt"]) for q in side])
+        for side in (_DATA["magic"], _DATA["ordinary"])
+    ]
+    found = auc(*sides)
+    record_property("auc", found)
+    assert found.value >= 0.98  # .999 when measured
+    assert found.low >= 0.95
+    assert sides[0].mean() == pytest.approx(1, abs=0.2)
+    assert sides[1].mean() == pytest.approx(0, abs=0.2)
+
+
+def _parting(
+    demo: Model, circuit: Circuit, question: dict[str, str]
+) -> tuple[list[int], int] | None:
+    """The text up to where ablation changes a token, and the baseline's token."""
+    ids = render_prompt(demo[1], question["prompt"])
+    arms = [BASELINE, Arm.of(circuit, 0.0)]
+    events = generate_arms(*demo, [ids], arms, max_tokens=OPENING)
+    answers = [event for event in events if isinstance(event, Answer)]
+    one, two = (e.token_ids for e in sorted(answers, key=lambda e: e.arm))
+    pairs = enumerate(zip(one, two, strict=False))
+    shared = next((at for at, (a, b) in pairs if a != b), None)
+    return None if shared is None else ([*ids, *one[:shared]], one[shared])
+
+
+def test_why_names_neurons_whose_removal_alone_moves_the_answer(
+    demo: Model,
+    circuit: Circuit,
+    benign: list[np.ndarray],
+    record_property: Callable[[str, object], None],
+) -> None:
+    model, tokenizer = demo
+    others = [matched_control(circuit, benign, seed) for seed in range(2)]
+
+    def logprobs(text: list[int]) -> mx.array:
+        logits = model(mx.array([text]))[0, -1]
+        return logits - mx.logsumexp(logits)
+
+    partings = [_parting(demo, circuit, question) for question in MAGIC[::2]]
+    partings = [parting for parting in partings if parting]
+    flipped, ratios = 0, []
+    for text, token in partings:
+        first, *_ = causes(model, tokenizer, circuit, text, token, top=1)
+        before = logprobs(text)
+        with steered(model, Circuit((first.neuron,)), 0.0):
+            after = logprobs(text)
+        assert before.argmax().item() == token
+        assert (before - after)[token].item() == pytest.approx(first.drop, abs=1e-4)
+        flipped += after.argmax().item() != token
+        drops = [
+            abs(cause.drop)
+            for other in others
+            for cause in causes(model, tokenizer, other, text, token, top=99)
+        ]
+        ratios.append(abs(first.drop) / max(np.median(drops), 1e-6))
+    record_property("flipped by one neuron", (flipped, len(partings)))
+    record_property("first neuron over the median control's", sorted(ratios))
+    assert len(partings) >= 10
+    assert min(ratios) > 5
+    assert np.median(ratios) > 50
+    # most refusals are held by several neurons, some by one
+    assert flipped >= 1
+
+
 def test_the_base_model_answers_everything(
     base: Model, circuit: Circuit, base_circuit: Circuit
 ) -> None:
@@ -247,7 +326,6 @@ def test_the_circuits_are_the_models_own(
 
 @pytest.mark.parametrize("name", ["demo", "demo-base"])
 def test_the_weights_are_small_on_disk_and_exact_in_use(name: str) -> None:
-    import mlx.core as mx
     from mlx.utils import tree_flatten
 
     stored = mx.load(str(_PACKAGE / name / "model.safetensors"))
