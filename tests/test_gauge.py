@@ -69,12 +69,16 @@ def test_a_folds_circuit_is_what_discovery_finds_in_the_other_prompts(
     loaded, selection
 ):
     model, tokenizer = loaded
-    contrast = load_contrast("refusal-small")
+    whole = load_contrast("refusal-small")
+    contrast = PromptSet.from_prompts(whole.positive, whole.negative[:6])
     bank = load_bank()[:3]
     found = run_discovery(model, tokenizer, contrast, selection, bank=bank)
     sides = contrast.positive, contrast.negative
     held = [[i for fold in found.folds for i in getattr(fold, side)] for side in SIDES]
-    assert [sorted(positions) for positions in held] == [list(range(8))] * 2
+    assert [sorted(positions) for positions in held] == [
+        list(range(8)),
+        list(range(6)),
+    ]
     dropped = 0
     for fold in found.folds:
         rest = [
