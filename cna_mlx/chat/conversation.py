@@ -22,6 +22,7 @@ from cna_mlx.generation import (
     generate_arms,
 )
 from cna_mlx.models.loading import context_length
+from cna_mlx.progress import Progress, silent
 from cna_mlx.rendering import Message, Rendering, reference_hash, render
 from cna_mlx.sampling import Greedy, Sampled, Sampling
 
@@ -91,6 +92,7 @@ class Conversation:
         load_circuit: from ``FILE`` or ``FILE@M`` to a circuit and a multiplier.
         check_circuit: raises a CircuitError for a circuit of another model.
         export: draws the conversation into a file.
+        progress: told while a command takes its time.
     """
 
     model: Any
@@ -108,6 +110,7 @@ class Conversation:
     load_circuit: Callable[[str], tuple[Circuit, float | None]] | None = None
     check_circuit: Callable[[Circuit], None] | None = None
     export: Callable[["Conversation", Path], None] | None = None
+    progress: Progress = silent
     turns: list[Turn] = field(default_factory=list)
     histories: dict[str, list[Message]] = field(default_factory=dict)
     asked: Asked | None = None

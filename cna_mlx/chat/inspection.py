@@ -91,7 +91,15 @@ def why(chat: Conversation, argument: str) -> Reply:
         return Reply("the baseline was cut off before the arms parted")
     circuit = circuit_of(last.arms[number].arm)
     ids = [*asked.ids, *baseline[:shared]]
-    found = causes(chat.model, chat.tokenizer, circuit, ids, token, most=_WHY_NEURONS)
+    found = causes(
+        chat.model,
+        chat.tokenizer,
+        circuit,
+        ids,
+        token,
+        most=_WHY_NEURONS,
+        progress=chat.progress,
+    )
     said = chat.tokenizer.decode([token])
     rows = tuple(
         (
