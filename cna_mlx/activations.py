@@ -11,6 +11,7 @@ from mlx_lm.models.cache import ConcatenateKVCache
 from cna_mlx.errors import InputError, NonFiniteError
 from cna_mlx.models.families import Family, block_of, family_of
 from cna_mlx.models.loading import context_length
+from cna_mlx.models.memory import wired
 
 # Enough rows to keep the arithmetic busy, few enough to bound the memory of a walk.
 _BATCH_TOKENS = 512
@@ -52,18 +53,19 @@ def last_activations(
     header = family.embed(model, mx.array([list(ids[0][:shared])])) if shared else None
     batches = _batches(family, model, ids, shared, batch_tokens)
     order = np.argsort([row for batch in batches for row in batch.rows])
-    for index, layer in enumerate(layers):
-        is_last = index == len(layers) - 1
-        prefix = ConcatenateKVCache() if header is not None else None
-        if header is not None:
-            header = _through(family, model, index, layer, header, prefix, is_last)
-        found = []
-        for batch in batches:
-            cache = _shared_cache(prefix, len(batch.rows))
-            found.append(_step(family, model, index, layer, batch, cache, is_last))
-        activations = mx.concatenate(found)[mx.array(order)]
-        _check_finite(activations, index)
-        yield index, activations
+    with wired(model):
+        for index, layer in enumerate(layers):
+            is_last = index == len(layers) - 1
+            prefix = ConcatenateKVCache() if header is not None else None
+            if header is not None:
+                header = _through(family, model, index, layer, header, prefix, is_last)
+            found = []
+            for batch in batches:
+                cache = _shared_cache(prefix, len(batch.rows))
+                found.append(_step(family, model, index, layer, batch, cache, is_last))
+            activations = mx.concatenate(found)[mx.array(order)]
+            _check_finite(activations, index)
+            yield index, activations
 
 
 def check_lengths(model: Any, ids: Sequence[Sequence[int]], first: int = 1) -> None:

@@ -1,10 +1,9 @@
 """Prompts and arms in, events out: every arm of a prompt is a row of one batch."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from io import StringIO
 from typing import Any, Literal
 
 import mlx.core as mx
@@ -23,6 +22,7 @@ from cna_mlx.errors import InputError
 from cna_mlx.gauge import Scale
 from cna_mlx.models.families import installed, widths
 from cna_mlx.models.loading import context_length
+from cna_mlx.models.memory import wired
 from cna_mlx.sampling import Greedy, Sampling, chooser
 from cna_mlx.sequences import shared_length
 from cna_mlx.steering import Edits, Steerer, check_multiplier
@@ -203,7 +203,7 @@ def generate_arms(
         for history in by_arm:
             check_lengths(model, [history], number)
         histories.append(by_arm)
-    with _wired(model):
+    with wired(model):
         for number, by_arm in enumerate(histories):
             if stop():
                 return
@@ -214,20 +214,6 @@ def generate_arms(
 
 def _is_nested(prompt: Any) -> bool:
     return len(prompt) > 0 and not isinstance(prompt[0], int)
-
-
-@contextmanager
-def _wired(model: Any) -> Iterator[None]:
-    """mlx-lm's wired limit, once around all arms, without what it prints."""
-    from mlx_lm.generate import wired_limit
-
-    limit = wired_limit(model)
-    with redirect_stdout(StringIO()):
-        limit.__enter__()
-    try:
-        yield
-    finally:
-        limit.__exit__(None, None, None)
 
 
 class _Batch:

@@ -1,7 +1,10 @@
 """What a model needs in memory, and what this machine has."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +82,27 @@ def check_fits(name: str, needed: int, available: Machine) -> None:
 def gigabytes(size: int) -> str:
     """A number of bytes for people, in units of 10^9 or 10^6."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+@contextmanager
+def wired(model: Any) -> Iterator[None]:
+    """Keep the model's weights from being paged out, as mlx-lm does, and end that.
+
+    With Metal the wired limit is set to what the system recommends and is put back
+    however the block ends; elsewhere nothing happens.
+
+    Args:
+        model: as :func:`cna_mlx.load` returns it.
+    """
+    from mlx_lm.generate import wired_limit
+
+    limit = wired_limit(model)
+    with redirect_stdout(StringIO()):  # it prints a warning of its own
+        limit.__enter__()
+    try:
+        yield
+    finally:
+        limit.__exit__(None, None, None)
 
 
 def peak() -> int:
