@@ -1,21 +1,18 @@
 """Loading: what is read, what is refused, and with which words."""
 
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from hub import COMMIT, serving
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, ModelError, UnsupportedModelError
@@ -347,114 +344,32 @@ def test_quantization_in_words(build: Any) -> None:
 
 # --- the Hub: its real client against a server of our own -----------------------------
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub(BaseHTTPRequestHandler):
-    """As much of the Hub as the client asks for; the repository says how it behaves."""
-
-    directory: Path
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        parts = urlsplit(self.path).path.strip("/").split("/")
-        if parts[:2] == ["api", "models"]:
-            self._api(parts[3], parts[4:])
-        elif len(parts) > 4 and parts[2] == "resolve":
-            self._file(parts[1], "/".join(parts[4:]))
-        else:
-            self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})
-
-    def _api(self, repository: str, rest: list[str]) -> None:
-        refusals = {
-            "missing": (404, {"X-Error-Code": "RepoNotFound"}),
-            "private": (401, {"X-Error-Code": "RepoNotFound"}),
-            "gated": (403, {"X-Error-Code": "GatedRepo"}),
-            "gated-anonymous": (401, {"X-Error-Code": "GatedRepo"}),
-            "broken": (500, {}),
-            "badtoken": (
-                401,
-                {"X-Error-Message": "Invalid credentials in Authorization header"},
-            ),
-        }
-        if repository in refusals:
-            status, headers = refusals[repository]
-            self._answer(status, b'{"error": "no"}', headers)
-        elif "no-such-branch" in rest:
-            self._answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-        elif rest[0] == "revision":
-            names = [{"rfilename": path.name} for path in self._files(repository)]
-            self._json({"id": f"org/{repository}", "sha": COMMIT, "siblings": names})
-        else:
-            self._json(
-                [
-                    {
-                        "type": "file",
-                        "path": path.name,
-                        "size": path.stat().st_size,
-                        "oid": _blob(path),
-                    }
-                    for path in self._files(repository)
-                ]
-            )
-
-    def _files(self, repository: str) -> list[Path]:
-        files = sorted(self.directory.iterdir())
-        if repository == "other-format":
-            return [path for path in files if path.suffix not in (".safetensors",)]
-        return files
-
-    def _file(self, repository: str, name: str) -> None:
-        path = self.directory / name
-        if repository == "gated-files":
-            return self._answer(403, b"", {"X-Error-Code": "GatedRepo"})
-        headers = {"ETag": f'"{_blob(path)}"', "X-Repo-Commit": COMMIT}
-        content = path.read_bytes()
-        if repository == "cut" and self.command == "GET" and "safetensors" in name:
-            self.close_connection = True
-            return self._answer(200, content[:1000], headers, len(content))
-        return self._answer(200, content, headers)
-
-    def _json(self, data: Any) -> None:
-        content = json.dumps(data).encode()
-        self._answer(200, content, {"Content-Type": "application/json"})
-
-    def _answer(
-        self,
-        status: int,
-        content: bytes,
-        headers: dict[str, str],
-        length: int | None = None,
-    ) -> None:
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", str(length or len(content)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-
-def _blob(path: Path) -> str:
-    return hashlib.sha1(path.read_bytes()).hexdigest()
+CODE = "X-Error-Code"
+REFUSALS: dict[str, dict[str, Any]] = {
+    "private": {"refusal": (401, {CODE: "RepoNotFound"})},
+    "gated": {"refusal": (403, {CODE: "GatedRepo"})},
+    "gated-anonymous": {"refusal": (401, {CODE: "GatedRepo"})},
+    "gated-files": {"file_refusal": (403, {CODE: "GatedRepo"})},
+    "broken": {"refusal": (500, {})},
+    "badtoken": {
+        "refusal": (
+            401,
+            {"X-Error-Message": "Invalid credentials in Authorization header"},
+        )
+    },
+    "cut": {"cut": True},
+    "tiny": {},
+}
 
 
 @pytest.fixture(scope="module")
-def hub(request: pytest.FixtureRequest) -> Iterator[str]:
-    directory = Path(__file__).parent / "data" / "parity" / "qwen2_bias"
-    handler = type("Handler", (Hub,), {"directory": directory})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def hub() -> Iterator[str]:
+    with serving() as local:
+        for name, changes in REFUSALS.items():
+            local.add(name, **changes)
+        files = local.add("other-format").commits[COMMIT]
+        del files["model.safetensors"]
+        yield local.url
 
 
 # The client may try again as often as it likes, but does not wait in between.
@@ -504,7 +419,7 @@ REFUSED = {
     "org/tiny@no-such-branch": ("ModelError", 2, "no revision 'no-such-branch'"),
     "org/other-format": ("ModelError", 2, "no model*.safetensors"),
     "org/broken": ("HubError", 1, "Hub"),
-    "org/badtoken": ("HubError", 1, "Hub"),
+    "org/badtoken": ("HubError", 1, "check HF_TOKEN"),
     "org/cut": ("HubError", 1, "run the command again"),
     "-org/name": ("ModelError", 2, "not a hub id"),
     "org/na..me": ("ModelError", 2, "not a hub id"),

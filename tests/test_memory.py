@@ -4,14 +4,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
-from cna_mlx.activations import last_activations
-from cna_mlx.errors import NonFiniteError
+from cna_mlx.activations import _BATCH_TOKENS, last_activations, shared_prefix
+from cna_mlx.discovery import run_discovery
+from cna_mlx.errors import ModelError, NonFiniteError
 from cna_mlx.generation import BASELINE, generate_arms
-from cna_mlx.models.memory import wired
+from cna_mlx.models import catalogue, plan
+from cna_mlx.models.loading import load
+from cna_mlx.models.memory import Machine, wired
+from cna_mlx.models.plan import Plan, Shape, check_fits, discovery_bytes
+from cna_mlx.prompts import load_bank, load_contrast
+from cna_mlx.selection import Selection
 
 
 @pytest.fixture
@@ -77,3 +85,129 @@ def test_generation_is_wired(llama: Any, tokenizer: Any, limits: list[str]) -> N
     assert limits == ["set"]
     events.close()
     assert limits == ["set", "restored"]
+
+
+# ----------------------------------------------------------------- before a load
+
+# Llama-3.2-3B's config.json, as far as it matters here
+LLAMA = {
+    "num_hidden_layers": 28,
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "num_attention_heads": 24,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 131072,
+    "torch_dtype": "bfloat16",
+}
+MACHINE = Machine(24 * 10**9, 16 * 10**9)
+
+
+def test_the_shape_of_a_config() -> None:
+    shape = Shape.of_config(LLAMA)
+    assert shape == Shape(28, 3072, 8192, 24, 8, 128, 131072, 2)
+    assert shape.kv_per_token == 2 * 28 * 8 * 128 * 2
+    plain = {k: v for k, v in LLAMA.items() if "key_value" not in k and k != "head_dim"}
+    assert Shape.of_config(plain).kv_heads == 24
+    assert Shape.of_config(plain).head_dim == 128
+    assert Shape.of_config({**LLAMA, "dtype": "float32"}).value_bytes == 4
+    assert Shape.of_config(LLAMA, 4).value_bytes == 4
+
+
+@pytest.mark.parametrize("value", [None, 0, -1, True, "8", 2.5, [], {}])
+def test_a_damaged_config_still_has_a_plan(value: Any) -> None:
+    """Whether it can be loaded is for others to say, and in better words."""
+    for key in LLAMA:
+        shape = Shape.of_config({**LLAMA, key: value})
+        text = str(Plan("it", 10**9, shape, MACHINE))
+        assert "1.0 GB of weights" in text
+
+
+def test_the_plan_in_one_line() -> None:
+    one = Plan("llama-3b", 1_800_000_000, Shape.of_config(LLAMA), MACHINE)
+    assert str(one) == (
+        "llama-3b: 1.8 GB of weights, 115 kB of KV cache per token and arm, "
+        f"{one.discovery / 1e6:.0f} MB to discover; 16.0 GB usable here"
+    )
+    assert one.needed == 1_800_000_000 + 2 * 2048 * 114688 + one.discovery
+    short = Shape.of_config({**LLAMA, "max_position_embeddings": 512})
+    assert one.needed - Plan("", 1_800_000_000, short, MACHINE).needed == (
+        2 * (2048 - 512) * 114688
+    )
+
+
+def test_the_warning_begins_at_nine_tenths() -> None:
+    one = Plan("it", 10**9, Shape.of_config(LLAMA), MACHINE)
+    for usable, warns in ((one.needed / 0.89, False), (one.needed / 0.91, True)):
+        at = Plan("it", 10**9, one.shape, Machine(24 * 10**9, int(usable)))
+        assert at.is_tight == warns
+        assert bool(at.warning) == warns
+    assert at.warning is not None
+    for said in ("91%", "2,048 tokens", "close other programs", "--max-tokens"):
+        assert said in at.warning
+
+
+def test_a_smaller_choice_fits() -> None:
+    """The largest that does, with room for a conversation and a discovery."""
+    known = {entry.ids["mlx_instruct_4bit"]: entry for entry in catalogue.entries()}
+    weights = []
+    for size in (3, 6, 16, 64, 512):
+        usable = Machine(2 * size * 10**9, size * 10**9)
+        with pytest.raises(ModelError) as caught:
+            check_fits("huge", 10**12, usable)
+        message = str(caught.value)
+        assert "huge needs 1000.0 GB" in message
+        assert f"{size}.0 GB can be used" in message
+        name = next(word for word in message.split() if "mlx-community/" in word)
+        weights.append(known[name].weights_4bit)
+        assert weights[-1] < 0.9 * usable.usable
+        more = [e.weights_4bit for e in known.values() if e.weights_4bit > weights[-1]]
+        assert all(bytes_ > 0.75 * usable.usable for bytes_ in more)
+    assert weights == sorted(weights)
+    assert len(set(weights)) > 2
+    with pytest.raises(ModelError, match="not even mlx-community/"):
+        check_fits("huge", 10**12, Machine(10**9, 5 * 10**8))
+    check_fits("small", 5 * 10**8, Machine(10**9, 5 * 10**8))
+
+
+def test_the_plan_knows_what_is_built_in() -> None:
+    contrast = load_contrast("refusal")
+    sets = [contrast, *load_bank()]
+    assert sum(contrast.sizes) == plan.CONTRAST_PROMPTS
+    assert sum(sum(one.sizes) for one in sets) == plan.PROMPTS
+    assert plan.BATCH_TOKENS == _BATCH_TOKENS
+    assert len(sets) + 2 == plan.SETS
+
+
+def test_the_estimate_of_a_discovery(
+    build: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against what MLX counts, with as many prompts as a vocabulary of 512 allows."""
+    from cna_mlx.rendering import Rendering, render_prompt
+
+    model = build("llama", intermediate_size=2048)
+    contrast = load_contrast("refusal")
+    texts = [*contrast.positive, *contrast.negative]
+    ids = [render_prompt(tokenizer, text, Rendering()) for text in texts]
+    shared = shared_prefix(ids)
+    monkeypatch.setattr(plan, "PROMPTS", len(ids))
+    monkeypatch.setattr(plan, "OWN_TOKENS", sum(map(len, ids)) / len(ids) - shared)
+    monkeypatch.setattr(plan, "HEADER_TOKENS", shared)
+    before = mx.get_active_memory()
+    peak = run_discovery(
+        model, tokenizer, contrast, Selection(universal=False)
+    ).peak_memory
+    shape = Shape(3, 64, 2048, 4, 2, 16, value_bytes=4)
+    assert 0.7 < discovery_bytes(shape) / (peak - before) < 1.3
+
+
+def test_a_load_tells_its_plan_first(parity: Path) -> None:
+    plans: list[Plan] = []
+    load(str(parity / "qwen2_bias"), planned=plans.append)
+    load("demo", planned=plans.append)
+    tiny, demo = plans
+    assert tiny.weights == (parity / "qwen2_bias/model.safetensors").stat().st_size
+    assert tiny.machine.usable > 10**8
+    assert demo.shape.value_bytes == 4  # stored in two bytes, computed in four
+    stored = Path(plan.__file__).parent.parent / "demo/demo/model.safetensors"
+    assert demo.weights == 2 * stored.stat().st_size

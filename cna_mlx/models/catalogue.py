@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from cna_mlx.errors import HubError
+from cna_mlx.models.hub_errors import errors_as_ours
 from cna_mlx.models.memory import kv_bytes_per_token
 
 # 4-bit affine with groups of 64: 4 bits and 32 bits of scale and bias per 64 weights.
@@ -69,19 +69,13 @@ def check(repository: str) -> str:
     """
     from huggingface_hub import HfApi, errors
 
-    try:
-        info = HfApi().model_info(repository, timeout=10)
-    except errors.GatedRepoError:
-        return "gated"
-    except errors.RepositoryNotFoundError:
-        return "missing"
-    except errors.HfHubHTTPError as error:
-        raise HubError(f"the Hub answered: {str(error).splitlines()[0]}") from None
-    except Exception as error:
-        # httpx (httpx2 by now) has no root that huggingface_hub exports
-        if not type(error).__module__.startswith(("httpx", "httpcore")):
-            raise
-        raise HubError("the Hub cannot be reached: check the network") from None
+    with errors_as_ours(repository, None, "the Hub cannot be reached"):
+        try:
+            info = HfApi().model_info(repository, timeout=10)
+        except errors.GatedRepoError:
+            return "gated"
+        except errors.RepositoryNotFoundError:
+            return "missing"
     return "gated" if info.gated else "there"
 
 

@@ -8,8 +8,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from cna_mlx.errors import ModelError
-
 # The default of rlimits and of cgroups that set no limit: larger than any machine.
 _UNLIMITED = 1 << 60
 
@@ -58,25 +56,6 @@ def _process_limit() -> int:
 def weight_bytes(directory: Path) -> int:
     """The size of the weights of a model directory, as they lie on the disk."""
     return sum(file.stat().st_size for file in directory.glob("model*.safetensors"))
-
-
-def check_fits(name: str, needed: int, available: Machine) -> None:
-    """Refuse a load that cannot fit, before it takes the machine down.
-
-    Args:
-        name: what is to be loaded.
-        needed: bytes of weights.
-        available: what this machine has.
-
-    Raises:
-        ModelError: it does not fit; the message holds the numbers.
-    """
-    if needed > available.usable:
-        raise ModelError(
-            f"{name} needs {gigabytes(needed)} for its weights alone; this machine "
-            f"has {gigabytes(available.total)}, of which {gigabytes(available.usable)} "
-            "can be used: choose a smaller model or fewer bits (cna-mlx models)"
-        )
 
 
 def gigabytes(size: int) -> str:

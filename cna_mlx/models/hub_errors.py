@@ -1,0 +1,95 @@
+"""What the Hub's client raises, as one line with the remedy."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cna_mlx.errors import CnaError, HubError, ModelError
+
+# httpx's errors have no root that huggingface_hub exports; since its version 2 the
+# package is httpx2. hf_xet, which fetches large files, has no root at all.
+_PACKAGES = ("httpx", "httpcore", "hf_xet", "huggingface_hub")
+
+
+@contextmanager
+def errors_as_ours(name: str, revision: str | None, lost: str) -> Iterator[None]:
+    """Turn what huggingface_hub raises inside into an error of ours.
+
+    Args:
+        name, revision: what was asked for.
+        lost: what to say first where there was no answer.
+
+    Raises:
+        ModelError: the request cannot be met.
+        HubError: the network, the Hub or the disk failed.
+    """
+    try:
+        yield
+    except CnaError:
+        raise
+    except Exception as error:
+        ours = _ours(error, name, revision)
+        if ours is not None:
+            raise ours from None
+        if (reason := _reason(error)) is None:
+            raise
+        raise HubError(
+            f"{lost} ({reason}); check the network and run the command again"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """An error in a line: the first of its message, without its full stop."""
+    lines = str(error).strip().splitlines()
+    return (lines[0][:200] if lines else type(error).__name__).rstrip(".:;, ")
+
+
+def _ours(error: Exception, name: str, revision: str | None) -> CnaError | None:
+    """Our error for an answer of the Hub or of the disk; None for any other."""
+    from huggingface_hub import errors
+
+    match error:
+        case errors.GatedRepoError():
+            return ModelError(
+                f"{name} is gated: ask for access on its Hub page, then log in (hf "
+                "auth login) or set HF_TOKEN"
+            )
+        case errors.RevisionNotFoundError():
+            return ModelError(f"{name} has no revision {revision!r} on the Hub")
+        case errors.RepositoryNotFoundError():
+            return ModelError(
+                f"{name}: no such directory here and no such repository on the Hub "
+                "(or a private one: set HF_TOKEN)"
+            )
+        case errors.HFValidationError():
+            return ModelError(f"{name}: not a hub id ({first_line(error)})")
+        case errors.HfHubHTTPError():
+            return _answered(error, name)
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return HubError(
+                f"no space left on the disk for {name}; free some, or set HF_HOME"
+            )
+        case OSError(errno=errno.EACCES | errno.EPERM | errno.EROFS):
+            return HubError(
+                f"{name} cannot be kept in the cache ({error.strerror}: "
+                f"{error.filename}); mend its permissions, or set HF_HOME"
+            )
+    return None
+
+
+def _answered(error: Any, name: str) -> HubError:
+    unauthorized = error.response.status_code == 401
+    remedy = "check HF_TOKEN (hf auth login)" if unauthorized else "try again later"
+    return HubError(f"the Hub answered for {name}: {first_line(error)}; {remedy}")
+
+
+def _reason(error: BaseException) -> str | None:
+    """Why there was no answer, or none of use; None for an error that is no such."""
+    if isinstance(error, FileNotFoundError) and error.__cause__:
+        error = error.__cause__  # theirs speaks of settings, not of what happened
+    # values: a portal's login page instead of JSON; hf_xet raises RuntimeError
+    if isinstance(error, OSError | ValueError | KeyError | RuntimeError):
+        return first_line(error)
+    package = type(error).__module__.partition(".")[0]
+    return first_line(error) if package.startswith(_PACKAGES) else None

@@ -1,0 +1,418 @@
+"""The Hub: its real client against a server of our own, in this process."""
+
+import errno
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub import COMMIT, LATER, LocalHub, model_files, serving
+from huggingface_hub import constants
+from huggingface_hub.utils import close_session
+
+from cna_mlx.errors import CnaError, HubError, ModelError
+from cna_mlx.models import catalogue, memory
+from cna_mlx.models.hub import find, is_whole, offline_mode
+from cna_mlx.models.loading import load, source_of
+
+NEWS = ["GET /api/models/org/tiny"]
+WEIGHTS = "model.safetensors"
+TEMPLATE = "/{repo_id}/resolve/{revision}/{filename}"
+
+Point = Callable[[str], None]
+
+
+@pytest.fixture
+def point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Point]:
+    """Lead the client to an address, with an empty cache and no waiting."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+    def to(url: str) -> None:
+        close_session()
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + TEMPLATE)
+
+    yield to
+    close_session()
+
+
+@pytest.fixture
+def hub(point: Point) -> Iterator[LocalHub]:
+    with serving() as local:
+        point(local.url)
+        local.add("tiny")
+        yield local
+
+
+@pytest.fixture
+def down(hub: LocalHub, point: Point) -> Callable[[], None]:
+    """Take the Hub away: at discard's port nobody listens."""
+    return lambda: point("http://127.0.0.1:9")
+
+
+def refusal(kind: type[CnaError], *arguments: Any, **options: Any) -> str:
+    """The one line that a search ends with."""
+    with pytest.raises(kind) as caught:
+        find(*arguments, **options)
+    message = str(caught.value)
+    assert type(caught.value) is kind
+    assert "\n" not in message
+    assert "org/tiny" in message
+    return message
+
+
+def fetched(hub: LocalHub) -> list[str]:
+    """The files that were sent since the last call."""
+    found = [line.split("/")[-1] for line in hub.asked() if "/resolve/" in line]
+    return sorted({name for name in found if found.count(name) > 1})  # HEAD and GET
+
+
+# ------------------------------------------------------------------- what is here
+
+
+def test_a_model_is_fetched_once(hub: LocalHub) -> None:
+    first = find("org/tiny")
+    assert first.path.name == COMMIT
+    assert (first.moved_to, first.renamed_to) == (None, None)
+    assert fetched(hub) == sorted(model_files())
+    assert {f.name: f.read_bytes() for f in first.path.iterdir()} == model_files()
+    assert find("org/tiny") == first
+    assert hub.asked() == NEWS
+
+
+def test_offline_asks_nobody(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        message = refusal(ModelError, "org/tiny", offline=True)
+        assert "is not on this machine" in message
+        assert "without --offline" in message
+        assert hub.asked() == []
+        find("org/tiny")
+        hub.asked()
+        assert find("org/tiny", offline=True).path.name == COMMIT
+        assert find("org/tiny", "main", offline=True).path.name == COMMIT
+        assert find("org/tiny", COMMIT, offline=True).path.name == COMMIT
+        message = refusal(ModelError, "org/tiny", LATER, offline=True)
+        assert LATER in message
+        assert hub.asked() == []
+        shutil.rmtree(constants.HF_HUB_CACHE)
+    find("org/tiny")
+    hub.asked()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # as the environment sets it
+    assert find("org/tiny").path.name == COMMIT
+    shutil.rmtree(constants.HF_HUB_CACHE)
+    assert "HF_HUB_OFFLINE" in refusal(ModelError, "org/tiny")
+    assert hub.asked() == []
+
+
+def test_offline_holds_for_all_of_a_load(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokenizer's loading included, which is transformers' own."""
+    from cna_mlx.models import loading
+
+    seen: list[bool] = []
+    inner = loading._load
+
+    def watched(*arguments: Any) -> Any:
+        seen.append(constants.is_offline_mode())
+        return inner(*arguments)
+
+    monkeypatch.setattr(loading, "_load", watched)
+    load("org/tiny")
+    hub.asked()
+    model, _ = load("org/tiny", offline=True)
+    assert seen == [False, True]
+    assert not constants.is_offline_mode()
+    assert hub.asked() == []
+    source = source_of(model)
+    assert source is not None
+    assert (source.name, source.revision) == ("org/tiny", COMMIT)
+
+
+def test_offline_mode_ends_with_its_block(hub: LocalHub) -> None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    with pytest.raises(OfflineModeIsEnabled), offline_mode(True):
+        HfApi().model_info("org/tiny")
+    with offline_mode(False):
+        assert HfApi().model_info("org/tiny").sha == COMMIT
+    with offline_mode(True), offline_mode(False):
+        assert constants.is_offline_mode()
+
+
+@pytest.mark.parametrize("lost", ["config.json", WEIGHTS, "tokenizer.json"])
+def test_a_part_is_not_a_model(
+    hub: LocalHub, down: Callable[[], None], lost: str
+) -> None:
+    path = find("org/tiny").path
+    blob = (path / lost).resolve()
+    (path / lost).unlink()
+    blob.unlink()
+    hub.asked()
+    message = refusal(ModelError, "org/tiny", offline=True)
+    assert "only part of org/tiny is on this machine" in message
+    assert find("org/tiny").path == path  # the Hub completes it
+    assert fetched(hub) == [lost]
+    (path / lost).resolve().unlink()  # a link that leads nowhere
+    down()
+    message = refusal(HubError, "org/tiny")
+    assert "only part of org/tiny is on this machine" in message
+    assert "run the command again" in message
+
+
+def test_what_makes_a_snapshot_whole(tmp_path: Path) -> None:
+    """Where no version of the client has said what it should hold."""
+    files = model_files()
+    for name in ("tokenizer_config.json", WEIGHTS, "tokenizer.json", "config.json"):
+        assert not is_whole(tmp_path)
+        (tmp_path / name).write_bytes(files[name])
+    assert is_whole(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    for text in ("{", "[]", "{}", '{"weight_map": {"a": 1}}'):
+        index.write_text(text)
+        assert not is_whole(tmp_path)
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-2.safetensors"}
+    index.write_text(json.dumps({"weight_map": shards}))
+    for name in shards.values():
+        assert not is_whole(tmp_path)
+        (tmp_path / name).write_bytes(b"")
+    assert is_whole(tmp_path)
+
+
+# ---------------------------------------------------------------- what the Hub has
+
+
+def test_a_moved_revision_is_told_and_not_taken(hub: LocalHub) -> None:
+    find("org/tiny")
+    one = hub.repositories["tiny"]
+    one.commits[LATER] = model_files() | {"config.json": b'{"model_type": "llama"}'}
+    one.branches["main"] = LATER
+    hub.asked()
+    for _ in range(2):
+        still = find("org/tiny")
+        assert (still.path.name, still.moved_to) == (COMMIT, LATER)
+        assert hub.asked() == NEWS
+    new = find("org/tiny", "main")
+    assert (new.path.name, new.moved_to) == (LATER, None)
+    assert fetched(hub) == ["config.json"]  # the rest is the same
+    assert find("org/tiny") == new
+    hub.asked()
+    old = find("org/tiny", COMMIT)
+    assert (old.path.name, old.moved_to) == (COMMIT, None)
+    assert hub.asked() == []  # a commit that is here needs no question
+
+
+def test_the_source_knows_that_it_moved(hub: LocalHub) -> None:
+    load("org/tiny")
+    one = hub.repositories["tiny"]
+    one.commits[LATER] = model_files()
+    one.branches["main"] = LATER
+    source = source_of(load("org/tiny")[0])
+    assert source is not None
+    assert (source.revision, source.moved_to) == (COMMIT, LATER)
+
+
+@pytest.mark.parametrize("answer", [(500, {}), (401, {}), (404, {}), (200, {})])
+def test_no_news_is_no_failure(hub: LocalHub, answer: Any) -> None:
+    find("org/tiny")
+    hub.repositories["tiny"].refusal = answer  # 200: JSON, but of something else
+    found = find("org/tiny")
+    assert (found.path.name, found.moved_to, found.renamed_to) == (COMMIT, None, None)
+
+
+def test_a_slow_hub_is_not_waited_for(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = find("org/tiny")
+    hub.asked()
+    hub.repositories["tiny"].delay = 5.0
+    monkeypatch.setattr("cna_mlx.models.hub._NEWS_SECONDS", 0.1)
+    started = time.perf_counter()
+    assert find("org/tiny") == found
+    assert time.perf_counter() - started < 3
+    assert hub.asked() == NEWS
+
+
+def test_a_hub_that_is_down(hub: LocalHub, down: Callable[[], None]) -> None:
+    down()
+    message = refusal(HubError, "org/tiny")
+    assert "is not on this machine, and the Hub cannot be reached" in message
+
+
+def test_a_hub_that_goes_down(hub: LocalHub, down: Callable[[], None]) -> None:
+    first = find("org/tiny")
+    down()
+    assert find("org/tiny") == first
+    assert find("org/tiny", COMMIT) == first
+    # a branch may have moved: what is here is offered, not taken for it
+    message = refusal(HubError, "org/tiny", "main")
+    assert f"--offline would take {COMMIT[:7]}" in message
+
+
+def test_a_renamed_repository_is_followed(hub: LocalHub) -> None:
+    hub.repositories["renamed"] = hub.repositories["tiny"]
+    hub.repositories["tiny"] = hub.add("old", moved="renamed")
+    found = find("org/tiny")
+    assert (found.path.name, found.renamed_to) == (COMMIT, "org/renamed")
+    assert (found.path / WEIGHTS).is_file()
+    assert find("org/tiny").renamed_to == "org/renamed"
+    assert find("org/tiny", offline=True).renamed_to is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"refusal": (403, {"X-Error-Code": "GatedRepo"})}, "is gated: ask for access"),
+        ({"refusal": (401, {"X-Error-Code": "GatedRepo"})}, "is gated: ask for access"),
+        ({"file_refusal": (403, {"X-Error-Code": "GatedRepo"})}, "is gated"),
+        ({"refusal": (404, {"X-Error-Code": "RepoNotFound"})}, "no such repository"),
+        ({"branches": {}}, "no revision 'v2'"),
+    ],
+)
+def test_what_the_user_can_mend(
+    hub: LocalHub, changes: dict[str, Any], said: str
+) -> None:
+    hub.add("tiny", **changes)
+    assert said in refusal(
+        ModelError, "org/tiny", "v2" if "branches" in changes else None
+    )
+    assert not list(Path(constants.HF_HUB_CACHE).rglob(WEIGHTS))
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_hub_that_fails(hub: LocalHub, status: int) -> None:
+    hub.add("tiny", refusal=(status, {}))
+    message = refusal(HubError, "org/tiny")
+    assert str(status) in message
+    assert "try again later" in message
+
+
+def test_something_else_answers(hub: LocalHub) -> None:
+    hub.add("tiny", refusal=(200, {"Content-Type": "text/html"}))
+    assert "the Hub cannot be reached" in refusal(HubError, "org/tiny")
+
+
+def test_the_catalogue_asks_with_the_same_words(
+    hub: LocalHub, down: Callable[[], None]
+) -> None:
+    hub.add("gated", refusal=(403, {"X-Error-Code": "GatedRepo"}))
+    hub.add("broken", refusal=(500, {}))
+    assert catalogue.check("org/tiny") == "there"
+    assert catalogue.check("org/gated") == "gated"
+    assert catalogue.check("org/nothing") == "missing"
+    with pytest.raises(HubError, match=r"500 .*try again later"):
+        catalogue.check("org/broken")
+    down()
+    with pytest.raises(HubError, match=r"cannot be reached .*check the network"):
+        catalogue.check("org/tiny")
+
+
+# ----------------------------------------------------------------------- fetching
+
+
+def test_a_cut_connection_and_the_rest(
+    hub: LocalHub, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hub.repositories["tiny"].cut = True
+    message = refusal(HubError, "org/tiny")
+    assert "fetching org/tiny was cut off" in message
+    assert "run the command again" in message
+    assert "only part" in refusal(ModelError, "org/tiny", offline=True)
+    hub.repositories["tiny"].cut = False
+    hub.asked()
+    assert is_whole(find("org/tiny").path)
+    assert fetched(hub) == [WEIGHTS]  # what came whole the first time is kept
+    assert capfd.readouterr() == ("", "")  # neither bars nor warnings of the client
+
+
+def test_progress_counts_bytes(hub: LocalHub) -> None:
+    seen: list[tuple[str, int, int]] = []
+    find("org/tiny", progress=lambda *event: seen.append(event))
+    total = sum(map(len, model_files().values()))
+    done = [event[1] for event in seen]
+    assert len(seen) > 1
+    assert {event[0] for event in seen} == {"Fetching"}
+    assert {event[2] for event in seen} == {total}
+    assert done == sorted(done)
+    assert done[0] > 0
+    assert done[-1] == total
+    seen.clear()
+    find("org/tiny", progress=lambda *event: seen.append(event))
+    assert seen == []
+
+
+def test_progress_never_goes_back(hub: LocalHub) -> None:
+    """After a new attempt the client takes back what it had counted."""
+    from cna_mlx.models.hub import _bars
+
+    seen: list[int] = []
+    kind = _bars(100, lambda task, done, total: seen.append(done))
+    written, received = kind(unit="B"), kind(unit="B")
+    files = kind(range(3), desc="Fetching 3 files")
+    for bar, n in ((received, 40), (written, 30), (received, -40), (received, 90)):
+        bar.update(n)
+    received.update(50)  # more than it was said to be
+    assert list(files) == [0, 1, 2]
+    files.update(1000)
+    assert seen == [40, 90, 100]
+
+
+def test_too_large_for_the_memory(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repositories["tiny"].sizes[WEIGHTS] = 40_000_000_000
+    monkeypatch.setattr(
+        memory, "machine", lambda: memory.Machine(24 * 10**9, 16 * 10**9)
+    )
+    message = refusal(ModelError, "org/tiny")
+    for said in ("40.0 GB", "24.0 GB", "16.0 GB", "mlx-community/"):
+        assert said in message
+    assert fetched(hub) == []
+
+
+def test_too_large_for_the_disk(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"free": 800_000})
+    asked: list[Path] = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or usage)
+    message = refusal(ModelError, "org/tiny")
+    assert "takes 1 MB on the disk" in message
+    assert "HF_HOME" in message
+    assert fetched(hub) == []
+    assert asked == [Path(constants.HF_HUB_CACHE).parent]  # the cache is not there yet
+    usage.free = 10**9
+    find("org/tiny")
+    usage.free = 0  # what is here takes no more
+    assert find("org/tiny", "main").path.name == COMMIT
+
+
+def test_a_full_disk_on_the_way(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    assert "no space left on the disk" in refusal(HubError, "org/tiny")
+
+
+def test_a_cache_that_cannot_be_written(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/cache")
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", denied)
+    assert "Permission denied: /cache" in refusal(HubError, "org/tiny")
+
+
+def test_only_a_hub_id_has_revisions() -> None:
+    for name in ("demo", str(Path(__file__).parent)):
+        with pytest.raises(ModelError, match="it has no revision 'main'"):
+            load(name, "main")
