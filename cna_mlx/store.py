@@ -16,7 +16,7 @@ from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.progress import Progress, silent
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.rendering import Rendering, reference_hash
-from cna_mlx.selection import Selection
+from cna_mlx.selection import Selection, SplitHalf, expected_overlap, overlap
 
 _KINDS = ("circuits", "universal")
 # A name of the store's making, or that file's while it is being written.
@@ -39,11 +39,32 @@ class Found:
         circuit: the circuit.
         path: where the store keeps it; None if it could not be written.
         discovery: what finding it took; None if it was in the store.
+        previous: what the same discovery found on an earlier revision of the same hub
+            id, if the store has that; the latest. None for a circuit from the store.
     """
 
     circuit: Circuit
     path: Path | None
     discovery: Discovery | None
+    previous: Circuit | None = None
+
+    @property
+    def kept_from_previous(self) -> SplitHalf | None:
+        """The overlap with the circuit of the earlier revision, and what chance gives.
+
+        None without such a circuit, or where its model had another shape.
+        """
+        if self.previous is None:
+            return None
+        sizes = self.circuit.model["d_ff"]
+        if self.previous.model.get("d_ff") != sizes:
+            return None
+        new, old = (
+            {neuron[:2] for neuron in one.neurons}
+            for one in (self.circuit, self.previous)
+        )
+        chance = expected_overlap(self.circuit.k, sum(sizes))
+        return SplitHalf(overlap(new, old), chance)
 
 
 class Store:
@@ -104,10 +125,30 @@ class Store:
             bank=bank,
             progress=progress,
         )
+        # before it is written: weights that stayed the same have the same place
+        previous = self._previous(discovery.circuit, rendering)
         if discovery.universal is not None:
             _write(bank_path, json.dumps(sorted(discovery.universal)))
         written = _write(path, discovery.circuit.to_text())
-        return Found(discovery.circuit, path if written else None, discovery)
+        return Found(discovery.circuit, path if written else None, discovery, previous)
+
+    def _previous(self, new: Circuit, rendering: Rendering) -> Circuit | None:
+        """The latest circuit of the same kind from another revision of the same id."""
+        if new.model["revision"] is None:  # a directory has no revisions
+            return None
+        kind = _kind(new, rendering)
+        stored = map(_read_circuit, (self.directory / "circuits").glob("*.json"))
+        found = [
+            one
+            for one in stored
+            if one
+            and isinstance(revision := one.model.get("revision"), str)
+            and revision != new.model["revision"]
+            and _kind(one, rendering) == kind
+        ]
+        return max(
+            found, key=lambda one: str(one.provenance.get("created")), default=None
+        )
 
     def files(self) -> list[Path]:
         """What the store keeps: files of its own making, never behind a link.
@@ -184,6 +225,18 @@ def _identity(contrast: PromptSet) -> dict[str, Any]:
         "labels": [contrast.positive_label, contrast.negative_label],
         "sha256": contrast.sha256,
     }
+
+
+def _kind(circuit: Circuit, rendering: Rendering) -> list[Any] | None:
+    """What two revisions' circuits must share to be compared; None if it is unknown."""
+    origin = circuit.provenance
+    settings = ("contrast", "fraction", "rank", "layers", "universal", "algorithm")
+    try:
+        # not the hash of the reference prompt: a tokenizer may move too
+        rendered = [origin["rendering"][key] for key in rendering.to_json()]
+        return [circuit.model["id"], rendered, *(origin[key] for key in settings)]
+    except (KeyError, TypeError):
+        return None
 
 
 def _read_circuit(path: Path) -> Circuit | None:

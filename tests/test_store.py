@@ -18,9 +18,10 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
 
 import cna_mlx.store as store_module
 from cna_mlx.discovery import run_discovery
+from cna_mlx.models.loading import Source
 from cna_mlx.prompts import PromptSet
 from cna_mlx.rendering import Rendering
-from cna_mlx.selection import Selection
+from cna_mlx.selection import Selection, SplitHalf, expected_overlap
 from cna_mlx.store import Found, Store, cache_directory
 
 CONTRAST = PromptSet.from_prompts(POSITIVE, NEGATIVE, "red-vs-blue")
@@ -255,3 +256,75 @@ def test_where_the_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("CNA_MLX_CACHE", "~/own")
     assert cache_directory() == tmp_path / "own"
     assert Store().directory == tmp_path / "own"
+
+
+# ------------------------------------------------------------- a model that moves
+
+
+@pytest.fixture
+def revised(
+    find: Find, tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Found]:
+    """What a discovery comes to where the model is a revision of org/tiny."""
+
+    def at(revision: str | None, name: str = "org/tiny", **options: Any) -> Found:
+        source = Source(name, Path(), revision, {})
+        monkeypatch.setattr(tiny[0], "_cna_source", source)
+        return find(refresh=True, **options)
+
+    return at
+
+
+def test_an_earlier_revision_is_found(revised: Callable[..., Found]) -> None:
+    first = revised("1" * 40)
+    assert first.previous is None
+    assert revised("1" * 40).previous is None
+    second = revised("2" * 40)
+    assert second.previous == first.circuit
+    assert second.kept_from_previous == SplitHalf(
+        1.0, expected_overlap(64, sum(first.circuit.model["d_ff"]))
+    )
+
+
+@pytest.mark.parametrize("change", ["name", "fraction", "system", "labels"])
+def test_only_the_same_discovery_is_compared(
+    revised: Callable[..., Found], change: str
+) -> None:
+    revised("1" * 40)
+    assert revised("2" * 40, **CHANGES[change]).previous is None
+
+
+def test_only_revisions_of_the_same_id_are_compared(
+    revised: Callable[..., Found],
+) -> None:
+    revised(None)
+    revised("1" * 40, "org/other")
+    assert revised("2" * 40).previous is None
+    assert revised(None).previous is None
+
+
+def test_the_latest_of_several_revisions(
+    revised: Callable[..., Found], tmp_path: Path
+) -> None:
+    """And the overlap counts shared neurons over all."""
+    found = revised("1" * 40)
+    for year, revision, kept in ((2025, "3", 32), (2024, "4", 10)):
+        circuit = replace(
+            found.circuit,
+            neurons=found.circuit.neurons[:kept],
+            moments=found.circuit.moments[:kept],
+            model={**found.circuit.model, "revision": revision * 40},
+            provenance={
+                **found.circuit.provenance,
+                "created": f"{year + 100}-01-01T00:00:00+00:00",
+            },
+        )
+        circuit.save(tmp_path / "store" / "circuits" / f"{revision}.json")
+    for damage in ('{"columns": 5}', ""):
+        name = f"{len(damage)}.json"
+        (tmp_path / "store" / "circuits" / name).write_text(damage)
+    found = revised("2" * 40)
+    assert found.previous is not None
+    assert found.previous.model["revision"] == "3" * 40
+    assert found.kept_from_previous is not None
+    assert found.kept_from_previous.jaccard == 32 / len(found.circuit.neurons)
