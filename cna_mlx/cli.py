@@ -36,6 +36,14 @@ def _options(*options: _Decorator) -> _Decorator:
     return decorate
 
 
+_model_options = _options(
+    click.option(
+        "--revision",
+        metavar="REV",
+        help="A branch, tag or commit of a hub id; a branch asks the Hub for news.",
+    ),
+    click.option("--offline", is_flag=True, help="Use what is here; touch no network."),
+)
 _rendering_options = _options(
     click.option(
         "--chat-template",
@@ -152,6 +160,7 @@ def cli(context: click.Context) -> None:
     "cna-mlx discover ./model --positive yes.txt --negative no.txt --json",
 )
 @_model
+@_model_options
 @_selection_options
 @_expect_option
 @_rendering_options
@@ -162,7 +171,9 @@ def discover(model: str, output: str | None, as_json: bool, **rest: Any) -> None
     check_open_files()
     from cna_mlx.commands.discover import run_discover
 
-    run_discover(model, _rendering(rest), _selection(rest), output, as_json)
+    run_discover(
+        model, _source(rest), _rendering(rest), _selection(rest), output, as_json
+    )
 
 
 @cli.command(
@@ -171,6 +182,7 @@ def discover(model: str, output: str | None, as_json: bool, **rest: Any) -> None
     "cna-mlx diff ./model --circuit refusal.json -m 0 -m 0.5 --prompts list.txt --json",
 )
 @_model
+@_model_options
 @_circuit_options
 @click.option(
     "-p", "--prompt", "prompts", multiple=True, metavar="PROMPT", help="A prompt."
@@ -196,7 +208,7 @@ def diff(model: str, **rest: Any) -> None:
     check_open_files()
     from cna_mlx.commands.diff import run_diff
 
-    if not run_diff(model, _rendering(rest), _selection(rest), **rest):
+    if not run_diff(model, _source(rest), _rendering(rest), _selection(rest), **rest):
         raise KeyboardInterrupt
 
 
@@ -207,6 +219,7 @@ def diff(model: str, **rest: Any) -> None:
     "cna-mlx chat ./model --circuit a.json@0 --circuit b.json@1.5",
 )
 @_model
+@_model_options
 @click.option("--ablate", is_flag=True, help="Answer with the steered arm as well.")
 @_circuit_options
 @click.option(
@@ -250,7 +263,7 @@ def chat(model: str, **rest: Any) -> None:
     check_open_files()
     from cna_mlx.commands.chat import run
 
-    run(model, _rendering(rest), _selection(rest), **rest)
+    run(model, _source(rest), _rendering(rest), _selection(rest), **rest)
 
 
 @cli.command(
@@ -259,6 +272,7 @@ def chat(model: str, **rest: Any) -> None:
     "cna-mlx probe ./model --contrast refusal",
 )
 @_model
+@_model_options
 @click.option(
     "--prompts", "prompt_file", metavar="FILE", help="Prompts of a file; - for a pipe."
 )
@@ -284,7 +298,7 @@ def probe(model: str, **rest: Any) -> None:
     check_open_files()
     from cna_mlx.commands.probe import run_probe
 
-    run_probe(model, _rendering(rest), _selection(rest), **rest)
+    run_probe(model, _source(rest), _rendering(rest), _selection(rest), **rest)
 
 
 @cli.group(
@@ -383,6 +397,12 @@ def doctor(model: str | None, clear_cache: bool, as_json: bool) -> None:
     from cna_mlx.commands.doctor import run_clear_cache, run_doctor
 
     (run_clear_cache if clear_cache else run_doctor)(model, as_json)
+
+
+def _source(rest: dict[str, Any]) -> Any:
+    from cna_mlx.commands.shared import ModelOptions
+
+    return ModelOptions(rest.pop("revision"), rest.pop("offline"))
 
 
 def _rendering(rest: dict[str, Any]) -> Any:

@@ -92,8 +92,10 @@ def command_fixture(
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "CNA_MLX_DEBUG"):
         monkeypatch.delenv(name, raising=False)
 
-    def load_once(name: str, revision: str | None = None) -> tuple[Any, Any]:
-        return tiny if name == TINY else load(name, revision)
+    def load_once(
+        name: str, revision: str | None = None, **options: Any
+    ) -> tuple[Any, Any]:
+        return tiny if name == TINY else load(name, revision, **options)
 
     monkeypatch.setattr("cna_mlx.commands.shared.load", load_once)
 

@@ -860,7 +860,7 @@ def test_an_interrupt_before_the_first_result(tmp_path: Path) -> None:
         "import os, signal\n"
         "import cna_mlx.commands.shared as shared\n"
         "from cna_mlx.cli import main\n"
-        "shared.load = lambda name: os.kill(os.getpid(), signal.SIGINT)\n"
+        "shared.load = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)\n"
         "main()\n"
     )
     done = subcommand(

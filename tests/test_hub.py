@@ -9,6 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commandline import (  # noqa: F401  # pytest finds the fixtures by name
+    Outcome,
+    command_fixture,
+    files_fixture,
+    selection_fixture,
+    tiny_fixture,
+)
 from hub import COMMIT, LATER, LocalHub, model_files, serving
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
@@ -23,6 +30,7 @@ WEIGHTS = "model.safetensors"
 TEMPLATE = "/{repo_id}/resolve/{revision}/{filename}"
 
 Point = Callable[[str], None]
+Run = Callable[..., Outcome]
 
 
 @pytest.fixture
@@ -416,3 +424,86 @@ def test_only_a_hub_id_has_revisions() -> None:
     for name in ("demo", str(Path(__file__).parent)):
         with pytest.raises(ModelError, match="it has no revision 'main'"):
             load(name, "main")
+
+
+# ---------------------------------------------------------------- the command line
+
+
+@pytest.fixture
+def discover(command: Run, selection: list[str]) -> Run:
+    return lambda *options: command("discover", "org/tiny", *selection, *options)
+
+
+def test_a_command_says_what_it_needs_and_what_is_new(
+    hub: LocalHub, discover: Run
+) -> None:
+    first = discover()
+    assert first.code == 0, first.err
+    assert "org/tiny: 1 MB of weights, 1 kB of KV cache per token and arm" in first.err
+    assert "usable here" in first.err
+    assert "moved" not in first.err
+    one = hub.repositories["tiny"]
+    one.commits[LATER] = model_files()
+    one.branches["main"] = LATER
+    still = discover("--json")
+    assert f"moved to {LATER[:7]} on the Hub; this is {COMMIT[:7]}" in still.err
+    assert "--revision main fetches" in still.err
+    assert still.data["model"] == "org/tiny"
+    assert "moved" not in discover("--offline").err
+    new = discover("--revision", "main")
+    assert f"the model moved from {COMMIT[:7]} to {LATER[:7]}" in new.err
+    assert "shares 1.00 of the old one's neurons (Jaccard; chance 0.02" in new.err
+    assert "moved to" not in new.err
+    again = discover("--revision", COMMIT, "--offline")
+    assert again.code == 0
+    hub.repositories["renamed"] = one
+    hub.add("tiny", moved="renamed")
+    assert "org/tiny is org/renamed on the Hub by now" in discover().err
+
+
+def test_a_command_offline(hub: LocalHub, discover: Run) -> None:
+    done = discover("--offline")
+    assert done.code == 2
+    assert "org/tiny is not on this machine" in done.failure
+    assert hub.asked() == []
+    assert discover().code == 0
+    hub.asked()
+    assert discover("--offline").code == 0
+    assert hub.asked() == []
+
+
+@pytest.mark.parametrize("name", ["discover", "diff", "chat", "probe"])
+def test_every_command_that_loads_takes_both_options(
+    command: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    seen: list[Any] = []
+
+    def watched(name: str, revision: str | None = None, **options: Any) -> Any:
+        seen.append((name, revision, options["offline"]))
+        raise HubError("enough")
+
+    monkeypatch.setattr("cna_mlx.commands.shared.load", watched)
+    assert command(name, "org/tiny").code == 1
+    assert command(name, "org/tiny", "--revision", "v2", "--offline").code == 1
+    assert seen == [("org/tiny", None, False), ("org/tiny", "v2", True)]
+
+
+def test_a_revision_of_a_directory_is_refused(command: Run) -> None:
+    done = command("discover", "demo", "--revision", "main")
+    assert done.code == 2
+    assert "demo is a directory, not a hub id" in done.failure
+
+
+def test_a_command_warns_where_memory_is_short(
+    hub: LocalHub, discover: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = memory.Machine(2_000_000, 1_000_000)
+    monkeypatch.setattr(memory, "machine", lambda: small)
+    done = discover()
+    assert done.code == 0
+    assert "memory is short" in done.err
+    assert "of the 1 MB usable here" in done.err
+
+
+def test_the_demo_needs_no_plan(command: Run, selection: list[str]) -> None:
+    assert "usable here" not in command("discover", "demo", *selection).err

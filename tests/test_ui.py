@@ -25,7 +25,7 @@ from cna_mlx.ui.chat import _is_shown, run_chat
 from cna_mlx.ui.console import Screen, visible
 from cna_mlx.ui.diff import arms_view, body, prompt_view, rates_view, summary
 from cna_mlx.ui.live import live_view
-from cna_mlx.ui.progress import progress_bar
+from cna_mlx.ui.progress import download_bar, progress_bar
 from cna_mlx.ui.tables import catalogue_view, circuit_view, prompt_sets_view
 
 ARMS = [BASELINE, Arm.of(Circuit.from_neurons([(0, 0, 1.0)]), 0.0, STEERED)]
@@ -445,6 +445,35 @@ def test_progress_is_silent_on_a_pipe(capsys: pytest.CaptureFixture[str]) -> Non
     with progress_bar("layers") as listen:
         listen("Reading", 1, 2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_download_is_silent_on_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    from cna_mlx.ui.console import screen
+
+    screen.cache_clear()
+    with download_bar() as listen:
+        listen("Fetching", 1, 2)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_download_is_drawn_in_bytes(
+    monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """From its first byte to its last, and then it is gone."""
+    terminal = make_screen(100, encoding=encoding)
+    monkeypatch.setattr("cna_mlx.ui.progress.screen", lambda: terminal)
+    with download_bar() as listen:
+        assert sent(terminal.err) == ""
+    assert sent(terminal.err) == ""  # nothing had to be fetched
+    with download_bar() as listen:
+        listen("Fetching", 450_000_000, 1_800_000_000)
+        listen("Fetching", 1_800_000_000, 1_800_000_000)
+        drawn = sent(terminal.err)
+        assert "Fetching" in plain(drawn)
+        assert "1.8/1.8 GB" in plain(drawn)
+        assert drawn.endswith("\x1b[2K")  # the line was wiped: what follows is plain
+    assert sent(terminal.err) == drawn
 
 
 def test_notes_do_not_act() -> None:

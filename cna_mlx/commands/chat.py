@@ -7,6 +7,7 @@ from cna_mlx.chat import STEERED, Conversation
 from cna_mlx.chat.conversation import MOST_ARMS
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.shared import (
+    ModelOptions,
     RenderingOptions,
     SelectionOptions,
     Session,
@@ -25,6 +26,7 @@ from cna_mlx.ui.console import screen
 
 def run(
     model: str,
+    source: ModelOptions,
     rendering: RenderingOptions,
     options: SelectionOptions,
     *,
@@ -44,7 +46,7 @@ def run(
         raise InputError(f"--temp {temperature}: give 0 (greedy) or a number above it")
     _check_count(circuits, len(multipliers))
     check_circuit_files(circuits)
-    session = Session.open(model, rendering, allow_transfer)
+    session = Session.open(model, rendering, allow_transfer, source)
     # A circuit or a multiplier says as clearly as --ablate what is wanted.
     ablate = ablate or bool(circuits) or bool(multipliers)
     arms = session.steered_arms(options, circuits, multipliers) if ablate else []

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from cna_mlx.chat import arm_entry
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.shared import (
+    ModelOptions,
     RenderingOptions,
     SelectionOptions,
     Session,
@@ -34,6 +35,7 @@ from cna_mlx.ui.picture import save_picture
 
 def run_diff(
     model: str,
+    source: ModelOptions,
     rendering: RenderingOptions,
     options: SelectionOptions,
     *,
@@ -56,7 +58,7 @@ def run_diff(
     texts, origin = _prompts(prompts, prompt_file, options, model)
     check_circuit_files(circuits)
     check_writable(svg)
-    session = Session.open(model, rendering, allow_transfer)
+    session = Session.open(model, rendering, allow_transfer, source)
     arms = [BASELINE, *session.steered_arms(options, circuits, multipliers)]
     gauge = _gauge_of(arms)
     calibrated = gauge is not None and session.is_calibrated(gauge)

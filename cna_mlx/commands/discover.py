@@ -5,6 +5,7 @@ from pathlib import Path
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.expecting import say_expectation
 from cna_mlx.commands.shared import (
+    ModelOptions,
     RenderingOptions,
     SelectionOptions,
     Session,
@@ -21,6 +22,7 @@ from cna_mlx.ui.tables import circuit_view, discovery_view, reliability_warning
 
 def run_discover(
     model: str,
+    source: ModelOptions,
     rendering: RenderingOptions,
     options: SelectionOptions,
     output: str | None,
@@ -30,7 +32,7 @@ def run_discover(
     check_writable(output)
     contrast = options.prompts(model)
     options.selection(model)
-    session = Session.open(model, rendering)
+    session = Session.open(model, rendering, source=source)
     options.selection(model).k(widths(session.model))
     found = session.find(options, contrast=contrast, refresh=True)
     if output:

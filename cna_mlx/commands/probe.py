@@ -11,6 +11,7 @@ import numpy as np
 from cna_mlx.activations import check_lengths
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.shared import (
+    ModelOptions,
     RenderingOptions,
     SelectionOptions,
     Session,
@@ -41,6 +42,7 @@ class Probed:
 
 def run_probe(
     model: str,
+    source: ModelOptions,
     rendering: RenderingOptions,
     options: SelectionOptions,
     *,
@@ -56,11 +58,11 @@ def run_probe(
     if prompt_file is None:
         require(not circuits, "--circuit needs --prompts FILE: which shall it gauge?")
         require(not as_csv, "--csv needs --prompts FILE")
-        _held_out(model, rendering, options, as_json)
+        _held_out(model, source, rendering, options, as_json)
         return
     prompts = read_prompts(prompt_file, options.column)
     check_circuit_files(circuits)
-    session = Session.open(model, rendering, allow_transfer)
+    session = Session.open(model, rendering, allow_transfer, source)
     if circuits:
         circuit, multiplier = session.load_circuit(circuits[0])
         require(multiplier is None, "--circuit: a gauge takes no @M; it is not steered")
@@ -115,11 +117,15 @@ def _parts(ids: list[list[int]]) -> Iterator[list[list[int]]]:
 
 
 def _held_out(
-    model: str, rendering: RenderingOptions, options: SelectionOptions, as_json: bool
+    model: str,
+    source: ModelOptions,
+    rendering: RenderingOptions,
+    options: SelectionOptions,
+    as_json: bool,
 ) -> None:
     contrast = options.prompts(model)
     options.selection(model)
-    session = Session.open(model, rendering)
+    session = Session.open(model, rendering, source=source)
     discovery = session.find(options, contrast=contrast, refresh=True).discovery
     scores = discovery and discovery.held_out
     if not scores:

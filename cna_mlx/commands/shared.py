@@ -18,7 +18,8 @@ from cna_mlx.errors import CircuitError, InputError, RequestError
 from cna_mlx.generation import Arm
 from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
-from cna_mlx.models.loading import load
+from cna_mlx.models.loading import DEMO_NAMES, Source, load, source_of
+from cna_mlx.models.plan import Plan
 from cna_mlx.prompts import (
     PromptSet,
     contrast_from_files,
@@ -29,11 +30,19 @@ from cna_mlx.rendering import Rendering, reference_hash, uses_template
 from cna_mlx.selection import Selection
 from cna_mlx.store import Found, Store
 from cna_mlx.ui.console import screen
-from cna_mlx.ui.progress import progress_bar
+from cna_mlx.ui.progress import download_bar, progress_bar
 from cna_mlx.ui.tables import reliability_warning
 from cna_mlx.wording import counted
 
 SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """--revision and --offline, as typed."""
+
+    revision: str | None = None
+    offline: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,16 +140,28 @@ class Session:
 
     @classmethod
     def open(
-        cls, name: str, options: RenderingOptions, allow_transfer: bool = False
+        cls,
+        name: str,
+        options: RenderingOptions,
+        allow_transfer: bool = False,
+        source: ModelOptions = ModelOptions(),  # it is frozen
     ) -> "Session":
-        """Load a model; says so, since it can take a while.
+        """Load a model; says so, since it can take a while, and what it needs.
 
         Raises:
             as :func:`cna_mlx.load`; InputError: --chat-template on, and there is none.
         """
         rendering = options.rendering()
         screen().note(f"loading {name}")
-        model, tokenizer = load(name)
+        with download_bar() as progress:
+            model, tokenizer = load(
+                name,
+                source.revision,
+                offline=source.offline,
+                progress=progress,
+                planned=_announce,
+            )
+        _tell_news(source_of(model))
         uses_template(tokenizer, rendering)
         return cls(name, model, tokenizer, rendering, allow_transfer)
 
@@ -149,7 +170,7 @@ class Session:
     ) -> Found:
         """The circuit of this model and contrast, from the store or discovered."""
         with progress_bar("layers") as progress:
-            return Store().find_or_discover(
+            found = Store().find_or_discover(
                 self.model,
                 self.tokenizer,
                 contrast,
@@ -158,6 +179,8 @@ class Session:
                 refresh=refresh,
                 progress=progress,
             )
+        _tell_overlap(found)
+        return found
 
     def expected(self, found: Found, contrast: PromptSet) -> Found:
         """The same, with what to expect of it where it is fresh; Ctrl-C skips that."""
@@ -249,6 +272,38 @@ class Session:
             circuit.model.get("fingerprint") == fingerprint(self.model)
             and isinstance(own, dict)
             and own.get("reference_sha256") == reference
+        )
+
+
+def _announce(plan: Plan) -> None:
+    if plan.name in DEMO_NAMES:  # some megabytes
+        return
+    screen().note(str(plan))
+    if plan.warning:
+        screen().note(plan.warning, style="yellow")
+
+
+def _tell_news(source: Source | None) -> None:
+    """What the Hub says of a model that was here already."""
+    if source and source.renamed_to:
+        screen().note(f"{source.name} is {source.renamed_to} on the Hub by now")
+    if source and source.moved_to and source.revision:
+        screen().note(
+            f"{source.name} has moved to {source.moved_to[:7]} on the Hub; this is "
+            f"{source.revision[:7]}, which was here (--revision main fetches the new "
+            "one)",
+            style="yellow",
+        )
+
+
+def _tell_overlap(found: Found) -> None:
+    """How much of an earlier revision's circuit is in the one of this revision."""
+    if (kept := found.kept_from_previous) and found.previous:
+        old, new = (one.model["revision"] for one in (found.previous, found.circuit))
+        screen().note(
+            f"the model moved from {old[:7]} to {new[:7]}: the new circuit shares "
+            f"{kept.jaccard:.2f} of the old one's neurons (Jaccard; chance "
+            f"{kept.chance:.4f})"
         )
 
 

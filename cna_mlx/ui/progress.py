@@ -5,11 +5,14 @@ from contextlib import contextmanager
 
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 
 from cna_mlx.progress import Progress as Listener
@@ -20,22 +23,48 @@ from cna_mlx.ui.console import screen
 @contextmanager
 def progress_bar(unit: str) -> Iterator[Listener]:
     """Something to give to the library as its ``progress``; silent on a pipe."""
+    with _bar(MofNCompleteColumn(), TextColumn(unit)) as (bar, listener):
+        if bar is not None:
+            bar.start()
+        yield listener
+
+
+@contextmanager
+def download_bar() -> Iterator[Listener]:
+    """Likewise for bytes; drawn from the first to the last of them, if any come."""
+    with _bar(DownloadColumn(), TransferSpeedColumn()) as (bar, listener):
+
+        def listen(task: str, done: int, total: int) -> None:
+            if bar is not None:
+                bar.start()
+                listener(task, done, total)
+                if done >= total:
+                    bar.stop()
+
+        yield listen
+
+
+@contextmanager
+def _bar(*amount: ProgressColumn) -> Iterator[tuple[Progress | None, Listener]]:
+    """A bar that is not drawn yet, and its listener; None where it never can be."""
     console = screen().err
     if not console.is_terminal or console.is_dumb_terminal:
-        yield silent
+        yield None, silent
         return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
+        *amount,
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        own = bar.add_task("", total=None)
+    bar = Progress(*columns, console=console, transient=True)
+    own = bar.add_task("", total=None)
 
-        def listen(task: str, done: int, total: int) -> None:
-            bar.update(own, description=task, completed=done, total=total)
+    def listen(task: str, done: int, total: int) -> None:
+        bar.update(own, description=task, completed=done, total=total)
 
-        yield listen
+    try:
+        yield bar, listen
+    finally:
+        bar.stop()
