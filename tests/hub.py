@@ -155,7 +155,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _json(self, data: Any) -> None:
         content = json.dumps(data).encode()
-        self._answer(200, content, {"Content-Type": "application/json"})
+        # the client prints the first of each topic
+        warning = {"X-HF-Warning": f"{len(self.hub.requests)}; please log in"}
+        kind = {"Content-Type": "application/json"}
+        self._answer(200, content, kind | warning)
 
     def _answer(
         self,

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     tiny_fixture,
 )
 from hub import COMMIT, LATER, LocalHub, model_files, serving
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import close_session
 
 from cna_mlx.errors import CnaError, HubError, ModelError
@@ -64,6 +65,17 @@ def hub(point: Point) -> Iterator[LocalHub]:
 def down(hub: LocalHub, point: Point) -> Callable[[], None]:
     """Take the Hub away: at discard's port nobody listens."""
     return lambda: point("http://127.0.0.1:9")
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the client logs; it has a handler of its own, for stderr."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "handlers", [handler])
+    monkeypatch.setattr("huggingface_hub.utils._http._WARNED_TOPICS", set())
+    return lines
 
 
 def refusal(kind: type[CnaError], *arguments: Any, **options: Any) -> str:
@@ -146,7 +158,6 @@ def test_offline_holds_for_all_of_a_load(
 
 
 def test_offline_mode_ends_with_its_block(hub: LocalHub) -> None:
-    from huggingface_hub import HfApi
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     with pytest.raises(OfflineModeIsEnabled), offline_mode(True):
@@ -263,7 +274,7 @@ def test_a_hub_that_goes_down(hub: LocalHub, down: Callable[[], None]) -> None:
     assert find("org/tiny", COMMIT) == first
     # a branch may have moved: what is here is offered, not taken for it
     message = refusal(HubError, "org/tiny", "main")
-    assert f"--offline would take {COMMIT[:7]}" in message
+    assert f"or take {COMMIT[:7]}, which is here, with --offline" in message
 
 
 def test_a_renamed_repository_is_followed(hub: LocalHub) -> None:
@@ -328,7 +339,7 @@ def test_the_catalogue_asks_with_the_same_words(
 
 
 def test_a_cut_connection_and_the_rest(
-    hub: LocalHub, capfd: pytest.CaptureFixture[str]
+    hub: LocalHub, capfd: pytest.CaptureFixture[str], said: list[str]
 ) -> None:
     hub.repositories["tiny"].cut = True
     message = refusal(HubError, "org/tiny")
@@ -339,7 +350,20 @@ def test_a_cut_connection_and_the_rest(
     hub.asked()
     assert is_whole(find("org/tiny").path)
     assert fetched(hub) == [WEIGHTS]  # what came whole the first time is kept
-    assert capfd.readouterr() == ("", "")  # neither bars nor warnings of the client
+    assert (*capfd.readouterr(), said) == ("", "", [])  # no bars, no warnings
+
+
+def test_the_client_says_nothing(
+    hub: LocalHub, capfd: pytest.CaptureFixture[str], said: list[str]
+) -> None:
+    find("org/tiny")
+    find("org/tiny")
+    find("org/tiny", "main")
+    catalogue.check("org/tiny")
+    assert capfd.readouterr() == ("", "")
+    assert said == []
+    HfApi().model_info("org/tiny")
+    assert said == ["please log in"]  # outside it speaks as ever
 
 
 def test_progress_counts_bytes(hub: LocalHub) -> None:
@@ -350,7 +374,7 @@ def test_progress_counts_bytes(hub: LocalHub) -> None:
     assert len(seen) > 1
     assert {event[0] for event in seen} == {"Fetching"}
     assert {event[2] for event in seen} == {total}
-    assert done == sorted(done)
+    assert done == sorted(set(done))
     assert done[0] > 0
     assert done[-1] == total
     seen.clear()
@@ -360,10 +384,10 @@ def test_progress_counts_bytes(hub: LocalHub) -> None:
 
 def test_progress_never_goes_back(hub: LocalHub) -> None:
     """After a new attempt the client takes back what it had counted."""
-    from cna_mlx.models.hub import _bars
+    from cna_mlx.models.download import _bars, _Meter
 
     seen: list[int] = []
-    kind = _bars(100, lambda task, done, total: seen.append(done))
+    kind = _bars(_Meter(100, lambda task, done, total: seen.append(done)))
     written, received = kind(unit="B"), kind(unit="B")
     files = kind(range(3), desc="Fetching 3 files")
     for bar, n in ((received, 40), (written, 30), (received, -40), (received, 90)):

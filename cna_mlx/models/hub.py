@@ -3,18 +3,16 @@
 import json
 import re
 import shutil
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from cna_mlx.errors import HubError, ModelError
 from cna_mlx.models import memory, plan
-from cna_mlx.models.hub_errors import errors_as_ours
+from cna_mlx.models.download import download, patterns
+from cna_mlx.models.hub_errors import errors_as_ours, quiet
 from cna_mlx.progress import Progress, silent
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -85,7 +83,8 @@ def find(
         return _with_news(name, local)
     if local and revision and COMMIT.fullmatch(revision):
         return Snapshot(local)
-    with errors_as_ours(name, revision, _unreached(name, revision, local, is_partial)):
+    lost, remedy = _unreached(name, revision, local, is_partial)
+    with errors_as_ours(name, revision, lost, remedy):
         listing = _list(name, revision)
     _check(name, listing)
     path = _fetch(name, revision, listing, progress)
@@ -117,7 +116,7 @@ def _local(name: str, revision: str | None) -> tuple[Path | None, bool]:
 
     try:
         found = snapshot_download(
-            name, revision=revision, allow_patterns=_patterns(), local_files_only=True
+            name, revision=revision, allow_patterns=patterns(), local_files_only=True
         )
     except errors.LocalEntryNotFoundError as error:
         # newer versions know what the snapshot should hold, and say where a part is
@@ -154,24 +153,18 @@ def _not_here(name: str, revision: str | None, is_partial: bool) -> ModelError:
 
 def _unreached(
     name: str, revision: str | None, local: Path | None, is_partial: bool
-) -> str:
+) -> tuple[str, str]:
+    """What to say, and to advise, if the Hub does not answer."""
+    again = "check the network and run the command again"
     if local:
         return (
-            f"the Hub cannot be reached for revision {revision!r} of {name}, while "
-            f"--offline would take {local.name[:7]}, which is here"
+            f"the Hub cannot be reached for revision {revision!r} of {name}",
+            f"{again}, or take {local.name[:7]}, which is here, with --offline",
         )
     if is_partial:
-        return (
-            f"only part of {name} is on this machine, and the Hub cannot be reached "
-            "for the rest"
-        )
-    return f"{name} is not on this machine, and the Hub cannot be reached"
-
-
-def _patterns() -> list[str]:
-    from mlx_lm.utils import DEFAULT_ALLOW_PATTERNS
-
-    return list(DEFAULT_ALLOW_PATTERNS)
+        there = f"only part of {name} is on this machine"
+        return f"{there}, and the Hub cannot be reached for the rest", again
+    return f"{name} is not on this machine, and the Hub cannot be reached", again
 
 
 # ---------------------------------------------------------------- what the Hub has
@@ -180,7 +173,7 @@ def _patterns() -> list[str]:
 def _with_news(name: str, local: Path) -> Snapshot:
     from huggingface_hub import HfApi
 
-    with suppress(Exception):  # whatever it is, the model is here
+    with quiet(), suppress(Exception):  # whatever it is, the model is here
         info = HfApi().model_info(name, timeout=_NEWS_SECONDS)
         moved = info.sha if info.sha and info.sha != local.name else None
         return Snapshot(local, moved, _renamed(name, info.id))
@@ -200,7 +193,7 @@ def _list(name: str, revision: str | None) -> _Listing:
         name, revision=revision, files_metadata=True, timeout=_LISTING_SECONDS
     )
     files = {file.rfilename: file for file in info.siblings or []}
-    wanted = list(filter_repo_objects(files, allow_patterns=_patterns()))
+    wanted = list(filter_repo_objects(files, allow_patterns=patterns()))
     folder = repo_folder_name(repo_id=name, repo_type="model")
     blobs = Path(constants.HF_HUB_CACHE) / folder / "blobs"
     missing = (
@@ -240,70 +233,11 @@ def _check(name: str, listing: _Listing) -> None:
 def _fetch(
     name: str, revision: str | None, listing: _Listing, progress: Progress
 ) -> Path:
-    from huggingface_hub import snapshot_download
-
-    lost = f"fetching {name} was cut off, the files that came whole are kept"
-    bars = _bars(listing.to_fetch, progress)
-    with errors_as_ours(name, revision, lost), _quiet():
-        path = Path(
-            snapshot_download(
-                name,
-                revision=revision,
-                allow_patterns=_patterns(),
-                tqdm_class=bars,
-            )
-        )
-    if path.name == listing.commit and not all(
-        (path / file).is_file() for file in listing.files
-    ):
-        raise HubError(f"{lost}: run the command again")
-    if listing.to_fetch:
-        progress("Fetching", listing.to_fetch, listing.to_fetch)
+    lost = f"fetching {name} was cut off"
+    remedy = "the files that came whole are kept: run the command again"
+    with errors_as_ours(name, revision, lost, remedy):
+        path = download(name, revision, listing.to_fetch, progress)
+    whole = all((path / file).is_file() for file in listing.files)
+    if path.name == listing.commit and not whole:
+        raise HubError(f"{lost}; {remedy}")
     return path
-
-
-def _bars(total: int, progress: Progress) -> type:
-    """Bars for huggingface_hub that draw nothing and report bytes.
-
-    It keeps one of what came over the network and one of what was written: whichever
-    is ahead counts, never beyond the total, and never backwards after a new attempt.
-    """
-    from huggingface_hub.utils import tqdm
-
-    lock = threading.Lock()
-    furthest = 0
-
-    def report(done: int) -> None:
-        nonlocal furthest
-        with lock:
-            if done > furthest:
-                furthest = done
-                progress("Fetching", min(done, total) if total else done, total or done)
-
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            self._is_bytes = options.get("unit") == "B"
-            super().__init__(*args, **{**options, "disable": True})
-
-        def update(self, n: float | None = 1) -> None:
-            with lock:
-                self.n += n or 0
-            if self._is_bytes:
-                report(int(self.n))
-
-    return Bar
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """huggingface_hub's warnings are not for the user: ours are one line at the end."""
-    from huggingface_hub import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(before)

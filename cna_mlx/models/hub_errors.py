@@ -1,6 +1,7 @@
 """What the Hub's client raises, as one line with the remedy."""
 
 import errno
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,19 +14,26 @@ _PACKAGES = ("httpx", "httpcore", "hf_xet", "huggingface_hub")
 
 
 @contextmanager
-def errors_as_ours(name: str, revision: str | None, lost: str) -> Iterator[None]:
-    """Turn what huggingface_hub raises inside into an error of ours.
+def errors_as_ours(
+    name: str,
+    revision: str | None,
+    lost: str,
+    remedy: str = "check the network and run the command again",
+) -> Iterator[None]:
+    """Turn what huggingface_hub raises inside into an error of ours; see :func:`quiet`.
 
     Args:
         name, revision: what was asked for.
-        lost: what to say first where there was no answer.
+        lost: what to say where there was no answer.
+        remedy: what to do then.
 
     Raises:
         ModelError: the request cannot be met.
         HubError: the network, the Hub or the disk failed.
     """
     try:
-        yield
+        with quiet():
+            yield
     except CnaError:
         raise
     except Exception as error:
@@ -34,9 +42,22 @@ def errors_as_ours(name: str, revision: str | None, lost: str) -> Iterator[None]
             raise ours from None
         if (reason := _reason(error)) is None:
             raise
-        raise HubError(
-            f"{lost} ({reason}); check the network and run the command again"
-        ) from error
+        raise HubError(f"{lost} ({reason}); {remedy}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let huggingface_hub say nothing by itself: what matters is said in our words."""
+    from huggingface_hub import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def first_line(error: BaseException) -> str:

@@ -36,8 +36,8 @@ def download_bar() -> Iterator[Listener]:
 
         def listen(task: str, done: int, total: int) -> None:
             if bar is not None:
-                bar.start()
                 listener(task, done, total)
+                bar.start()
                 if done >= total:
                     bar.stop()
 
