@@ -385,8 +385,9 @@ def demo(prompts: tuple[str, ...]) -> None:
 @click.option(
     "--clear-cache", is_flag=True, help="Remove the kept circuits; do nothing else."
 )
+@_model_options
 @_json_option
-def doctor(model: str | None, clear_cache: bool, as_json: bool) -> None:
+def doctor(model: str | None, clear_cache: bool, as_json: bool, **rest: Any) -> None:
     """Check this machine, and a MODEL on it, on one screen for an issue.
 
     Versions, memory, disk, the Hub, the terminal; then the device's arithmetic, the
@@ -396,7 +397,10 @@ def doctor(model: str | None, clear_cache: bool, as_json: bool) -> None:
     check_open_files()
     from cna_mlx.commands.doctor import run_clear_cache, run_doctor
 
-    (run_clear_cache if clear_cache else run_doctor)(model, as_json)
+    if clear_cache:
+        run_clear_cache(model, as_json)
+    else:
+        run_doctor(model, _source(rest), as_json)
 
 
 def _source(rest: dict[str, Any]) -> Any:

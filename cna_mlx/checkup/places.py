@@ -117,7 +117,7 @@ def hub_items(
     Args:
         endpoint: the Hub's address.
         token: the user's, or None.
-        is_offline: HF_HUB_OFFLINE is set: nothing is asked.
+        is_offline: nothing is asked.
         ask: (address, token) to how it answered; over the network if None.
     """
     yield Fact("endpoint", without_login(endpoint))
@@ -126,8 +126,8 @@ def hub_items(
         yield Check(
             "Hub",
             "warning",
-            "HF_HUB_OFFLINE is set: not asked",
-            "unset it to fetch models; models in the cache work without",
+            "offline (--offline or HF_HUB_OFFLINE): not asked",
+            "go online to fetch models; those in the cache work without",
         )
         return
     reply = _reply(f"{endpoint.rstrip('/')}/api/whoami-v2", token, ask or ask_hub)

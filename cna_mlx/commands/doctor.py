@@ -10,7 +10,14 @@ from typing import Any
 
 from cna_mlx.checkup import Check, Fact, Item, Section
 from cna_mlx.checkup.results import anonymous, attempt, failure, secrets_of
-from cna_mlx.commands.shared import RenderingOptions, Session, emit_json, require, show
+from cna_mlx.commands.shared import (
+    ModelOptions,
+    RenderingOptions,
+    Session,
+    emit_json,
+    require,
+    show,
+)
 from cna_mlx.errors import CnaError
 from cna_mlx.models.loading import DEMO_NAMES, load
 from cna_mlx.models.memory import gigabytes
@@ -60,7 +67,7 @@ class _Found:
         }
 
 
-def run_doctor(model: str | None, as_json: bool) -> None:
+def run_doctor(model: str | None, source: ModelOptions, as_json: bool) -> None:
     """Check the machine, and a model if one is named; say it all as it is found.
 
     Raises:
@@ -70,7 +77,7 @@ def run_doctor(model: str | None, as_json: bool) -> None:
     found = _Found(as_json, _secrets())
     is_complete = False
     try:
-        for section in _sections(model):
+        for section in _sections(model, source):
             found.take(section)
         is_complete = True
     finally:
@@ -116,21 +123,21 @@ def _token() -> str | None:
     return get_token()
 
 
-def _sections(model: str | None) -> Iterator[Section]:
+def _sections(model: str | None, source: ModelOptions) -> Iterator[Section]:
     """What is checked, in order; each is found out while it is shown."""
     from cna_mlx.checkup import facts
 
     yield Section("versions", _whole("versions", facts.version_items))
     yield Section("machine", _whole("machine", facts.device_items))
     yield Section("disk", _whole("disk", _disk))
-    yield Section("Hub", _whole("Hub", _hub))
+    yield Section("Hub", _whole("Hub", partial(_hub, source.offline)))
     yield Section("terminal", terminal_items(screen()))
     speed: dict[str, float | None] = {}
     yield Section("device", _whole("device", partial(_device, speed)))
     for name in DEMO_NAMES:
         yield Section(name, _whole(name, partial(_embedded, name)))
     if model is not None:
-        session = Session.open(model, RenderingOptions())
+        session = Session.open(model, RenderingOptions(), source=source)
         yield from _model_sections(session, speed.get("bandwidth"))
 
 
@@ -150,12 +157,12 @@ def _disk() -> Iterator[Item]:
     yield from disk_items(Store(), Path(constants.HF_HUB_CACHE))
 
 
-def _hub() -> Iterator[Item]:
+def _hub(is_offline: bool) -> Iterator[Item]:
     from huggingface_hub import constants
 
     from cna_mlx.checkup.places import hub_items
 
-    is_offline = constants.HF_HUB_OFFLINE
+    is_offline = is_offline or constants.HF_HUB_OFFLINE
     yield from hub_items(constants.ENDPOINT, attempt(_token), is_offline)
 
 

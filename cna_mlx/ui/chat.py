@@ -23,6 +23,7 @@ from cna_mlx.ui.diff import arms_view, gauge_lines, prompt_view, summary
 from cna_mlx.ui.lines import line_reader
 from cna_mlx.ui.live import Growing
 from cna_mlx.ui.picture import save_picture
+from cna_mlx.ui.progress import progress_bar
 from cna_mlx.ui.tables import grid_view
 from cna_mlx.wording import counted
 
@@ -114,7 +115,9 @@ def _greet(screen: Screen, conversation: Conversation) -> None:
 
 def _command(screen: Screen, conversation: Conversation, line: str) -> bool:
     try:
-        reply = carry_out(conversation, line)
+        # drawn when a command first tells of progress: a discovery has its own
+        with progress_bar("neurons", at_once=False) as conversation.progress:
+            reply = carry_out(conversation, line)
     except CnaError as error:
         screen.note(str(error), style="yellow")
         return False

@@ -21,12 +21,23 @@ from cna_mlx.ui.console import screen
 
 
 @contextmanager
-def progress_bar(unit: str) -> Iterator[Listener]:
-    """Something to give to the library as its ``progress``; silent on a pipe."""
+def progress_bar(unit: str, *, at_once: bool = True) -> Iterator[Listener]:
+    """Something to give to the library as its ``progress``; silent on a pipe.
+
+    Args:
+        unit: what is counted.
+        at_once: draw it before there is anything to tell.
+    """
     with _bar(MofNCompleteColumn(), TextColumn(unit)) as (bar, listener):
-        if bar is not None:
+        if bar is not None and at_once:
             bar.start()
-        yield listener
+
+        def listen(task: str, done: int, total: int) -> None:
+            listener(task, done, total)
+            if bar is not None:
+                bar.start()
+
+        yield listen
 
 
 @contextmanager
