@@ -23,13 +23,12 @@ from cna_mlx.gauge import Scale
 from cna_mlx.models.families import installed, widths
 from cna_mlx.models.loading import context_length
 from cna_mlx.models.memory import wired
+from cna_mlx.prefill import prefill, shared_prefill
 from cna_mlx.sampling import Greedy, Sampling, chooser
 from cna_mlx.sequences import shared_length
 from cna_mlx.steering import Edits, Steerer, check_multiplier
 
 DEFAULT_MAX_TOKENS = 150
-# Small enough to be interrupted in the middle of a long prompt.
-_PREFILL_STEP = 512
 
 Finish = Literal["stop", "length", "interrupted"]
 
@@ -203,12 +202,17 @@ def generate_arms(
         for history in by_arm:
             check_lengths(model, [history], number)
         histories.append(by_arm)
+    steering = [arm.steering for arm in arms]
+    # One row needs no rows of scales, and keeps the cheaper broadcast.
+    edits = Edits(model, steering if len(arms) > 1 else steering[0])
     with wired(model):
         for number, by_arm in enumerate(histories):
             if stop():
                 return
             choose = chooser(sampling or Greedy(), number)
-            batch = _Batch(model, tokenizer, number, arms, by_arm, choose, scale, stop)
+            batch = _Batch(
+                model, tokenizer, number, arms, by_arm, choose, scale, edits, stop
+            )
             yield from batch.run(max_tokens, caches)
 
 
@@ -228,6 +232,7 @@ class _Batch:
         prompts: Sequence[Sequence[int]],
         choose: Callable[[mx.array], mx.array],
         scale: Scale | None,
+        edits: Edits,
         stop: Callable[[], bool],
     ) -> None:
         self.model = model
@@ -240,9 +245,7 @@ class _Batch:
         self.rows = [
             _Row(number, arm, tokenizer.detokenizer) for arm in range(len(arms))
         ]
-        steering = [arm.steering for arm in arms]
-        # One row needs no rows of scales, and keeps the cheaper broadcast.
-        self.edits = Edits(model, steering if len(arms) > 1 else steering[0])
+        self.edits = edits
 
     def run(
         self, max_tokens: int, caches: dict[str, ArmCache] | None
@@ -289,30 +292,17 @@ class _Batch:
         """The KV cache of all of the prompts but their last tokens; None if stopped."""
         first = self.prompts[0]
         if not any(kept) and all(prompt == first for prompt in self.prompts):
-            cache = make_prompt_cache(self.model)
-            done = self._feed([first[:-1]] * len(self.arms), cache, self.edits)
-            return cache if done else None
+            return shared_prefill(self.model, first[:-1], self.edits, self.stop)
         rows = []
         for arm, prompt in enumerate(self.prompts):
             layers, start = kept[arm] or (make_prompt_cache(self.model), 0)
             edits = Edits(self.model, self.arms[arm].steering)
-            if not self._feed([prompt[start:-1]], layers, edits):
+            if not prefill(self.model, [prompt[start:-1]], layers, edits, self.stop):
                 return None
             rows.append(layers)
         if len(rows) == 1:
             return rows[0]
         return [layers[0].merge(list(layers)) for layers in zip(*rows, strict=True)]
-
-    def _feed(self, rows: list[list[int]], cache: list[Any], edits: Edits) -> bool:
-        for start in range(0, len(rows[0]), _PREFILL_STEP):
-            if self.stop():
-                return False
-            part = [row[start : start + _PREFILL_STEP] for row in rows]
-            with edits.installed():
-                self.model(mx.array(part), cache=cache)
-                mx.eval([layer.state for layer in cache])
-            mx.clear_cache()
-        return True
 
     def _decode(
         self, cache: list[Any], max_tokens: int, fed: list[mx.array]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.families import installed, widths
+from cna_mlx.models.gated import GatedMLP
 
 Multipliers = float | Sequence[float]
 
@@ -107,7 +109,12 @@ class Edits:
         by_row = isinstance(arms, list)
         if by_row and not arms:
             raise InputError("give one multiplier, or one for each row; there is none")
-        edits = _edits(arms if by_row else [arms], widths(model))
+        rows = arms if by_row else [arms]
+        edits = _edits(rows, widths(model))
+        self.rows = len(rows)
+        self._alike = {layer: _alike(rows, layer) for layer in edits}
+        # made once: a step of decoding may not wait for Python
+        self._blocks: dict[int, GatedMLP] = {}
         self._edits: dict[int, tuple[mx.array, mx.array | None]] = {}
         for layer, (scale, shift) in sorted(edits.items()):
             # [rows, 1, d_ff] speaks to each row, [d_ff] to however many come
@@ -115,10 +122,40 @@ class Edits:
             add = mx.array(shift[:, None] if by_row else shift[0])
             self._edits[layer] = own, add if shift.any() else None
 
+    def groups(self, n_layers: int) -> list[list[int]]:
+        """Which rows are the same up to a layer, for each layer.
+
+        Returns:
+            [n_layers][rows]: a row's group after that layer, numbered from 0 in the
+            order of the rows. Groups only ever split.
+        """
+        found, now = [], [0] * self.rows
+        for layer in range(n_layers):
+            if layer in self._alike:
+                numbers: dict[tuple[int, Any], int] = {}
+                pairs = zip(now, self._alike[layer], strict=True)
+                now = [numbers.setdefault(pair, len(numbers)) for pair in pairs]
+            found.append(now)
+        return found
+
+    def of_rows(self, rows: dict[int, list[int]]) -> "Edits":
+        """The same edits for a batch that holds, at each layer, some rows only.
+
+        Args:
+            rows: for each layer, which rows its batch holds.
+        """
+        part = copy(self)
+        part._edits = {}
+        for layer, (scale, shift) in self._edits.items():
+            held = mx.array(rows[layer])
+            own = None if shift is None else shift[held]
+            part._edits[layer] = scale[held], own
+        return part
+
     @contextmanager
     def installed(self) -> Iterator[None]:
         """The model is steered inside, and untouched outside."""
-        with installed(self._model, list(self._edits)) as blocks:
+        with installed(self._model, list(self._edits), self._blocks) as blocks:
             before = {layer: block.edit for layer, block in blocks.items()}
             try:
                 for layer, edit in self._edits.items():
@@ -159,6 +196,24 @@ def _edits(
                 scale[row, indices] *= strength
                 shift[row, indices] *= strength
     return {layer: (scales[layer], shifts[layer]) for layer in scales}
+
+
+def _alike(rows: list[tuple[tuple[Steerer, float], ...]], layer: int) -> list[Any]:
+    """What decides each row's edit of a layer: equal for rows that are edited alike."""
+    return [
+        tuple(
+            (id(steerer), strength)
+            for steerer, strength in steerers
+            if not _is_idle(steerer, strength, layer)
+        )
+        for steerers in rows
+    ]
+
+
+def _is_idle(steerer: Steerer, strength: float, layer: int) -> bool:
+    if isinstance(steerer, MeanDifference):
+        return strength == 0.0
+    return strength == 1.0 or layer not in steerer.by_layer()
 
 
 def _compose(

@@ -16,7 +16,7 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     tiny_fixture,
 )
 
-from cna_mlx import Arm, Circuit, Rendering, Token
+from cna_mlx import Arm, Circuit, Rendering, Token, generation
 from cna_mlx.chat import (
     COMMANDS,
     STEERED,
@@ -27,7 +27,7 @@ from cna_mlx.chat import (
     to_json,
 )
 from cna_mlx.errors import CircuitError, CnaError, InputError
-from cna_mlx.generation import BASELINE, _Batch
+from cna_mlx.generation import BASELINE
 from cna_mlx.ui.chat import Interrupt, run_chat
 
 Make = Callable[..., Conversation]
@@ -54,13 +54,18 @@ def make(tiny: tuple[Any, Any], circuit: Circuit) -> Make:
 def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many tokens each prefill had to compute, in order."""
     lengths: list[int] = []
-    feed = _Batch._feed
 
-    def noted(self: Any, rows: Any, cache: Any, edits: Any) -> bool:
-        lengths.append(len(rows[0]))
-        return feed(self, rows, cache, edits)
+    def noted(step: Any, length: Callable[[Any], int]) -> Any:
+        def note(model: Any, ids: Any, *rest: Any) -> Any:
+            lengths.append(length(ids))
+            return step(model, ids, *rest)
 
-    monkeypatch.setattr(_Batch, "_feed", noted)
+        return note
+
+    own = noted(generation.prefill, lambda rows: len(rows[0]))
+    monkeypatch.setattr(generation, "prefill", own)
+    shared = noted(generation.shared_prefill, len)
+    monkeypatch.setattr(generation, "shared_prefill", shared)
     return lengths
 
 

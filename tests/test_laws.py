@@ -626,7 +626,7 @@ def test_a_long_prompt_is_prefilled_in_steps(
 ) -> None:
     arms = arms_of(circuit)
     whole = answers_of(llama, tokenizer, ids[4], arms, max_tokens=5)
-    monkeypatch.setattr(cna_mlx.generation, "_PREFILL_STEP", 3)
+    monkeypatch.setattr("cna_mlx.prefill._STEP", 3)
     parts = answers_of(llama, tokenizer, ids[4], arms, max_tokens=5)
     assert [a.token_ids for a in parts] == [a.token_ids for a in whole]
 

@@ -39,14 +39,14 @@ import cna_mlx.generation as generation
 from cna_mlx.cli import main
 
 def slowed(step, delay):
-    def slow(self, *arguments):
+    def slow(*arguments):
         time.sleep(delay)
-        return step(self, *arguments)
+        return step(*arguments)
     return slow
 
-for name in ("_next", "_feed"):
-    step = getattr(generation._Batch, name)
-    setattr(generation._Batch, name, slowed(step, float(sys.argv.pop(1))))
+decoding, prefilling = (float(sys.argv.pop(1)) for _ in range(2))
+generation._Batch._next = slowed(generation._Batch._next, decoding)
+generation.shared_prefill = slowed(generation.shared_prefill, prefilling)
 main()
 """
 

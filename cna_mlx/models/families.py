@@ -130,22 +130,35 @@ def block_of(family: Family, layer: Any) -> GatedMLP:
 
 
 @contextmanager
-def installed(model: Any, layers: list[int]) -> Iterator[dict[int, GatedMLP]]:
+def installed(
+    model: Any, layers: list[int], made: dict[int, GatedMLP] | None = None
+) -> Iterator[dict[int, GatedMLP]]:
     """Put our blocks into these layers, and take them out again whatever happens.
 
     A block that an outer context put there is handed out and left in place.
+
+    Args:
+        model: as :func:`cna_mlx.load` returns it.
+        layers: their indices.
+        made: blocks of an earlier call to use again; new ones are added to it.
     """
-    family = family_of(model)
+    family = family_of_class(type(model), "this model") if made else family_of(model)
+    made = {} if made is None else made
     all_layers = family.layers(model)
     originals: dict[int, Any] = {}
     blocks: dict[int, GatedMLP] = {}
     try:
         for index in layers:
             layer = all_layers[index]
-            blocks[index] = block_of(family, layer)
-            if layer.mlp is not blocks[index]:
-                originals[index] = layer.mlp
-                layer.mlp = blocks[index]
+            mlp = layer.mlp
+            if isinstance(mlp, GatedMLP):
+                blocks[index] = mlp
+                continue
+            block = made.get(index)
+            if block is None or not block.is_over(mlp):
+                block = made[index] = family.block(mlp)
+            blocks[index], originals[index] = block, mlp
+            layer.mlp = block
         yield blocks
     finally:
         for index, mlp in originals.items():

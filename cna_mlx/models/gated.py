@@ -45,6 +45,14 @@ class GatedMLP(nn.Module):
         self._shift: mx.array | None = None
         self._tap: Callable[[mx.array], None] | None = None
 
+    def is_over(self, mlp: Any) -> bool:
+        """Whether these are the projections of that MLP, and not of one before it."""
+        return (
+            self.gate_proj is mlp.gate_proj
+            and self.up_proj is mlp.up_proj
+            and self.down_proj is mlp.down_proj
+        )
+
     @property
     def d_ff(self) -> int:
         """How many neurons the block has."""
