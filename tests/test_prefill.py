@@ -1,0 +1,150 @@
+"""What arms share of a prompt is computed once, and nothing else is."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx_lm.models.cache import make_prompt_cache
+
+from cna_mlx import Circuit, MeanDifference, steered
+from cna_mlx.models.families import family_of
+from cna_mlx.prefill import prefill, shared_prefill
+from cna_mlx.steering import Edits
+
+IDS = [0, 2, 17, 3, 9, 40, 41, 42, 43, 44, 45]
+LATE = Circuit.from_neurons([(2, 5), (2, 77)])
+MIDDLE = Circuit.from_neurons([(1, 5), (1, 9)])
+EARLY = Circuit.from_neurons([(0, 1), (2, 5)])
+
+
+def go_on() -> bool:
+    return False
+
+
+@pytest.fixture
+def seen(llama: Any) -> Iterator[dict[int, int]]:
+    """How many rows went through each layer in the last step."""
+    rows: dict[int, int] = {}
+    layers = family_of(llama).layers(llama)
+    attentions = [layer.self_attn for layer in layers]
+
+    def noted(index: int, attention: Any) -> Any:
+        def attend(hidden: mx.array, *rest: Any) -> mx.array:
+            rows[index] = len(hidden)
+            return attention(hidden, *rest)
+
+        return attend
+
+    for index, layer in enumerate(layers):
+        layer.self_attn = noted(index, attentions[index])
+    yield rows
+    for layer, attention in zip(layers, attentions, strict=True):
+        layer.self_attn = attention
+
+
+@pytest.mark.parametrize(
+    ("arms", "expected"),
+    [
+        ([(), ((LATE, 0.0),)], [1, 1, 2]),
+        ([(), ((LATE, 1.0),), ()], [1, 1, 1]),
+        ([(), ((LATE, 0.0),), ((LATE, 0.0),)], [1, 1, 2]),
+        ([(), ((LATE, 0.0),), ((LATE, 0.5),)], [1, 1, 3]),
+        ([(), ((MIDDLE, 0.0),), ((LATE, 0.5),)], [1, 2, 3]),
+        ([(), ((EARLY, 0.0),), ((MIDDLE, 2.0),)], [2, 3, 3]),
+        ([((LATE, 0.0), (MIDDLE, 1.0)), ((LATE, 0.0),)], [1, 1, 1]),
+        ([((LATE, 0.0), (MIDDLE, 0.5)), ((LATE, 0.0),)], [1, 2, 2]),
+    ],
+)
+def test_arms_are_one_row_until_they_differ(
+    arms: list[Any], expected: list[int], llama: Any, seen: dict[int, int]
+) -> None:
+    edits = Edits(llama, arms)
+    cache = shared_prefill(llama, IDS, edits, go_on)
+    assert [seen[layer] for layer in range(3)] == expected
+    assert cache is not None
+    assert [len(layer.keys) for layer in cache] == [len(arms)] * 3
+
+
+@pytest.mark.parametrize("step", [3, 512])
+def test_every_row_is_what_it_is_alone(
+    step: int,
+    model: Any,
+    kind: Any,
+    direction: MeanDifference,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cna_mlx.prefill._STEP", step)
+    arms: list[Any] = [
+        (),
+        ((LATE, 0.0),),
+        ((MIDDLE, 2.0), (EARLY, 0.5)),
+        ((direction, 0.3),),
+        ((LATE, 1.0),),
+        ((LATE, 0.0),),
+    ]
+    cache = shared_prefill(model, IDS, Edits(model, arms), go_on)
+    assert cache is not None
+    for row, steering in enumerate(arms):
+        alone = make_prompt_cache(model)
+        assert prefill(model, [IDS], alone, Edits(model, steering), go_on)
+        for ours, theirs in zip(cache, alone, strict=True):
+            pairs = zip(_kept(ours, row), _kept(theirs, 0), strict=True)
+            for mine, other in pairs:
+                assert mine.shape == other.shape
+                scale = mx.abs(other).max().item()
+                error = mx.abs(mine - other).max().item()
+                assert error <= kind.tolerance * scale
+
+
+def _kept(cache: Any, row: int) -> list[mx.array]:
+    state = cache.state[:2]
+    return [part[row, :, : cache.offset].astype(mx.float32) for part in state]
+
+
+def test_steering_of_the_callers_is_composed_with(llama: Any) -> None:
+    arms: list[Any] = [(), ((LATE, 0.0),)]
+    with steered(llama, MIDDLE, [0.5, 2.0]):
+        cache = shared_prefill(llama, IDS, Edits(llama, arms), go_on)
+    assert cache is not None
+    for row, (outer, own) in enumerate(zip([0.5, 2.0], arms, strict=True)):
+        alone = make_prompt_cache(llama)
+        both = Edits(llama, ((MIDDLE, outer), *own))
+        prefill(llama, [IDS], alone, both, go_on)
+        for mine, other in zip(_kept(cache[2], row), _kept(alone[2], 0), strict=True):
+            assert mx.allclose(mine, other, atol=1e-5)
+
+
+def test_a_stop_is_heeded_between_steps(
+    llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cna_mlx.prefill._STEP", 3)
+    for rows in ([()], [(), ((LATE, 0.0),)]):
+        asked = iter([False, False, True])
+        edits = Edits(llama, rows)
+        assert shared_prefill(llama, IDS, edits, asked.__next__) is None
+        assert next(asked, None) is None
+    assert not shared_prefill(llama, [], Edits(llama, [(), ()]), go_on)[0].offset  # type: ignore[index]
+
+
+def test_blocks_are_made_once(llama: Any) -> None:
+    edits = Edits(llama, ((MIDDLE, 0.0),))
+    layer = family_of(llama).layers(llama)[1]
+    with edits.installed():
+        first = layer.mlp
+    with edits.installed():
+        assert layer.mlp is first
+    assert layer.mlp is not first
+
+
+def test_a_block_of_other_weights_is_not_used_again(build: Any) -> None:
+    model = build("llama")
+    edits = Edits(model, ((MIDDLE, 0.0),))
+    text = mx.array([IDS])
+    with edits.installed():
+        model(text)
+    model.layers[1].mlp = build("llama", seed=1).layers[1].mlp
+    with edits.installed():
+        found = model(text)
+    with Edits(model, ((MIDDLE, 0.0),)).installed():
+        assert mx.array_equal(found, model(text))
