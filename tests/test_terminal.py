@@ -255,9 +255,25 @@ _SESSION = (
 )
 
 
-@pytest.mark.parametrize("width", [60, 80, 160])
-def test_every_command_at_every_width(width: int, chat: Open, tmp_path: Path) -> None:
-    term = chat(width=width, cwd=tmp_path)
+_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize(
+    ("width", "environment"),
+    [
+        (60, {}),
+        (80, {}),
+        (160, {}),
+        (60, _ASCII),
+        (80, {"TERM": "dumb"}),
+        (80, {"NO_COLOR": "1"}),
+    ],
+    ids=["60", "80", "160", "ascii", "dumb", "no-color"],
+)
+def test_every_command_in_every_terminal(
+    width: int, environment: dict[str, str], chat: Open, tmp_path: Path
+) -> None:
+    term = chat(width=width, cwd=tmp_path, **environment)
     term.wait_for("> $")
     for line, said in _SESSION:
         term.type(f"{line}\r")
@@ -268,7 +284,25 @@ def test_every_command_at_every_width(width: int, chat: Open, tmp_path: Path) ->
     assert set(COMMANDS) <= typed
     assert "Traceback" not in term.raw
     lines = re.split(r"[\r\n]+", plain(term.raw))
-    assert max(map(cell_len, lines)) <= width
+    assert [line for line in lines if cell_len(line) > width] == []
+    if environment == _ASCII:
+        assert term.raw.isascii()
+    if environment == {"TERM": "dumb"}:
+        assert "\x1b" not in term.raw
+    if environment == {"NO_COLOR": "1"}:
+        assert not re.search(r"\x1b\[(?:\d+;)*3[0-7]m", term.raw)
+
+
+def test_every_command_on_a_pipe(circuit_file: Path, tmp_path: Path) -> None:
+    text = "\n".join(line for line, _ in _SESSION)
+    known = ("chat", TINY, "--circuit", str(circuit_file), "--max-tokens", "8")
+    code, out, err = _run(*known, text=text, cwd=tmp_path)
+    assert code == 0, err
+    assert "\x1b" not in out + err
+    assert "Traceback" not in err
+    for line, said in _SESSION:
+        assert f"> {line}\n" in out
+        assert re.search(said, out + err, re.DOTALL), line
 
 
 @pytest.mark.parametrize("term_name", ["xterm-256color", "dumb"])
@@ -370,10 +404,13 @@ def test_diff_in_a_narrow_terminal(terminal: Open, circuit_file: Path) -> None:
         assert any(word in line for line in lines)
 
 
-def _run(*words: str, text: str = "", **environment: str) -> tuple[int, str, str]:
+def _run(
+    *words: str, text: str = "", cwd: Path | None = None, **environment: str
+) -> tuple[int, str, str]:
     done = subprocess.run(
         [sys.executable, "-m", "cna_mlx", *words],
         input=text.encode(),
+        cwd=cwd,
         capture_output=True,
         timeout=_PATIENCE,
         env={**os.environ, **environment},

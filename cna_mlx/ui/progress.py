@@ -14,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Column
 
 from cna_mlx.progress import Progress as Listener
 from cna_mlx.progress import silent
@@ -64,10 +65,10 @@ def _bar(*amount: ProgressColumn) -> Iterator[tuple[Progress | None, Listener]]:
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=min(40, max(4, console.width - 60))),
         *amount,
-        TimeElapsedColumn(),
-        TimeRemainingColumn(compact=True),
+        TimeElapsedColumn(_whole()),
+        TimeRemainingColumn(compact=True, table_column=_whole()),
     )
     bar = Progress(*columns, console=console, transient=True)
     own = bar.add_task("", total=None)
@@ -79,3 +80,8 @@ def _bar(*amount: ProgressColumn) -> Iterator[tuple[Progress | None, Listener]]:
         yield bar, listen
     finally:
         bar.stop()
+
+
+def _whole() -> Column:
+    # an ellipsis is no ASCII, and says less than what it stands for
+    return Column(no_wrap=True, overflow="crop")
