@@ -226,7 +226,7 @@ def test_a_block_that_is_left_behind(
     build: Any, circuit: Circuit, ids: list[list[int]], monkeypatch: Patch
 ) -> None:
     @contextmanager
-    def forever(model: Any, layers: list[int]) -> Iterator[Any]:
+    def forever(model: Any, layers: list[int], _: Any) -> Iterator[Any]:
         for layer in layers:
             own = model.model.layers[layer]
             own.mlp = gated.GatedMLP(own.mlp)
