@@ -2,138 +2,30 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from cna_mlx.cli_options import (
+    Command,
+    circuit_options,
+    expect_option,
+    hide_text_option,
+    json_option,
+    model_argument,
+    model_options,
+    rendering_of,
+    rendering_options,
+    selection_of,
+    selection_options,
+    source_of,
+)
 from cna_mlx.errors import CnaError
 from cna_mlx.limits import check_open_files
 
 _PROGRAM = "cna-mlx"
 _INTERRUPTED = 130
-
-_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-class _Command(click.Command):
-    """A command whose help keeps its examples as they are written."""
-
-    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
-        if example:
-            kwargs["epilog"] = "\b\nExample:\n" + "\n".join(
-                f"  {line}" for line in example.splitlines()
-            )
-        super().__init__(*args, **kwargs)
-
-
-def _options(*options: _Decorator) -> _Decorator:
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-_model_options = _options(
-    click.option(
-        "--revision",
-        metavar="REV",
-        help="A branch, tag or commit of a hub id; a branch asks the Hub for news.",
-    ),
-    click.option("--offline", is_flag=True, help="Use what is here; touch no network."),
-)
-_rendering_options = _options(
-    click.option(
-        "--chat-template",
-        type=click.Choice(["auto", "on", "off"]),
-        default="auto",
-        show_default=True,
-        help="Use the tokenizer's chat template; auto: if it has one.",
-    ),
-    click.option("--system", metavar="TEXT", help="A system prompt."),
-    click.option(
-        "--thinking",
-        type=click.Choice(["on", "off"]),
-        default="off",
-        show_default=True,
-        help="Let models that can think aloud do so.",
-    ),
-    click.option(
-        "--date",
-        metavar="YYYY-MM-DD",
-        help="What templates that print today's date are told.  [default: 2024-07-26]",
-    ),
-)
-_selection_options = _options(
-    click.option(
-        "--contrast", metavar="NAME", help="A built-in contrast (cna-mlx prompts)."
-    ),
-    click.option(
-        "--positive", metavar="FILE", help="Your own prompts that show the behaviour."
-    ),
-    click.option("--negative", metavar="FILE", help="Your own prompts that do not."),
-    click.option(
-        "--column", metavar="NAME", help="The column or key with the prompts."
-    ),
-    click.option(
-        "--fraction",
-        type=float,
-        metavar="X",
-        help="Share of all neurons to keep.  [default: 0.001; demo: 0.0025]",
-    ),
-    click.option("--layers", metavar="A-B", help="Rank within these layers only."),
-    click.option(
-        "--rank",
-        type=click.Choice(["delta", "normalized", "weighted"]),
-        default="delta",
-        show_default=True,
-        help="The score: |delta|, over its layer's RMS, or times its output's norm.",
-    ),
-    click.option(
-        "--universal/--no-universal",
-        default=True,
-        show_default=True,
-        help="Leave out neurons that answer to any contrast.",
-    ),
-)
-_expect_option = click.option(
-    "--expect/--no-expect",
-    default=True,
-    show_default=True,
-    help="Try a fresh circuit on a few held-out prompts: a minute at most.",
-)
-_circuit_options = _options(
-    click.option(
-        "--circuit",
-        "circuits",
-        multiple=True,
-        metavar="FILE[@M]",
-        help="A circuit file, with its multiplier.",
-    ),
-    click.option(
-        "-m",
-        "--multiplier",
-        "multipliers",
-        type=float,
-        multiple=True,
-        metavar="M",
-        help="Scale the circuit by M: 0 ablates, 1 changes nothing.  [default: 0]",
-    ),
-    click.option(
-        "--allow-transfer",
-        is_flag=True,
-        help="Accept a circuit of other weights of the same shape.",
-    ),
-)
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_hide_text_option = click.option(
-    "--hide-text",
-    is_flag=True,
-    help="Show first words, labels, gauges and lengths only, as before people.",
-)
-_model = click.argument("model")
 
 
 @click.group(invoke_without_command=True)
@@ -155,35 +47,35 @@ def cli(context: click.Context) -> None:
 
 
 @cli.command(
-    cls=_Command,
+    cls=Command,
     example="cna-mlx discover demo -o magic.json\n"
     "cna-mlx discover ./model --positive yes.txt --negative no.txt --json",
 )
-@_model
-@_model_options
-@_selection_options
-@_expect_option
-@_rendering_options
+@model_argument
+@model_options
+@selection_options
+@expect_option
+@rendering_options
 @click.option("-o", "--output", metavar="FILE", help="Write the circuit here.")
-@_json_option
+@json_option
 def discover(model: str, output: str | None, as_json: bool, **rest: Any) -> None:
     """Find the neurons that tell two sets of prompts apart."""
     check_open_files()
     from cna_mlx.commands.discover import run_discover
 
     run_discover(
-        model, _source(rest), _rendering(rest), _selection(rest), output, as_json
+        model, source_of(rest), rendering_of(rest), selection_of(rest), output, as_json
     )
 
 
 @cli.command(
-    cls=_Command,
+    cls=Command,
     example='cna-mlx diff demo -p "How do I cast a sleep spell?"\n'
     "cna-mlx diff ./model --circuit refusal.json -m 0 -m 0.5 --prompts list.txt --json",
 )
-@_model
-@_model_options
-@_circuit_options
+@model_argument
+@model_options
+@circuit_options
 @click.option(
     "-p", "--prompt", "prompts", multiple=True, metavar="PROMPT", help="A prompt."
 )
@@ -198,30 +90,32 @@ def discover(model: str, output: str | None, as_json: bool, **rest: Any) -> None
     help="New tokens for each answer.",
 )
 @click.option("--svg", metavar="FILE", help="Draw what is shown as an SVG picture.")
-@_hide_text_option
-@_selection_options
-@_expect_option
-@_rendering_options
-@_json_option
+@hide_text_option
+@selection_options
+@expect_option
+@rendering_options
+@json_option
 def diff(model: str, **rest: Any) -> None:
     """Answer prompts with and without the circuit, side by side."""
     check_open_files()
     from cna_mlx.commands.diff import run_diff
 
-    if not run_diff(model, _source(rest), _rendering(rest), _selection(rest), **rest):
+    if not run_diff(
+        model, source_of(rest), rendering_of(rest), selection_of(rest), **rest
+    ):
         raise KeyboardInterrupt
 
 
 @cli.command(
-    cls=_Command,
+    cls=Command,
     example="cna-mlx chat demo --ablate\n"
     "cna-mlx chat ./model --circuit refusal.json@0.5 --temp 0.7 --seed 1\n"
     "cna-mlx chat ./model --circuit a.json@0 --circuit b.json@1.5",
 )
-@_model
-@_model_options
+@model_argument
+@model_options
 @click.option("--ablate", is_flag=True, help="Answer with the steered arm as well.")
-@_circuit_options
+@circuit_options
 @click.option(
     "--temp",
     "temperature",
@@ -244,16 +138,16 @@ def diff(model: str, **rest: Any) -> None:
     show_default=True,
     help="New tokens for each answer.",
 )
-@_hide_text_option
+@hide_text_option
 @click.option(
     "--history/--no-history",
     default=True,
     show_default=True,
     help="Keep what is typed for the next session's arrow keys.",
 )
-@_selection_options
-@_expect_option
-@_rendering_options
+@selection_options
+@expect_option
+@rendering_options
 def chat(model: str, **rest: Any) -> None:
     """Talk to a model, and to the same model with its circuit scaled.
 
@@ -263,16 +157,16 @@ def chat(model: str, **rest: Any) -> None:
     check_open_files()
     from cna_mlx.commands.chat import run
 
-    run(model, _source(rest), _rendering(rest), _selection(rest), **rest)
+    run(model, source_of(rest), rendering_of(rest), selection_of(rest), **rest)
 
 
 @cli.command(
-    cls=_Command,
+    cls=Command,
     example="cna-mlx probe demo --prompts questions.txt --csv\n"
     "cna-mlx probe ./model --contrast refusal",
 )
-@_model
-@_model_options
+@model_argument
+@model_options
 @click.option(
     "--prompts", "prompt_file", metavar="FILE", help="Prompts of a file; - for a pipe."
 )
@@ -284,9 +178,9 @@ def chat(model: str, **rest: Any) -> None:
     is_flag=True,
     help="Accept a circuit of other weights of the same shape.",
 )
-@_selection_options
-@_rendering_options
-@_json_option
+@selection_options
+@rendering_options
+@json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 def probe(model: str, **rest: Any) -> None:
     """Rank prompts by how refusable the model takes them for; generates nothing.
@@ -298,7 +192,7 @@ def probe(model: str, **rest: Any) -> None:
     check_open_files()
     from cna_mlx.commands.probe import run_probe
 
-    run_probe(model, _source(rest), _rendering(rest), _selection(rest), **rest)
+    run_probe(model, source_of(rest), rendering_of(rest), selection_of(rest), **rest)
 
 
 @cli.group(
@@ -312,7 +206,7 @@ def circuit(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-@circuit.command("show", cls=_Command, example="cna-mlx circuit show magic.json")
+@circuit.command("show", cls=Command, example="cna-mlx circuit show magic.json")
 @click.argument("file")
 @click.option(
     "--top",
@@ -321,7 +215,7 @@ def circuit(context: click.Context) -> None:
     show_default=True,
     help="How many neurons to list.",
 )
-@_json_option
+@json_option
 def circuit_show(file: str, top: int, as_json: bool) -> None:
     """Show a circuit: layers as a bar chart, first neurons, where it came from."""
     check_open_files()
@@ -334,7 +228,7 @@ def circuit_show(file: str, top: int, as_json: bool) -> None:
     invoke_without_command=True,
     epilog="\b\nExample:\n  cna-mlx prompts\n  cna-mlx prompts show refusal",
 )
-@_json_option
+@json_option
 @click.pass_context
 def prompts(context: click.Context, as_json: bool) -> None:
     """List the built-in prompt sets."""
@@ -345,9 +239,9 @@ def prompts(context: click.Context, as_json: bool) -> None:
         run_prompts(as_json)
 
 
-@prompts.command("show", cls=_Command, example="cna-mlx prompts show refusal-small")
+@prompts.command("show", cls=Command, example="cna-mlx prompts show refusal-small")
 @click.argument("name")
-@_json_option
+@json_option
 def prompts_show(name: str, as_json: bool) -> None:
     """Print the prompts of a set."""
     check_open_files()
@@ -356,9 +250,9 @@ def prompts_show(name: str, as_json: bool) -> None:
     run_prompts_show(name, as_json)
 
 
-@cli.command(cls=_Command, example="cna-mlx models --check")
+@cli.command(cls=Command, example="cna-mlx models --check")
 @click.option("--check", is_flag=True, help="Ask the Hub which are there.")
-@_json_option
+@json_option
 def models(check: bool, as_json: bool) -> None:
     """List the paper's models and which of them fit this machine."""
     check_open_files()
@@ -367,7 +261,7 @@ def models(check: bool, as_json: bool) -> None:
     run_models(check, as_json)
 
 
-@cli.command(cls=_Command, example='cna-mlx demo -p "Can you teach me a fire spell?"')
+@cli.command(cls=Command, example='cna-mlx demo -p "Can you teach me a fire spell?"')
 @click.option(
     "-p", "--prompt", "prompts", multiple=True, metavar="TEXT", help="Your question."
 )
@@ -380,13 +274,13 @@ def demo(prompts: tuple[str, ...]) -> None:
         raise KeyboardInterrupt
 
 
-@cli.command(cls=_Command, example="cna-mlx doctor\ncna-mlx doctor demo --json")
+@cli.command(cls=Command, example="cna-mlx doctor\ncna-mlx doctor demo --json")
 @click.argument("model", required=False)
 @click.option(
     "--clear-cache", is_flag=True, help="Remove the kept circuits; do nothing else."
 )
-@_model_options
-@_json_option
+@model_options
+@json_option
 def doctor(model: str | None, clear_cache: bool, as_json: bool, **rest: Any) -> None:
     """Check this machine, and a MODEL on it, on one screen for an issue.
 
@@ -400,29 +294,7 @@ def doctor(model: str | None, clear_cache: bool, as_json: bool, **rest: Any) -> 
     if clear_cache:
         run_clear_cache(model, as_json)
     else:
-        run_doctor(model, _source(rest), as_json)
-
-
-def _source(rest: dict[str, Any]) -> Any:
-    from cna_mlx.commands.shared import ModelOptions
-
-    return ModelOptions(rest.pop("revision"), rest.pop("offline"))
-
-
-def _rendering(rest: dict[str, Any]) -> Any:
-    from cna_mlx.commands.shared import RenderingOptions
-
-    names = ("chat_template", "system", "thinking", "date")
-    return RenderingOptions(**{name: rest.pop(name) for name in names})
-
-
-def _selection(rest: dict[str, Any]) -> Any:
-    from cna_mlx.commands.shared import SelectionOptions
-
-    sides = ("contrast", "positive", "negative", "column")
-    ranking = ("fraction", "layers", "rank", "universal")
-    chosen = {name: rest.pop(name) for name in sides + ranking}
-    return SelectionOptions(**chosen, expect=rest.pop("expect", False))
+        run_doctor(model, source_of(rest), as_json)
 
 
 # -------------------------------------------------------------------- the edge

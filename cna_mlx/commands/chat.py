@@ -6,14 +6,8 @@ from dataclasses import replace
 from cna_mlx.chat import STEERED, Conversation
 from cna_mlx.chat.conversation import MOST_ARMS
 from cna_mlx.circuit import Circuit
-from cna_mlx.commands.shared import (
-    ModelOptions,
-    RenderingOptions,
-    SelectionOptions,
-    Session,
-    check_circuit_files,
-    split_circuit,
-)
+from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
+from cna_mlx.commands.shared import Session, check_circuit_files, split_circuit
 from cna_mlx.errors import InputError
 from cna_mlx.generation import Arm
 from cna_mlx.models.families import widths

@@ -9,17 +9,19 @@ from rich.console import RenderableType
 
 from cna_mlx.chat import arm_entry
 from cna_mlx.circuit import Circuit
-from cna_mlx.commands.shared import (
+from cna_mlx.commands.options import (
     ModelOptions,
     RenderingOptions,
     SelectionOptions,
+    typed,
+)
+from cna_mlx.commands.shared import (
     Session,
     check_circuit_files,
     check_writable,
     circuit_entry,
     emit_json,
     show,
-    typed,
 )
 from cna_mlx.comparison import PromptResult, compare, rates
 from cna_mlx.errors import InputError

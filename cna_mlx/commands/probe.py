@@ -10,10 +10,8 @@ import numpy as np
 
 from cna_mlx.activations import check_lengths
 from cna_mlx.circuit import Circuit
+from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
 from cna_mlx.commands.shared import (
-    ModelOptions,
-    RenderingOptions,
-    SelectionOptions,
     Session,
     check_circuit_files,
     circuit_entry,

@@ -5,7 +5,6 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.expecting import say_expectation, with_expectation
-from cna_mlx.defaults import defaults_for
+from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
 from cna_mlx.errors import CircuitError, InputError, RequestError
 from cna_mlx.generation import Arm
 from cna_mlx.models.families import widths
@@ -22,12 +21,8 @@ from cna_mlx.models.loading import DEMO_NAMES, Source, load, source_of
 from cna_mlx.models.plan import Plan
 from cna_mlx.prompts import (
     PromptSet,
-    contrast_from_files,
-    load_contrast,
 )
-from cna_mlx.prompts.checks import check_prompt
 from cna_mlx.rendering import Rendering, reference_hash, uses_template
-from cna_mlx.selection import Selection
 from cna_mlx.store import Found, Store
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.progress import download_bar, progress_bar
@@ -37,93 +32,7 @@ from cna_mlx.wording import counted
 SCHEMA_VERSION = 1
 
 
-@dataclass(frozen=True)
-class ModelOptions:
-    """--revision and --offline, as typed."""
-
-    revision: str | None = None
-    offline: bool = False
-
-
-@dataclass(frozen=True)
-class RenderingOptions:
-    """--chat-template, --system, --thinking and --date, as typed."""
-
-    chat_template: str = "auto"
-    system: str | None = None
-    thinking: str = "off"
-    date: str | None = None
-
-    def rendering(self) -> Rendering:
-        """What they mean.
-
-        Raises:
-            InputError: a date that is none, a system prompt that is no text.
-        """
-        plain = Rendering()
-        day = plain.date
-        if self.date is not None:
-            try:
-                day = date.fromisoformat(self.date)
-            except ValueError:
-                raise InputError(
-                    f"--date {self.date!r}: write it as 2024-07-26"
-                ) from None
-        return Rendering(
-            self.chat_template,  # type: ignore[arg-type]  # Rendering checks it
-            self.system and typed(self.system, "--system"),
-            self.thinking == "on",
-            day,
-        )
-
-
-@dataclass(frozen=True)
-class SelectionOptions:
-    """--contrast and the others that say which neurons to look for, as typed."""
-
-    contrast: str | None = None
-    positive: str | None = None
-    negative: str | None = None
-    column: str | None = None
-    fraction: float | None = None
-    layers: str | None = None
-    rank: str = "delta"
-    universal: bool = True
-    expect: bool = False
-
-    def prompts(self, model: str) -> PromptSet:
-        """The contrast: the user's files, the one that was named, or the default.
-
-        Raises:
-            InputError: half of a pair, both kinds, or prompts that cannot be used.
-        """
-        files = (self.positive, self.negative)
-        if any(files) and (not all(files) or self.contrast):
-            raise InputError(
-                "give --positive FILE and --negative FILE together, or --contrast NAME"
-            )
-        if self.positive and self.negative:
-            return contrast_from_files(self.positive, self.negative, self.column)
-        return load_contrast(self.contrast or defaults_for(model).contrast)
-
-    def selection(self, model: str) -> Selection:
-        """How many neurons, by which score, from which layers.
-
-        Raises:
-            InputError: a value out of range.
-        """
-        fraction = self.fraction
-        if fraction is None:
-            fraction = defaults_for(model).fraction
-        return Selection(fraction, self.rank, self._band(), self.universal)  # type: ignore[arg-type]
-
-    def _band(self) -> tuple[int, int] | None:
-        if self.layers is None:
-            return None
-        first, dash, last = self.layers.partition("-")
-        if not (dash and first.strip().isdecimal() and last.strip().isdecimal()):
-            raise InputError(f"--layers {self.layers!r}: write it as 8-23")
-        return int(first), int(last)
+_AS_IT_IS = ModelOptions()
 
 
 @dataclass(frozen=True)
@@ -144,7 +53,7 @@ class Session:
         name: str,
         options: RenderingOptions,
         allow_transfer: bool = False,
-        source: ModelOptions = ModelOptions(),  # it is frozen
+        source: ModelOptions = _AS_IT_IS,
     ) -> "Session":
         """Load a model; says so, since it can take a while, and what it needs.
 
@@ -360,17 +269,6 @@ def check_circuit_files(texts: Sequence[str]) -> None:
     """
     for text in texts:
         Circuit.load(split_circuit(text)[0])
-
-
-def typed(text: str, where: str) -> str:
-    """A prompt from the command line, whatever the locale made of its bytes.
-
-    Raises:
-        InputError: it is blank, or no UTF-8.
-    """
-    # Python hides bytes that the locale cannot decode in half surrogate pairs
-    whole = text.encode("utf-8", "surrogateescape")
-    return check_prompt(whole.decode("utf-8", "surrogateescape"), where)
 
 
 def emit_json(data: dict[str, Any]) -> None:

@@ -1,0 +1,150 @@
+"""The options that several commands share, and what is made of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Command(click.Command):
+    """A command whose help keeps its examples as they are written."""
+
+    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
+        if example:
+            kwargs["epilog"] = "\b\nExample:\n" + "\n".join(
+                f"  {line}" for line in example.splitlines()
+            )
+        super().__init__(*args, **kwargs)
+
+
+def options(*several: _Decorator) -> _Decorator:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(several):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+model_options = options(
+    click.option(
+        "--revision",
+        metavar="REV",
+        help="A branch, tag or commit of a hub id; a branch asks the Hub for news.",
+    ),
+    click.option("--offline", is_flag=True, help="Use what is here; touch no network."),
+)
+rendering_options = options(
+    click.option(
+        "--chat-template",
+        type=click.Choice(["auto", "on", "off"]),
+        default="auto",
+        show_default=True,
+        help="Use the tokenizer's chat template; auto: if it has one.",
+    ),
+    click.option("--system", metavar="TEXT", help="A system prompt."),
+    click.option(
+        "--thinking",
+        type=click.Choice(["on", "off"]),
+        default="off",
+        show_default=True,
+        help="Let models that can think aloud do so.",
+    ),
+    click.option(
+        "--date",
+        metavar="YYYY-MM-DD",
+        help="What templates that print today's date are told.  [default: 2024-07-26]",
+    ),
+)
+selection_options = options(
+    click.option(
+        "--contrast", metavar="NAME", help="A built-in contrast (cna-mlx prompts)."
+    ),
+    click.option(
+        "--positive", metavar="FILE", help="Your own prompts that show the behaviour."
+    ),
+    click.option("--negative", metavar="FILE", help="Your own prompts that do not."),
+    click.option(
+        "--column", metavar="NAME", help="The column or key with the prompts."
+    ),
+    click.option(
+        "--fraction",
+        type=float,
+        metavar="X",
+        help="Share of all neurons to keep.  [default: 0.001; demo: 0.0025]",
+    ),
+    click.option("--layers", metavar="A-B", help="Rank within these layers only."),
+    click.option(
+        "--rank",
+        type=click.Choice(["delta", "normalized", "weighted"]),
+        default="delta",
+        show_default=True,
+        help="The score: |delta|, over its layer's RMS, or times its output's norm.",
+    ),
+    click.option(
+        "--universal/--no-universal",
+        default=True,
+        show_default=True,
+        help="Leave out neurons that answer to any contrast.",
+    ),
+)
+expect_option = click.option(
+    "--expect/--no-expect",
+    default=True,
+    show_default=True,
+    help="Try a fresh circuit on a few held-out prompts: a minute at most.",
+)
+circuit_options = options(
+    click.option(
+        "--circuit",
+        "circuits",
+        multiple=True,
+        metavar="FILE[@M]",
+        help="A circuit file, with its multiplier.",
+    ),
+    click.option(
+        "-m",
+        "--multiplier",
+        "multipliers",
+        type=float,
+        multiple=True,
+        metavar="M",
+        help="Scale the circuit by M: 0 ablates, 1 changes nothing.  [default: 0]",
+    ),
+    click.option(
+        "--allow-transfer",
+        is_flag=True,
+        help="Accept a circuit of other weights of the same shape.",
+    ),
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+hide_text_option = click.option(
+    "--hide-text",
+    is_flag=True,
+    help="Show first words, labels, gauges and lengths only, as before people.",
+)
+model_argument = click.argument("model")
+
+
+def source_of(rest: dict[str, Any]) -> Any:
+    from cna_mlx.commands.options import ModelOptions
+
+    return ModelOptions(rest.pop("revision"), rest.pop("offline"))
+
+
+def rendering_of(rest: dict[str, Any]) -> Any:
+    from cna_mlx.commands.options import RenderingOptions
+
+    names = ("chat_template", "system", "thinking", "date")
+    return RenderingOptions(**{name: rest.pop(name) for name in names})
+
+
+def selection_of(rest: dict[str, Any]) -> Any:
+    from cna_mlx.commands.options import SelectionOptions
+
+    sides = ("contrast", "positive", "negative", "column")
+    ranking = ("fraction", "layers", "rank", "universal")
+    chosen = {name: rest.pop(name) for name in sides + ranking}
+    return SelectionOptions(**chosen, expect=rest.pop("expect", False))
