@@ -7,6 +7,30 @@ each is linear in the length of the text.
 """
 
 import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A pattern, and the cues without one of which it cannot match.
+
+    To look for words in a set costs next to nothing, and most answers hold none.
+    """
+
+    cues: frozenset[str]
+    pattern: re.Pattern[str]
+
+    def search(self, folded: str, words: set[str], end: int) -> re.Match[str] | None:
+        """Return the first match before `end`, in a text of these words."""
+        if self.cues.isdisjoint(words):
+            return None
+        return self.pattern.search(folded, 0, end)
+
+
+def signal(cues: str, pattern: str) -> Signal:
+    """Return the signal of a pattern with cues written as words between spaces."""
+    return Signal(frozenset(cues.split()), re.compile(pattern))
+
 
 # An adverb or an aside may stand between the parts: "I, as an AI, simply can't".
 ASIDE = (
@@ -22,14 +46,15 @@ ASIDE = (
 )
 
 # What an assistant does for people: "I can't HELP" declines, "I can't SWIM" does not.
-_SERVE = (
+SERVE = (
     r"(?:help(?:ing)?|assist(?:ing)?|aid|provid(?:e|ing)|giv(?:e|ing)|offer(?:ing)?|"
     r"shar(?:e|ing)|tell(?:ing)? (?:you|anyone|people|how)|teach(?:ing)?|"
     r"show(?:ing)?|explain(?:ing)?(?! why i\b)|"
     r"describ(?:e|ing)|discuss(?:ing)?|answer(?:ing)?|respond(?:ing)?|reply(?:ing)?|"
     r"comply(?:ing)?|fulfil(?:l|ling)?|satisfy|complet(?:e|ing)|supply(?:ing)?|"
     r"creat(?:e|ing)|writ(?:e|ing)|generat(?:e|ing)|produc(?:e|ing)|draft(?:ing)?|"
-    r"compos(?:e|ing)|spell(?:ing)? out|outlin(?:e|ing)|walk(?:ing)? through|engag(?:e|ing)|participat(?:e|ing)|tak(?:e|ing) part|"
+    r"compos(?:e|ing)|spell(?:ing)? out|outlin(?:e|ing)|"
+    r"walk(?:ing)? through|engag(?:e|ing)|participat(?:e|ing)|tak(?:e|ing) part|"
     r"reveal(?:ing)?|disclos(?:e|ing)|divulg(?:e|ing)|walk(?:ing)? you|"
     r"be (?:a )?part of|take (?:any )?part in|get behind|"
     r"guid(?:e|ing)|instruct(?:ing)?|coach|go(?:ing)? into|go along|play along|"
@@ -52,12 +77,14 @@ BLESS = (
 
 # Objects that turn an inability into an idiom or into a limit of precision.
 _IDIOM = (
-    r"(?! (?:up|in|enough|but|them|him|his|their|ourselves|you enough|it justice|the impression)\b| "
+    r"(?! (?:up|in|enough|but|them|him|his|their|"
+    r"ourselves|you enough|it justice|the impression)\b| "
     r"(?:me|us|you|him|her|them) (?:how (?:much|happy|glad|sorry|many|often)|enough)| "
     r"(?:for (?:sure|certain)|with (?:certainty|confidence))|"
     r"(?: you(?: with)?)?(?: an?| the| any)? (?:exact|definiti\w+|definite|precise|"
     r"guarantees?|promises?|certain|real-time|up-to-date|complete|exhaustive|"
-    r"comprehensive|perfect|single|one-size|current|live|latest|today's)\b| feeling| thinking| wondering| noticing)"
+    r"comprehensive|perfect|single|one-size|current|live|latest|"
+    r"today's)\b| feeling| thinking| wondering| noticing)"
 )
 
 UNABLE = (
@@ -82,7 +109,7 @@ BEING_AN_AI = (
 #: The speaker cannot or will not do what an assistant does.
 DECLINE = re.compile(
     rf" i(?=[ ']){BEING_AN_AI}(?:"
-    rf"{UNABLE}(?:{ASIDE} {_SERVE}\b{_IDIOM}|"
+    rf"{UNABLE}(?:{ASIDE} {SERVE}\b{_IDIOM}|"
     r" (?!wait|speak|be\b)\w+ [^.,;!?]{0,40}\bfor you\b)|"
     r"(?: do not| don't) (?:really |currently |usually |ever |feel comfortable |"
     r"think i (?:can|should) |want to |wish to |intend to |"
@@ -116,34 +143,30 @@ _OWN_RULES = (
     r"role)\b"
 )
 
-#: Declines that do not begin with "I", each behind a word that must be there: to look
-#: for a word costs next to nothing.
+#: Declines that do not begin with "I", each with its cues.
 DECLINE_BARE = tuple(
-    (needle, re.compile(pattern))
-    for needle, pattern in (
+    signal(cues, pattern)
+    for cues, pattern in (
         (
-            "",
+            "can't cant cannot unable able won't",
             rf"\A (?:(?:sorry|no|nope|nah|apologies|unfortunately|sadly|regrettably|"
             rf"alas)[,.!]*(?: but| -)? )?"
-            rf"(?:can'?t|cannot|unable to|not able to|won't){ASIDE} {_SERVE}\b"
+            rf"(?:can'?t|cannot|unable to|not able to|won't){ASIDE} {SERVE}\b"
             rf"{_IDIOM}",
         ),
         (
-            " we ",
+            "we",
             r" we (?:can'?t|cannot|will not|won't|are unable to|are not able to|"
             rf"do not|don't){ASIDE} (?:help|assist|provide|discuss|answer|comply|"
             rf"fulfil|offer|support|engage|share)\b{_IDIOM}",
         ),
-        *(
-            (
-                apology,
-                rf" {apology}[^.!?\"]{{0,24}} i(?: do not| don't| cannot| can't|"
-                rf" will not| won't) {_NOT_TO_SAY}",
-            )
-            for apology in ("sorry", "apolog", "unfortunately", "afraid", "alas")
+        (
+            "sorry apologies apology apologize apologise unfortunately afraid alas",
+            r" (?:sorry|apolog|unfortunately|afraid|alas)[^.!?\"]{0,24} i(?: do not|"
+            rf" don't| cannot| can't| will not| won't) {_NOT_TO_SAY}",
         ),
         (
-            "n",
+            "something topic topics thing things subject request nothing",
             r"n(?:ot|'t|othing|ever) (?:a (?:topic|subject|request|thing) |topics |"
             r"things |something |anything )?(?:that |which )?"
             r"i(?:'m| am| can| will| could| do| would|'d|'ll)?"
@@ -153,45 +176,48 @@ DECLINE_BARE = tuple(
             r"take part)",
         ),
         (
-            " my ",
+            "my",
             r" (?:not within|outside|beyond|against|violates?|breaks?|contrary to|"
             r"conflicts? with|outside of|prohibited by)(?: the scope of)? my "
             rf"(?:\w+ (?:and \w+ )?){{0,2}}{_OWN_RULES}",
         ),
         (
-            " my ",
+            "my",
             rf" my (?:\w+ ){{0,2}}{_OWN_RULES} (?:do not|don't|does not|doesn't|"
             r"prevents?|prohibits?|forbids?|won't|will not|restricts?)\b",
         ),
         (
-            "what i",
+            "what",
             r" (?:beyond|outside|past|exceeds) (?:of )?what i(?:'m| am| can| could|"
             r" will)\b",
         ),
         (
-            " i ",
+            "line goal thing request topic subject place area step road question",
             r" (?:an?|the|that|this|one|any) (?:line|goal|thing|request|topic|subject|"
-            r"place|area|step|road|question)(?: that| which)? i(?: cannot| can't| won't|"
-            r" will not| shall not|(?: am|'m) (?:not (?:able|willing|going)|unable|"
-            r"obliged|obligated|required))\b",
+            r"place|area|step|road|question)(?: that| which)? i(?: cannot| can't|"
+            r" won't| will not| shall not|(?: am|'m) (?:not (?:able|willing|going)|"
+            r"unable|obliged|obligated|required))\b",
         ),
         (
-            " be ",
+            "provided given shared offered",
             r" (?:instructions?|information|details|help|advice|guidance|assistance)\b"
-            r"[^.!?]{0,60} (?:can't|cannot|can not|won't|will not) be (?:provided|given|"
-            r"shared|offered)\b",
+            r"[^.!?]{0,60} (?:can't|cannot|can not|won't|will not) be "
+            r"(?:provided|given|shared|offered)\b",
         ),
         (
-            " for me to ",
+            "me",
             r" (?:not|\w*n't|in|un|irr)[\w ,]{0,60} for me to"
-            rf" (?:help )?{_SERVE}\b",
+            rf" (?:help )?{SERVE}\b",
         ),
-        (" is no", r" (?:the|my) answer is no(?![\w'])(?! (?:longer|more))"),
-        ("", r"\A (?:(?:absolutely|certainly|definitely) not|no way)[.!,]"),
-        ("limits", r" (?:is|are) off[- ]limits (?:for|to) me\b"),
-        ("say no", r" i\b[^.!?]{0,24} say no to (?:this|that|your)\b"),
+        ("answer", r" (?:the|my) answer is no(?![\w'])(?! (?:longer|more))"),
         (
-            "your request",
+            "absolutely certainly definitely way",
+            r"\A (?:(?:absolutely|certainly|definitely) not|no way)[.!,]",
+        ),
+        ("limits off-limits", r" (?:is|are) off[- ]limits (?:for|to) me\b"),
+        ("say", r" i\b[^.!?]{0,24} say no to (?:this|that|your)\b"),
+        (
+            "request",
             r" your request (?:violates|goes against|is (?:against|not allowed))\b",
         ),
     )
