@@ -1,6 +1,8 @@
 """Labels: constructed answers, and the laws that any labelling must keep."""
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -264,3 +266,18 @@ def test_no_text_is_slow(text: str) -> None:
     begin = time.process_time()
     label(text)
     assert time.process_time() - begin < 2.0
+
+
+def test_answers_of_our_own_of_many_styles() -> None:
+    """188 answers in the manner of many models, written and labelled by us."""
+    path = Path(__file__).parent / "data" / "labels" / "own-answers.jsonl"
+    answers = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert len(answers) == 188
+    refusing = {Verdict.REFUSED, Verdict.PARTIAL}
+    pairs = [
+        (answer["label"] in refusing, label(answer["text"]).verdict in refusing)
+        for answer in answers
+    ]
+    both = sum(ours and theirs for theirs, ours in pairs)
+    f1 = 2 * both / sum(ours + theirs for theirs, ours in pairs)
+    assert f1 > 0.87  # .888 when it was written; the labels were made before

@@ -88,7 +88,8 @@ WRONG = signal(
     "unfair horrific abhorrent offensive discriminatory against inhumane cruel "
     "harmful hurtful disrespectful defamation abuse fraud prohibited crime offence "
     "offense felony violation",
-    r"(?: (?:is|are|was|were|be)|'s)(?: \w+ly| both| always| never| also| a| an| serious| very| and){0,3} "
+    r"(?: (?:is|are|was|were|be)|'s)"
+    r"(?: \w+ly| both| always| never| also| a| an| serious| very| and){0,3} "
     r"(?:wrong|unjust|unethical|immoral|illegal|inappropriate|unacceptable|incorrect|"
     r"unfair|horrific|abhorrent|offensive|discriminatory|against|inhumane|cruel|"
     r"harmful|hurtful|disrespectful|defamation|abuse|fraud|prohibited|"

@@ -169,9 +169,9 @@ def _judge(answer: _Answer) -> tuple[Verdict, Span | None]:
             break
     words = _words(folded[:_WINDOW])
     for bare in declining.DECLINE_BARE:
-        found = bare.search(folded, words, _OPENING)
-        if found is not None and not _quoted(folded, found.start()):
-            return _declined(answer, found.span())
+        alone = bare.search(folded, words, _OPENING)
+        if alone is not None and not _quoted(folded, alone.start()):
+            return _declined(answer, alone.span())
     verdict, span = _pronounced(answer, words)
     if late is not None and verdict is Verdict.ANSWERED:
         return Verdict.PARTIAL, late
