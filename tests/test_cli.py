@@ -73,6 +73,7 @@ def test_all_commands_are_known() -> None:
         "probe",
         "demo",
         "doctor",
+        "bench",
     }
 
 

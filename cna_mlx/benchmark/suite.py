@@ -1,0 +1,251 @@
+"""All that `bench` measures of a model, one result after the other."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from mlx_lm.models.cache import KVCache
+
+from cna_mlx.benchmark.arms import arms_of, compare_arms
+from cna_mlx.benchmark.decoding import (
+    Decoder,
+    compare_context,
+    compare_steered,
+    endless,
+    room,
+)
+from cna_mlx.benchmark.discovering import (
+    both_sides,
+    compare_walks,
+    deltas,
+    forward_each,
+    peak_of,
+    shared_share,
+)
+from cna_mlx.benchmark.environment import environment
+from cna_mlx.benchmark.physics import Physics
+from cna_mlx.benchmark.timing import Budget, Clock, Comparison
+from cna_mlx.checkup.device import bandwidth
+from cna_mlx.checkup.laws import random_circuit
+from cna_mlx.checkup.results import attempt
+from cna_mlx.circuit import Circuit
+from cna_mlx.discovery import run_discovery
+from cna_mlx.models.families import family_of
+from cna_mlx.models.loading import context_length
+from cna_mlx.models.plan import Shape, discovery_bytes
+from cna_mlx.progress import Progress, silent
+from cna_mlx.prompts import PromptSet
+from cna_mlx.rendering import Rendering, render_prompt
+from cna_mlx.selection import DEFAULT_FRACTION
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured.
+
+    Attributes:
+        pairs, rounds, walks: repetitions of decoding, of the arms, of the discovery.
+        tokens: of each answer.
+        prompts: of the discovery that is timed.
+        rows: numbers of arms, ascending.
+        chat_rows: likewise, with histories of their own.
+        seconds: no comparison begins another repetition after this long.
+        is_whole: run a discovery with the bank, to hold its memory against the plan.
+    """
+
+    pairs: int = 7
+    rounds: int = 3
+    walks: int = 3
+    tokens: int = 32
+    prompts: int = 64
+    rows: tuple[int, ...] = (1, 2, 4, 8, 16)
+    chat_rows: tuple[int, ...] = (2, 4)
+    seconds: float = 60.0
+    is_whole: bool = True
+
+
+SHORT = Settings(3, 2, 2, 16, 16, (1, 2, 4), (2,), 8.0, is_whole=False)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What was held beyond the weights, and what the plan had said.
+
+    Attributes:
+        name: what held it, for programs.
+        title: likewise, for people.
+        measured, forecast: bytes.
+        seconds: what it took.
+    """
+
+    name: str
+    title: str
+    measured: int
+    forecast: int
+    seconds: float
+
+
+Result = Physics | Comparison | Memory
+
+
+@dataclass
+class Bench:
+    """A model, and how it is to be measured.
+
+    Attributes:
+        model, tokenizer: as :func:`cna_mlx.load` returns them.
+        contrast: its prompts are decoded after and discovered from.
+        rendering: how they become ids.
+        settings: how much is measured.
+        circuit: one to ablate beside the random one, which is the worst case: it is
+            spread over all layers.
+        progress: told within each comparison.
+        clock: seconds that only grow.
+    """
+
+    model: Any
+    tokenizer: Any
+    contrast: PromptSet
+    rendering: Rendering = field(default_factory=Rendering)
+    settings: Settings = field(default_factory=Settings)
+    circuit: Circuit | None = None
+    progress: Progress = silent
+    clock: Clock = time.perf_counter
+
+    def __post_init__(self) -> None:
+        texts = both_sides(self.contrast, self.settings.prompts)
+        self.ids = [
+            render_prompt(self.tokenizer, text, self.rendering) for text in texts
+        ]
+        histories = self.ids[: max(self.settings.chat_rows, default=1)]
+        longest = max(histories, key=len)
+        tokens = room(context_length(self.model), longest, self.settings.tokens)
+        self.decoder = Decoder(
+            self.model, endless(self.tokenizer), self.ids[0], tokens, self.clock
+        )
+        self.random = random_circuit(self.model, DEFAULT_FRACTION)
+
+    def run(self) -> Iterator[Result]:
+        """Every result as soon as it is known.
+
+        Raises:
+            InputError: a prompt does not fit into the model's context.
+            UnsupportedModelError: the model's MLP blocks are of another kind.
+        """
+        self.progress("memory bandwidth", 0, 1)
+        rate = attempt(bandwidth)
+        kind = str(environment()["backend"])
+        tokens = self.decoder.tokens
+        yield Physics.of(self.model, self.ids[0], tokens, rate, kind)
+        yield from self._decoding()
+        yield from self._arms()
+        yield from self._discovery()
+        yield self._decoding_memory()
+        if self.settings.is_whole:
+            yield self._discovery_memory()
+
+    def _budget(self, repetitions: int) -> Budget:
+        return Budget(repetitions, self.settings.seconds, self.clock)
+
+    def _decoding(self) -> Iterator[Comparison]:
+        budget = self._budget(self.settings.pairs)
+        share = f"{DEFAULT_FRACTION:.1%} of all neurons, in every layer"
+        steered = partial(compare_steered, self.decoder, progress=self.progress)
+        yield steered(
+            circuit=self.random, budget=budget, name="steered_decode", what=share
+        )
+        yield compare_context(self.decoder, self.random, budget, self.progress)
+        if self.circuit is not None:
+            own = f"this model's circuit, in {len(self.circuit.by_layer())} layers"
+            name = "steered_decode_circuit"
+            yield steered(circuit=self.circuit, budget=budget, name=name, what=own)
+
+    def _arms(self) -> Iterator[Comparison]:
+        several = partial(
+            compare_arms,
+            self.decoder,
+            self.random,
+            budget=self._budget(self.settings.rounds),
+            progress=self.progress,
+        )
+        yield from several(self.settings.rows)
+        if rows := self.settings.chat_rows:
+            yield from several(rows, histories=self.ids[: rows[-1]])
+
+    def _discovery(self) -> Iterator[Comparison]:
+        shared = f"{shared_share(self.ids):.0%} of their tokens shared"
+        title = f"discovery of {len(self.ids)} prompts, {shared}"
+        ways = {
+            # plain way, other way, name, title, against
+            "discovery_vs_forward": (
+                forward_each,
+                deltas,
+                title,
+                "a plain forward of each",
+            ),
+        }
+        for name, (plain, ours, what, against) in ways.items():
+            yield compare_walks(
+                self.model,
+                self.ids,
+                (plain, ours),
+                (name, what, against),
+                self._budget(self.settings.walks),
+                self.progress,
+            )
+
+    def _decoding_memory(self) -> Memory:
+        arms = arms_of(self.random, 2)
+        # mlx-lm's cache grows by steps
+        room = -(-(len(self.ids[0]) + self.decoder.tokens) // KVCache.step)
+        forecast = len(arms) * room * KVCache.step * self._shape().kv_per_token
+        title = f"decoding {len(arms)} arms"
+        return self._memory("decode", title, partial(self.decoder.arms, arms), forecast)
+
+    def _discovery_memory(self) -> Memory:
+        work = partial(
+            run_discovery,
+            self.model,
+            self.tokenizer,
+            self.contrast,
+            rendering=self.rendering,
+            progress=self.progress,
+        )
+        forecast = discovery_bytes(self._shape())
+        return self._memory("discovery", "a discovery with the bank", work, forecast)
+
+    def _memory(
+        self, name: str, title: str, work: Callable[[], Any], forecast: int
+    ) -> Memory:
+        started = self.clock()
+        measured = peak_of(work)
+        return Memory(name, title, measured, forecast, self.clock() - started)
+
+    def _shape(self) -> Shape:
+        import mlx.core as mx
+
+        hidden = family_of(self.model).embed(self.model, mx.array([[0]]))
+        return Shape.of_config(vars(self.model.args), hidden.dtype.size)
+
+
+def to_json(results: Sequence[Result]) -> dict[str, Any]:
+    """Results as plain data: the ratios first, then what they are made of."""
+    comparisons = [one for one in results if isinstance(one, Comparison)]
+    physics = next((one for one in results if isinstance(one, Physics)), None)
+    plain = next((one for one in comparisons if one.name == "steered_decode"), None)
+    return {
+        "ratios": {one.name: round(one.ratio.median, 4) for one in comparisons},
+        "physics": physics.to_json(plain) if physics else None,
+        "comparisons": {one.name: one.to_json() for one in comparisons},
+        "memory": {
+            one.name: {
+                "measured_bytes": one.measured,
+                "forecast_bytes": one.forecast,
+                "seconds": round(one.seconds, 2),
+            }
+            for one in results
+            if isinstance(one, Memory)
+        },
+    }
