@@ -299,13 +299,19 @@ def doctor(model: str | None, clear_cache: bool, as_json: bool, **rest: Any) -> 
 
 @cli.command(
     cls=Command,
-    example="cna-mlx bench demo --short\ncna-mlx bench ./model --json",
+    example="cna-mlx bench demo --short\ncna-mlx bench ./model --only arms --json",
 )
 @model_argument
 @model_options
-@click.option("--short", "is_short", is_flag=True, help="Measure less: half a minute.")
+@click.option("--short", "is_short", is_flag=True, help="Measure less.")
+@click.option(
+    "--only",
+    type=click.Choice(["decoding", "arms", "discovery", "memory"]),
+    multiple=True,
+    help="Measure this part alone; more than once for more parts.",
+)
 @json_option
-def bench(model: str, as_json: bool, is_short: bool, **rest: Any) -> None:
+def bench(model: str, **rest: Any) -> None:
     """Measure how fast a model is steered and read here, against plain mlx-lm.
 
     Ratios of two ways timed in turn: steered decoding, several arms, discovery; with
@@ -314,7 +320,7 @@ def bench(model: str, as_json: bool, is_short: bool, **rest: Any) -> None:
     check_open_files()
     from cna_mlx.commands.bench import run_bench
 
-    run_bench(model, source_of(rest), as_json=as_json, is_short=is_short)
+    run_bench(model, source_of(rest), **rest)
 
 
 # -------------------------------------------------------------------- the edge

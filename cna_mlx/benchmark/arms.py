@@ -65,12 +65,11 @@ def compare_arms(
     progress(task, 0, budget.pairs)
     _together(decoder, arms, histories, counts[-1])
     _alone(decoder, arms, histories, 0)
-    end = budget.clock() + budget.seconds
-    for done in range(budget.pairs):
-        if done and budget.clock() >= end:
-            break
+    started, done = budget.clock(), 0
+    while budget.goes_on(done, started):
         _round(decoder, arms, histories, rows, is_descending=bool(done % 2))
-        progress(task, done + 1, budget.pairs)
+        done += 1
+        progress(task, done, budget.pairs)
     kind = "chat_arms" if histories else "arms"
     words = "with histories of their own" if histories else "of one prompt"
     decoded, read = [], []

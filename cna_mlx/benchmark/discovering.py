@@ -1,6 +1,5 @@
 """Reading the neurons of many prompts, against a plain forward pass of each."""
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain, islice
@@ -95,10 +94,3 @@ def peak_of(work: Callable[[], Any]) -> int:
     mx.reset_peak_memory()
     work()
     return int(mx.get_peak_memory() - before)
-
-
-def seconds_of(work: Callable[[], Any], clock: Clock = time.perf_counter) -> float:
-    """The seconds that some work takes."""
-    started = clock()
-    work()
-    return clock() - started

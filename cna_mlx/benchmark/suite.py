@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import mlx.core as mx
 from mlx_lm.models.cache import KVCache
 
 from cna_mlx.benchmark.arms import arms_of, compare_arms
@@ -40,6 +41,8 @@ from cna_mlx.prompts import PromptSet
 from cna_mlx.rendering import Rendering, render_prompt
 from cna_mlx.selection import DEFAULT_FRACTION
 
+PARTS = ("decoding", "arms", "discovery", "memory")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -53,6 +56,7 @@ class Settings:
         chat_rows: likewise, with histories of their own.
         seconds: no comparison begins another repetition after this long.
         is_whole: run a discovery with the bank, to hold its memory against the plan.
+        parts: which of ``PARTS``; what limits decoding is always told.
     """
 
     pairs: int = 7
@@ -64,9 +68,10 @@ class Settings:
     chat_rows: tuple[int, ...] = (2, 4)
     seconds: float = 60.0
     is_whole: bool = True
+    parts: tuple[str, ...] = PARTS
 
 
-SHORT = Settings(3, 2, 2, 16, 16, (1, 2, 4), (2,), 8.0, is_whole=False)
+SHORT = Settings(3, 2, 2, 12, 12, (1, 2, 4), (2,), 5.0, is_whole=False)
 
 
 @dataclass(frozen=True)
@@ -139,12 +144,15 @@ class Bench:
         kind = str(environment()["backend"])
         tokens = self.decoder.tokens
         yield Physics.of(self.model, self.ids[0], tokens, rate, kind)
-        yield from self._decoding()
-        yield from self._arms()
-        yield from self._discovery()
-        yield self._decoding_memory()
-        if self.settings.is_whole:
-            yield self._discovery_memory()
+        measures: dict[str, Callable[[], Iterator[Result]]] = {
+            "decoding": self._decoding,
+            "arms": self._arms,
+            "discovery": self._discovery,
+            "memory": self._memory,
+        }
+        for part in PARTS:
+            if part in self.settings.parts:
+                yield from measures[part]()
 
     def _budget(self, repetitions: int) -> Budget:
         return Budget(repetitions, self.settings.seconds, self.clock)
@@ -196,27 +204,28 @@ class Bench:
                 self.progress,
             )
 
-    def _decoding_memory(self) -> Memory:
+    def _memory(self) -> Iterator[Memory]:
+        shape = self._shape()
         arms = arms_of(self.random, 2)
         # mlx-lm's cache grows by steps
-        room = -(-(len(self.ids[0]) + self.decoder.tokens) // KVCache.step)
-        forecast = len(arms) * room * KVCache.step * self._shape().kv_per_token
-        title = f"decoding {len(arms)} arms"
-        return self._memory("decode", title, partial(self.decoder.arms, arms), forecast)
+        steps = -(-(len(self.ids[0]) + self.decoder.tokens) // KVCache.step)
+        cache = len(arms) * steps * KVCache.step * shape.kv_per_token
+        decode = partial(self.decoder.arms, arms)
+        yield self._held("decode", f"decoding {len(arms)} arms", decode, cache)
+        if self.settings.is_whole:
+            discover = partial(
+                run_discovery,
+                self.model,
+                self.tokenizer,
+                self.contrast,
+                rendering=self.rendering,
+                progress=self.progress,
+            )
+            forecast = discovery_bytes(shape)
+            title = "a discovery with the bank"
+            yield self._held("discovery", title, discover, forecast)
 
-    def _discovery_memory(self) -> Memory:
-        work = partial(
-            run_discovery,
-            self.model,
-            self.tokenizer,
-            self.contrast,
-            rendering=self.rendering,
-            progress=self.progress,
-        )
-        forecast = discovery_bytes(self._shape())
-        return self._memory("discovery", "a discovery with the bank", work, forecast)
-
-    def _memory(
+    def _held(
         self, name: str, title: str, work: Callable[[], Any], forecast: int
     ) -> Memory:
         started = self.clock()
@@ -224,8 +233,6 @@ class Bench:
         return Memory(name, title, measured, forecast, self.clock() - started)
 
     def _shape(self) -> Shape:
-        import mlx.core as mx
-
         hidden = family_of(self.model).embed(self.model, mx.array([[0]]))
         return Shape.of_config(vars(self.model.args), hidden.dtype.size)
 

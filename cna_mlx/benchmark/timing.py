@@ -10,6 +10,7 @@ from cna_mlx.progress import Progress, silent
 
 Clock = Callable[[], float]
 Work = Callable[[], float]
+_FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,20 @@ class Budget:
 
     Attributes:
         pairs: at most.
-        seconds: begin no further pair after this long; the first is always timed.
+        seconds: begin no further pair after this long, once there are three: a median
+            of fewer tells nothing.
         clock: seconds that only grow.
     """
 
     pairs: int
     seconds: float
     clock: Clock
+
+    def goes_on(self, done: int, started: float) -> bool:
+        """Whether to begin another pair after so many, begun at this time."""
+        if done >= self.pairs or done < _FEWEST:
+            return done < self.pairs
+        return self.clock() < started + self.seconds
 
 
 def in_turn(
@@ -122,9 +130,9 @@ def in_turn(
     progress(task, 0, budget.pairs)
     plain()
     ours()
-    end = budget.clock() + budget.seconds
+    started = budget.clock()
     found: list[tuple[float, float]] = []
-    while len(found) < budget.pairs and (not found or budget.clock() < end):
+    while budget.goes_on(len(found), started):
         if len(found) % 2:
             own = ours()
             found.append((plain(), own))

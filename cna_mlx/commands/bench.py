@@ -1,6 +1,7 @@
 """`bench`: how fast a model is read and steered here, against plain mlx-lm."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from cna_mlx.benchmark import SHORT, Bench, Result, Settings, to_json
@@ -24,10 +25,17 @@ from cna_mlx.ui.progress import progress_bar
 
 
 def run_bench(
-    model: str, source: ModelOptions, *, as_json: bool, is_short: bool
+    model: str,
+    source: ModelOptions,
+    *,
+    only: tuple[str, ...],
+    as_json: bool,
+    is_short: bool,
 ) -> None:
     """Measure a model and say each result as it is known; also where it is stopped."""
     session = Session.open(model, RenderingOptions(), source=source)
+    settings = SHORT if is_short else Settings()
+    settings = replace(settings, parts=only or settings.parts)
     around = environment()
     found: list[Result] = []
     started = time.perf_counter()
@@ -41,7 +49,7 @@ def run_bench(
                 session.tokenizer,
                 load_contrast(defaults_for(model).contrast),
                 session.rendering,
-                SHORT if is_short else Settings(),
+                settings,
                 _kept(session),
                 progress,
             )

@@ -1,0 +1,194 @@
+"""Models of real shapes with random weights: full-size figures without a download.
+
+Speed does not depend on what the weights are, only on their shapes and bits. A model is
+made of a shape below, in 4 bits (groups of 64), bf16 or float32, with any number of its
+layers: a few of a 70B's fit where the whole does not, and the time for a token grows by
+the layer. The packed words of quantized weights are drawn as they are, so that no
+float32 copy is ever made. The tokenizer is the embedded demo's: its 2,048 ids are the
+first of any vocabulary. The answers are noise.
+The last line is one JSON object.
+
+    python benchmarks/random_models.py llama-8b --layers 4 -o ./random-8b
+    cna-mlx bench ./random-8b
+"""
+
+import argparse
+import json
+import shutil
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm.utils import load_tokenizer
+
+import cna_mlx
+
+DEMO = Path(cna_mlx.__file__).parent / "demo" / "demo"
+PRECISIONS = ("4-bit", "bfloat16", "float32")
+_BITS, _GROUP = 4, 64
+# Of numbers drawn evenly from 0 to 15: their mean and deviation.
+_MEAN, _DEVIATION = 7.5, 4.61
+
+
+def _llama(
+    hidden: int, d_ff: int, layers: int, heads: int, kv_heads: int, **more: Any
+) -> dict[str, Any]:
+    return {
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "intermediate_size": d_ff,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": 128256,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 500000.0,
+        "max_position_embeddings": 131072,
+        "tie_word_embeddings": False,
+        **more,
+    }
+
+
+def _qwen(
+    hidden: int, d_ff: int, layers: int, heads: int, kv_heads: int, **more: Any
+) -> dict[str, Any]:
+    common = {
+        "model_type": "qwen2",
+        "vocab_size": 152064,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000.0,
+        "max_position_embeddings": 32768,
+    }
+    return _llama(hidden, d_ff, layers, heads, kv_heads, **{**common, **more})
+
+
+# The shapes of the published config.json files.
+SHAPES = {
+    "smollm2-135m": _llama(
+        *(576, 1536, 30, 9, 3),
+        vocab_size=49152,
+        rope_theta=100000.0,
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
+    ),
+    "llama-1b": _llama(2048, 8192, 16, 32, 8, head_dim=64, tie_word_embeddings=True),
+    "llama-3b": _llama(3072, 8192, 28, 24, 8, head_dim=128, tie_word_embeddings=True),
+    "llama-8b": _llama(4096, 14336, 32, 32, 8),
+    "llama-70b": _llama(8192, 28672, 80, 64, 8),
+    "qwen-1.5b": _qwen(
+        *(1536, 8960, 28, 12, 2), vocab_size=151936, tie_word_embeddings=True
+    ),
+    "qwen-7b": _qwen(3584, 18944, 28, 28, 4),
+    "qwen-72b": _qwen(8192, 29568, 80, 64, 8),
+}
+
+
+def make(
+    name: str, precision: str = "4-bit", layers: int | None = None, seed: int = 0
+) -> tuple[Any, dict[str, Any]]:
+    """A model in memory and its configuration.
+
+    Args:
+        name: one of ``SHAPES``.
+        precision: one of ``PRECISIONS``.
+        layers: how many, if not all.
+        seed: the same seed draws the same weights.
+    """
+    config = dict(SHAPES[name])
+    config["num_hidden_layers"] = layers or config["num_hidden_layers"]
+    architecture = import_module(f"mlx_lm.models.{config['model_type']}")
+    model = architecture.Model(architecture.ModelArgs.from_dict(config))
+    dtype = mx.float32 if precision == "float32" else mx.bfloat16
+    model.set_dtype(dtype)
+    if precision == "4-bit":
+        nn.quantize(model, group_size=_GROUP, bits=_BITS)
+        config["quantization"] = {"group_size": _GROUP, "bits": _BITS}
+    config["torch_dtype"] = str(dtype).removeprefix("mlx.core.")
+    random = np.random.default_rng(seed)
+    drawn = []
+    for path, old in tree_flatten(model.parameters()):  # not computed, so not held
+        drawn.append((path, new := _drawn(path, old, random)))
+        mx.eval(new)
+    model.update(tree_unflatten(drawn))
+    model.eval()
+    return model, config
+
+
+def _drawn(path: str, old: mx.array, random: np.random.Generator) -> mx.array:
+    if old.dtype == mx.uint32:
+        return mx.array(random.integers(0, 2**32, old.shape, dtype=np.uint32))
+    if path.endswith(("scales", "biases")):
+        width = old.shape[-1] * _GROUP
+        scale = 1 / (_DEVIATION * width**0.5)
+        return mx.full(old.shape, scale if "scales" in path else -_MEAN * scale).astype(
+            old.dtype
+        )
+    if "norm" in path:
+        return mx.ones(old.shape, old.dtype)
+    values = random.standard_normal(old.shape, dtype=np.float32)
+    return mx.array(values * old.shape[-1] ** -0.5).astype(old.dtype)
+
+
+def tokenizer() -> Any:
+    """The embedded demo's tokenizer, with its chat template."""
+    return load_tokenizer(DEMO, eos_token_ids=2)
+
+
+def save(model: Any, config: dict[str, Any], directory: Path) -> int:
+    """Write a model directory that mlx-lm and cna-mlx load; its bytes of weights."""
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = dict(tree_flatten(model.parameters()))
+    mx.save_safetensors(
+        str(directory / "model.safetensors"), weights, metadata={"format": "mlx"}
+    )
+    (directory / "config.json").write_text(json.dumps(config, indent=2))
+    for file in DEMO.glob("tokenizer*.json"):
+        shutil.copy(file, directory)
+    return sum(array.nbytes for array in weights.values())
+
+
+def add_options(parser: argparse.ArgumentParser, model: str = "smollm2-135m") -> None:
+    """The options by which the benchmarks choose a model."""
+    parser.add_argument("--model", help="a directory or hub id; else random weights")
+    parser.add_argument("--shape", choices=SHAPES, default=model)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--layers", type=int, help="how many, if not all")
+
+
+def chosen(arguments: argparse.Namespace) -> tuple[Any, Any, str]:
+    """The model that the options name, its tokenizer, and what to call it."""
+    if arguments.model:
+        model, own = cna_mlx.load(arguments.model)
+        return model, own, Path(arguments.model).name
+    model, config = make(arguments.shape, arguments.precision, arguments.layers)
+    layers = config["num_hidden_layers"]
+    name = f"random {arguments.shape}, {arguments.precision}, {layers} layers"
+    return model, tokenizer(), name
+
+
+def main() -> None:
+    """Make a model directory."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("shape", choices=SHAPES)
+    parser.add_argument("--precision", choices=PRECISIONS, default="4-bit")
+    parser.add_argument("--layers", type=int, help="how many, if not all")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    model, config = make(arguments.shape, arguments.precision, arguments.layers)
+    size = save(model, config, arguments.output)
+    print(f"{size / 1e9:.2f} GB of random weights in {arguments.output}")
+    result = {
+        "shape": arguments.shape,
+        "precision": arguments.precision,
+        "layers": config["num_hidden_layers"],
+        "weight_bytes": size,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
