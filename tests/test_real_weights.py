@@ -120,7 +120,14 @@ def test_the_refusing_sister_loses_refusals_to_its_circuit_only():
 def test_the_commands_run_on_4_bit_weights(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CNA_MLX_CACHE", str(tmp_path / "cache"))
     model, circuit = str(WEIGHTS / "smollm2-refusing-4bit"), tmp_path / "circuit.json"
-    discovery = ["discover", model, "--contrast", "refusal-small", "--no-universal"]
+    discovery = [
+        "discover",
+        model,
+        "--contrast",
+        "refusal-small",
+        "--no-universal",
+        "--no-expect",
+    ]
     assert run([*discovery, "--layers", "8-23", "-o", str(circuit), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["k"] == len(found["neurons"]) == 46
