@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cna_mlx import cli_evaluation
 from cna_mlx.cli_options import (
     Command,
     circuit_options,
@@ -321,6 +322,9 @@ def bench(model: str, **rest: Any) -> None:
     from cna_mlx.commands.bench import run_bench
 
     run_bench(model, source_of(rest), **rest)
+
+
+cli_evaluation.register(cli)
 
 
 # -------------------------------------------------------------------- the edge
