@@ -1,9 +1,12 @@
-"""Model text is data: what would act, or hide what was written, is spelled out."""
+"""What is shown of a text: controls spelled out, or no more than its first words."""
 
 import unicodedata
 
 # Control, format (direction, zero width), half a surrogate pair, line and paragraph.
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+# What a text is hidden behind, before people: enough to tell an answer by.
+FIRST_WORDS = 4
+_FIRST_CHARACTERS = 60
 
 
 def visible(text: str, *, ascii_only: bool = False) -> str:
@@ -15,6 +18,15 @@ def visible(text: str, *, ascii_only: bool = False) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(_visible(character, ascii_only) for character in text)
+
+
+def first_words(text: str, count: int = FIRST_WORDS) -> str:
+    """How a text begins, on one line, with three dots where more follows."""
+    words = text.split(maxsplit=count)
+    head = " ".join(words[:count])
+    # not every language puts spaces between words
+    short = head[:_FIRST_CHARACTERS]
+    return f"{short} ..." if len(words) > count or short != head else head
 
 
 def _visible(character: str, ascii_only: bool) -> str:
