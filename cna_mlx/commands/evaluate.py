@@ -250,8 +250,9 @@ def _circuit(
         return session.default_circuit(selection), contrast, None
     circuit, own = session.load_circuit(options.circuits[0])
     given = any((selection.contrast, selection.positive, selection.negative))
-    known = discovery_prompts(circuit)
-    contrast = selection.prompts(session.name) if given else known
+    contrast = discovery_prompts(circuit)
+    if given:
+        contrast = selection.prompts(session.name)
     if given and contrast and not _is_of(contrast, circuit):
         screen().note(
             f"{options.circuits[0]} was made from other prompts than {contrast.name}: "
@@ -270,7 +271,7 @@ def _reference(
     session: Session, contrast: PromptSet | None, options: EvalOptions
 ) -> Reference | None:
     if contrast is None:
-        fallback = SelectionOptions().prompts(session.name)
+        fallback: PromptSet = SelectionOptions().prompts(session.name)
         if options.alphas or options.sweep:
             raise InputError(
                 "CAA needs the prompts that the circuit was made from: give them with "
