@@ -1,7 +1,9 @@
 """The arms of an evaluation: the circuit at its strengths, and what they must beat."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -11,7 +13,7 @@ from cna_mlx.activations import last_activations
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.controls import matched_control, uniform_control
-from cna_mlx.evaluation.runs import RunArm
+from cna_mlx.evaluation.runs import DIRECTION, RunArm
 from cna_mlx.generation import BASELINE, Arm
 from cna_mlx.prompts import PromptSet
 from cna_mlx.rendering import Rendering, render_prompt
@@ -156,3 +158,29 @@ def _controls(
         control = uniform_control(circuit, widths, seed)
         found[f"uniform-{seed}"] = "uniform", seed, control
     return found
+
+
+def save_direction(direction: MeanDifference, directory: Path) -> None:
+    """Keep CAA's direction beside a run, so that its arms can be made again.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    path = directory / DIRECTION
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+            named = {f"layer_{n}": one for n, one in enumerate(direction.deltas)}
+            np.savez(file, **named)  # type: ignore[arg-type]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def load_direction(directory: Path) -> MeanDifference | None:
+    """What :func:`save_direction` kept; None where nothing can be read."""
+    try:
+        with np.load(directory / DIRECTION, allow_pickle=False) as found:
+            return MeanDifference(
+                tuple(found[f"layer_{n}"] for n in range(len(found.files)))
+            )
+    except (OSError, ValueError, KeyError):
+        return None

@@ -17,7 +17,15 @@ from typing import Any
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, InputError
-from cna_mlx.evaluation.runs import CIRCUITS, RUN, SAMPLES, Run, Status, identity
+from cna_mlx.evaluation.runs import (
+    CIRCUITS,
+    DIRECTION,
+    RUN,
+    SAMPLES,
+    Run,
+    Status,
+    identity,
+)
 from cna_mlx.evaluation.samples import Sample, read_samples
 
 
@@ -140,7 +148,7 @@ def _begin(
 
 def _check_empty_or_run(directory: Path) -> None:
     """Refuse to write among files that are not ours."""
-    own = {RUN, SAMPLES, CIRCUITS}
+    own = {RUN, SAMPLES, CIRCUITS, DIRECTION}
     others = [path.name for path in directory.iterdir() if path.name not in own]
     if others and not (directory / RUN).exists():
         visible = [name for name in others if not name.startswith(f".{RUN}.")]

@@ -22,6 +22,7 @@ from cna_mlx.evaluation.samples import Sample, read_samples
 FORMAT = 1
 _KIND = "cna-mlx run"
 RUN, SAMPLES, CIRCUITS = "run.json", "samples.jsonl", "circuits"
+DIRECTION = "direction.npz"
 
 Status = Literal["running", "complete", "interrupted", "failed"]
 Role = Literal["baseline", "ablated", "scaled", "caa", "matched", "uniform", "other"]
@@ -190,9 +191,9 @@ def circuit_sha256(circuit: Circuit) -> str:
 
 
 def runs_directory() -> Path:
-    """``CNA_MLXRUNS``, else ``cna-mlx/runs`` under ``XDG_DATA_HOME`` or
+    """``CNA_MLX_RUNS``, else ``cna-mlx/runs`` under ``XDG_DATA_HOME`` or
     ``~/.local/share``."""
-    if own := os.environ.get("CNA_MLXRUNS"):
+    if own := os.environ.get("CNA_MLX_RUNS"):
         return Path(own).expanduser()
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(base).expanduser() / "cna-mlx" / "runs"

@@ -1,9 +1,9 @@
 """Samples in, figures out: what a run shows, from its files and without the model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cna_mlx.evaluation.labels import Verdict
 from cna_mlx.evaluation.runs import Run, RunArm
@@ -16,6 +16,9 @@ from cna_mlx.evaluation.statistics import (
     paired_change,
     wilson,
 )
+
+if TYPE_CHECKING:
+    from cna_mlx.gauge import Auc
 
 CONTROLS = ("matched", "uniform")
 
@@ -130,6 +133,7 @@ class Group:
         controls: the kinds of control that the run has.
         against_control: the change in refusals from the strongest matched control to
             the main arm, prompt by prompt; None without one.
+        fates: what the refusals that the main arm lost became, by their new label.
         categories: in the order of the set; none where the set has none.
         gauge: the mean gauge of the prompts; None where there is no gauge.
         seen: how many prompts equal or nearly equal one that the discovery saw; None
@@ -144,6 +148,7 @@ class Group:
     arms: tuple[ArmFigures, ...]
     controls: tuple[ControlFigures, ...]
     against_control: PairedChange | None
+    fates: dict[Verdict, int]
     categories: tuple[CategoryFigures, ...]
     gauge: float | None
     seen: int | None = None
@@ -197,6 +202,7 @@ class Group:
             "arms": [one.to_json() for one in self.arms],
             "controls": [one.to_json() for one in self.controls],
             "against_control": self.against_control and self.against_control.to_json(),
+            "fates": {key.lower(): count for key, count in self.fates.items()},
             "categories": [one.to_json() for one in self.categories],
             "unseen": self.unseen and self.unseen.to_json(),
         }
@@ -209,10 +215,17 @@ class Summary:
     Attributes:
         run: its configuration and facts.
         groups: one for each set and kind of prompt.
+        target: all prompts that are not benign, together; None if there are none.
+        benign: all benign prompts, together; likewise.
+        separation: how well the gauge tells the former from the latter: the AUC; None
+            where there is no gauge, or one kind only.
     """
 
     run: Run
     groups: tuple[Group, ...]
+    target: Group | None = None
+    benign: Group | None = None
+    separation: "Auc | None" = None
 
     def of_kind(self, *kinds: str) -> tuple[Group, ...]:
         """The groups of these kinds."""
@@ -227,6 +240,7 @@ class Summary:
             "prompts": {"done": done, "planned": self.run.planned},
             "model": self.run.config["model"],
             "groups": [group.to_json() for group in self.groups],
+            "gauge_auc": self.separation and self.separation.to_json(),
         }
 
 
@@ -254,12 +268,17 @@ def summarize(run: Run, samples: Sequence[Sample] | None = None) -> Summary:
     groups: dict[tuple[str, str], list[Sample]] = {}
     for sample in samples:
         groups.setdefault((sample.set, sample.kind), []).append(sample)
+    benign = [sample for sample in samples if sample.kind == "benign"]
+    target = [sample for sample in samples if sample.kind != "benign"]
     return Summary(
         run,
         tuple(
-            _with_unseen(_group(key, members, run.arms), members, seen.get(key[0]))
+            _with_unseen(_group(key, members, run.arms), members, seen)
             for key, members in groups.items()
         ),
+        _pooled("target", target, run, seen),
+        _pooled("benign", benign, run, seen),
+        _separation(target, benign),
     )
 
 
@@ -268,15 +287,41 @@ def relabelled(samples: Sequence[Sample]) -> list[Sample]:
     return [sample.relabelled() for sample in samples]
 
 
-def _with_unseen(group: Group, samples: list[Sample], seen: list[str] | None) -> Group:
-    if seen is None:
+def _pooled(
+    kind: str, samples: list[Sample], run: Run, seen: Mapping[str, list[str] | None]
+) -> Group | None:
+    if not samples:
+        return None
+    group = _group(("all", kind), samples, run.arms)
+    return _with_unseen(group, samples, seen)
+
+
+def _with_unseen(
+    group: Group, samples: list[Sample], seen: Mapping[str, list[str] | None]
+) -> Group:
+    """The group with what is left of it without the prompts that discovery saw."""
+    known = {name: seen.get(name) for name in {sample.set for sample in samples}}
+    if None in known.values():
         return group
-    ids = set(seen)
-    left = [sample for sample in samples if sample.id not in ids]
+    pairs = {(name, one) for name, ids in known.items() for one in ids or ()}
+    left = [sample for sample in samples if (sample.set, sample.id) not in pairs]
     count = group.n - len(left) // len(group.arms)
     arms = [figures.arm for figures in group.arms]
     unseen = _group((group.set, group.kind), left, arms) if left and count else None
     return replace(group, seen=count, unseen=unseen)
+
+
+def _separation(target: list[Sample], benign: list[Sample]) -> "Auc | None":
+    first = target[0].arm if target else ""  # the baseline: it leads each batch
+    sides = [
+        [one.gauge for one in side if one.gauge is not None and one.arm == first]
+        for side in (target, benign)
+    ]
+    if not all(sides):
+        return None
+    from cna_mlx.gauge import auc  # brings MLX with it
+
+    return auc(*sides)
 
 
 def _group(
@@ -310,9 +355,16 @@ def _group(
         figures,
         controls,
         against,
+        _fates(baseline, columns[main.label]) if main else {},
         _categories(columns),
         fmean(gauges) if gauges else None,
     )
+
+
+def _fates(before: Sequence[Sample], after: Sequence[Sample]) -> dict[Verdict, int]:
+    pairs = zip(before, after, strict=True)
+    became = [new.label for old, new in pairs if old.is_refused and not new.is_refused]
+    return {verdict: became.count(verdict) for verdict in Verdict if verdict in became}
 
 
 def _figures(
