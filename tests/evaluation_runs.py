@@ -62,11 +62,15 @@ def make_config(
     sets = [
         {
             "name": f"{kind}-set",
-            "kinds": {kind: count},
-            "source": f"https://example.org/{kind}",
+            "prompts": count,
+            "source": f"somebody/prompts, {kind}.csv",
             "revision": "886acc352a31533ffaf4",
             "sha256": "c" * 64,
-            "prompts": count,
+            "file_sha256": "d" * 64,
+            "is_published": True,
+            "licence": "MIT",
+            "citation": "Somebody (2024)",
+            "note": None,
         }
         for kind, count in counts.items()
         if count
@@ -74,12 +78,17 @@ def make_config(
     names = dict.fromkeys(arm.circuit for arm in arms if arm.circuit)
     circuits = {
         name: {
-            "sha256": circuit_sha256(make_circuit(seed)),
+            "file": None,
+            "fingerprint": "f" * 64,
             "neurons": 4,
-            "contrast": "refusal" if name == "circuit" else None,
+            "k": 4,
+            "contrast": {"name": "refusal", "positive": 100, "negative": 100},
             "fraction": 0.001,
             "rank": "delta",
             "layers": None,
+            "sha256": circuit_sha256(make_circuit(seed)),
+            "control": name.rpartition("-")[0] or None,
+            "seed": None,
         }
         for seed, name in enumerate(names)
     }
@@ -98,14 +107,18 @@ def make_config(
             "system": None,
             "thinking": False,
             "date": "2024-07-26",
+            "injected_system": None,
+            "reference_sha256": "e" * 64,
         },
         "circuits": circuits,
         "arms": [arm.to_json() for arm in arms],
         "sets": sets,
+        "limit": None,
         "max_tokens": 150,
         "kl_tokens": 32,
         "sampling": "greedy",
         "rows": len(arms),
+        "gauge": True,
         **changes,
     }
 
@@ -167,8 +180,15 @@ def make_run(
     circuits = {name: make_circuit(seed) for seed, name in enumerate(names)}
     kinds = ["harmful"] * harmful + ["benign"] * benign
     known = {
-        "versions": {"cna-mlx": "0.1.0", "mlx": "0.32.0", "mlx-lm": "0.32.0"},
-        "machine": {"device": "Apple M4", "memory": 34359738368},
+        "contamination": {f"{kind}-set": [] for kind in dict.fromkeys(kinds)},
+        "environment": {
+            "system": "macOS 26.1, arm64",
+            "device": "Apple M4",
+            "backend": "metal",
+            "blas": "Accelerate",
+            "python": "3.12.1",
+            "versions": {"cna-mlx": "0.1.0", "mlx": "0.32.0", "mlx-lm": "0.32.0"},
+        },
         **(facts or {}),
     }
     with opened(directory, resolved, circuits, known) as journal:
