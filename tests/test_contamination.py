@@ -91,8 +91,8 @@ def test_nearly_the_same_text_is_near(prompt: str, seen: str) -> None:
     ],
 )
 def test_one_template_is_not_one_prompt(prompt: str, seen: str) -> None:
-    assert match(prompt, seen) is None or prompt == "???"
-    assert match(seen, prompt) is None or prompt == "???"
+    assert match(prompt, seen) is None
+    assert match(seen, prompt) is None
 
 
 def test_an_exact_match_goes_before_a_near_one() -> None:

@@ -145,9 +145,10 @@ class _Bag:
 
 
 def _normal(text: str) -> str:
-    """The words of a text in lower case, between single spaces."""
+    """The words of a text in lower case, between single spaces; or what else it is."""
     plain = unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)
-    return " ".join(_WORD.findall(_HYPHENED_LETTER.sub(r"\1", plain)))
+    words = _WORD.findall(_HYPHENED_LETTER.sub(r"\1", plain))
+    return " ".join(words) or text.strip()
 
 
 def _stem(word: str) -> str:
