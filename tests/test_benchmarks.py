@@ -338,7 +338,7 @@ def test_a_csv_of_these_columns_in_any_capitalisation(
     named = load_benchmark("jbb-benign=" + write("mine.csv", content))
     assert (named.name, kinds(named)) == ("jbb-benign", ["benign"] * 3)
     forced = load_benchmark("harmful=" + write("my-benign.csv", content))
-    assert (forced.name, kinds(forced)) == ("harmful", ["harmful"] * 3)
+    assert (forced.name, kinds(forced)) == ("my-benign", ["harmful"] * 3)
     assert forced.prompts[0].category == "Privacy"
 
 

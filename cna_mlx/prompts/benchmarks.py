@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -74,6 +74,17 @@ class Benchmark:
         rows = [[one.id, one.text, one.kind, one.category] for one in self.prompts]
         content = json.dumps(rows, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()
+
+    def limited(self, count: int | None) -> "Benchmark":
+        """The same set cut to ``count`` prompts, spread evenly; None for all of it.
+
+        Sets are ordered by category: the first ones would all be of one.
+        """
+        total = len(self.prompts)
+        if count is None or count >= total:
+            return self
+        chosen = tuple(self.prompts[n * total // count] for n in range(count))
+        return replace(self, prompts=chosen)
 
     def to_json(self) -> dict[str, Any]:
         """Where the prompts come from, as plain data; not the prompts themselves."""
@@ -191,14 +202,17 @@ def _from_file(
         decode(content, where), path.suffix.lower(), where, column, wanted
     )
     all_alike = _KINDS.get(named, "unknown")
+    # two files of one kind are two sets
+    keeps = named is not None and (named in PUBLISHED or source == "-")
+    name = named if named and keeps else path.stem
     if layout is None or named in _KINDS:
-        prompts = _prompts(rows, named or path.stem, lambda _: all_alike)
+        prompts = _prompts(rows, name, lambda _: all_alike)
     else:
-        prompts = _prompts(rows, named or path.stem, layout.kind)
+        prompts = _prompts(rows, name, layout.kind)
     digest = hashlib.sha256(content).hexdigest()
     origin = next((one for one in PUBLISHED.values() if one.sha256 == digest), None)
     return Benchmark(
-        named or path.stem,
+        name,
         prompts,
         where,
         file_sha256=digest,
