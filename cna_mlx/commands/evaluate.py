@@ -34,6 +34,7 @@ from cna_mlx.evaluation.evaluate import Evaluation, evaluate
 from cna_mlx.evaluation.journal import Journal, opened
 from cna_mlx.evaluation.runs import RunArm, circuit_sha256, default_directory
 from cna_mlx.evaluation.summary import Summary, summarize
+from cna_mlx.evaluation.verdict import conclude
 from cna_mlx.gauge import can_gauge
 from cna_mlx.generation import Arm
 from cna_mlx.models.families import widths
@@ -42,7 +43,7 @@ from cna_mlx.prompts.benchmarks import Benchmark, load_benchmark
 from cna_mlx.steering import MeanDifference
 from cna_mlx.ui.chat import Interrupt
 from cna_mlx.ui.console import screen
-from cna_mlx.ui.evaluation import summary_view
+from cna_mlx.ui.evaluation import headline_view, summary_view
 from cna_mlx.ui.progress import download_bar, progress_bar
 from cna_mlx.wording import counted
 
@@ -107,10 +108,12 @@ def run_eval(
     session = Session.open(model, rendering, allow_transfer, source)
     prepared = prepare(session, selection, options, sets, "eval")
     summary = carry_out(prepared)
+    verdict = conclude(summary)
     if as_json:
-        emit_json(summary.to_json())
+        emit_json({**summary.to_json(), "verdict": verdict.to_json()})
     else:
         show(summary_view(screen(), summary))
+        show(headline_view(screen(), verdict))
     return tell_end(summary)
 
 
@@ -246,8 +249,8 @@ def _circuit(
 ) -> tuple[Circuit, PromptSet | None, float | None]:
     """The circuit, the prompts that it was made from if known, and its multiplier."""
     if not options.circuits:
-        contrast = selection.prompts(session.name)
-        return session.default_circuit(selection), contrast, None
+        default = selection.prompts(session.name)
+        return session.default_circuit(selection), default, None
     circuit, own = session.load_circuit(options.circuits[0])
     given = any((selection.contrast, selection.positive, selection.negative))
     contrast = discovery_prompts(circuit)
