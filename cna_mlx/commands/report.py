@@ -52,6 +52,11 @@ def _entry(
             "samples": str(files.samples),
         },
         "runs": [
-            {**one.summary.to_json(), "relabelled": one.changed} for one in entries
+            {
+                **one.summary.to_json(),
+                "verdict": one.conclusion.to_json(),
+                "relabelled": one.changed,
+            }
+            for one in entries
         ],
     }

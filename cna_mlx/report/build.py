@@ -8,12 +8,13 @@ from cna_mlx.errors import InputError
 from cna_mlx.evaluation.runs import Run
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.evaluation.summary import Group, Summary, relabelled, summarize
+from cna_mlx.evaluation.verdict import Conclusion, conclude
 from cna_mlx.report import curves, figures
-from cna_mlx.report.across import Paper, across_table, paper_section, targets
+from cna_mlx.report.across import across_table
 from cna_mlx.report.answers import shown_prompts
+from cna_mlx.report.beside import Paper, paper_section, targets
 from cna_mlx.report.content import (
     Chart,
-    Conclusion,
     ReportContent,
     RunContent,
     Section,
@@ -34,14 +35,14 @@ class Entry:
     Attributes:
         summary: its figures.
         samples: what they are of.
-        conclusion: what it comes to, or None.
+        conclusion: what it comes to.
         paper: what the paper reports of its model, or None.
         changed: how many labels a relabelling changed; None if there was none.
     """
 
     summary: Summary
     samples: Sequence[Sample]
-    conclusion: Conclusion | None = None
+    conclusion: Conclusion
     paper: Paper | None = None
     changed: int | None = None
 
@@ -58,12 +59,15 @@ class Entry:
                 f"{run.directory}: no prompt is answered in every arm yet; the same "
                 "command that began it goes on"
             )
-        if not relabel:
-            return cls(summarize(run, samples), samples)
-        new = relabelled(samples)
-        pairs = zip(samples, new, strict=True)
-        changed = sum(old.label is not one.label for old, one in pairs)
-        return cls(summarize(run, new), new, changed=changed)
+        changed = None
+        if relabel:
+            new = relabelled(samples)
+            pairs = zip(samples, new, strict=True)
+            changed = sum(old.label is not one.label for old, one in pairs)
+            samples = new
+        summary = summarize(run, samples)
+        paper = Paper.of(summary)
+        return cls(summary, samples, conclude(summary), paper, changed)
 
 
 def build(entries: Sequence[Entry], level: TextLevel = "excerpts") -> ReportContent:
@@ -92,6 +96,7 @@ def _run(entry: Entry, level: TextLevel) -> RunContent:
     summary, run = entry.summary, entry.summary.run
     done = sum(group.n for group in summary.groups)
     wanted = targets(summary)
+    judged = summary.target or wanted[0]
     sections = [
         Section(
             "facts", "What was run", facts=facts(run, level), folded=more_facts(run)
@@ -109,11 +114,22 @@ def _run(entry: Entry, level: TextLevel) -> RunContent:
         subtitle(run),
         alerts(run, done, entry.changed),
         entry.conclusion,
-        figures.glance(wanted[0]),
+        figures.glance(judged.unseen or judged),
+        _glance_note(judged),
         tuple(section for section in sections if section is not None),
         shown_prompts(run, entry.samples, level),
         tuple(arm.label for arm in run.arms),
     )
+
+
+def _glance_note(group: Group) -> str:
+    """Which prompts the verdict and the figures beside it are of."""
+    shown = group.unseen or group
+    kind = "benign " if group.kind == "benign" else ""
+    note = f"of {counted(shown.n, f'{kind}prompt')}"
+    if group.unseen:
+        return f"{note}, without {group.seen} that the discovery saw"
+    return note
 
 
 def _refusals(groups: Sequence[Group]) -> Section:

@@ -6,25 +6,12 @@ that they cannot disagree. Texts are plain: each format escapes them its own way
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from cna_mlx.evaluation.labels import Verdict
+from cna_mlx.evaluation.verdict import Conclusion
 
 TextLevel = Literal["hidden", "excerpts", "full"]
-
-
-class Conclusion(Protocol):
-    """What a run comes to, in plain words; see ``evaluation/verdict.py``."""
-
-    @property
-    def headline(self) -> str:
-        """In a few words."""
-        ...
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """What it rests on."""
-        ...
 
 
 class Cell(NamedTuple):
@@ -125,6 +112,7 @@ class Section:
         key: for links; unique in a run.
         title: its heading.
         texts: paragraphs.
+        items: a list below them.
         facts: names and values.
         tables, charts: the figures.
         folded: further facts, which a page shows on demand.
@@ -133,6 +121,7 @@ class Section:
     key: str
     title: str
     texts: tuple[str, ...] = ()
+    items: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     tables: tuple[Table, ...] = ()
     charts: tuple[Chart, ...] = ()
@@ -202,8 +191,9 @@ class RunContent:
         title: the model.
         subtitle: what was done, in a line.
         alerts: what a reader must know before any figure.
-        conclusion: what it comes to, or None.
-        glance: the few figures that matter most.
+        conclusion: what it comes to.
+        glance: the few figures that matter most, of the prompts that it is judged by.
+        glance_note: which prompts these are.
         sections: the rest, in order.
         prompts: every sample.
         arms: the names of the arms.
@@ -212,8 +202,9 @@ class RunContent:
     title: str
     subtitle: str
     alerts: tuple[str, ...]
-    conclusion: Conclusion | None
+    conclusion: Conclusion
     glance: tuple[tuple[str, Cell], ...]
+    glance_note: str
     sections: tuple[Section, ...]
     prompts: tuple[ShownPrompt, ...]
     arms: tuple[str, ...]

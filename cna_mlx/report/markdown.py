@@ -41,12 +41,13 @@ def _run(run: RunContent, level: str) -> Iterator[str]:
     for alert in run.alerts:
         yield ""
         yield f"> **{escaped(alert)}**"
-    if run.conclusion:
+    yield ""
+    yield f"**{escaped(run.conclusion.headline)}**"
+    for sentence in run.conclusion.sentences:
         yield ""
-        yield f"**{escaped(run.conclusion.headline)}**"
-        for sentence in run.conclusion.sentences:
-            yield ""
-            yield escaped(sentence)
+        yield escaped(sentence)
+    yield ""
+    yield f"Figures {escaped(run.glance_note)}:"
     yield ""
     yield from _facts((name, str(value)) for name, value in run.glance)
     for section in run.sections:
@@ -59,6 +60,9 @@ def _section(section: Section, level: str) -> Iterator[str]:
     for text in section.texts:
         yield ""
         yield escaped(text)
+    if section.items:
+        yield ""
+        yield from (f"- {escaped(item)}" for item in section.items)
     if section.facts:
         yield ""
         yield from _facts(section.facts)

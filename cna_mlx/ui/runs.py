@@ -37,8 +37,7 @@ def _run(screen: Screen, run: RunContent) -> Iterator[Text]:
         line = screen.safe(alert)
         line.stylize("yellow")
         yield line
-    if run.conclusion:
-        yield screen.safe(run.conclusion.headline)
+    yield screen.safe(run.conclusion.headline)
     for name, value in run.glance:
         yield screen.safe(f"  {name}: {value}")
 
