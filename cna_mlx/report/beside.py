@@ -40,9 +40,8 @@ class Paper:
 
 def targets(summary: Summary) -> tuple[Group, ...]:
     """The groups that a run is about: those that are not benign, or else all."""
-    return (
-        tuple(one for one in summary.groups if one.kind != "benign") or summary.groups
-    )
+    found = tuple(one for one in summary.groups if one.kind != "benign")
+    return found or summary.groups
 
 
 def paper_section(summary: Summary, paper: Paper) -> Section:
@@ -99,7 +98,7 @@ def _protocol(summary: Summary, group: Group) -> Protocol:
     model, circuit = config["model"], _circuit(config)
     layers = circuit.get("layers")
     neurons = int(circuit.get("neurons") or 0)
-    chosen = next((one for one in config["sets"] if one.get("name") == group.set), {})
+    published = [one.get("name") for one in config["sets"] if one.get("is_published")]
     main = group.main.arm if group.main else None
     is_scaled = main is not None and main.role in ("ablated", "scaled", "other")
     return Protocol(
@@ -107,7 +106,7 @@ def _protocol(summary: Summary, group: Group) -> Protocol:
         sum(model.get("d_ff") or (0,)) or 1,
         group.set,
         group.n,
-        group.set == "jbb" and bool(chosen.get("is_published")),
+        group.set == "jbb" and group.set in published,
         int(config.get("max_tokens") or 0),
         str(model.get("quantization")),
         str(model.get("architecture")),

@@ -172,6 +172,8 @@ def _control_row(one: ControlFigures) -> tuple[Cell, ...]:
 
 def _spread(one: ControlFigures) -> Cell:
     text = numbers.percent(one.refused)
+    if len(one.labels) == 1:
+        return Cell(text)
     return Cell(text, f"{100 * one.least:.0f} to {100 * one.most:.0f}")
 
 
