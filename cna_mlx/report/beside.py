@@ -70,9 +70,10 @@ def paper_section(summary: Summary, paper: Paper) -> Section:
     return Section(
         "paper",
         "Beside the paper",
-        (f"{paper.how}. A comparison, not a replication. What differs:",),
-        items=paper.differences,
+        (f"{paper.how}. This is a comparison, not a replication.",),
         tables=(table,),
+        items=paper.differences,
+        items_title="What differs",
     )
 
 

@@ -103,7 +103,7 @@ def _run(entry: Entry, level: TextLevel) -> RunContent:
         ),
         _refusals(wanted),
         _over_refusal([one for one in summary.groups if one not in wanted]),
-        _controls(summary.groups),
+        _controls(wanted),
         _strengths(wanted),
         _categories(summary.groups),
         _contamination(summary.groups),
@@ -196,7 +196,7 @@ def _strengths(groups: Sequence[Group]) -> Section | None:
 
 
 def _categories(groups: Sequence[Group]) -> Section | None:
-    found = [one for one in groups if len(one.categories) > 1]
+    found = [one for one in groups if figures.has_categories(one)]
     if not found:
         return None
     return Section(

@@ -14,6 +14,9 @@ _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 # What pygal adds for its tooltips. In an <img> none of it would run; it is only weight.
 _UNUSED = re.compile(r"<script.*?</script>|<!--.*?-->|<desc.*?</desc>", re.DOTALL)
 _DASHES = ("", "7, 4", "2, 4")
+# What a legend says beside the colour.
+_STROKES = ("solid", "dashed", "dotted")
+_ROWS = ("upper bar", "lower bar")
 _LIGHT: dict[str, Any] = {
     "colors": ("#a8442a", "#2c6a8e", "#6b5b95"),
     "foreground": "#55544e",
@@ -54,6 +57,7 @@ def _bars(chart: Chart, dark: bool) -> Any:
     made = pygal.HorizontalBar(
         **_common(chart, dark),
         show_legend=len(chart.series) > 1,
+        legend_at_bottom=True,
         spacing=8,
         rounded_bars=2,
     )
@@ -64,8 +68,10 @@ def _bars(chart: Chart, dark: bool) -> Any:
         for number, name in enumerate(chart.names)
     ]
     made.x_labels = names[::-1]
-    for series in chart.series:
-        made.add(series.name, [_bar(point) for point in series.points[::-1]])
+    for number, series in enumerate(chart.series):
+        where = f", {_ROWS[number]}" if not single else ""
+        bars = [_bar(point) for point in series.points[::-1]]
+        made.add(f"{series.name}{where}", bars)
     return made
 
 
@@ -83,8 +89,9 @@ def _lines(chart: Chart, dark: bool) -> Any:
     )
     made.x_labels = _spread(places)
     for number, series in enumerate(chart.series):
+        drawn = f", {_STROKES[number]}" if len(chart.series) > 1 else ""
         made.add(
-            series.name,
+            f"{series.name}{drawn}",
             [(point.x, point.value) for point in series.points],
             stroke_style={"width": 2.2, "dasharray": _DASHES[number]},
             dots_size=3.5,
@@ -132,7 +139,7 @@ def _common(chart: Chart, dark: bool) -> dict[str, Any]:
         "margin": 4,
         "margin_right": 26,
         "range": (0, top),
-        "y_labels": [top * step / 4 for step in range(5)],
+        "y_labels": _ticks(top),
         "value_formatter": chart.shown,
         "legend_box_size": 10,
         "allow_interruptions": True,
@@ -164,6 +171,12 @@ def _top(series: Sequence[Series]) -> float:
         return 1.0
     power = 10.0 ** math.floor(math.log10(most))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= most)
+
+
+def _ticks(top: float) -> list[float]:
+    """Four or five steps, whichever are round."""
+    steps = 5 if f"{top:e}".startswith("5") else 4
+    return [top * step / steps for step in range(steps + 1)]
 
 
 def _spread(places: Sequence[float]) -> list[float]:

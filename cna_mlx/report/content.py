@@ -112,19 +112,20 @@ class Section:
         key: for links; unique in a run.
         title: its heading.
         texts: paragraphs.
-        items: a list below them.
         facts: names and values.
         tables, charts: the figures.
+        items, items_title: a list below them, and what it is of.
         folded: further facts, which a page shows on demand.
     """
 
     key: str
     title: str
     texts: tuple[str, ...] = ()
-    items: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     tables: tuple[Table, ...] = ()
     charts: tuple[Chart, ...] = ()
+    items: tuple[str, ...] = ()
+    items_title: str = ""
     folded: tuple[tuple[str, str], ...] = ()
 
 

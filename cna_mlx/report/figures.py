@@ -82,6 +82,14 @@ def strength_table(
     return Table(title, columns, rows)
 
 
+def has_categories(group: Group) -> bool:
+    """Whether there are several categories, and one of them was refused something."""
+    shown = [one.arm.label for one in (group.baseline, group.main) if one is not None]
+    return len(group.categories) > 1 and any(
+        category.refused[label] for category in group.categories for label in shown
+    )
+
+
 def category_table(group: Group) -> Table:
     """How many prompts of each category are refused, before and after."""
     shown = [one for one in (group.baseline, group.main) if one is not None]

@@ -60,15 +60,17 @@ def _section(section: Section, level: str) -> Iterator[str]:
     for text in section.texts:
         yield ""
         yield escaped(text)
-    if section.items:
-        yield ""
-        yield from (f"- {escaped(item)}" for item in section.items)
     if section.facts:
         yield ""
         yield from _facts(section.facts)
     for table in section.tables:
         yield ""
         yield from _table(table)
+    if section.items:
+        yield ""
+        yield f"{escaped(section.items_title)}:"
+        yield ""
+        yield from (f"- {escaped(item)}" for item in section.items)
     if section.folded:
         yield ""
         yield "<details><summary>hashes, versions, machine</summary>"
