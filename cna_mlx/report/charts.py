@@ -3,9 +3,11 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from cna_mlx.report.content import Chart, Point, Series
+from cna_mlx.visible import visible
 
 _WIDTH = 460
 _LINES_HEIGHT = 300
@@ -38,6 +40,10 @@ def draw(chart: Chart, *, dark: bool = False) -> str:
         chart: what to draw.
         dark: for a dark page.
     """
+    # no XML may hold a control character
+    names = tuple(map(visible, chart.names))
+    lines = tuple(Series(visible(name), points) for name, points in chart.series)
+    chart = replace(chart, names=names, series=lines)
     made = _bars(chart, dark) if chart.kind == "bars" else _lines(chart, dark)
     return _UNUSED.sub("", made.render())
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from cna_mlx.report.charts import draw, size
 from cna_mlx.report.content import Chart, ReportContent
+from cna_mlx.visible import visible
 from cna_mlx.wording import counted
 
 # The gauge is drawn from -0.25 to 1.25; 100 units are its 0 to 1.
@@ -65,12 +66,22 @@ def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(
         minus=_minus, picture=_picture, size=size, along=_along, counted=counted
     )
     return environment.from_string(_part("report.html"))
+
+
+def _shown(value: Any) -> Any:
+    """Every value on its way into the page; markup of ours has been through it."""
+    is_plain = isinstance(value, str) and not hasattr(value, "__html__")
+    return visible(value) if is_plain else value
 
 
 def _minus(text: str) -> str:
