@@ -15,9 +15,8 @@ def refusal_chart(group: Group) -> Chart:
     """How much each arm refuses, with its interval; controls as one bar each."""
     names: list[str] = []
     points: list[Point] = []
-    drawn_apart = (*CONTROLS, *_curved(group))
     for one in group.arms:
-        if one.arm.role not in drawn_apart:
+        if one.arm.role not in (*CONTROLS, *curved_roles(group)):
             names.append(one.arm.label)
             points.append(_share(len(points), one.refused))
     for control in group.controls:
@@ -59,7 +58,7 @@ def is_curve(curve: Curve) -> bool:
     return len(curve) >= _FEWEST
 
 
-def _curved(group: Group) -> tuple[str, ...]:
+def curved_roles(group: Group) -> tuple[str, ...]:
     """The roles whose arms are points of a curve."""
     scaled = ("scaled",) if is_curve(group.multipliers) else ()
     return (*scaled, "caa") if is_curve(group.additions) else scaled

@@ -6,6 +6,7 @@ from cna_mlx.evaluation.labels import Verdict
 from cna_mlx.evaluation.summary import CONTROLS, ArmFigures, ControlFigures, Group
 from cna_mlx.report import numbers
 from cna_mlx.report.content import Cell, Table
+from cna_mlx.report.curves import curved_roles
 from cna_mlx.wording import counted
 
 _NAMES = {"matched": "matched control", "uniform": "uniform control"}
@@ -30,9 +31,12 @@ def group_name(group: Group) -> str:
 
 
 def refusal_table(group: Group) -> Table:
-    """Every arm of a group; the seeds of a control together."""
-    rows = [_arm_row(one) for one in group.arms if one.arm.role not in CONTROLS]
-    rows += [_control_row(one) for one in group.controls]
+    """Every arm of a group; the seeds of a control together, a sweep at the end."""
+    curved = curved_roles(group)
+    first = [one for one in group.arms if one.arm.role not in (*CONTROLS, *curved)]
+    last = [one for one in group.arms if one.arm.role in curved]
+    rows = [*map(_arm_row, first), *map(_control_row, group.controls)]
+    rows += map(_arm_row, last)
     note = ""
     if group.controls:
         note = (
