@@ -8,7 +8,7 @@ from cna_mlx.commands.evaluate import (
     tell_end,
 )
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
-from cna_mlx.commands.shared import Session, check_circuit_files, emit_json, show
+from cna_mlx.commands.shared import Session, emit_json, show
 from cna_mlx.evaluation.verdict import conclude
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.evaluation import discovery_lines, summary_view, verdict_view
@@ -29,7 +29,6 @@ def run_audit(
     Returns:
         Whether it ran to its end: Ctrl-C keeps what was finished.
     """
-    check_circuit_files(options.circuits)
     sets = load_sets(model, options, source.offline)
     session = Session.open(model, rendering, allow_transfer, source)
     prepared = prepare(session, selection, options, sets, "audit")
