@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from cna_mlx.evaluation.paper import STATEMENTS, paper_row, rows
+from cna_mlx.evaluation.paper import BASE_AND_INSTRUCT, STATEMENTS, paper_row, rows
 from cna_mlx.evaluation.protocol import Protocol, protocol_differences
 from cna_mlx.models import catalogue
+from cna_mlx.selection import expected_overlap
 
 INSTRUCT = [row for row in rows() if row.is_instruct]
 BASE = [row for row in rows() if not row.is_instruct]
@@ -69,6 +70,13 @@ def test_the_rates_of_the_comparison_are_of_99_prompts() -> None:
     for row in rows():
         for share in (row.methods.baseline, row.methods.cna_refusal):
             assert 99 * share == pytest.approx(round(99 * share), abs=0.06)
+
+
+def test_base_and_instruct_share_few_neurons_and_more_than_chance() -> None:
+    for pair, percent in zip(BASE_AND_INSTRUCT, (8.5, 14.0), strict=True):
+        assert 100 * pair.shared / pair.size == pytest.approx(percent)  # as printed
+        shape = next(e for e in catalogue.entries() if e.name == pair.model)
+        assert pair.jaccard > 20 * expected_overlap(pair.size, shape.neurons)
 
 
 # -------------------------------------------------------------------------- models

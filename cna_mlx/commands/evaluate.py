@@ -40,7 +40,7 @@ from cna_mlx.generation import Arm
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark, load_benchmark
-from cna_mlx.steering import MeanDifference
+from cna_mlx.steering import MeanDifference, check_multiplier
 from cna_mlx.ui.chat import Interrupt
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.evaluation import headline_view, summary_view
@@ -103,7 +103,6 @@ def run_eval(
     Returns:
         Whether it ran to its end: Ctrl-C keeps what was finished.
     """
-    check_circuit_files(options.circuits)
     sets = load_sets(model, options, source.offline)
     session = Session.open(model, rendering, allow_transfer, source)
     prepared = prepare(session, selection, options, sets, "eval")
@@ -120,10 +119,16 @@ def run_eval(
 def load_sets(model: str, options: EvalOptions, offline: bool) -> list[Benchmark]:
     """The prompt sets, cut to the limit; fetched where they are not here.
 
+    What else can be seen to be wrong before a model is loaded, is said here too.
+
     Raises:
-        InputError: a file that cannot be used, the same set twice.
-        HubError, ModelError: it cannot be fetched.
+        CircuitError: a circuit file that cannot be read.
+        InputError: a file or a value that cannot be used, the same set twice.
+        HubError, ModelError: a set cannot be fetched.
     """
+    check_circuit_files(options.circuits)
+    for value in (*options.multipliers, *options.alphas):
+        check_multiplier(value)
     names = options.prompts or defaults_for(model).prompts
     with download_bar() as progress:
         found = [

@@ -1,7 +1,7 @@
 """The paper's figures, and which of its models a run is of.
 
 Source: Herring, Naviasky and Malhotra, "Targeted Neuron Modulation via Contrastive Pair
-Search", arXiv 2605.12290v1, May 2026, tables 1 to 3 and sections 5.1 and 5.3. The
+Search", arXiv 2605.12290v1, May 2026, tables 1 to 3, 7 and 8, sections 5.1 and 5.3. The
 figures are the authors', with their labels: something to compare with, and nothing to
 be matched.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cna_mlx.models import catalogue
+from cna_mlx.selection import jaccard
 
 ARXIV = "2605.12290"
 
@@ -55,6 +56,28 @@ class Methods:
     cna_quality: float
     caa_refusal: float
     caa_quality: float
+
+
+@dataclass(frozen=True)
+class BaseAndInstruct:
+    """A base model's refusal circuit beside its instruct model's (tables 7 and 8).
+
+    Attributes:
+        model: the pair's name.
+        shared: neurons in both, of the 200 that each circuit has there.
+        late_base, late_instruct: the share of each in its model's last three layers.
+    """
+
+    model: str
+    shared: int
+    late_base: float
+    late_instruct: float
+    size: int = 200
+
+    @property
+    def jaccard(self) -> float:
+        """The overlap as `compare` prints it: shared over all in either circuit."""
+        return jaccard(self.shared, self.size, self.size)
 
 
 @dataclass(frozen=True)
@@ -103,6 +126,11 @@ _BASE = {
     "Qwen2.5-7B": (20.2, 16.2, 0.919, 2.0, 0.690),
     "Qwen2.5-72B": (35.4, 21.2, 0.962, 27.3, 0.890),
 }
+
+BASE_AND_INSTRUCT = (
+    BaseAndInstruct("Llama-3.2-1B", 17, 0.820, 0.870),
+    BaseAndInstruct("Qwen2.5-3B", 28, 0.725, 0.580),
+)
 
 STATEMENTS = (
     Statement(
