@@ -30,16 +30,24 @@ def refusal_chart(group: Group) -> Chart:
 
 
 def strength_charts(title: str, axis: str, curve: Curve) -> tuple[Chart, ...]:
-    """Refusals and quality against strength, and KL; none for too few strengths."""
+    """Refusals, quality and INVALID against strength, and KL.
+
+    None for too few strengths; INVALID only where there is any: the quality of garbage
+    can be high.
+    """
     if not is_curve(curve):
         return ()
     refused = [_share(x, one.refused) for x, one in curve]
     quality = [_mean(x, one.quality, 100) for x, one in curve]
+    series = [Series("refused", tuple(refused)), Series("quality", tuple(quality))]
+    if any(one.invalid.successes for _, one in curve):
+        invalid = tuple(_share(x, one.invalid) for x, one in curve)
+        series.append(Series("invalid", invalid))
     charts = [
         Chart(
             "lines",
-            f"{title}: refused, and quality in %",
-            (Series("refused", tuple(refused)), Series("quality", tuple(quality))),
+            f"{title}: {', '.join(one.name for one in series)} in %",
+            tuple(series),
             axis=axis,
             unit="%",
             top=100,

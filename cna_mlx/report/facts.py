@@ -15,7 +15,7 @@ def facts(run: Run, level: TextLevel) -> tuple[tuple[str, str], ...]:
     model = _part(run.config, "model")
     found: Facts = [
         ("model", _said(model.get("id"), "unnamed")),
-        ("revision", _said(model.get("revision"), "a local directory")),
+        ("revision", _said(model.get("revision"), "none: it is local")),
         ("weights", f"{_said(model.get('architecture'))}, {_weights(model)}"),
     ]
     if circuit := _main_circuit(run):

@@ -7,7 +7,7 @@ from cna_mlx.evaluation.summary import CONTROLS, ArmFigures, ControlFigures, Gro
 from cna_mlx.report import numbers
 from cna_mlx.report.content import Cell, Table
 from cna_mlx.report.curves import curved_roles
-from cna_mlx.wording import counted
+from cna_mlx.wording import counted, p_value
 
 _NAMES = {"matched": "matched control", "uniform": "uniform control"}
 _RATES = (
@@ -63,8 +63,8 @@ def control_texts(group: Group) -> tuple[str, ...]:
         f"refuses {numbers.percent(paired.before.value)}; {main.arm.label} refuses "
         f"{numbers.percent(paired.after.value)}. That is a change of {moved.text} "
         f"points ({moved.detail}); {paired.lost} prompts are refused by the control "
-        f"alone and {paired.gained} by {main.arm.label} alone, p "
-        f"{_spoken(numbers.probability(paired).text)}.",
+        f"alone and {paired.gained} by {main.arm.label} alone (McNemar exact, p "
+        f"{p_value(paired.p)}).",
     )
 
 
@@ -187,7 +187,3 @@ def _spread(one: ControlFigures) -> Cell:
     if len(one.labels) == 1:
         return Cell(text)
     return Cell(text, f"{100 * one.least:.0f} to {100 * one.most:.0f}")
-
-
-def _spoken(p: str) -> str:
-    return f"< {p[1:]}" if p.startswith("<") else f"= {p}"

@@ -6,6 +6,7 @@ pictures that are in the page; nothing else, so that no text of a model can ever
 
 import base64
 import hashlib
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -17,6 +18,7 @@ from cna_mlx.wording import counted
 
 # The gauge is drawn from -0.25 to 1.25; 100 units are its 0 to 1.
 _LOW, _HIGH = -0.25, 1.25
+_NEGATIVE = re.compile(r"(?<![\w.])-(?=\d|$)")
 
 
 def to_html(report: ReportContent) -> str:
@@ -85,12 +87,8 @@ def _shown(value: Any) -> Any:
 
 
 def _minus(text: str) -> str:
-    """Numbers with a minus sign that is as wide as a plus."""
-    return (
-        text.replace("-", "\u2212")
-        if text[:1] in "-+"
-        else text.replace(" -", " \u2212")
-    )
+    """Numbers with a minus as wide as a plus; an exponent keeps its own."""
+    return _NEGATIVE.sub("\u2212", text)
 
 
 def _picture(chart: Chart, dark: bool) -> str:
