@@ -488,8 +488,19 @@ def test_several_runs_make_a_table(tmp_path: Path) -> None:
         at = page.cells.index(f"{name.partition('/')[2]}harmful-set", start)
         assert tuple(cell.strip() for cell in page.cells[at + 8 : at + 11]) == paper
     assert page.attributes("article", "id") == ["run-1", "run-2", "run-3"]
+    assert "INCOMPLETE" not in page.text
     assert {row["model"] for row in rows(files.figures.read_text())} == set(names)
     assert files.markdown.read_text().startswith("# 3 runs compared")
+
+
+def test_an_incomplete_run_among_others_says_so_in_the_table(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / str(done), done=done) for done in (12, 5)]
+    across = build([Entry.of(run) for run in runs]).across
+    assert across is not None
+    assert [row[0].detail for row in across.rows] == [
+        "harmful-set",
+        "harmful-set, INCOMPLETE",
+    ]
 
 
 # ---------------------------------------------------------------------- commands

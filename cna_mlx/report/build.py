@@ -94,7 +94,6 @@ def build(entries: Sequence[Entry], level: TextLevel = "excerpts") -> ReportCont
 
 def _run(entry: Entry, level: TextLevel) -> RunContent:
     summary, run = entry.summary, entry.summary.run
-    done = sum(group.n for group in summary.groups)
     wanted = targets(summary)
     judged = summary.target or wanted[0]
     sections = [
@@ -112,7 +111,7 @@ def _run(entry: Entry, level: TextLevel) -> RunContent:
     return RunContent(
         model_name(run),
         subtitle(run),
-        alerts(run, done, entry.changed),
+        alerts(summary, entry.changed),
         entry.conclusion,
         figures.glance(judged.unseen or judged),
         _glance_note(judged),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.summary import Summary
 from cna_mlx.report.content import TextLevel
 from cna_mlx.visible import first_words
 from cna_mlx.wording import counted
@@ -53,16 +54,21 @@ def more_facts(run: Run) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def alerts(run: Run, done: int, changed: int | None) -> tuple[str, ...]:
+def is_whole(summary: Summary) -> bool:
+    """Whether every prompt of a run is answered in every arm."""
+    return _done(summary) == summary.run.planned
+
+
+def alerts(summary: Summary, changed: int | None) -> tuple[str, ...]:
     """What must be known before any figure is read.
 
     Args:
-        run: the run.
-        done: how many prompts are answered in every arm.
+        summary: of the run.
         changed: how many labels a relabelling changed; None if there was none.
     """
+    run, done = summary.run, _done(summary)
     found = []
-    if done < run.planned:
+    if not is_whole(summary):
         found.append(
             f"INCOMPLETE: {done} of {counted(run.planned, 'prompt')} answered (status: "
             f"{run.status}). All figures are of these; the same command goes on."
@@ -92,6 +98,10 @@ def subtitle(run: Run) -> str:
     if made := _day(run):
         parts.append(made)
     return ", ".join(parts)
+
+
+def _done(summary: Summary) -> int:
+    return sum(group.n for group in summary.groups)
 
 
 def _main_circuit(run: Run) -> dict[str, Any] | None:
