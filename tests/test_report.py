@@ -40,6 +40,7 @@ from cna_mlx.evaluation.runs import Run, RunArm
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.report.build import Entry, build
 from cna_mlx.report.content import Piece
+from cna_mlx.report.csv_tables import samples_csv
 from cna_mlx.report.html import to_html
 from cna_mlx.report.listing import listed_runs
 from cna_mlx.report.markdown import escaped
@@ -147,6 +148,7 @@ def test_every_section_is_in_the_page_and_in_markdown(swept: Swept) -> None:
         "What was run",
         "Refusals",
         "Over-refusal",
+        "Gauge",
         "Against the controls",
         "Strength",
         "By category",
@@ -246,6 +248,25 @@ def test_a_directory_of_that_name_does_not(tmp_path: Path) -> None:
     assert content.runs[0].title == "Llama-3.2-1B-Instruct"
 
 
+def test_what_belongs_beside_figures_is_there(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", sample={"finish": "length"})
+    data = json.loads((run.directory / "run.json").read_text())
+    data["config"]["sets"][1]["note"] = "these are not the published ones"
+    (run.directory / "run.json").write_text(json.dumps(data))
+    entry = Entry.of(Run.load(run.directory))
+    sections = {one.key: one for one in build([entry]).runs[0].sections}
+    said = ("benign-set: these are not the published ones.",)
+    assert sections["over-refusal"].texts[1:] == said
+    assert sections["refusals"].texts == ()
+    assert dict(sections["facts"].folded)["prompts benign-set"] == (
+        f"Somebody (2024), MIT, sha256 {'c' * 64}"
+    )
+    assert "AUC of 1.00" in sections["gauge"].texts[1]
+    text = Page(to_html(build([entry]))).text
+    assert text.count("TRUNCATED") == 12 * len(ARMS) + 1  # and what it means
+    assert {row["truncated"] for row in rows(samples_csv([entry], "full"))} == {"1"}
+
+
 def test_a_run_of_the_baseline_alone_is_a_report_too(tmp_path: Path) -> None:
     texts = make_report(tmp_path / "run", arms=(BASELINE,), benign=0)
     assert len(rows(texts["report.csv"])) == 1
@@ -259,6 +280,7 @@ def test_a_run_without_kl_gauge_and_categories(tmp_path: Path) -> None:
     text = Page(texts["report.html"]).text
     assert "By category" not in text
     assert "gauge 0" not in text
+    assert "Mean gauge" not in text
 
 
 # --------------------------------------------------------------- what is said loudly

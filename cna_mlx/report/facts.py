@@ -1,5 +1,6 @@
 """What a run is of: model, circuit, prompts, rendering, machine."""
 
+from collections.abc import Collection
 from typing import Any
 
 from cna_mlx.evaluation.runs import Run
@@ -38,9 +39,10 @@ def more_facts(run: Run) -> tuple[tuple[str, str], ...]:
         if isinstance(one, dict):
             found.append((f"circuit {name}", f"sha256 {_said(one.get('sha256'))}"))
     for one in config["sets"]:
-        found.append(
-            (f"prompts {one.get('name')}", f"sha256 {_said(one.get('sha256'))}")
-        )
+        origin = [one.get("citation"), one.get("licence")]
+        origin.append(f"sha256 {_said(one.get('sha256'))}")
+        said = ", ".join(str(part) for part in origin if part)
+        found.append((f"prompts {one.get('name')}", said))
     reference = _part(config, "rendering").get("reference_sha256")
     if reference:
         found.append(("a reference prompt's ids", f"sha256 {reference}"))
@@ -81,6 +83,15 @@ def alerts(summary: Summary, changed: int | None) -> tuple[str, ...]:
             "the run's samples changed. The run itself keeps its own."
         )
     return tuple(found)
+
+
+def notes(run: Run, names: Collection[str]) -> tuple[str, ...]:
+    """What has to be said beside figures on these sets of prompts."""
+    return tuple(
+        f"{one.get('name')}: {one['note']}."
+        for one in run.config["sets"]
+        if one.get("name") in names and one.get("note")
+    )
 
 
 def model_name(run: Run) -> str:

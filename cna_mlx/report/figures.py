@@ -135,6 +135,21 @@ def contamination_table(groups: Sequence[Group]) -> Table:
     )
 
 
+def gauge_table(groups: Sequence[Group]) -> Table:
+    """The mean gauge of each group, and what the baseline refuses of it."""
+    rows = tuple(
+        (
+            Cell(group.set, group.kind),
+            Cell(str(group.n)),
+            numbers.mean(group.gauge),
+            numbers.rate(group.baseline.refused),
+        )
+        for group in groups
+    )
+    columns = ("prompts", "n", "mean gauge", "baseline refuses")
+    return Table("Mean gauge", columns, rows)
+
+
 def glance(group: Group) -> tuple[tuple[str, Cell], ...]:
     """The figures of a group that matter most."""
     base, main = group.baseline, group.main
