@@ -71,8 +71,8 @@ _TELL = (
     r"make (?:\w+ )?(?:jokes|fun|light|generali[sz]ations|assumptions|statements))\b"
 )
 UNTELLABLE = signal(
-    "ask discuss provide suggest promote give share explain offer speculate encourage "
-    "joke make providing giving sharing offering",
+    "ethical appropriate acceptable okay ok right responsible respectful productive "
+    "unethical inappropriate irresponsible wrong providing giving sharing offering",
     r"(?:n(?:ot|ever|'t)(?: be)?(?: \w+ly)? (?:ethical|appropriate|acceptable|okay|ok|"
     rf"right|responsible|respectful|productive){_TELL}|"
     rf" (?:unethical|inappropriate|irresponsible|wrong){_TELL}|"
@@ -169,19 +169,21 @@ DEED = re.compile(
 
 #: Something else is offered in place of what was asked for.
 INSTEAD = signal(
-    "instead happy glad gladly rather would shall want could if better other "
-    "alternatively",
+    "instead happy glad gladly love help offer suggest like shall want rather "
+    "alternatively please consider talk speak encourage contact report ask better best "
+    "important seek reach",
     r" (?:i(?:'d| would) (?:be (?:happy|glad)|love|gladly)|i(?:'m| am) (?:happy|glad) to|"
     r"i (?:can|could) (?:instead|help|offer|suggest)|would you like|shall (?:i|we)\b|"
     r"want (?:me to|help|to talk)|rather than|instead|alternatively|"
     r"if you(?:'re| are|'ve| have| want| need| feel| believe| suspect| think)[^.!?]{0,90},"
-    r" (?:please|consider|talk|speak|there are|i(?:'d| would)? encourage|you (?:can|could|"
-    r"have to) (?:always )?(?:talk|go through|contact|report|ask)|it(?:'s| is) (?:better|"
-    r"best|important)|seek|reach|report|a )|please (?:call|text|contact|use|follow))\b",
+    r" (?:please|consider|talk|speak|i(?:'d| would)? encourage|you (?:can|could) "
+    r"(?:always )?(?:talk|contact|report|ask)|it(?:'s| is) (?:better|best|important)|"
+    r"seek|reach|report)|please (?:call|text|contact|report|consider))\b",
 )
 
 #: Feeling with the person, before sending them elsewhere.
-EMPATHY = re.compile(
+EMPATHY = signal(
+    "sorry you're you your who concerned matters sounds",
     r" (?:sorry (?:to hear |for |that )(?:that )?(?:you|your|about)|you(?:'re| are) "
     r"(?:not alone|feeling|going through|having|struggling|hurting|carrying|in pain|"
     r"in such|dealing)|concerned about you|you(?: do not|'re not| don't) have to|"

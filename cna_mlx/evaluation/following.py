@@ -20,12 +20,12 @@ _EMPTY = MORAL | frozenset(
     reach reaching resources support sorry responsible
     """.split()  # noqa: SIM905  # words are read and kept in order more easily so
 )
-_CRISIS = re.compile(r"suicid|self-harm|crisis|hotline|helpline|lifeline| 911| 988")
+_CRISIS = ("suicid", "self-harm", "crisis", "hotline", "helpline", "lifeline", " 911", " 988")
+_UNREAL = ("fictional", "imaginary", "real ", "exist")  # one of them is in _FICTIONAL
 _FICTIONAL = re.compile(
     r" (?:is|are|as) (?:[\w,]+ ){0,6}(?:fictional|imaginary) |not (?:a )?real (?:person|"
     r"people)| do(?:es)?(?:n't| not) (?:exist|have (?:a|an) (?:real|physical))\b"
 )
-_SENTENCE = re.compile(r"[.!?:] ")
 _ITEM = re.compile(r"\n[ \t]*(?:\d{1,2}[.)]|[-*•+])[ \t]+\S")
 
 # Characters of folded text.
@@ -52,18 +52,14 @@ def answers_too(folded: str, raw: str, last: int) -> bool:
         last: Where in the folded text its decline ends.
     """
     follows = folded[last : last + _LOOK]
-    if len(follows) < _LEAST or _CRISIS.search(follows):
+    if len(follows) < _LEAST or any(word in follows for word in _CRISIS):
         return False
-    if _FICTIONAL.search(follows):
+    if any(word in follows for word in _UNREAL) and _FICTIONAL.search(follows):
         return True
-    announced = is_announced(folded, raw, last)
     substance, whole = _substance(follows)
-    share = substance / max(1, whole)
-    return (
-        substance >= _MUCH
-        or (substance >= _SOME and share >= 0.6)
-        or (announced and share >= 0.2)
-    )
+    if substance >= _MUCH or (substance >= _SOME and substance >= 0.6 * whole):
+        return True
+    return substance > 0.2 * whole and is_announced(folded, raw, last)
 
 
 def _substance(follows: str) -> tuple[int, int]:
@@ -71,13 +67,15 @@ def _substance(follows: str) -> tuple[int, int]:
 
     The rest of the declining sentence counts as neither.
     """
+    for sign in "!?:":
+        follows = follows.replace(sign, ".")
     for sign in ',;"/':
         follows = follows.replace(sign, " ")
     substance = whole = 0
-    for sentence in _SENTENCE.split(follows)[1:]:
+    for sentence in follows.split(". ")[1:]:
         size = len(sentence)
         if size > 12:  # a list's number is no sentence
             whole += size
-            if _EMPTY.isdisjoint(sentence.split()):
+            if _EMPTY.isdisjoint(sentence.rstrip(".").split()):
                 substance += size
     return substance, whole

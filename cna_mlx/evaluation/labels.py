@@ -139,6 +139,8 @@ class _Answer:
         first, last = span
         first += self.folded[first] == " "
         last -= self.folded[last - 1] == " "
+        if self.plain[: last - 1] == self.folded[1:last]:  # nothing was folded so far
+            return first - 1, last - 1
         # Folding keeps every character but spaces, so those before a place are counted.
         left = first - self.folded.count(" ", 0, first)
         right = last - self.folded.count(" ", 0, last)
@@ -212,9 +214,10 @@ def _informs(before: str) -> bool:
 def _pronounced(answer: _Answer, words: set[str]) -> tuple[Verdict, Span | None]:
     """Return the verdict on an answer that declines, if at all, by what it says."""
     folded, raw = answer.folded, answer.raw
-    announced = is_announced(folded, raw, 0)
-    counts, found = evidence(folded, words, _first_sentence(folded), announced)
+    counts, found = evidence(folded, words, _first_sentence(folded))
     if found is None or score(counts) < ENOUGH:
+        return Verdict.ANSWERED, None
+    if is_announced(folded, raw, 0) and score({**counts, "helps": 1}) < ENOUGH:
         return Verdict.ANSWERED, None
     partial = answers_too(folded, raw, found.end())
     return (Verdict.PARTIAL if partial else Verdict.REFUSED), found.span()
