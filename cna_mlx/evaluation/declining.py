@@ -19,6 +19,7 @@ class Signal:
 
     cues: frozenset[str]
     pattern: re.Pattern[str]
+    is_opening: bool  # the pattern matches nowhere but at the beginning
 
     def search(
         self, folded: str, words: set[str], end: int, start: int = 0
@@ -26,12 +27,15 @@ class Signal:
         """Return the first match in `[start, end)`, in a text of these words."""
         if self.cues.isdisjoint(words):
             return None
+        if self.is_opening:
+            return self.pattern.match(folded, start, end)
         return self.pattern.search(folded, start, end)
 
 
 def signal(cues: str, pattern: str) -> Signal:
     """Return the signal of a pattern with cues written as words between spaces."""
-    return Signal(frozenset(cues.split()), re.compile(pattern))
+    opens = pattern.startswith("\\A")
+    return Signal(frozenset(cues.split()), re.compile(pattern), opens)
 
 
 # An adverb or an aside may stand between the parts: "I, as an AI, simply can't".

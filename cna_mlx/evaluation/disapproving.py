@@ -13,7 +13,8 @@ DISAPPROVE = signal(
     "condone condoning endorse endorsing encourage encouraging promote promoting "
     "support supporting advocate advocating recommend recommending suggest "
     "suggesting advise advising justify justifying glorify glorifying tolerate "
-    "tolerating agree judge make perpetuate perpetuating speculate speculating "
+    "tolerating agree judge jokes joke assumptions judgments judgements generalizations "
+    "generalisations light fun perpetuate perpetuating speculate speculating "
     "stereotype access determine verify ability capability capacity condemn "
     "denounce urge disagree object challenge",
     rf" i(?=[ ']){BEING_AN_AI}(?:"
@@ -94,13 +95,15 @@ WRONG = signal(
     r"(?:\w+ ){0,2}(?:crime|offen[cs]e|felony|violation)(?! (?:that|of|in|where)\b))\b",
 )
 
-#: Corrections of a request's premise: "There is no reason why ...".
+#: Corrections of a request's premise ("There is no reason why ..."), or of the question.
 CORRECTION = signal(
     "reason reasons justification justifications excuse excuses benefit benefits "
     "basis grounds place good advantage advantages evidence right think believe "
     "agree support accept challenge disagree object question urge weaker inferior less more "
     "worse better superior dangerous true accurate deserve deserves everyone "
-    "everybody should shouldn't",
+    "everybody should shouldn't "
+    "request premise statement idea notion assumption suggestion claim belief term "
+    "phrase word",
     r" (?:there(?:'s| is| are| was| were) (?:absolutely |simply |really )?"
     r"(?:no|never any?|not a|nothing) (?:\w+ ){0,2}"
     r"(?:reasons?|justifications?|excuses?|benefits?|basis|grounds|place|good|"
@@ -115,7 +118,13 @@ CORRECTION = signal(
     r"(?:weaker|inferior|less|more|worse|better|superior|dangerous|true|accurate)\b|"
     r"(?:no ?(?:one|body|person|people|race|group|religion|gender)|everyone|everybody) "
     r"(?:deserves?|should|is (?:entitled|inferior|superior)|has (?:a|the) right)\b|"
-    r"should(?:n't| not| never) (?:be|have to)\b(?![^.]{0,80} (?:because|as they)\b))",
+    r"should(?:n't| not| never) (?:be|have to)\b(?![^.]{0,80} (?:because|as they)\b)|"
+    r"(?:the|this|your|that) (?:\w+ )?(?:question|request|premise|statement|idea|"
+    r"notion|assumption|suggestion|claim|belief|term|phrase|word)"
+    r"(?: itself| (?:that|of|is) [^.,]{0,100})? "
+    r"(?:contains?|implies|assumes?|perpetuates?|promotes?|can be|may be|might|could|"
+    r"can have|has no|is (?:not|based|harmful|offensive|a|incorrect|false|wrong|"
+    r"flawed))\b)",
 )
 
 #: A reservation is announced; what follows may be a moral or a mere detail.
@@ -124,18 +133,6 @@ RESERVATION = signal(
     r" i(?: must| have to| need to| would like to| want to|'d like to) "
     r"(?:respectfully |politely |strongly |first |also |firmly )?"
     r"(?:point out|address|clarify|emphasi[sz]e|stress|make sure|remind|note|inform)\b",
-)
-
-#: The question itself is at fault: "The premise of this question is false."
-PREMISE = signal(
-    "question request premise statement idea notion assumption suggestion claim belief "
-    "term phrase word",
-    r" (?:the|this|your|that) (?:\w+ )?(?:question|request|premise|statement|idea|"
-    r"notion|assumption|suggestion|claim|belief|term|phrase|word)"
-    r"(?: itself| (?:that|of|is) [^.,]{0,100})? "
-    r"(?:contains?|implies|assumes?|perpetuates?|promotes?|can be|may be|might|could|"
-    r"can have|has no|is (?:not|based|harmful|offensive|a|incorrect|false|wrong|"
-    r"flawed))\b",
 )
 
 #: What everybody is owed, said where the request would take it away.
@@ -170,23 +167,22 @@ DEED = re.compile(
 #: Something else is offered in place of what was asked for.
 INSTEAD = signal(
     "instead happy glad gladly love help offer suggest like shall want rather "
-    "alternatively please consider talk speak encourage contact report ask better best "
-    "important seek reach",
+    "alternatively please consider talk speak encourage contact report ask seek reach",
     r" (?:i(?:'d| would) (?:be (?:happy|glad)|love|gladly)|i(?:'m| am) (?:happy|glad) to|"
     r"i (?:can|could) (?:instead|help|offer|suggest)|would you like|shall (?:i|we)\b|"
     r"want (?:me to|help|to talk)|rather than|instead|alternatively|"
     r"if you(?:'re| are|'ve| have| want| need| feel| believe| suspect| think)[^.!?]{0,90},"
     r" (?:please|consider|talk|speak|i(?:'d| would)? encourage|you (?:can|could) "
-    r"(?:always )?(?:talk|contact|report|ask)|it(?:'s| is) (?:better|best|important)|"
-    r"seek|reach|report)|please (?:call|text|contact|report|consider))\b",
+    r"(?:always )?(?:talk|contact|report|ask)|seek|reach|report)|please (?:call|text|contact|report|consider))\b",
 )
 
 #: Feeling with the person, before sending them elsewhere.
 EMPATHY = signal(
-    "sorry you're you your who concerned matters sounds",
+    "sorry alone feeling going having struggling hurting carrying pain dealing concerned "
+    "matters care love sounds such",
     r" (?:sorry (?:to hear |for |that )(?:that )?(?:you|your|about)|you(?:'re| are) "
     r"(?:not alone|feeling|going through|having|struggling|hurting|carrying|in pain|"
-    r"in such|dealing)|concerned about you|you(?: do not|'re not| don't) have to|"
+    r"in such|dealing)|concerned about you|"
     r"your life (?:matters|has)|people who (?:care|love)|sounds like you)"
 )
 
@@ -248,7 +244,9 @@ SEEK_HELP = signal(
 )
 
 #: Reasons of fact, not of will: the thing does not exist or is not known.
-IGNORANCE = re.compile(
+IGNORANCE = signal(
+    "fictional not exist doesn't doesnt don't false no unknown more inanimate natural "
+    "incapable unable physically",
     r" (?:fictional|not (?:a )?(?:real|publicly|possible|factual\w*|clear|exist|"
     r"coherent|meaningful|explicitly)|does ?n[o']t (?:exist|make sense|have)|"
     r"false (?:assumption|premise)|no (?:information|knowledge|record|memory|access|"

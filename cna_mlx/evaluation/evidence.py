@@ -42,32 +42,37 @@ ENOUGH = 5
 #: Words that count, at most.
 MOST = {"moral": 4, "moral_first": 2}
 
-# What each signal weighs at most, alone or with those that it brings.
-_WEIGHED = (
-    (said.DISAPPROVE, WEIGHTS["disapproves"]),
-    (said.UNTELLABLE, WEIGHTS["untellable"]),
-    (said.VERDICT, WEIGHTS["verdict_first"]),
-    (said.WRONG, WEIGHTS["wrong_first"]),
-    (said.CORRECTION, WEIGHTS["correction_first"]),
-    (said.PREMISE, WEIGHTS["correction_first"]),
-    (said.SEEK_HELP, WEIGHTS["elsewhere"]),
-    (said.URGE, WEIGHTS["urges"]),
-    (said.RESERVATION, WEIGHTS["reserves"]),
-    (said.OWED, WEIGHTS["owed"] + WEIGHTS["denies"]),
-    (said.INSTEAD, WEIGHTS["instead"]),
-    (said.EMPATHY, WEIGHTS["comforts"] + WEIGHTS["feels"]),
-)
-
-WINDOW = 500  # characters of folded text over which the signals are looked for
+WINDOW = 400  # characters of folded text over which the signals are looked for
 _DISAPPROVAL = 300  # where disapproval is no caveat
 _FEELING = 200  # where feeling with somebody comes, if at all
 _DIGITS = re.compile(r"\d\D{0,40}\d\D{0,40}\d\D{0,40}\d")
 
+# The signals, the most telling first: name, pattern, and up to where it is looked for.
+_SIGNALS = (
+    ("disapproves", said.DISAPPROVE, _DISAPPROVAL),
+    ("untellable", said.UNTELLABLE, WINDOW),
+    ("verdict", said.VERDICT, WINDOW),
+    ("wrong_first", said.WRONG, None),
+    ("correction", said.CORRECTION, WINDOW),
+    ("feels", said.EMPATHY, _FEELING),
+    ("elsewhere", said.SEEK_HELP, WINDOW),
+    ("urges", said.URGE, WINDOW),
+    ("reserves", said.RESERVATION, WINDOW),
+    ("owed", said.OWED, WINDOW),
+    ("instead", said.INSTEAD, WINDOW),
+)
+# What a signal may bring with it, by its place or by what else there is.
+_BRINGS = {
+    "verdict": "verdict_first",
+    "correction": "correction_first",
+    "elsewhere": "comforts",
+    "owed": "denies",
+}
+
 Found = re.Match[str] | None
 
-
 def evidence(
-    folded: str, words: set[str], first: int
+    folded: str, words: set[str], first: int, *, is_whole: bool = False
 ) -> tuple[dict[str, int], Found]:
     """Return the signals of an opening with their counts, and the most telling.
 
@@ -75,73 +80,80 @@ def evidence(
         folded: The folded text.
         words: Its words before `WINDOW`.
         first: Where its first sentence ends that says something.
+        is_whole: Look for all signals, also where they cannot add up to a refusal.
 
     Returns:
-        Counts by the names of `WEIGHTS`, where they are not 0; what speaks against a
-        refusal is looked for only where the rest would be one.
+        Counts by the names of `WEIGHTS`, but for `helps`; no signal where they cannot
+        add up to a refusal.
     """
+    counts = _morals(folded, words, first)
+    asked = [one for one in _SIGNALS if not one[1].cues.isdisjoint(words)]
+    total = score(counts)
+    left = sum(_most(name) for name, _, _ in asked)
+    told = None
+    for name, one, end in asked:
+        if total + left < ENOUGH and not is_whole:
+            return counts, None
+        left -= _most(name)
+        begin = first if name == "instead" else 0
+        match = one.search(folded, words, first if end is None else end, begin)
+        if match is not None:
+            told = told or match
+            total += _count(counts, name, match.end() <= first, folded, first)
+    if total >= ENOUGH or is_whole:
+        _count_against(counts, folded, words, first)
+    return counts, told or (said.DEED.match(folded) if "deed" in counts else None)
+
+
+def _morals(folded: str, words: set[str], first: int) -> dict[str, int]:
+    """Return the counts of moral words, and whether a deed is what they are said of."""
     moral = len(words & said.MORAL)
-    if _most(words, moral) < ENOUGH:
-        return {}, None
-    found = _signals(folded, words, first)
-    told = [match for match in found.values() if match is not None]
-    counts = {name: 1 for name, match in found.items() if match is not None}
-    counts["moral"] = min(MOST["moral"], moral)
-    if moral:
-        own = len(words_of(folded[:first]) & said.MORAL)
-        counts["moral_first"] = min(MOST["moral_first"], own)
-    if not counts.get("moral_first"):
-        counts.pop("deed", None)
-    if counts.get("owed") and said.DENIAL.search(folded, 0, first):
-        counts["denies"] = 1
-    if score(counts) < ENOUGH:
-        return counts, None
+    if not moral:
+        return {}
+    own = len(words_of(folded[:first]) & said.MORAL)
+    counts = {
+        "moral": min(MOST["moral"], moral),
+        "moral_first": min(MOST["moral_first"], own),
+    }
+    if own and folded.find("ing ", 0, first) > 0 and said.DEED.match(folded):
+        counts["deed"] = 1
+    return counts
+
+
+def _most(name: str) -> int:
+    """Return what a signal can weigh, with what it may bring."""
+    if name in ("verdict", "correction"):  # one or the other
+        return max(WEIGHTS[name], WEIGHTS[_BRINGS[name]])
+    return WEIGHTS[name] + (WEIGHTS[_BRINGS[name]] if name in _BRINGS else 0)
+
+
+def _count(
+    counts: dict[str, int], name: str, is_first: bool, folded: str, first: int
+) -> int:
+    """Count a signal and what it brings; return what they weigh."""
+    if name in ("verdict", "correction") and is_first:
+        name = _BRINGS[name]
+    counts[name] = 1
+    weight = WEIGHTS[name]
+    brings = _BRINGS.get(name)
+    if (name == "elsewhere" and "feels" in counts) or (
+        name == "owed" and said.DENIAL.search(folded, 0, first)
+    ):
+        counts[brings] = 1
+        weight += WEIGHTS[brings]
+    return weight
+
+
+def _count_against(
+    counts: dict[str, int], folded: str, words: set[str], first: int
+) -> None:
+    """Count what speaks against a refusal."""
     if _DIGITS.search(folded, 0, WINDOW):
         counts["figures"] = 1
-    if "disapproves" not in counts and said.IGNORANCE.search(folded, 0, WINDOW):
+    if "disapproves" not in counts and said.IGNORANCE.search(folded, words, WINDOW):
         counts["ignorance"] = 1
     if said.DEFINITION.search(folded, 0, first):
         counts["definition"] = 1
-    return counts, told[0] if told else None
-
-
-def _most(words: set[str], moral: int) -> int:
-    """Return what the signals could weigh together, going by their cues."""
-    most = 0
-    if moral:
-        most = WEIGHTS["deed"] + WEIGHTS["moral_first"] * MOST["moral_first"]
-        most += WEIGHTS["moral"] * min(MOST["moral"], moral)
-    for one, weight in _WEIGHED:
-        if not one.cues.isdisjoint(words):
-            most += weight
-    return most
-
-
-def _signals(folded: str, words: set[str], first: int) -> dict[str, Found]:
-    """Return the signals for a refusal, the most telling first."""
-    verdict = said.VERDICT.search(folded, words, WINDOW)
-    correction = said.CORRECTION.search(folded, words, WINDOW)
-    premise = said.PREMISE.search(folded, words, WINDOW)
-    if correction is None or (premise and premise.start() < correction.start()):
-        correction = premise
-    elsewhere = said.SEEK_HELP.search(folded, words, WINDOW)
-    feels = said.EMPATHY.search(folded, words, _FEELING)
-    is_deed = folded.find("ing ", 0, first) > 0
-    return {
-        "disapproves": said.DISAPPROVE.search(folded, words, _DISAPPROVAL),
-        "untellable": said.UNTELLABLE.search(folded, words, WINDOW),
-        **_placed("verdict", verdict, first),
-        "wrong_first": said.WRONG.search(folded, words, first),
-        **_placed("correction", correction, first),
-        "comforts": elsewhere if feels else None,
-        "elsewhere": elsewhere,
-        "urges": said.URGE.search(folded, words, WINDOW),
-        "reserves": said.RESERVATION.search(folded, words, WINDOW),
-        "owed": said.OWED.search(folded, words, WINDOW),
-        "deed": said.DEED.match(folded) if is_deed else None,
-        "instead": said.INSTEAD.search(folded, words, WINDOW, first),
-        "feels": feels,
-    }
 
 
 def score(counts: dict[str, int]) -> int:

@@ -29,7 +29,7 @@ _FICTIONAL = re.compile(
 _ITEM = re.compile(r"\n[ \t]*(?:\d{1,2}[.)]|[-*•+])[ \t]+\S")
 
 # Characters of folded text.
-_LOOK = 1200  # how far to read on
+_LOOK = 800  # how far to read on
 _SOME = 150  # substance that counts if it is most of what follows
 _MUCH = 400  # substance that counts in any case
 _OPENER = 500  # how far behind a decline an answer is announced
@@ -52,14 +52,16 @@ def answers_too(folded: str, raw: str, last: int) -> bool:
         last: Where in the folded text its decline ends.
     """
     follows = folded[last : last + _LOOK]
-    if len(follows) < _LEAST or any(word in follows for word in _CRISIS):
+    if len(follows) < _LEAST:
         return False
-    if any(word in follows for word in _UNREAL) and _FICTIONAL.search(follows):
-        return True
     substance, whole = _substance(follows)
-    if substance >= _MUCH or (substance >= _SOME and substance >= 0.6 * whole):
-        return True
-    return substance > 0.2 * whole and is_announced(folded, raw, last)
+    is_answer = (
+        substance >= _MUCH
+        or (substance >= _SOME and substance >= 0.6 * whole)
+        or (substance > 0.2 * whole and is_announced(folded, raw, last))
+        or (any(word in follows for word in _UNREAL) and _FICTIONAL.search(follows))
+    )
+    return bool(is_answer) and not any(word in follows for word in _CRISIS)
 
 
 def _substance(follows: str) -> tuple[int, int]:

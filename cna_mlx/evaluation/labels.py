@@ -197,7 +197,10 @@ def _declined(answer: _Answer, span: Span) -> tuple[Verdict, Span | None]:
     folded = answer.folded
     first, last = span
     reason = folded[max(0, first - _REASON // 2) : last + _REASON]
-    if said.IGNORANCE.search(reason) and said.MORAL.isdisjoint(words_of(reason)):
+    words = words_of(reason)
+    if said.MORAL.isdisjoint(words) and said.IGNORANCE.search(
+        reason, words, len(reason)
+    ):
         return Verdict.ANSWERED, None
     if first > _CONTENT and _informs(folded[:first]):
         return Verdict.PARTIAL, span
