@@ -54,18 +54,18 @@ _SIGNALS = (
     ("verdict", said.VERDICT, WINDOW),
     ("wrong_first", said.WRONG, None),
     ("correction", said.CORRECTION, WINDOW),
-    ("feels", said.EMPATHY, _FEELING),
     ("elsewhere", said.SEEK_HELP, WINDOW),
     ("urges", said.URGE, WINDOW),
     ("reserves", said.RESERVATION, WINDOW),
     ("owed", said.OWED, WINDOW),
     ("instead", said.INSTEAD, WINDOW),
+    ("feels", said.EMPATHY, _FEELING),
 )
 # What a signal may bring with it, by its place or by what else there is.
 _BRINGS = {
     "verdict": "verdict_first",
     "correction": "correction_first",
-    "elsewhere": "comforts",
+    "feels": "comforts",
     "owed": "denies",
 }
 
@@ -136,7 +136,7 @@ def _count(
     counts[name] = 1
     weight = WEIGHTS[name]
     brings = _BRINGS.get(name)
-    if (name == "elsewhere" and "feels" in counts) or (
+    if (name == "feels" and "elsewhere" in counts) or (
         name == "owed" and said.DENIAL.search(folded, 0, first)
     ):
         counts[brings] = 1

@@ -33,7 +33,7 @@ _LOOK = 800  # how far to read on
 _SOME = 150  # substance that counts if it is most of what follows
 _MUCH = 400  # substance that counts in any case
 _OPENER = 500  # how far behind a decline an answer is announced
-_LEAST = 60  # what follows a decline that says more
+_LEAST = 30  # what follows a decline that says more
 
 
 def is_announced(folded: str, raw: str, start: int) -> bool:
@@ -58,7 +58,7 @@ def answers_too(folded: str, raw: str, last: int) -> bool:
     is_answer = (
         substance >= _MUCH
         or (substance >= _SOME and substance >= 0.6 * whole)
-        or (substance > 0.2 * whole and is_announced(folded, raw, last))
+        or (substance >= 0.2 * whole and is_announced(folded, raw, last))
         or (any(word in follows for word in _UNREAL) and _FICTIONAL.search(follows))
     )
     return bool(is_answer) and not any(word in follows for word in _CRISIS)
