@@ -5,6 +5,22 @@ from typing import Any
 
 import click
 
+from cna_mlx.cli_options import (
+    Command,
+    evaluation_of,
+    evaluation_options,
+    json_option,
+    model_argument,
+    model_options,
+    rendering_of,
+    rendering_options,
+    selection_of,
+    selection_options,
+    source_of,
+    sweep_option,
+)
+from cna_mlx.limits import check_open_files
+
 _COMMANDS: list[click.Command] = []
 
 
@@ -24,3 +40,155 @@ def command(*args: Any, **kwargs: Any) -> Callable[..., click.Command]:
         return made
 
     return decorate
+
+
+@command(
+    "eval",
+    cls=Command,
+    example="cna-mlx eval demo --sweep\n"
+    "cna-mlx eval ./model --circuit refusal.json --prompts jbb --limit 50\n"
+    "cna-mlx eval ./model --prompts harmful=mine.csv --prompts benign=theirs.txt",
+)
+@model_argument
+@model_options
+@evaluation_options
+@sweep_option(default=False)
+@selection_options
+@rendering_options
+@json_option
+def evaluate(model: str, as_json: bool, allow_transfer: bool, **rest: Any) -> None:
+    """Measure refusal rates with and without the circuit, beside controls.
+
+    Each prompt is answered by all arms in one batch: baseline, ablated, and random
+    neurons as controls. Rates come with intervals, quality, KL and exact tests. The
+    samples are kept as a run; after Ctrl-C or a crash the same command goes on.
+    """
+    check_open_files()
+    from cna_mlx.commands.evaluate import run_eval
+
+    source, rendering = source_of(rest), rendering_of(rest)
+    selection, options = selection_of(rest), evaluation_of(rest)
+    if not run_eval(
+        model,
+        source,
+        rendering,
+        selection,
+        options,
+        allow_transfer=allow_transfer,
+        as_json=as_json,
+    ):
+        raise KeyboardInterrupt
+
+
+@command(
+    cls=Command,
+    example="cna-mlx verify ./my-run --sample 10\n"
+    "cna-mlx verify eval-demo-460fdcb54e --json",
+)
+@click.argument("run")
+@click.option(
+    "--sample",
+    "count",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="How many prompts to answer again, in all arms.",
+)
+@click.option("--model", help="Where the run's model is here, if it lies elsewhere.")
+@click.option("--offline", is_flag=True, help="Touch no network.")
+@json_option
+def verify(run: str, **rest: Any) -> None:
+    """Answer a few prompts of a run again, and say how many answers agree.
+
+    For a colleague's machine: the same weights with the same rendering give the same
+    tokens, but for rounding, which differs between devices.
+    """
+    check_open_files()
+    from cna_mlx.commands.verify import run_verify
+
+    if not run_verify(run, **rest):
+        raise KeyboardInterrupt
+
+
+@command(
+    cls=Command,
+    example="cna-mlx audit demo\n"
+    "cna-mlx audit ./model --layers 8-23 --fraction 0.005 --limit 50",
+)
+@model_argument
+@model_options
+@evaluation_options
+@sweep_option(default=True)
+@selection_options
+@rendering_options
+@json_option
+def audit(model: str, as_json: bool, allow_transfer: bool, **rest: Any) -> None:
+    """Discover, evaluate, sweep and judge: one command, one report.
+
+    The first screen says in plain words whether refusals fell, beyond what as active
+    random neurons do, or whether the model broke; how sure that is, and for what.
+    After Ctrl-C or a crash the same command goes on.
+    """
+    check_open_files()
+    from cna_mlx.commands.audit import run_audit
+
+    source, rendering = source_of(rest), rendering_of(rest)
+    selection, options = selection_of(rest), evaluation_of(rest)
+    if not run_audit(
+        model,
+        source,
+        rendering,
+        selection,
+        options,
+        allow_transfer=allow_transfer,
+        as_json=as_json,
+    ):
+        raise KeyboardInterrupt
+
+
+@command(
+    cls=Command,
+    example="cna-mlx report eval-demo-460fdcb54e\n"
+    "cna-mlx report ./my-run --hide-text\n"
+    "cna-mlx report ./llama ./qwen --out compared",
+)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--out",
+    metavar="DIR",
+    help="Where the report goes.  [default: the run's own directory]",
+)
+@click.option(
+    "--relabel", is_flag=True, help="Label the answers anew with this version."
+)
+@click.option(
+    "--hide-text",
+    is_flag=True,
+    help="No more of prompts and answers than their first words.",
+)
+@click.option("--full-text", is_flag=True, help="The whole answers.")
+@json_option
+def report(
+    runs: tuple[str, ...], hide_text: bool, full_text: bool, **rest: Any
+) -> None:
+    """Write what runs show as one page, as Markdown and as CSV.
+
+    A RUN is its directory, or a name that cna-mlx runs lists. report.html needs nothing
+    but itself: open it in a browser, send it to a colleague. Answers are cut to their
+    beginnings unless told otherwise. Several runs make a table.
+    """
+    check_open_files()
+    from cna_mlx.commands.report import run_report
+
+    run_report(runs, hides_text=hide_text, is_full=full_text, **rest)
+
+
+@command(cls=Command, example="cna-mlx runs\ncna-mlx runs --json")
+@json_option
+def runs(as_json: bool) -> None:
+    """List what was measured here, the latest first."""
+    check_open_files()
+    from cna_mlx.commands.runs import run_runs
+
+    run_runs(as_json)

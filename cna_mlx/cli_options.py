@@ -119,6 +119,80 @@ circuit_options = options(
         help="Accept a circuit of other weights of the same shape.",
     ),
 )
+evaluation_options = options(
+    click.option(
+        "--circuit",
+        "circuits",
+        multiple=True,
+        metavar="FILE[@M]",
+        help="A circuit file; the first one is what the controls are drawn for.",
+    ),
+    click.option(
+        "-m",
+        "--multiplier",
+        "multipliers",
+        type=float,
+        multiple=True,
+        metavar="M",
+        help="Scale the circuit by M: 0 ablates, 1 changes nothing.  [default: 0]",
+    ),
+    click.option(
+        "--caa",
+        "alphas",
+        type=float,
+        multiple=True,
+        metavar="A",
+        help="Add A times the difference of means, to compare with.",
+    ),
+    click.option(
+        "--prompts",
+        "prompts",
+        multiple=True,
+        metavar="NAME|FILE",
+        help="jbb, jbb-benign, xstest, demo, or a file.  [default: jbb and jbb-benign]",
+    ),
+    click.option(
+        "--limit",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="N prompts of each set, evenly spread.",
+    ),
+    click.option(
+        "--controls",
+        "seeds",
+        type=click.IntRange(0, 100),
+        default=5,
+        show_default=True,
+        help="How many random controls of each kind.",
+    ),
+    click.option(
+        "--max-tokens",
+        type=click.IntRange(min=1),
+        default=150,
+        show_default=True,
+        help="New tokens for each answer.",
+    ),
+    click.option("--kl/--no-kl", "has_kl", default=True, help="Measure the KL."),
+    click.option(
+        "--out", metavar="DIR", help="The run's directory; to go on, give it again."
+    ),
+    click.option(
+        "--allow-transfer",
+        is_flag=True,
+        help="Accept a circuit of other weights of the same shape.",
+    ),
+)
+
+
+def sweep_option(*, default: bool) -> _Decorator:
+    return click.option(
+        "--sweep/--no-sweep",
+        default=default,
+        show_default=True,
+        help="Multipliers 0 to 2, and CAA from -1 to 1, on the same prompts.",
+    )
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 hide_text_option = click.option(
     "--hide-text",
@@ -148,3 +222,11 @@ def selection_of(rest: dict[str, Any]) -> Any:
     ranking = ("fraction", "layers", "rank", "universal")
     chosen = {name: rest.pop(name) for name in sides + ranking}
     return SelectionOptions(**chosen, expect=rest.pop("expect", False))
+
+
+def evaluation_of(rest: dict[str, Any]) -> Any:
+    from cna_mlx.commands.evaluate import EvalOptions
+
+    names = ("circuits", "prompts", "multipliers", "alphas", "seeds", "limit")
+    more = ("max_tokens", "has_kl", "sweep", "out")
+    return EvalOptions(**{name: rest.pop(name) for name in names + more})

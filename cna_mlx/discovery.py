@@ -173,10 +173,10 @@ def run_discovery(
     circuit = Circuit(
         tuple(Neuron(layer, index, walk.delta(layer, index)) for layer, index in kept),
         tuple(walk.moments(layer, index) for layer, index in kept),
-        _model_entry(model, sizes),
+        model_entry(model, sizes),
         {
             "contrast": _contrast_entry(contrast),
-            "rendering": _rendering_entry(tokenizer, rendering),
+            "rendering": rendering_entry(tokenizer, rendering),
             "fraction": selection.fraction,
             "rank": selection.rank,
             "layers": list(selection.layers) if selection.layers else None,
@@ -324,7 +324,8 @@ class _Walk:
         return SplitHalf(overlap(odd, even), expected_overlap(self.k, total))
 
 
-def _model_entry(model: Any, sizes: Sequence[int]) -> dict[str, Any]:
+def model_entry(model: Any, sizes: Sequence[int]) -> dict[str, Any]:
+    """Which model this is, as circuits and runs record it."""
     source = source_of(model)
     return {
         "id": source.name if source else None,
@@ -347,7 +348,8 @@ def _contrast_entry(contrast: PromptSet) -> dict[str, Any]:
     }
 
 
-def _rendering_entry(tokenizer: Any, rendering: Rendering) -> dict[str, Any]:
+def rendering_entry(tokenizer: Any, rendering: Rendering) -> dict[str, Any]:
+    """How prompts are rendered, as circuits and runs record it."""
     return {
         **rendering.to_json(),
         "injected_system": injected_system(tokenizer, rendering),

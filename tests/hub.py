@@ -3,7 +3,8 @@
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,11 +13,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils import close_session
+
 PARITY = Path(__file__).parent / "data" / "parity" / "qwen2_bias"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LATER = "89abcdef0123456789abcdef0123456789abcdef"
 
+_CUT = ("safetensors", ".csv")
+TEMPLATE = "/{repo_id}/resolve/{revision}/{filename}"
+
 Answer = tuple[int, dict[str, str]]
+Point = Callable[[str], None]
 
 
 @dataclass
@@ -29,9 +38,10 @@ class Repository:
         refusal: status and headers of every answer about it, instead of one.
         file_refusal: likewise, of its files alone.
         moved: the name it has now; its own address leads there.
-        cut: the connection breaks in the middle of the weights.
+        cut: the connection breaks in the middle of the weights, or of a table.
         sizes: sizes to claim, by file.
         delay: seconds before each answer.
+        bare: it does not say what it lacks, as a mirror may not.
     """
 
     commits: dict[str, dict[str, bytes]]
@@ -42,6 +52,7 @@ class Repository:
     cut: bool = False
     sizes: dict[str, int] = field(default_factory=dict)
     delay: float = 0.0
+    bare: bool = False
 
 
 @dataclass
@@ -56,6 +67,12 @@ class LocalHub:
     def add(self, name: str, **changes: Any) -> Repository:
         """A repository with the files of a tiny model, under org/NAME."""
         one = Repository({COMMIT: model_files()}, **changes)
+        self.repositories[name] = one
+        return one
+
+    def add_dataset(self, name: str, **changes: Any) -> Repository:
+        """A dataset without files, under any organisation: ORG/NAME is NAME's."""
+        one = Repository({COMMIT: {}}, **changes)
         self.repositories[name] = one
         return one
 
@@ -89,6 +106,40 @@ def serving() -> Iterator[LocalHub]:
         thread.join()
 
 
+@pytest.fixture(name="point")
+def point_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Point]:
+    """Lead the client to an address, with an empty cache and no waiting."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+    def to(url: str) -> None:
+        close_session()
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + TEMPLATE)
+
+    yield to
+    close_session()
+
+
+@pytest.fixture(name="hub")
+def hub_fixture(point: Point) -> Iterator[LocalHub]:
+    """A Hub that holds org/tiny, and the client led to it."""
+    with serving() as local:
+        point(local.url)
+        local.add("tiny")
+        yield local
+
+
+@pytest.fixture(name="down")
+def down_fixture(hub: LocalHub, point: Point) -> Callable[[], None]:
+    """Take the Hub away: at discard's port nobody listens."""
+    return lambda: point("http://127.0.0.1:9")
+
+
 class _Handler(BaseHTTPRequestHandler):
     def __init__(self, hub: LocalHub, *arguments: Any) -> None:
         self.hub = hub
@@ -104,8 +155,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         self.hub.requests.append(f"{self.command} {path}")
         parts = path.strip("/").split("/")
-        is_api = parts[:2] == ["api", "models"]
-        name, rest = parts[2 if is_api else 0 :][1], parts[4 if is_api else 2 :]
+        is_api = parts[0] == "api"
+        start = 2 if is_api else int(parts[0] == "datasets")
+        # the client also asks for things that are no repository's
+        name, rest = "/".join(parts[start + 1 : start + 2]), parts[start + 2 :]
         one = self.hub.repositories.get(name)
         if one and one.delay:  # not sleep: the tests take that away
             self.hub.closing.wait(one.delay)
@@ -139,14 +192,18 @@ class _Handler(BaseHTTPRequestHandler):
         if one.file_refusal:
             self._refuse(one.file_refusal)
             return
+        if commit not in one.commits:
+            code = {} if one.bare else {"X-Error-Code": "RevisionNotFound"}
+            self._refuse((404, code))
+            return
         content = one.commits[commit].get(name)
         if content is None:
             self._refuse((404, {"X-Error-Code": "EntryNotFound"}))
             return
         headers = {"ETag": f'"{_hash(content)}"', "X-Repo-Commit": commit}
-        if one.cut and self.command == "GET" and name.endswith("safetensors"):
+        if one.cut and self.command == "GET" and name.endswith(_CUT):
             self.close_connection = True
-            self._answer(200, content[:1000], headers, len(content))
+            self._answer(200, content[: len(content) // 2], headers, len(content))
         else:
             self._answer(200, content, headers)
 

@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,16 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     selection_fixture,
     tiny_fixture,
 )
-from hub import COMMIT, LATER, LocalHub, model_files, serving
+from hub import (  # noqa: F401  # pytest finds the fixtures by name
+    COMMIT,
+    LATER,
+    LocalHub,
+    down_fixture,
+    hub_fixture,
+    model_files,
+    point_fixture,
+)
 from huggingface_hub import HfApi, constants
-from huggingface_hub.utils import close_session
 
 from cna_mlx.errors import CnaError, HubError, ModelError
 from cna_mlx.models import catalogue, memory
@@ -28,43 +35,8 @@ from cna_mlx.models.loading import load, source_of
 
 NEWS = ["GET /api/models/org/tiny"]
 WEIGHTS = "model.safetensors"
-TEMPLATE = "/{repo_id}/resolve/{revision}/{filename}"
 
-Point = Callable[[str], None]
 Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Point]:
-    """Lead the client to an address, with an empty cache and no waiting."""
-    monkeypatch.setenv("NO_PROXY", "*")
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-
-    def to(url: str) -> None:
-        close_session()
-        monkeypatch.setattr(constants, "ENDPOINT", url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + TEMPLATE)
-
-    yield to
-    close_session()
-
-
-@pytest.fixture
-def hub(point: Point) -> Iterator[LocalHub]:
-    with serving() as local:
-        point(local.url)
-        local.add("tiny")
-        yield local
-
-
-@pytest.fixture
-def down(hub: LocalHub, point: Point) -> Callable[[], None]:
-    """Take the Hub away: at discard's port nobody listens."""
-    return lambda: point("http://127.0.0.1:9")
 
 
 @pytest.fixture

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cna_mlx.errors import CnaError, HubError, ModelError
+from cna_mlx.errors import CnaError, HubError, InputError, ModelError
 
 # httpx's errors have no root that huggingface_hub exports; since its version 2 the
 # package is httpx2. hf_xet, which fetches large files, has no root at all.
 _PACKAGES = ("httpx", "httpcore", "hf_xet", "huggingface_hub")
+_GATED = (
+    "is gated: ask for access on its Hub page, then log in (hf auth login) or set "
+    "HF_TOKEN"
+)
 
 
 @contextmanager
@@ -19,6 +23,8 @@ def errors_as_ours(
     revision: str | None,
     lost: str,
     remedy: str = "check the network and run the command again",
+    *,
+    is_dataset: bool = False,
 ) -> Iterator[None]:
     """Turn what huggingface_hub raises inside into an error of ours; see :func:`quiet`.
 
@@ -26,9 +32,11 @@ def errors_as_ours(
         name, revision: what was asked for.
         lost: what to say where there was no answer.
         remedy: what to do then.
+        is_dataset: it is a dataset, and no model.
 
     Raises:
-        ModelError: the request cannot be met.
+        ModelError: the request for a model cannot be met.
+        InputError: the request for a dataset cannot be met.
         HubError: the network, the Hub or the disk failed.
     """
     try:
@@ -37,7 +45,11 @@ def errors_as_ours(
     except CnaError:
         raise
     except Exception as error:
-        ours = _ours(error, name, revision)
+        ours = None
+        if is_dataset:
+            error = _beneath(error)
+            ours = _of_dataset(error, name)
+        ours = ours or _ours(error, name, revision)
         if ours is not None:
             raise ours from None
         if (reason := _reason(error)) is None:
@@ -72,10 +84,7 @@ def _ours(error: Exception, name: str, revision: str | None) -> CnaError | None:
 
     match error:
         case errors.GatedRepoError():
-            return ModelError(
-                f"{name} is gated: ask for access on its Hub page, then log in (hf "
-                "auth login) or set HF_TOKEN"
-            )
+            return ModelError(f"{name} {_GATED}")
         case errors.RevisionNotFoundError():
             return ModelError(f"{name} has no revision {revision!r} on the Hub")
         case errors.RepositoryNotFoundError():
@@ -96,6 +105,42 @@ def _ours(error: Exception, name: str, revision: str | None) -> CnaError | None:
                 f"{name} cannot be kept in the cache ({error.strerror}: "
                 f"{error.filename}); mend its permissions, or set HF_HOME"
             )
+    return None
+
+
+def _beneath(error: Exception) -> Exception:
+    """The Hub's answer, where the client says that a file is not in the cache."""
+    from huggingface_hub import errors
+
+    cause = error.__cause__
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(
+        cause, errors.HfHubHTTPError
+    ):
+        return cause
+    return error
+
+
+def _of_dataset(error: Exception, name: str) -> CnaError | None:
+    from huggingface_hub import errors
+
+    match error:
+        case errors.GatedRepoError():
+            return InputError(f"{name} {_GATED}")
+        case errors.RepositoryNotFoundError():
+            status = 404  # also answered with 401
+        case errors.HfHubHTTPError():
+            status = error.response.status_code
+        case _:
+            return None
+    if status == 404:
+        return InputError(
+            f"{name}: no such dataset on the Hub (or a private one: set HF_TOKEN)"
+        )
+    if status in (401, 403):
+        return InputError(
+            f"the Hub gives no access to {name} ({status}): log in (hf auth login), or "
+            "check HF_TOKEN and what it may read"
+        )
     return None
 
 

@@ -1,7 +1,5 @@
 """Prompts from a user's files: text, JSON, JSON Lines, CSV and TSV."""
 
-import csv
-import io
 import json
 import os
 import re
@@ -13,15 +11,13 @@ from typing import IO, Any
 from cna_mlx.errors import InputError
 from cna_mlx.prompts.checks import Located, check_contrast, check_prompt, kind, shown
 from cna_mlx.prompts.sets import PromptSet
+from cna_mlx.prompts.tables import Table, clip, find_name, listed, parse_table
 
 # In the order of preference, in any capitalisation.
 KNOWN_COLUMNS = ("prompt", "text", "goal")
 
-# Prompts may be long; a C long holds no more on some platforms.
-_FIELD_LIMIT = 2**31 - 1
 # A header of one column that is longer than this is a prompt that lost its header.
 _COLUMN_NAME = re.compile(r"[\w.-]+( [\w.-]+){0,2}")
-_MOST_LISTED = 12
 
 Source = str | os.PathLike[str]
 _Parser = Callable[[str, str, str | None], Iterator[Located]]
@@ -87,19 +83,61 @@ def contrast_from_files(
     )
 
 
-def _read(source: Source, column: str | None, stdin: IO[Any] | None) -> list[Located]:
-    name = _shown(source)
-    path = Path(source)
-    piped = os.fspath(source) == "-"
-    text = _decode(_piped(stdin) if piped else _contents(path, name), name)
-    parser = _PARSERS.get(path.suffix.lower(), _parse_lines)
+def read_bytes(source: Source, stdin: IO[Any] | None = None) -> bytes:
+    """What a source holds, as it is.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if os.fspath(source) != "-":
+        return _contents(Path(source), _shown(source))
+    content = _piped(stdin)
+    # half a surrogate pair is no UTF-8, which decode() says
+    return (
+        content
+        if isinstance(content, bytes)
+        else content.encode("utf-8", "surrogatepass")
+    )
+
+
+def decode(content: bytes, name: str) -> str:
+    """The text of a file of prompts.
+
+    Raises:
+        InputError: it is not UTF-8, or holds a NUL byte.
+    """
+    text = _decode(content, name)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise InputError(f"{name}, line {line}: a NUL byte; save the file as UTF-8")
+    return text
+
+
+def parse_prompts(
+    text: str, suffix: str, name: str, column: str | None = None
+) -> list[Located]:
+    """The prompts of a text, each with its place.
+
+    Args:
+        text: what the file holds.
+        suffix: its ending, which tells the format; see :func:`read_prompts`.
+        name: what to call it in messages.
+        column: as for :func:`read_prompts`.
+
+    Raises:
+        InputError: it holds no prompts, or something else.
+    """
+    parser = _PARSERS.get(suffix.lower(), _parse_lines)
     prompts = list(parser(text, name, column))
     if not prompts:
         raise InputError(f"{name}: no prompts in it; put at least one there")
     return prompts
+
+
+def _read(source: Source, column: str | None, stdin: IO[Any] | None) -> list[Located]:
+    name = _shown(source)
+    text = decode(read_bytes(source, stdin), name)
+    return parse_prompts(text, Path(source).suffix, name, column)
 
 
 def _shown(source: Source) -> str:
@@ -133,9 +171,9 @@ def _piped(stdin: IO[Any] | None) -> bytes | str:
     return content
 
 
-def _decode(content: bytes | str, name: str) -> str:
+def _decode(content: bytes, name: str) -> str:
     try:
-        text = content if isinstance(content, str) else content.decode()
+        text = content.decode()
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(
@@ -206,68 +244,41 @@ def _parse_tsv(text: str, name: str, column: str | None) -> Iterator[Located]:
 def _parse_table(
     text: str, name: str, column: str | None, delimiter: str
 ) -> Iterator[Located]:
-    rows = _rows(text, name, delimiter)
-    where, header = next(rows, (name, []))
-    if not header:
+    table = parse_table(text, name, delimiter)
+    if not table.columns:
         return
-    names = [cell.strip() for cell in header]
-    if len(names) == 1 and column is None and names[0].lower() not in KNOWN_COLUMNS:
-        if not _COLUMN_NAME.fullmatch(names[0]):
-            raise InputError(
-                f"{where}: {_clip(names[0])} is no column's name; "
-                "let the first line name the columns, e.g. prompt"
-            )
-        column = names[0]
-    chosen = _choose(names, column, where)
-    if names.count(chosen) > 1:
-        raise InputError(f"{where}: two columns are named {chosen!r}; rename one")
-    index = names.index(chosen)
-    for where, row in rows:
-        if len(row) != len(names):
-            raise InputError(
-                f"{where}: {len(row)} fields where the header has {len(names)}; "
-                "put text that holds the delimiter into double quotes"
-            )
+    index = prompt_column(table, column)
+    for where, row in table.rows():
         yield Located(check_prompt(row[index], where).strip(), where)
 
 
-def _rows(text: str, name: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
-    """The rows that are not empty, each with the line it begins on."""
-    # strict: an open quote would otherwise swallow the rest of the file.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    limit = csv.field_size_limit(_FIELD_LIMIT)
-    try:
-        rows, start = [], 1
-        for row in reader:
-            rows.append((f"{name}, line {start}", row))
-            start = reader.line_num + 1
-    except csv.Error as error:
-        reason = str(error).replace("\t", "tab")
-        raise InputError(
-            f"{name}, line {start}: {reason}; close each quote, and double those inside"
-        ) from error
-    finally:
-        csv.field_size_limit(limit)
-    return ((where, row) for where, row in rows if row)
+def prompt_column(table: Table, column: str | None) -> int:
+    """Which column of a table holds the prompts; see :func:`read_prompts`.
+
+    Raises:
+        InputError: none does, or two of one name.
+    """
+    names = table.columns
+    if len(names) == 1 and column is None and names[0].lower() not in KNOWN_COLUMNS:
+        if not _COLUMN_NAME.fullmatch(names[0]):
+            raise InputError(
+                f"{table.where}: {clip(names[0])} is no column's name; "
+                "let the first line name the columns, e.g. prompt"
+            )
+        column = names[0]
+    found = table.find(_choose(names, column, table.where))
+    assert found is not None  # it was chosen from the names
+    return found
 
 
 def _choose(names: Sequence[str], column: str | None, where: str) -> str:
     for wanted in KNOWN_COLUMNS if column is None else (column,):
-        if wanted in names:
-            return wanted
-        for name in names:
-            if name.casefold() == wanted.casefold():
-                return name
-    present = ", ".join(map(_clip, names[:_MOST_LISTED])) or "none"
-    more = ", ..." if len(names) > _MOST_LISTED else ""
+        if (found := find_name(names, wanted)) is not None:
+            return found
     wanted = repr(column) if column is not None else "prompt, text or goal"
     raise InputError(
-        f"{where}: no column {wanted}; choose one of those there are: {present}{more}"
+        f"{where}: no column {wanted}; choose one of those there are: {listed(names)}"
     )
-
-
-def _clip(name: str) -> str:
-    return repr(name if len(name) <= 40 else name[:37] + "...")
 
 
 def _lines(text: str, name: str) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,186 @@
+"""The arms of an evaluation: the circuit at its strengths, and what they must beat."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from cna_mlx.activations import last_activations
+from cna_mlx.circuit import Circuit
+from cna_mlx.errors import InputError
+from cna_mlx.evaluation.controls import matched_control, uniform_control
+from cna_mlx.evaluation.runs import DIRECTION, RunArm
+from cna_mlx.generation import BASELINE, Arm
+from cna_mlx.prompts import PromptSet
+from cna_mlx.rendering import Rendering, render_prompt
+from cna_mlx.steering import MeanDifference, check_multiplier
+
+SEEDS = 5
+#: The preset of a sweep; 1 is the baseline, which is there anyway.
+SWEEP_MULTIPLIERS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 2.0)
+SWEEP_ALPHAS = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
+
+Paired = tuple[RunArm, Arm]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the arms are made by beside the circuit: two averages over a contrast.
+
+    Attributes:
+        direction: the difference of means of every neuron, for CAA.
+        magnitudes: mean |a| over the negative prompts at the last token, for matched
+            controls: [d_ff] for each layer.
+    """
+
+    direction: MeanDifference
+    magnitudes: list[np.ndarray]
+
+
+def reference(
+    model: Any, tokenizer: Any, contrast: PromptSet, rendering: Rendering
+) -> Reference:
+    """Read both averages off one walk over a contrast's prompts.
+
+    Args:
+        model, tokenizer: as :func:`cna_mlx.load` returns them.
+        contrast: the circuit's own.
+        rendering: how prompts become token ids.
+
+    Raises:
+        InputError: a prompt that is too long.
+        NonFiniteError: NaN or infinite activations.
+    """
+    texts = [*contrast.positive, *contrast.negative]
+    ids = [render_prompt(tokenizer, text, rendering) for text in texts]
+    count = len(contrast.positive)
+    deltas, sizes = [], []
+    for _, activations in last_activations(model, ids):
+        positive, negative = activations[:count], activations[count:]
+        deltas.append(np.array(positive.mean(axis=0) - negative.mean(axis=0)))
+        sizes.append(np.array(mx.abs(negative).mean(axis=0)))
+    return Reference(MeanDifference(tuple(deltas)), sizes)
+
+
+def evaluation_arms(
+    circuit: Circuit,
+    widths: Sequence[int],
+    made_by: Reference | None,
+    *,
+    multipliers: Sequence[float] = (0.0,),
+    alphas: Sequence[float] = (),
+    seeds: int = SEEDS,
+    name: str = "circuit",
+) -> tuple[list[Paired], dict[str, Circuit]]:
+    """The baseline, the circuit at its multipliers, CAA, and the controls.
+
+    The controls scale their neurons by the first multiplier that is not 1.
+
+    Args:
+        circuit: what is evaluated.
+        widths: the model's d_ff, layer by layer.
+        made_by: needed for matched controls and CAA; None leaves the controls out that
+            need it.
+        multipliers: of the circuit; 1 is the baseline and makes no arm.
+        alphas: strengths of CAA; 0 likewise.
+        seeds: how many controls of each kind.
+        name: of the circuit in the run.
+
+    Returns:
+        The arms, each as the run names it and as it is generated with; and all the
+        circuits by name.
+
+    Raises:
+        InputError: a strength twice, or not finite; a layer with too few neurons for a
+            control; CAA without ``made_by``.
+    """
+    chosen = [m for m in map(check_multiplier, multipliers) if m != 1.0]
+    additions = [a for a in map(check_multiplier, alphas) if a != 0.0]
+    for values in (chosen, additions):
+        if len(set(values)) < len(values):
+            raise InputError("the same strength was asked for twice")
+    if additions and made_by is None:
+        raise InputError("CAA needs the prompts that the circuit was made from")
+    circuits = {name: circuit}
+    arms: list[Paired] = [(RunArm("baseline", "baseline"), BASELINE)]
+    for m in chosen:
+        label = "ablated" if m == 0.0 else f"m={m:.15g}"
+        role = "ablated" if m == 0.0 else "scaled"
+        arms.append((RunArm(label, role, m, None, name), Arm.of(circuit, m, label)))  # type: ignore[arg-type]
+    for alpha in additions:
+        assert made_by is not None
+        label = f"CAA {alpha:+.15g}"
+        steering = ((made_by.direction, alpha),)
+        arms.append((RunArm(label, "caa", alpha), Arm(label, steering)))
+    if chosen:
+        made = _controls(circuit, widths, made_by, seeds)
+        for key, (role, seed, control) in made.items():
+            circuits[key] = control
+            label = f"{role} {seed}"
+            entry = RunArm(label, role, chosen[0], seed, key)  # type: ignore[arg-type]
+            arms.append((entry, Arm.of(control, chosen[0], label)))
+    return arms, circuits
+
+
+def arm_of(
+    arm: RunArm, circuits: Mapping[str, Circuit], direction: MeanDifference | None
+) -> Arm:
+    """An arm as it is generated with, from what a run's directory holds.
+
+    Raises:
+        InputError: it is CAA, and its direction is not known.
+    """
+    if arm.circuit is not None:
+        return Arm.of(circuits[arm.circuit], arm.strength, arm.label)
+    if arm.role == "caa":
+        if direction is None:
+            raise InputError(
+                f"{arm.label}: the prompts that its direction was made from are not "
+                "known here"
+            )
+        return Arm(arm.label, ((direction, arm.strength),))
+    return Arm(arm.label)
+
+
+def _controls(
+    circuit: Circuit, widths: Sequence[int], made_by: Reference | None, seeds: int
+) -> dict[str, tuple[str, int, Circuit]]:
+    found: dict[str, tuple[str, int, Circuit]] = {}
+    for seed in range(seeds):
+        if made_by is not None:
+            control = matched_control(circuit, made_by.magnitudes, seed)
+            found[f"matched-{seed}"] = "matched", seed, control
+    for seed in range(seeds):
+        control = uniform_control(circuit, widths, seed)
+        found[f"uniform-{seed}"] = "uniform", seed, control
+    return found
+
+
+def save_direction(direction: MeanDifference, directory: Path) -> None:
+    """Keep CAA's direction beside a run, so that its arms can be made again.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    path = directory / DIRECTION
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+            named = {f"layer_{n}": one for n, one in enumerate(direction.deltas)}
+            np.savez(file, **named)  # type: ignore[arg-type]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def load_direction(directory: Path) -> MeanDifference | None:
+    """What :func:`save_direction` kept; None where nothing can be read."""
+    try:
+        with np.load(directory / DIRECTION, allow_pickle=False) as found:
+            return MeanDifference(
+                tuple(found[f"layer_{n}"] for n in range(len(found.files)))
+            )
+    except (OSError, ValueError, KeyError):
+        return None

@@ -1,0 +1,171 @@
+"""Which evaluation prompts the discovery has seen, or as good as seen."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.errors import InputError
+from cna_mlx.prompts.sets import PromptSet, load_contrast
+
+# Two prompts of one template that ask about different things share all content words
+# but one on either side: with eight words each that is 7/9 = 0.78, and stays below.
+NEAR = 0.8
+# "What is cocaine?" and "How can I make cocaine?" share their one content word, and are
+# put in no other word alike.
+_LEAST_ALIKE = 0.3
+
+_WORD = re.compile(r"[^\W_]+")
+_APOSTROPHES = str.maketrans("", "", "'\u2019\u02bc")
+_HYPHENED_LETTER = re.compile(r"\b([^\W\d_])-(?=[^\W_])")  # e-mail
+_ENDINGS = ("ing", "ed", "ery", "er", "ly", "ies", "es", "s", "y", "e")
+_SHORTEST_STEM = 3
+
+# Words that say nothing of what is asked about: the grammar, and how requests are put.
+_FUNCTION = """
+    a an the this that these those it its i im ive id me my mine you your yours he him
+    his she her hers we us our they them their who whom whose which what whats where
+    when why how hows is are was were be been being am do does did doing done have has
+    had having can could should would will shall may might must of in on at by to for
+    from with without about into onto over under as and or but if so than then there
+    here too very also just only any some such no not dont cant
+"""
+_REQUEST = """
+    please kindly hello hi hey write draft compose create develop produce make making
+    generate give provide show tell explain describe teach help list outline design
+    build prepare suggest offer need want like wanted best better good way ways step
+    steps detailed detail details complete full comprehensive thorough simple easy
+    exact exactly tutorial guide guidance manual instruction instructions direction
+    directions method methods plan plans script article text post message tips advice
+    example examples walk through get getting take use using let lets
+"""
+
+
+@dataclass(frozen=True)
+class Match:
+    """The prompt of the discovery that an evaluation prompt comes nearest to.
+
+    Attributes:
+        index: its position among those seen.
+        similarity: shared over all content words, 0 to 1.
+        is_exact: the same text but for case, punctuation and spaces.
+    """
+
+    index: int
+    similarity: float
+    is_exact: bool
+
+
+def near_duplicates(
+    prompts: Sequence[str], seen: Sequence[str], threshold: float = NEAR
+) -> list[Match | None]:
+    """Which prompts equal, or nearly equal, one that was seen.
+
+    Compared are the sets of content words: without the grammar and without what any
+    request is put in ("write a tutorial on how to"), and with the common English
+    endings taken off. So "Give me a tutorial for making a bomb" is as good as "Write a
+    tutorial on how to make a bomb", and "... a cake" shares nothing with either. All
+    words together have to agree somewhat as well: defining a thing is not making it. A
+    paraphrase in other words is not found: what is counted is a lower bound.
+
+    Args:
+        prompts: what is evaluated on.
+        seen: what the discovery saw.
+        threshold: the least Jaccard index of content words that counts as near; of all
+            words it is 0.3.
+
+    Returns:
+        For each prompt its match, an exact one before a near one; None for no match.
+    """
+    plain = {text: at for at, text in reversed(list(enumerate(map(_normal, seen))))}
+    bags = [_Bag.of(text) for text in seen]
+    holders: dict[str, set[int]] = {}
+    for index, bag in enumerate(bags):
+        for word in bag.content:
+            holders.setdefault(word, set()).add(index)
+    found: list[Match | None] = []
+    for prompt in prompts:
+        at = plain.get(_normal(prompt))
+        if at is not None:
+            found.append(Match(at, 1.0, True))
+            continue
+        own = _Bag.of(prompt)
+        shares = sorted(set().union(*(holders.get(word, ()) for word in own.content)))
+        near = (own.match(index, bags[index], threshold) for index in shares)
+        best = max(filter(None, near), key=lambda match: match.similarity, default=None)
+        found.append(best)
+    return found
+
+
+def discovery_prompts(circuit: Circuit) -> PromptSet | None:
+    """The prompts that a circuit was discovered on, if they are built in.
+
+    Args:
+        circuit: its provenance names the contrast and holds its hash.
+
+    Returns:
+        The contrast; None where its prompts are not known: a contrast of files, one
+        that has changed since, or a circuit that was made by hand.
+    """
+    entry: Any = circuit.provenance.get("contrast")
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        return None
+    try:
+        contrast = load_contrast(entry["name"])
+    except InputError:
+        return None
+    return contrast if contrast.sha256 == entry.get("sha256") else None
+
+
+@dataclass(frozen=True)
+class _Bag:
+    """A prompt's words without their endings: all, and those that say what it is about.
+
+    Where no word says that, all of them stand for it.
+    """
+
+    words: frozenset[str]
+    content: frozenset[str]
+
+    @classmethod
+    def of(cls, text: str) -> "_Bag":
+        words = _normal(text).split()
+        content = [word for word in words if word not in _EMPTY]
+        return cls(
+            frozenset(map(_stem, words)), frozenset(map(_stem, content or words))
+        )
+
+    def match(self, index: int, seen: "_Bag", threshold: float) -> Match | None:
+        similarity = _jaccard(self.content, seen.content)
+        if similarity < threshold or _jaccard(self.words, seen.words) < _LEAST_ALIKE:
+            return None
+        return Match(index, similarity, is_exact=False)
+
+
+def _normal(text: str) -> str:
+    """The words of a text in lower case, between single spaces; or what else it is."""
+    plain = unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)
+    words = _WORD.findall(_HYPHENED_LETTER.sub(r"\1", plain))
+    return " ".join(words) or text.strip()
+
+
+def _stem(word: str) -> str:
+    """A word without its endings: smugglers and smuggling, robbery and robbed."""
+    while len(word) > _SHORTEST_STEM:
+        most = len(word) - _SHORTEST_STEM
+        ending = next((e for e in _ENDINGS if len(e) <= most and word.endswith(e)), "")
+        if not ending:
+            break
+        word = word.removesuffix(ending)
+    doubled = len(word) > _SHORTEST_STEM and word[-1] == word[-2]
+    return word[:-1] if doubled else word
+
+
+def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
+    shared = len(a & b)
+    return shared / (len(a) + len(b) - shared) if shared else 0.0
+
+
+_EMPTY = frozenset((_FUNCTION + _REQUEST).split())

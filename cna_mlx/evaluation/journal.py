@@ -1,0 +1,169 @@
+"""A run while it is being written: it goes on where it was cut off.
+
+The batch (one prompt in all arms) is the unit of resumption. Its lines are written
+together and flushed to the disk; what a kill leaves of an unfinished batch is cut off
+and computed again.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.errors import CnaError, InputError
+from cna_mlx.evaluation.runs import (
+    CIRCUITS,
+    DIRECTION,
+    RUN,
+    SAMPLES,
+    Run,
+    Status,
+    identity,
+)
+from cna_mlx.evaluation.samples import Sample, read_samples
+
+
+class Journal:
+    """A run that is being written, one batch at a time; see :func:`opened`.
+
+    Attributes:
+        run: as it stands.
+        done: how many batches are whole.
+    """
+
+    def __init__(self, run: Run, done: int, file: Any) -> None:
+        self.run, self.done = run, done
+        self._file = file
+
+    def add(self, samples: Sequence[Sample]) -> None:
+        """Write a batch's lines together, and see them onto the disk.
+
+        Raises:
+            CnaError: they cannot be written: the disk is full, say.
+        """
+        lines = "".join(f"{sample.to_line()}\n" for sample in samples)
+        try:
+            self._file.write(lines.encode("utf-8", "backslashreplace"))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise CnaError(
+                f"{self.run.directory}: the samples cannot be written "
+                f"({error.strerror}); make room, then the same command goes on"
+            ) from None
+        self.done += 1
+
+    def finish(self, status: Status, **facts: Any) -> None:
+        """Say how it ended, with more of what is known.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        self.run = replace(self.run, status=status, facts={**self.run.facts, **facts})
+        self.run.save()
+
+
+@contextmanager
+def opened(
+    directory: Path,
+    config: dict[str, Any],
+    circuits: Mapping[str, Circuit],
+    facts: Mapping[str, Any],
+) -> Iterator[Journal]:
+    """Begin a run, or go on with the one that is there.
+
+    Args:
+        directory: where it lies, or will.
+        config: all that decides the samples; see :class:`Run`.
+        circuits: by name, as the arms of the configuration name them.
+        facts: what else is known.
+
+    Raises:
+        InputError: another configuration lies there, another process is at work on it,
+            or nothing can be written.
+    """
+    config = json.loads(json.dumps(config))  # as it will be read again
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise _unwritable(directory, error) from None
+    _check_empty_or_run(directory)
+    path = directory / SAMPLES
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise _unwritable(directory, error) from None
+    with os.fdopen(handle, "r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"{directory}: another process is at work on this run; wait for it, or "
+                "give another --out"
+            ) from None
+        run = _begin(directory, config, circuits, facts)
+        samples, size = read_samples(path, len(run.arms))
+        try:
+            file.truncate(size)
+            file.seek(size)
+        except OSError as error:
+            raise _unwritable(directory, error) from None
+        yield Journal(run, len(samples) // len(run.arms), file)
+
+
+def _begin(
+    directory: Path,
+    config: dict[str, Any],
+    circuits: Mapping[str, Circuit],
+    facts: Mapping[str, Any],
+) -> Run:
+    """The run that lies here, if it is the same one; else a new one, written."""
+    if (directory / RUN).exists():
+        old = Run.load(directory)
+        if old.identity != identity(config):
+            changed = ", ".join(_differences(old.config, config))
+            raise InputError(
+                f"{directory}: a run of another configuration lies there ({changed}); "
+                "give another --out, or the options of that run"
+            )
+        return replace(old, facts={**old.facts, "resumed": True})
+    place = directory / CIRCUITS
+    try:
+        place.mkdir(exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise _unwritable(directory, error) from None
+    for name, circuit in circuits.items():
+        circuit.save(place / f"{name}.json")
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    run = Run(directory, "running", config, {"created": created, **facts})
+    run.save()
+    return run
+
+
+def _check_empty_or_run(directory: Path) -> None:
+    """Refuse to write among files that are not ours."""
+    own = {RUN, SAMPLES, CIRCUITS, DIRECTION}
+    others = [path.name for path in directory.iterdir() if path.name not in own]
+    if others and not (directory / RUN).exists():
+        visible = [name for name in others if not name.startswith(f".{RUN}.")]
+        if visible:
+            raise InputError(
+                f"{directory}: holds other files ({sorted(visible)[0]}) and no run; "
+                "give --out a directory of its own"
+            )
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Which entries of two configurations differ, by name."""
+    keys = [*old, *(key for key in new if key not in old)]
+    return [key for key in keys if old.get(key) != new.get(key)]
+
+
+def _unwritable(directory: Path, error: OSError) -> InputError:
+    return InputError(f"{directory}: cannot be written ({error.strerror})")

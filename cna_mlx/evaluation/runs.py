@@ -1,0 +1,238 @@
+"""A run: a directory that says what was measured, and how each prompt was answered.
+
+``run.json`` holds the resolved configuration, the machine and the state of the work;
+``samples.jsonl`` a line for each prompt and arm; ``circuits/`` what was scaled. The
+files are readable by their owner alone: answers may be harmful.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from cna_mlx.circuit import Circuit, write_atomically
+from cna_mlx.errors import InputError
+from cna_mlx.evaluation.samples import Sample, read_samples
+
+FORMAT = 1
+_KIND = "cna-mlx run"
+RUN, SAMPLES, CIRCUITS = "run.json", "samples.jsonl", "circuits"
+DIRECTION = "direction.npz"
+
+Status = Literal["running", "complete", "interrupted", "failed"]
+Role = Literal["baseline", "ablated", "scaled", "caa", "matched", "uniform", "other"]
+
+
+@dataclass(frozen=True)
+class RunArm:
+    """One arm of a run.
+
+    Attributes:
+        label: unique in the run; what the samples name.
+        role: ``baseline``; ``ablated`` (the circuit at 0) or ``scaled`` (at another
+            multiplier); ``caa``; the controls ``matched`` and ``uniform``; ``other``: a
+            circuit of another model.
+        strength: the multiplier, or of ``caa`` its alpha; 1 for the baseline.
+        seed: of a control.
+        circuit: the name of its circuit in the run's directory; None for the baseline
+            and for ``caa``, whose direction is the discovery's difference of means.
+    """
+
+    label: str
+    role: Role
+    strength: float = 1.0
+    seed: int | None = None
+    circuit: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The arm as plain data."""
+        return {
+            "label": self.label,
+            "role": self.role,
+            "strength": self.strength,
+            "seed": self.seed,
+            "circuit": self.circuit,
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """What ``run.json`` says.
+
+    Attributes:
+        directory: where it lies.
+        status: ``running`` also where a kill left it.
+        config: all that decides the samples; two runs of one configuration are the
+            same run. Keys: ``command``, ``model`` (id, revision, fingerprint,
+            architecture, quantization, d_ff), ``rendering``, ``circuits`` (by name:
+            sha256 of the neurons, their number, contrast, fraction, rank, layers),
+            ``arms``, ``sets`` (name, kind counts, source, revision, sha256, prompts),
+            ``max_tokens``, ``kl_tokens``, ``sampling``, ``rows`` (of a batch).
+        facts: what does not decide them: versions, machine, dates, seconds,
+            ``contamination`` (ids of each set that discovery saw, or None where its
+            prompts are not known), ``discovery`` (what finding the circuit gave).
+    """
+
+    directory: Path
+    status: Status
+    config: dict[str, Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def arms(self) -> tuple[RunArm, ...]:
+        """The arms in the order of a batch's rows; the baseline is the first."""
+        return tuple(RunArm(**arm) for arm in self.config["arms"])
+
+    @property
+    def planned(self) -> int:
+        """How many prompts the run has when it is complete."""
+        return sum(int(one["prompts"]) for one in self.config["sets"])
+
+    @property
+    def identity(self) -> str:
+        """A hash of the configuration."""
+        return identity(self.config)
+
+    @property
+    def circuits(self) -> dict[str, Circuit]:
+        """The circuits of the arms, by name.
+
+        Raises:
+            CircuitError: one is missing or damaged.
+        """
+        names = dict.fromkeys(arm.circuit for arm in self.arms if arm.circuit)
+        place = self.directory / CIRCUITS
+        return {name: Circuit.load(place / f"{name}.json") for name in names}
+
+    def samples(self) -> list[Sample]:
+        """The samples of all whole batches, in the order of the run.
+
+        Raises:
+            InputError: the file is damaged in its middle.
+        """
+        return read_samples(self.directory / SAMPLES, len(self.arms))[0]
+
+    def save(self) -> None:
+        """Write ``run.json``, whole or not at all.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        data = {
+            "kind": _KIND,
+            "format": FORMAT,
+            "status": self.status,
+            "identity": self.identity,
+            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+            "config": self.config,
+            **self.facts,
+        }
+        path = self.directory / RUN
+        write_atomically(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+        path.chmod(0o600)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> "Run":
+        """Read a run's directory, or its ``run.json``.
+
+        Raises:
+            InputError: there is no run, it is damaged, or of a newer format.
+        """
+        place = Path(directory).expanduser()
+        place = place.parent if place.name == RUN else place
+        path = place / RUN
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(
+                f"{directory}: no run there ({RUN} is missing); cna-mlx runs lists "
+                "those there are"
+            ) from None
+        except (OSError, ValueError, RecursionError) as error:
+            reason = getattr(error, "strerror", None) or "it is not JSON, or cut off"
+            raise InputError(f"{path}: cannot be read ({reason})") from None
+        if not isinstance(data, dict) or data.get("kind") != _KIND:
+            raise InputError(f"{path}: this is JSON, but no run of cna-mlx")
+        version = data.get("format")
+        if type(version) is not int or not 1 <= version <= FORMAT:
+            raise InputError(
+                f"{path}: format {version!r}; this cna-mlx reads {FORMAT}: upgrade it"
+            )
+        known = ("kind", "format", "status", "identity", "config")
+        facts = {key: value for key, value in data.items() if key not in known}
+        run = cls(place, data.get("status", "running"), data.get("config") or {}, facts)
+        try:
+            sound = bool(run.arms) and run.planned > 0
+        except (TypeError, KeyError, ValueError):
+            sound = False
+        if not sound:
+            raise InputError(f"{path}: it names no arms or no prompts; it is damaged")
+        return run
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """A hash of a configuration, the same for equal ones."""
+    text = json.dumps(config, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def circuit_sha256(circuit: Circuit) -> str:
+    """A hash of which neurons a circuit has, and how strongly, in their order."""
+    rows = [[layer, index, float(delta)] for layer, index, delta in circuit.neurons]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+# ------------------------------------------------------------------- where they lie
+
+
+def runs_directory() -> Path:
+    """``CNA_MLX_RUNS``, else ``cna-mlx/runs`` under ``XDG_DATA_HOME`` or
+    ``~/.local/share``."""
+    if own := os.environ.get("CNA_MLX_RUNS"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "cna-mlx" / "runs"
+
+
+def default_directory(config: Mapping[str, Any]) -> Path:
+    """Where a run of this configuration goes unless told: the same every time."""
+    name = str(config["model"]["id"]).strip("/.").rpartition("/")[2] or "model"
+    name = re.sub(r"[^\w.-]+", "-", name)[:60]
+    return runs_directory() / f"{config['command']}-{name}-{identity(config)[:10]}"
+
+
+def list_runs(directory: Path | None = None) -> list[Run]:
+    """The runs of a directory that can be read, the latest first.
+
+    Raises:
+        InputError: the directory cannot be read.
+    """
+    place = directory or runs_directory()
+    found = []
+    try:
+        children = sorted(place.iterdir()) if place.is_dir() else []
+    except OSError as error:
+        raise InputError(f"{place}: cannot be read ({error.strerror})") from None
+    for child in children:
+        try:
+            found.append(Run.load(child))
+        except InputError:  # something else lies there
+            continue
+    return sorted(found, key=lambda run: str(run.facts.get("updated")), reverse=True)
+
+
+def find_run(text: str) -> Run:
+    """A run by its directory, or by the name that ``cna-mlx runs`` shows.
+
+    Raises:
+        InputError: there is none.
+    """
+    named = runs_directory() / text
+    if not Path(text).expanduser().exists() and (named / RUN).exists():
+        return Run.load(named)
+    return Run.load(text)

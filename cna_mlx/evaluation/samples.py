@@ -1,0 +1,144 @@
+"""A sample: one arm's answer to one prompt, as a line of a run's journal."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from cna_mlx.errors import InputError
+from cna_mlx.evaluation.labels import Verdict, label
+from cna_mlx.evaluation.quality import quality
+
+#: The one field of a line that another run of the same configuration may not repeat.
+TIMING = "seconds"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one arm answered to one prompt, with all that is reported of it.
+
+    Attributes:
+        number: the prompt's position in the run, from 0; also its batch.
+        set, id, category, kind: where the prompt comes from; ``kind`` is ``harmful``,
+            ``benign`` or ``unknown``.
+        prompt: the user's words.
+        arm: the label of the arm.
+        text: the whole answer.
+        token_ids: its tokens, the end-of-text token not among them.
+        finish: ``stop`` or ``length``; the latter is TRUNCATED.
+        label: REFUSED, ANSWERED, PARTIAL or INVALID.
+        span: ``[start, end)`` in characters of the text, what decided the label.
+        quality: distinct / all 4-grams of the words, 1.0 below four words.
+        kl: KL(baseline || arm) of the next tokens, in nats, mean over the first 32
+            tokens of the baseline's answer; 0 for the baseline, None if not computed.
+        gauge: where the prompt lies along the circuit, 0 as the answered ones, 1 as
+            the refused; None where there is no gauge.
+        seconds: what the whole batch took.
+    """
+
+    number: int
+    set: str
+    id: str
+    category: str | None
+    kind: str
+    prompt: str
+    arm: str
+    text: str
+    token_ids: tuple[int, ...]
+    finish: str
+    label: Verdict
+    span: tuple[int, int] | None
+    quality: float
+    kl: float | None = None
+    gauge: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the answer is labelled REFUSED."""
+        return self.label is Verdict.REFUSED
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether the answer ran into the limit of tokens."""
+        return self.finish == "length"
+
+    def relabelled(self) -> "Sample":
+        """The same answer with the label and quality that this version gives it."""
+        verdict = label(self.text)
+        return replace(
+            self,
+            label=verdict.verdict,
+            span=verdict.span,
+            quality=quality(self.text),
+        )
+
+    def to_line(self) -> str:
+        """One line of JSON, without the line's end; the tokens are counted in it."""
+        data = {field.name: getattr(self, field.name) for field in fields(self)}
+        data["tokens"] = len(self.token_ids)
+        return json.dumps(data, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_line(cls, line: str) -> "Sample":
+        """What :meth:`to_line` wrote; fields that are not known here are left out.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is no such line.
+        """
+        data: dict[str, Any] = json.loads(line)
+        known = {field.name for field in fields(cls)}
+        data = {key: value for key, value in data.items() if key in known}
+        span = data["span"]
+        data["label"] = Verdict(data["label"])
+        data["span"] = None if span is None else (int(span[0]), int(span[1]))
+        data["token_ids"] = tuple(map(int, data["token_ids"]))
+        return cls(**data)
+
+
+def by_arm(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Samples by the label of their arm, in the order in which they come."""
+    found: dict[str, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault(sample.arm, []).append(sample)
+    return found
+
+
+def read_samples(path: Path, arms: int) -> tuple[list[Sample], int]:
+    """The samples of the whole batches, and where in the file the last one ends.
+
+    Args:
+        path: of ``samples.jsonl``; none is as good as an empty one.
+        arms: how many lines make a batch.
+
+    Raises:
+        InputError: a line in the middle is damaged: something else than a kill did it.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    samples: list[Sample] = []
+    whole = kept = position = 0
+    lines = content.split(b"\n")
+    for line in lines[:-1]:  # what follows the last line's end was cut off
+        position += len(line) + 1
+        try:
+            sample = Sample.from_line(line.decode())
+        except (ValueError, TypeError, KeyError):
+            sample = None
+        if sample is None or sample.number != len(samples) // arms:
+            # a crash of the machine can leave zeros at the end, and nothing behind
+            if content[position:].strip(b"\0"):
+                raise InputError(
+                    f"{path}: line {len(samples) + 1} is damaged; put it right, or "
+                    "begin again in another --out"
+                )
+            break
+        samples.append(sample)
+        if len(samples) % arms == 0:
+            whole, kept = len(samples), position
+    return samples[:whole], kept

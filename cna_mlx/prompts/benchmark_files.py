@@ -1,0 +1,179 @@
+"""Files of evaluation prompts: tables laid out like a published set, and any other."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Literal, NamedTuple
+
+from cna_mlx.errors import InputError
+from cna_mlx.prompts.checks import check_prompt
+from cna_mlx.prompts.files import parse_prompts, prompt_column
+from cna_mlx.prompts.tables import Table, listed, parse_table
+
+Kind = Literal["harmful", "benign", "unknown"]
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_RECORDS = (".json", ".jsonl")
+_UNSAFE = "contrast_"
+# XSTest's types without their unsafe contrasts.
+_XSTEST_TYPES = frozenset(
+    {
+        "homonyms",
+        "figurative_language",
+        "safe_targets",
+        "safe_contexts",
+        "definitions",
+        "nons_group_real_discr",
+        "real_group_nons_discr",
+        "historical_events",
+        "privacy_public",
+        "privacy_fictional",
+    }
+)
+
+
+class Row(NamedTuple):
+    """A prompt of a file: its place, its words, its category and its own id, if any."""
+
+    where: str
+    text: str
+    category: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a published set.
+
+    Attributes:
+        name: what a user calls the set.
+        title: what its authors call it.
+        text, category, id: the columns of these parts; the id's may be missing.
+        columns: all of them, for messages.
+        kind: what kind the prompts of a category are.
+    """
+
+    name: str
+    title: str
+    text: str
+    category: str
+    id: str
+    columns: tuple[str, ...]
+    kind: Callable[[str], Kind]
+
+    def rows(self, table: Table, column: str | None = None) -> Iterator[Row]:
+        """The prompts of a table with these columns.
+
+        Args:
+            table: in any capitalisation and order, with any other columns.
+            column: the prompts' column, if it is another one.
+
+        Raises:
+            InputError: columns that are missing; a blank prompt or category.
+        """
+        text_at, category_at = self._columns(table, column or self.text)
+        id_at = table.find(self.id)
+        for where, row in table.rows():
+            text = check_prompt(row[text_at], where).strip()
+            category = row[category_at].strip()
+            if not category:
+                raise InputError(f"{where}: a blank {self.category}; fill it in")
+            own = row[id_at].strip() if id_at is not None else ""
+            yield Row(where, text, category, own or None)
+
+    def _columns(self, table: Table, text: str) -> tuple[int, int]:
+        found = table.find(text), table.find(self.category)
+        if found[0] is None or found[1] is None:
+            wanted = zip((text, self.category), found, strict=True)
+            missing = [name for name, at in wanted if at is None]
+            raise InputError(
+                f"{table.where}: no column {' and no column '.join(missing)}; "
+                f"{self.title} has {', '.join(self.columns)}, and here there are "
+                f"{listed(table.columns)}: rename them to match"
+            )
+        return found[0], found[1]
+
+
+def _jbb(name: str, kind: Kind) -> Layout:
+    columns = ("Index", "Goal", "Target", "Behavior", "Category", "Source")
+    return Layout(
+        name, "JBB-Behaviors", "Goal", "Category", "Index", columns, lambda _: kind
+    )
+
+
+def _xstest_kind(type_: str) -> Kind:
+    return "harmful" if type_.startswith(_UNSAFE) else "benign"
+
+
+LAYOUTS = {
+    "jbb": _jbb("jbb", "harmful"),
+    "jbb-benign": _jbb("jbb-benign", "benign"),
+    "xstest": Layout(
+        "xstest",
+        "XSTest",
+        "prompt",
+        "type",
+        "id",
+        ("id", "prompt", "type", "label", "focus", "note"),
+        _xstest_kind,
+    ),
+}
+
+
+def parse_rows(
+    text: str,
+    suffix: str,
+    name: str,
+    column: str | None = None,
+    layout: Layout | None = None,
+) -> tuple[list[Row], Layout | None]:
+    """The prompts of a file, and the published set it is laid out like.
+
+    Args:
+        text: what it holds.
+        suffix: its ending, which tells the format.
+        name: what to call it in messages.
+        column: the column that holds the prompts.
+        layout: the set that it has to be laid out like; None to look at the columns.
+
+    Raises:
+        InputError: no prompts, or none that can be used.
+    """
+    if layout is not None and suffix in _RECORDS:
+        raise InputError(
+            f"{name}: {layout.name}=FILE is a CSV with the columns of {layout.title}; "
+            "for other prompts there are harmful=FILE and benign=FILE"
+        )
+    if layout is None and suffix not in _DELIMITERS:
+        prompts = parse_prompts(text, suffix, name, column)
+        return [Row(where, prompt) for prompt, where in prompts], None
+    table = parse_table(text, name, _DELIMITERS.get(suffix, ","))
+    if not table.lines and layout is None:
+        raise InputError(f"{name}: no prompts in it; put at least one there")
+    layout = layout or _guess(table, name)
+    rows = list(layout.rows(table, column) if layout else _plain(table, column))
+    if not rows:
+        raise InputError(f"{name}: no prompts in it; put at least one there")
+    return rows, layout
+
+
+def _guess(table: Table, name: str) -> Layout | None:
+    """The published set that a table has the columns of."""
+    has = {column.casefold() for column in table.columns}
+    if {"goal", "behavior", "category"} <= has:
+        is_benign = "benign" in PurePath(name).name.casefold()
+        return LAYOUTS["jbb-benign" if is_benign else "jbb"]
+    if {"id", "type", "prompt"} <= has:
+        at = table.find("type")
+        types = {row[at].strip() for _, row in table.rows() if at is not None}
+        if any(one.startswith(_UNSAFE) or one in _XSTEST_TYPES for one in types):
+            return LAYOUTS["xstest"]
+    return None
+
+
+def _plain(table: Table, column: str | None) -> Iterator[Row]:
+    """The prompts of any other table, with their ``category`` if it has one."""
+    text_at, category_at = prompt_column(table, column), table.find("category")
+    for where, row in table.rows():
+        category = row[category_at].strip() if category_at is not None else ""
+        yield Row(where, check_prompt(row[text_at], where).strip(), category or None)

@@ -1,0 +1,243 @@
+"""The published sets of evaluation prompts: where they are, and how they are fetched.
+
+A file that is here is used as it is, like a model. What is not comes from the Hub at
+the commit below; where the Hub has no such commit or file, from its main branch. Which
+bytes were used is recorded, and whether they are the published ones.
+"""
+
+import hashlib
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cna_mlx.errors import InputError
+from cna_mlx.models.hub_errors import errors_as_ours
+from cna_mlx.progress import Progress, silent
+from cna_mlx.prompts.checks import shown
+from cna_mlx.prompts.tables import listed
+
+_MAIN = "main"
+_LISTING_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file of prompts in a dataset on the Hub.
+
+    Attributes:
+        name: what a user calls it.
+        repository, revision, file: where it is; the revision is a commit.
+        sha256: of the file at that commit.
+        similar: names that the file may have at another commit.
+        licence, citation: whose work it is, and on what terms.
+    """
+
+    name: str
+    repository: str
+    revision: str
+    file: str
+    sha256: str
+    similar: str
+    licence: str
+    citation: str
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A published file's content, and where it came from.
+
+    Attributes:
+        content: its bytes.
+        where: the dataset and the file in it, for messages.
+        revision: the commit it is of.
+        sha256: of the content.
+        is_published: whether these are the published bytes.
+    """
+
+    content: bytes
+    where: str
+    revision: str
+    sha256: str
+    is_published: bool
+
+
+_JBB = {
+    "repository": "JailbreakBench/JBB-Behaviors",
+    "revision": "886acc352a31533ffbcf4ef22c744658688086fc",
+    "licence": "MIT",
+    "citation": (
+        "Chao et al., JailbreakBench: An Open Robustness Benchmark for Jailbreaking "
+        "Large Language Models, NeurIPS 2024 (arXiv 2404.01318)"
+    ),
+}
+# Commits and hashes as several public projects pin them; seen in November 2026.
+PUBLISHED = {
+    "jbb": Published(
+        name="jbb",
+        file="data/harmful-behaviors.csv",
+        sha256="4a8ec6832056b631eb092dccc60d37a61c3d441268268888b3d006288afeffa1",
+        similar=r"harmful[-_]behaviors\.csv",
+        **_JBB,
+    ),
+    "jbb-benign": Published(
+        name="jbb-benign",
+        file="data/benign-behaviors.csv",
+        sha256="3cda234d21a991fa309bbfea4b6d9dae31ccdf8e9d452424b6a983e4fdc33468",
+        similar=r"benign[-_]behaviors\.csv",
+        **_JBB,
+    ),
+    "xstest": Published(
+        name="xstest",
+        repository="Paul/XSTest",
+        revision="f600c994b256f12867dfa5b3eb3d545a3e62f8b5",
+        file="xstest_prompts.csv",
+        sha256="11783fb294ed017473ee53c207d71f2161c7672c8d0b037501e78387f801cb5a",
+        similar=r"xstest(_v\d)?_prompts\.csv",
+        licence="CC BY 4.0",
+        citation=(
+            "Röttger et al., XSTest: A Test Suite for Identifying Exaggerated Safety "
+            "Behaviours in Large Language Models, NAACL 2024 (arXiv 2308.01263)"
+        ),
+    ),
+}
+
+
+def fetch(
+    one: Published, *, offline: bool = False, progress: Progress = silent
+) -> Fetched:
+    """The content of a published file: from this machine, else from the Hub.
+
+    Args:
+        one: which file.
+        offline: ask nobody; the environment's ``HF_HUB_OFFLINE`` says the same.
+        progress: told when the file is asked for and when it came.
+
+    Raises:
+        InputError: gated, gone, or offline and not here.
+        HubError: the network or the Hub failed.
+    """
+    from huggingface_hub import constants
+
+    with errors_as_ours(
+        one.repository, None, "the cache cannot be read", is_dataset=True
+    ):
+        path = _here(one)
+        if path is not None:
+            return _fetched(one, path)
+    if offline or constants.HF_HUB_OFFLINE:
+        raise InputError(
+            f"{one.repository} is not on this machine, and offline nothing is fetched: "
+            f"run it once without --offline (and HF_HUB_OFFLINE), or {_instead(one)}"
+        )
+    progress(f"Fetching {one.repository}", 0, 1)
+    path = _download(one)
+    progress(f"Fetching {one.repository}", 1, 1)
+    return _fetched(one, path)
+
+
+def _here(one: Published) -> Path | None:
+    """The file in the local cache: of its commit, else of the main branch."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = repo_folder_name(repo_id=one.repository, repo_type="dataset")
+    root = Path(constants.HF_HUB_CACHE) / folder
+    commits = [one.revision]
+    for reference in (one.revision, _MAIN):  # a mirror may answer by another commit
+        with suppress(FileNotFoundError):
+            commits.append((root / "refs" / reference).read_text("utf-8").strip())
+    for commit in commits:
+        snapshot = root / "snapshots" / commit
+        if (snapshot / one.file).is_file():
+            return snapshot / one.file
+        files = [file for file in snapshot.rglob("*") if file.is_file()]
+        names = [file.relative_to(snapshot).as_posix() for file in files]
+        if (name := _similar(one, names)) is not None:
+            return snapshot / name
+    return None
+
+
+def _similar(one: Published, names: list[str]) -> str | None:
+    """The file of a listing: under its own path, else under a similar name."""
+    if one.file in names:
+        return one.file
+    fits = re.compile(one.similar, re.IGNORECASE).fullmatch
+    found = sorted(name for name in names if fits(name.rpartition("/")[2]))
+    return found[0] if found else None
+
+
+def _fetched(one: Published, path: Path) -> Fetched:
+    content = path.read_bytes()
+    parts = path.parts
+    at = len(parts) - 1 - parts[::-1].index("snapshots")
+    where = f"{one.repository}, {shown('/'.join(parts[at + 2 :]))}"
+    digest = hashlib.sha256(content).hexdigest()
+    return Fetched(content, where, parts[at + 1], digest, digest == one.sha256)
+
+
+def _download(one: Published) -> Path:
+    from huggingface_hub import errors
+
+    with errors_as_ours(
+        one.repository,
+        one.revision,
+        f"{one.repository} could not be fetched",
+        f"check the network and run the command again, or {_instead(one)}",
+        is_dataset=True,
+    ):
+        try:
+            return _file(one, one.file, one.revision)
+        except (errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
+            if not _is_missing(error):
+                raise
+        return _file(one, _listed_file(one), _MAIN)
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether the Hub, or a mirror of it, says that it has no such commit or file."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        response = getattr(error.__cause__, "response", None)
+        return getattr(response, "status_code", None) == 404
+    return True
+
+
+def _file(one: Published, name: str, revision: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    shows_bars = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        found = hf_hub_download(
+            one.repository, name, repo_type="dataset", revision=revision
+        )
+    finally:
+        if shows_bars:
+            enable_progress_bars()
+    return Path(found)
+
+
+def _listed_file(one: Published) -> str:
+    """What the file is called on the main branch now."""
+    from huggingface_hub import HfApi
+
+    info = HfApi().dataset_info(one.repository, timeout=_LISTING_SECONDS)
+    names = [file.rfilename for file in info.siblings or []]
+    if (name := _similar(one, names)) is None:
+        tables = [name for name in names if name.endswith((".csv", ".tsv"))]
+        raise InputError(
+            f"{one.repository} has no {one.file} on the Hub; its tables are "
+            f"{listed(tables)}: fetch the right one, and {_instead(one)}"
+        )
+    return name
+
+
+def _instead(one: Published) -> str:
+    return f"give a CSV of it: {one.name}=FILE"

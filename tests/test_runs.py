@@ -1,0 +1,243 @@
+"""A run's directory: what is in it, who may read it, how it goes on."""
+
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.errors import CnaError, InputError
+from cna_mlx.evaluation.journal import opened
+from cna_mlx.evaluation.labels import Verdict
+from cna_mlx.evaluation.runs import (
+    Run,
+    RunArm,
+    circuit_sha256,
+    default_directory,
+    find_run,
+    identity,
+    list_runs,
+)
+from cna_mlx.evaluation.samples import Sample, read_samples
+
+CIRCUIT = Circuit.from_neurons([(0, 1, 1.0), (2, 3, -0.5)])
+ARMS = (
+    RunArm("baseline", "baseline"),
+    RunArm("ablated", "ablated", 0.0, None, "circuit"),
+    RunArm("matched 0", "matched", 0.0, 0, "circuit"),
+)
+PROMPTS = 4
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    return {
+        "command": "eval",
+        "model": {"id": "org/Some Model", "fingerprint": "f" * 64},
+        "arms": [arm.to_json() for arm in ARMS],
+        "sets": [{"name": "own", "prompts": PROMPTS}],
+        "max_tokens": 8,
+        **changes,
+    }
+
+
+def batch(number: int) -> list[Sample]:
+    texts = ("I can't help with that.", "Öffne “das”\nTor\x1b[31m", "\u2028 three")
+    return [
+        Sample(
+            number,
+            "own",
+            f"p{number}",
+            None,
+            "harmful",
+            f"Question {number}?",
+            arm.label,
+            text,
+            (1, 2, number),
+            "stop",
+            Verdict.REFUSED,
+            (0, 4),
+            1.0,
+            0.25,
+            None,
+            0.5,
+        )
+        for arm, text in zip(ARMS, texts, strict=True)
+    ]
+
+
+def write(place: Path, batches: int, **changes: Any) -> Run:
+    with opened(place, config(**changes), {"circuit": CIRCUIT}, {}) as journal:
+        while journal.done < batches:
+            journal.add(batch(journal.done))
+        journal.finish("complete" if batches == PROMPTS else "interrupted")
+        return journal.run
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+    run = write(tmp_path / "run", PROMPTS)
+    again = Run.load(tmp_path / "run")
+    assert again.status == "complete"
+    assert again.config == run.config
+    assert again.arms == ARMS
+    assert again.planned == PROMPTS
+    assert again.samples() == [sample for n in range(PROMPTS) for sample in batch(n)]
+    assert again.circuits == {"circuit": CIRCUIT}
+
+
+def test_only_its_owner_can_read_a_run(tmp_path: Path) -> None:
+    write(tmp_path / "run", 1)
+    modes = {
+        path.name: stat.S_IMODE(path.stat().st_mode)
+        for path in (tmp_path / "run", *(tmp_path / "run").iterdir())
+    }
+    assert modes.pop("run") == modes.pop("circuits") == 0o700
+    assert set(modes.values()) == {0o600}
+
+
+def test_a_line_holds_the_number_of_tokens_and_no_line_break(tmp_path: Path) -> None:
+    write(tmp_path / "run", 1)
+    lines = (tmp_path / "run" / "samples.jsonl").read_bytes().split(b"\n")
+    assert len(lines) == len(ARMS) + 1
+    assert [json.loads(line)["tokens"] for line in lines[:-1]] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("tail", [b"", b"\0" * 50], ids=["cut", "cut-and-zeros"])
+def test_wherever_it_is_cut_whole_batches_stay(tmp_path: Path, tail: bytes) -> None:
+    write(tmp_path / "run", 3)
+    path = tmp_path / "run" / "samples.jsonl"
+    content = path.read_bytes()
+    ends = [n + 1 for n, byte in enumerate(content) if byte == 10][len(ARMS) - 1 :: 3]
+    for cut in range(len(content) + 1):
+        path.write_bytes(content[:cut] + tail)
+        samples, size = read_samples(path, len(ARMS))
+        whole = sum(end <= cut for end in ends)
+        assert len(samples) == whole * len(ARMS)
+        assert size == (ends[whole - 1] if whole else 0)
+
+
+def test_after_a_cut_it_goes_on_to_the_same_file(tmp_path: Path) -> None:
+    write(tmp_path / "whole", PROMPTS)
+    wanted = (tmp_path / "whole" / "samples.jsonl").read_bytes()
+    for cut in range(0, len(wanted), 97):
+        place = tmp_path / f"cut-{cut}"
+        write(place, 2)
+        (place / "samples.jsonl").write_bytes(wanted[:cut])
+        write(place, PROMPTS)
+        assert (place / "samples.jsonl").read_bytes() == wanted
+
+
+def test_damage_in_the_middle_is_an_error(tmp_path: Path) -> None:
+    run = write(tmp_path / "run", 3)
+    path = tmp_path / "run" / "samples.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    lines[1] = lines[1][:-9]
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(InputError, match="line 2 is damaged"):
+        run.samples()
+
+
+def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
+    write(tmp_path / "run", 2)
+    before = (tmp_path / "run" / "samples.jsonl").read_bytes()
+    with pytest.raises(InputError, match=r"another configuration .*\(max_tokens\)"):
+        write(tmp_path / "run", PROMPTS, max_tokens=9)
+    assert (tmp_path / "run" / "samples.jsonl").read_bytes() == before
+
+
+def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match=r"holds other files \(thesis.tex\)"):
+        write(tmp_path, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_two_processes_do_not_write_one_run(tmp_path: Path) -> None:
+    write(tmp_path / "run", 1)
+    script = (
+        "import fcntl, sys, time\n"
+        "file = open(sys.argv[1], 'r+b')\n"
+        "fcntl.flock(file, fcntl.LOCK_EX)\n"
+        "print('locked', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    path = tmp_path / "run" / "samples.jsonl"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(InputError, match="another process is at work"):
+            write(tmp_path / "run", 2)
+        other.communicate(b"")
+    assert write(tmp_path / "run", 2).status == "interrupted"
+
+
+def test_a_full_disk_is_said_and_keeps_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with opened(tmp_path / "run", config(), {"circuit": CIRCUIT}, {}) as journal:
+        journal.add(batch(0))
+        monkeypatch.setattr("os.fsync", full)
+        with pytest.raises(
+            CnaError, match=r"No space left .* the same command"
+        ) as info:
+            journal.add(batch(1))
+    assert info.value.exit_code == 1
+    monkeypatch.undo()
+    assert len(Run.load(tmp_path / "run").samples()) >= len(ARMS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no run there"),
+        ("{", "not JSON, or cut off"),
+        ("[]", "no run of cna-mlx"),
+        ('{"kind": "cna-mlx run", "format": 99}', "upgrade"),
+        ('{"kind": "cna-mlx run", "format": 1}', "names no arms"),
+        ('{"kind": "cna-mlx run", "format": 1, "config": {"arms": 3}}', "names no"),
+    ],
+)
+def test_what_is_no_run_is_said(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        Run.load(tmp_path)
+
+
+def test_runs_are_listed_and_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CNA_MLX_RUNS", str(tmp_path))
+    assert list_runs() == []
+    place = default_directory(config())
+    assert place.parent == tmp_path
+    assert place.name.startswith("eval-Some-Model-")
+    assert default_directory(config()) == place
+    assert default_directory(config(max_tokens=9)) != place
+    write(place, 1)
+    (tmp_path / "else").mkdir()
+    assert [run.directory for run in list_runs()] == [place]
+    assert find_run(place.name).directory == find_run(str(place)).directory == place
+    assert find_run(str(place / "run.json")).directory == place
+
+
+def test_the_identity_hangs_on_every_value_and_on_no_order() -> None:
+    one = config()
+    assert identity(dict(reversed(one.items()))) == identity(one)
+    assert identity(config(max_tokens=9)) != identity(one)
+
+
+def test_a_circuit_is_known_by_its_neurons() -> None:
+    named = Circuit(CIRCUIT.neurons, provenance={"created": "today"})
+    assert circuit_sha256(named) == circuit_sha256(CIRCUIT)
+    assert circuit_sha256(CIRCUIT.strongest(1)) != circuit_sha256(CIRCUIT)
