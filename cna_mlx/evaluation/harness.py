@@ -62,7 +62,7 @@ def load_task_dict(
     """
     with hushed():
         manager, names = _find(names, include_path)
-        with _offline(offline), _task_errors(names):
+        with _offline(offline), _task_errors(names, offline):
             loaded: dict[str, Any] = manager.load(names)
     for name, task in loaded["tasks"].items():
         if getattr(task, "UNSAFE_CODE", False):
@@ -85,7 +85,7 @@ def _find(names: Sequence[str], include_path: Path | None) -> tuple[Any, list[st
     if include_path is not None:
         # reading lm-eval's own 14,000 takes a quarter of a minute
         own = TaskManager(include_path=str(include_path), include_defaults=False)
-        if set(names) <= set(own.all_subtasks):
+        if all(_knows(own, name) for name in names):
             return own, list(names)
     manager = TaskManager(include_path=include_path and str(include_path))
     found: list[str] = []
@@ -99,9 +99,20 @@ def _find(names: Sequence[str], include_path: Path | None) -> tuple[Any, list[st
     return manager, found
 
 
+def _knows(manager: Any, name: str) -> bool:
+    """Whether it has a task of this name, or a group with all its members."""
+    if name in manager.all_subtasks:
+        return True
+    if name not in manager.all_groups:
+        return False
+    members = manager.task_index[name].cfg["task"]
+    return all(isinstance(one, str) and _knows(manager, one) for one in members)
+
+
 @contextmanager
-def _task_errors(names: Sequence[str]) -> Iterator[None]:
+def _task_errors(names: Sequence[str], offline: bool) -> Iterator[None]:
     said = ", ".join(names)
+    remedy = "run it once without --offline" if offline else "check the network"
     try:
         yield
     except CnaError:
@@ -109,8 +120,8 @@ def _task_errors(names: Sequence[str]) -> Iterator[None]:
     except Exception as error:
         if _is_unreached(error):
             raise HubError(
-                f"the data of {said} cannot be fetched ({first_line(error)}); check "
-                "the network and run the command again"
+                f"the data of {said} is not here and cannot be fetched "
+                f"({first_line(error)}): {remedy}"
             ) from error
         raise InputError(f"{said} cannot be loaded: {first_line(error)}") from error
 
