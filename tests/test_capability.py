@@ -589,7 +589,8 @@ def test_the_model_is_untouched_once_an_arm_is_done_or_broken_off(
     running = evaluate_tasks(*demo, arms, found, Protocol(limit=2), Rendering(), listen)
     assert next(running).arm is arms[0]
     assert mx.array_equal(model(ids), before)
-    assert told[0][1:] == (0, 2 * CHOICES)
+    assert told[0] == ("first: building prompts", 0, 1)
+    assert told[1] == ("first: scoring", 0, 2 * CHOICES)
     assert told[-1][1:] == (2 * CHOICES, 2 * CHOICES)
     with pytest.raises(KeyboardInterrupt):
         next(running)
@@ -664,16 +665,26 @@ def test_what_breaks_within_lm_eval_is_a_failure_on_the_way(
 
 
 def test_the_command_from_end_to_end(
-    tasks: Path, command: Callable[..., Outcome], everything: Circuit, tmp_path: Path
+    tasks: Path,
+    command: Callable[..., Outcome],
+    everything: Circuit,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = tmp_path / "everything.json"
     everything.save(path)
     asked = ["capability", "demo", "--circuit", str(path), "--limit", "4", "--offline"]
-    asked += ["--tasks", "demo_choosing", "--include-path", str(tasks), "--json"]
-    done = command(*asked)
+    asked += ["--tasks", "demo_choosing", "--include-path", str(tasks)]
+    done = command(*asked, "--json")
     assert done.code == 0, done.err
     baseline, ablated = done.data["arms"]
     assert baseline["results"]["demo_choosing"]["acc"]["value"] == 1
     assert ablated["results"]["demo_choosing"]["acc"]["difference"] < 0
     assert done.data["tasks"][0]["n"] == 4
     assert "it/s" not in done.err  # their bars
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    drawn = command(*asked)  # to a terminal, with a bar of ours
+    assert "baseline: scoring" in plain(drawn.err)
+    assert "100.0%" in plain(drawn.out)
+    assert "scoring" not in drawn.out

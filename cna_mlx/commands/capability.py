@@ -101,7 +101,8 @@ def _evaluate(
     protocol: Protocol,
     results: list[ArmScores],
 ) -> None:
-    with progress_bar("requests", at_once=False) as progress:
+    # the bar is drawn at once: lm-eval is hushed within it, and not it within that
+    with progress_bar("requests") as progress:
         for scores in evaluate_tasks(
             session.model,
             session.tokenizer,

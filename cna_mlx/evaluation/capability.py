@@ -188,6 +188,7 @@ def evaluate_tasks(
     for arm, edit in zip(arms, edits, strict=True):
         listen = _about(arm, progress)
         lm = adapter(model, tokenizer, rendering, protocol.batch_size, listen)
+        listen("building prompts", 0, 1)
         start = time.perf_counter()
         # the adapter makes its caches anew at every call: none outlives the steering
         with edit.installed(), wired(model):
