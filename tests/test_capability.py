@@ -497,6 +497,17 @@ def by_lm_eval(
     return found
 
 
+def only_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare lm-eval the reading of its own tasks: many seconds."""
+    import lm_eval.tasks
+    from lm_eval.tasks import TaskManager
+
+    def manager(**options: Any) -> Any:
+        return TaskManager(**options | {"include_defaults": False})
+
+    monkeypatch.setattr(lm_eval.tasks, "TaskManager", manager)
+
+
 def same(scores: ArmScores, found: dict[str, Any]) -> None:
     """To the bit, for each figure and each item."""
     assert scores.scores == scores_of(found)
@@ -611,6 +622,18 @@ def test_groups_weigh_their_members(tasks: Path, demo: tuple[Any, Any]) -> None:
     assert whole.is_share
 
 
+def test_a_pattern_names_tasks_and_no_group_of_them(
+    tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_own(monkeypatch)
+    (tasks / "group.yaml").write_text(
+        "group: demo_choosing_both\ntask: [demo_choosing, demo_choosing_again]\n"
+    )
+    found = load_tasks(["demo_choos*", "demo_choosing"], tasks)
+    assert list(found.loaded["tasks"]) == ["demo_choosing", "demo_choosing_again"]
+    assert found.names == ("demo_choos*", "demo_choosing")
+
+
 def test_a_circuit_that_does_not_fit_is_told_first(
     tasks: Path, demo: tuple[Any, Any]
 ) -> None:
@@ -637,13 +660,7 @@ def test_a_task_that_cannot_be_run_is_told_in_a_line(
     tasks: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import lm_eval.tasks
-    from lm_eval.tasks import TaskManager
-
-    def own_only(**options: Any) -> Any:
-        return TaskManager(**options | {"include_defaults": False})  # seconds
-
-    monkeypatch.setattr(lm_eval.tasks, "TaskManager", own_only)
+    only_own(monkeypatch)
     with pytest.raises(kind, match=said) as caught:
         load_tasks([name], tasks, offline=True)
     assert type(caught.value) is kind

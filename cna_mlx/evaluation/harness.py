@@ -1,5 +1,6 @@
 """lm-evaluation-harness through mlx-lm's adapter, on a model that is here already."""
 
+import fnmatch
 import random
 import warnings
 from collections.abc import Iterator, Sequence
@@ -90,7 +91,8 @@ def _find(names: Sequence[str], include_path: Path | None) -> tuple[Any, list[st
     manager = TaskManager(include_path=include_path and str(include_path))
     found: list[str] = []
     for name in names:
-        matches = manager.match_tasks([name]) if "*" in name else [name]
+        # of a pattern the tasks alone: its groups hold the same ones again
+        matches = fnmatch.filter(manager.all_subtasks, name) if "*" in name else [name]
         if not set(matches) & set(manager.all_tasks):
             near = get_close_matches(name, manager.all_tasks, 3)
             hint = f"did you mean {' or '.join(near)}?" if near else "lm-eval ls tasks"
