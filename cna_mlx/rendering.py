@@ -134,6 +134,19 @@ def injected_system(tokenizer: Any, rendering: Rendering) -> str | None:
     return None
 
 
+def template_arguments(tokenizer: Any, rendering: Rendering) -> dict[str, Any]:
+    """What the tokenizer's ``apply_chat_template`` is given besides the messages.
+
+    Args:
+        tokenizer: as :func:`cna_mlx.load` returns it.
+        rendering: its thinking and its date are what counts.
+    """
+    return {
+        "enable_thinking": rendering.thinking,
+        **_dated(tokenizer, rendering),
+    }
+
+
 def _has_template(tokenizer: Any) -> bool:
     own = getattr(tokenizer, "has_chat_template", None)
     return bool(getattr(tokenizer, "chat_template", None) if own is None else own)
@@ -149,8 +162,7 @@ def _apply(
             messages,
             add_generation_prompt=True,
             tokenize=tokenize,
-            enable_thinking=rendering.thinking,
-            **_dated(tokenizer, rendering),
+            **template_arguments(tokenizer, rendering),
         )
     except (TemplateError, ValueError, TypeError) as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__

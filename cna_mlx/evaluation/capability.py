@@ -1,0 +1,299 @@
+"""What else changes: benchmarks of lm-evaluation-harness on every arm."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cna_mlx.errors import InputError
+from cna_mlx.evaluation.harness import (
+    adapter,
+    load_task_dict,
+    require_harness,
+    run_tasks,
+)
+from cna_mlx.generation import Arm
+from cna_mlx.models.memory import wired
+from cna_mlx.progress import Progress, silent
+from cna_mlx.rendering import Rendering
+from cna_mlx.steering import Edits
+
+# What a sample holds of the task, which the task holds as well.
+_OF_THE_TASK = ("doc", "arguments")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a benchmark is run; the names and the defaults are mlx-lm's.
+
+    Attributes:
+        limit: the first so many items of each task; None: all.
+        batch_size: prompts that are generated from together.
+        seed: which few-shot examples are drawn.
+        fewshot_as_multiturn: few-shot examples as turns of a conversation.
+    """
+
+    limit: int | None = None
+    batch_size: int = 8
+    seed: int = 123
+    fewshot_as_multiturn: bool = False
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Tasks of lm-eval with their data; made by :func:`load_tasks`.
+
+    Attributes:
+        names: as they were asked for.
+        loaded: what lm-eval makes of them.
+    """
+
+    names: tuple[str, ...]
+    loaded: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one task, or of a group of tasks.
+
+    Attributes:
+        task: its name.
+        metric: lm-eval's name, with its filter after a comma where it has one.
+        value: as lm-eval computes it.
+        stderr: lm-eval's standard error of the value, or None.
+        n: items.
+        shots: few-shot examples; None for a group whose tasks differ.
+        depth: 0 for a task that was asked for, 1 for a member of such a group, ...
+        higher_is_better: None where lm-eval does not say.
+        outcomes: the metric of each item; None where items have none of their own.
+    """
+
+    task: str
+    metric: str
+    value: float
+    stderr: float | None
+    n: int
+    shots: int | None
+    depth: int = 0
+    higher_is_better: bool | None = None
+    outcomes: tuple[float, ...] | None = None
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the value is a mean of items between 0 and 1, as accuracy is."""
+        if not self.outcomes or not all(0 <= one <= 1 for one in self.outcomes):
+            return False
+        return math.isclose(self.value, float(np.mean(self.outcomes)), abs_tol=1e-9)
+
+
+@dataclass(frozen=True)
+class ArmScores:
+    """What one arm reached.
+
+    Attributes:
+        arm: which.
+        scores: in the order of the tasks, groups before their members.
+        seconds: what it took.
+        samples: for each task what lm-eval recorded of its items: the log-likelihoods
+            or answers (``resps``), hashes, metrics.
+    """
+
+    arm: Arm
+    scores: tuple[Score, ...]
+    seconds: float
+    samples: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Change:
+    """How far an arm's score is from the baseline's.
+
+    Attributes:
+        difference: the arm's value less the baseline's.
+        stderr: of the difference; the arms answer the same items, so it is the
+            standard error of the mean of the items' differences. None where the value
+            is no mean of its items, or there is one item only.
+        gained, lost: items whose metric rose and fell; None where items have none.
+    """
+
+    difference: float
+    stderr: float | None
+    gained: int | None
+    lost: int | None
+
+
+def load_tasks(
+    names: Sequence[str],
+    include_path: Path | None = None,
+    *,
+    num_shots: int | None = None,
+    offline: bool = False,
+) -> Tasks:
+    """Find tasks of lm-eval, and fetch their data where it is not here yet.
+
+    Args:
+        names: of tasks, groups or tags, or patterns such as ``mmlu_*``.
+        include_path: a directory with tasks of your own.
+        num_shots: few-shot examples; None: as each task says, and 0 where it says 0.
+        offline: touch no network.
+
+    Raises:
+        InputError: lm-eval is not installed; no such task, or one that cannot be run.
+        HubError: a data set cannot be fetched.
+    """
+    require_harness()
+    if not names:
+        raise InputError("name a task, such as mmlu")
+    if include_path is not None and not include_path.is_dir():
+        raise InputError(f"{include_path}: no such directory to look for tasks in")
+    loaded = load_task_dict(names, include_path, num_shots, offline)
+    return Tasks(tuple(names), loaded)
+
+
+def evaluate_tasks(
+    model: Any,
+    tokenizer: Any,
+    arms: Sequence[Arm],
+    tasks: Tasks,
+    protocol: Protocol | None = None,
+    rendering: Rendering | None = None,
+    progress: Progress = silent,
+) -> Iterator[ArmScores]:
+    """Run benchmarks on every arm, one arm after the other.
+
+    Where nothing is scaled the results are those of ``mlx_lm.evaluate`` to the bit.
+
+    Args:
+        model, tokenizer: as :func:`cna_mlx.load` returns them.
+        arms: ways of steering; the first is what the others are compared with.
+        tasks: as :func:`load_tasks` returns them.
+        protocol: limit, seed and the like.
+        rendering: whether there is a chat template, and what it is told.
+        progress: told the requests that an arm has done.
+
+    Yields:
+        Each arm's scores as soon as it is done.
+
+    Raises:
+        CircuitError: an arm does not fit the model.
+        CnaError: lm-eval failed on the way.
+    """
+    protocol, rendering = protocol or Protocol(), rendering or Rendering()
+    edits = [Edits(model, arm.steering) for arm in arms]
+    for arm, edit in zip(arms, edits, strict=True):
+        listen = _about(arm, progress)
+        lm = adapter(model, tokenizer, rendering, protocol.batch_size, listen)
+        listen("building prompts", 0, 1)
+        start = time.perf_counter()
+        # the adapter makes its caches anew at every call: none outlives the steering
+        with edit.installed(), wired(model):
+            results = run_tasks(
+                lm,
+                tasks.loaded,
+                limit=protocol.limit,
+                seed=protocol.seed,
+                system=rendering.system,
+                multiturn=protocol.fewshot_as_multiturn,
+            )
+        yield ArmScores(
+            arm, scores_of(results), time.perf_counter() - start, _samples(results)
+        )
+
+
+def change(baseline: Score, arm: Score) -> Change:
+    """How far an arm's score is from the baseline's, on the same items.
+
+    Args:
+        baseline, arm: of one task and metric.
+    """
+    difference = arm.value - baseline.value
+    if not (baseline.outcomes and arm.outcomes):
+        return Change(difference, None, None, None)
+    steps = np.subtract(arm.outcomes, baseline.outcomes)
+    is_mean = math.isclose(difference, float(steps.mean()), abs_tol=1e-9)
+    stderr = None
+    if is_mean and len(steps) > 1:
+        stderr = float(steps.std(ddof=1) / math.sqrt(len(steps)))
+    gained, lost = int((steps > 0).sum()), int((steps < 0).sum())
+    return Change(difference, stderr, gained, lost)
+
+
+def scores_of(results: Mapping[str, Any]) -> tuple[Score, ...]:
+    """The scores in what lm-eval returns.
+
+    Args:
+        results: as ``lm_eval.evaluate`` returns it, samples included.
+    """
+    scores = []
+    for task, depth in _ordered(results):
+        entry = results["results"].get(task, {})
+        for key, value in entry.items():
+            metric, comma, kind = key.partition(",")
+            if not comma or metric.endswith("_stderr") or not isinstance(value, Real):
+                continue
+            stderr = entry.get(f"{metric}_stderr,{kind}")
+            scores.append(
+                Score(
+                    task,
+                    metric if kind == "none" else key,
+                    float(value),
+                    float(stderr) if isinstance(stderr, Real) else None,
+                    int(entry["sample_len"]),
+                    results["n-shot"].get(task),
+                    depth,
+                    results["higher_is_better"].get(task, {}).get(metric),
+                    _outcomes(results, task, metric, kind),
+                )
+            )
+    return tuple(scores)
+
+
+def _ordered(results: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Tasks and groups, each group before its members, with their depth."""
+    members: Mapping[str, Sequence[str]] = results["group_subtasks"]
+    inner = {name for names in members.values() for name in names}
+    ordered: list[tuple[str, int]] = []
+
+    def visit(name: str, depth: int) -> None:
+        ordered.append((name, depth))
+        for member in members.get(name, ()):
+            visit(member, depth + 1)
+
+    for name in [*members, *results["results"]]:
+        if name not in inner and (name, 0) not in ordered:
+            visit(name, 0)
+    return ordered
+
+
+def _outcomes(
+    results: Mapping[str, Any], task: str, metric: str, kind: str
+) -> tuple[float, ...] | None:
+    members = results["group_subtasks"].get(task)
+    if members:
+        parts = [_outcomes(results, name, metric, kind) for name in members]
+        whole = [part for part in parts if part is not None]
+        return tuple(x for part in whole for x in part) if whole == parts else None
+    samples = [one for one in results["samples"][task] if one["filter"] == kind]
+    values = [one.get(metric) for one in samples]
+    if not values or not all(isinstance(value, Real) for value in values):
+        return None
+    return tuple(float(value) for value in values if value is not None)
+
+
+def _samples(results: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        task: [
+            {key: value for key, value in one.items() if key not in _OF_THE_TASK}
+            for one in samples
+        ]
+        for task, samples in results["samples"].items()
+    }
+
+
+def _about(arm: Arm, progress: Progress) -> Progress:
+    return lambda task, done, total: progress(f"{arm.title}: {task}", done, total)
