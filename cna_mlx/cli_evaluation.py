@@ -17,6 +17,7 @@ from cna_mlx.cli_options import (
     selection_of,
     selection_options,
     source_of,
+    sweep_option,
 )
 from cna_mlx.limits import check_open_files
 
@@ -51,6 +52,7 @@ def command(*args: Any, **kwargs: Any) -> Callable[..., click.Command]:
 @model_argument
 @model_options
 @evaluation_options
+@sweep_option(default=False)
 @selection_options
 @rendering_options
 @json_option
@@ -105,4 +107,40 @@ def verify(run: str, **rest: Any) -> None:
     from cna_mlx.commands.verify import run_verify
 
     if not run_verify(run, **rest):
+        raise KeyboardInterrupt
+
+
+@command(
+    cls=Command,
+    example="cna-mlx audit demo\n"
+    "cna-mlx audit ./model --layers 8-23 --fraction 0.005 --limit 50",
+)
+@model_argument
+@model_options
+@evaluation_options
+@sweep_option(default=True)
+@selection_options
+@rendering_options
+@json_option
+def audit(model: str, as_json: bool, allow_transfer: bool, **rest: Any) -> None:
+    """Discover, evaluate, sweep and judge: one command, one report.
+
+    The first screen says in plain words whether refusals fell, beyond what as active
+    random neurons do, or whether the model broke; how sure that is, and for what.
+    After Ctrl-C or a crash the same command goes on.
+    """
+    check_open_files()
+    from cna_mlx.commands.audit import run_audit
+
+    source, rendering = source_of(rest), rendering_of(rest)
+    selection, options = selection_of(rest), evaluation_of(rest)
+    if not run_audit(
+        model,
+        source,
+        rendering,
+        selection,
+        options,
+        allow_transfer=allow_transfer,
+        as_json=as_json,
+    ):
         raise KeyboardInterrupt

@@ -178,11 +178,6 @@ evaluation_options = options(
         metavar="A",
         help="Add A times the difference of means, to compare with.",
     ),
-    click.option(
-        "--sweep",
-        is_flag=True,
-        help="Multipliers 0 to 2, and CAA from -1 to 1, on the same prompts.",
-    ),
     measuring_options,
     click.option(
         "--allow-transfer",
@@ -190,6 +185,17 @@ evaluation_options = options(
         help="Accept a circuit of other weights of the same shape.",
     ),
 )
+
+
+def sweep_option(*, default: bool) -> _Decorator:
+    return click.option(
+        "--sweep/--no-sweep",
+        default=default,
+        show_default=True,
+        help="Multipliers 0 to 2, and CAA from -1 to 1, on the same prompts.",
+    )
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 hide_text_option = click.option(
     "--hide-text",

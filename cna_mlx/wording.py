@@ -4,3 +4,8 @@
 def counted(count: int, noun: str) -> str:
     """``1 turn``, ``2 turns``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def p_value(p: float) -> str:
+    """A p-value with two digits; small ones as a power of ten."""
+    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}"

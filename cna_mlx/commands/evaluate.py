@@ -34,15 +34,16 @@ from cna_mlx.evaluation.evaluate import Evaluation, evaluate
 from cna_mlx.evaluation.journal import Journal, opened
 from cna_mlx.evaluation.runs import RunArm, circuit_sha256, default_directory
 from cna_mlx.evaluation.summary import CONTROLS, Summary, summarize
+from cna_mlx.evaluation.verdict import conclude
 from cna_mlx.gauge import can_gauge
 from cna_mlx.generation import Arm
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark, load_benchmark
-from cna_mlx.steering import MeanDifference
+from cna_mlx.steering import MeanDifference, check_multiplier
 from cna_mlx.ui.chat import Interrupt
 from cna_mlx.ui.console import screen
-from cna_mlx.ui.evaluation import summary_view
+from cna_mlx.ui.evaluation import headline_view, summary_view
 from cna_mlx.ui.progress import download_bar, progress_bar
 from cna_mlx.wording import counted
 
@@ -102,25 +103,32 @@ def run_eval(
     Returns:
         Whether it ran to its end: Ctrl-C keeps what was finished.
     """
-    check_circuit_files(options.circuits)
     sets = load_sets(model, options, source.offline)
     session = Session.open(model, rendering, allow_transfer, source)
     prepared = prepare(session, selection, options, sets, "eval")
     summary = carry_out(prepared)
+    verdict = conclude(summary)
     if as_json:
-        emit_json(summary.to_json())
+        emit_json({**summary.to_json(), "verdict": verdict.to_json()})
     else:
         show(summary_view(screen(), summary))
+        show(headline_view(screen(), verdict))
     return tell_end(summary)
 
 
 def load_sets(model: str, options: EvalOptions, offline: bool) -> list[Benchmark]:
     """The prompt sets, cut to the limit; fetched where they are not here.
 
+    What else can be seen to be wrong before a model is loaded, is said here too.
+
     Raises:
-        InputError: a file that cannot be used, the same set twice.
-        HubError, ModelError: it cannot be fetched.
+        CircuitError: a circuit file that cannot be read.
+        InputError: a file or a value that cannot be used, the same set twice.
+        HubError, ModelError: a set cannot be fetched.
     """
+    check_circuit_files(options.circuits)
+    for value in (*options.multipliers, *options.alphas):
+        check_multiplier(value)
     names = options.prompts or defaults_for(model).prompts
     with download_bar() as progress:
         found = [
@@ -265,8 +273,8 @@ def _circuit(
 ) -> tuple[Circuit, PromptSet | None, float | None]:
     """The circuit, the prompts that it was made from if known, and its multiplier."""
     if not options.circuits:
-        contrast = selection.prompts(session.name)
-        return session.default_circuit(selection), contrast, None
+        default = selection.prompts(session.name)
+        return session.default_circuit(selection), default, None
     circuit, own = session.load_circuit(options.circuits[0])
     given = any((selection.contrast, selection.positive, selection.negative))
     contrast = discovery_prompts(circuit)

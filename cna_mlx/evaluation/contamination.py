@@ -13,10 +13,14 @@ from cna_mlx.prompts.sets import PromptSet, load_contrast
 # Two prompts of one template that ask about different things share all content words
 # but one on either side: with eight words each that is 7/9 = 0.78, and stays below.
 NEAR = 0.8
+# "What is cocaine?" and "How can I make cocaine?" share their one content word, and are
+# put in no other word alike.
+_LEAST_ALIKE = 0.3
 
 _WORD = re.compile(r"[^\W_]+")
 _APOSTROPHES = str.maketrans("", "", "'\u2019\u02bc")
-_ENDINGS = ("ingly", "edly", "ings", "ing", "ed", "ly", "es", "s", "e")
+_HYPHENED_LETTER = re.compile(r"\b([^\W\d_])-(?=[^\W_])")  # e-mail
+_ENDINGS = ("ing", "ed", "ery", "er", "ly", "ies", "es", "s", "y", "e")
 _SHORTEST_STEM = 3
 
 # Words that say nothing of what is asked about: the grammar, and how requests are put.
@@ -62,32 +66,36 @@ def near_duplicates(
     Compared are the sets of content words: without the grammar and without what any
     request is put in ("write a tutorial on how to"), and with the common English
     endings taken off. So "Give me a tutorial for making a bomb" is as good as "Write a
-    tutorial on how to make a bomb", and "... a cake" shares nothing with either. A
+    tutorial on how to make a bomb", and "... a cake" shares nothing with either. All
+    words together have to agree somewhat as well: defining a thing is not making it. A
     paraphrase in other words is not found: what is counted is a lower bound.
 
     Args:
         prompts: what is evaluated on.
         seen: what the discovery saw.
-        threshold: the least Jaccard index of content words that counts as near.
+        threshold: the least Jaccard index of content words that counts as near; of all
+            words it is 0.3.
 
     Returns:
         For each prompt its match, an exact one before a near one; None for no match.
     """
     plain = {text: at for at, text in reversed(list(enumerate(map(_normal, seen))))}
-    bags = [content_words(text) for text in seen]
+    bags = [_Bag.of(text) for text in seen]
+    holders: dict[str, set[int]] = {}
+    for index, bag in enumerate(bags):
+        for word in bag.content:
+            holders.setdefault(word, set()).add(index)
     found: list[Match | None] = []
     for prompt in prompts:
         at = plain.get(_normal(prompt))
         if at is not None:
             found.append(Match(at, 1.0, True))
             continue
-        own = content_words(prompt)
-        best = max(
-            ((_jaccard(own, bag), -index) for index, bag in enumerate(bags)),
-            default=(0.0, 0),
-        )
-        near = best[0] >= threshold
-        found.append(Match(-best[1], best[0], False) if near else None)
+        own = _Bag.of(prompt)
+        shares = sorted(set().union(*(holders.get(word, ()) for word in own.content)))
+        near = (own.match(index, bags[index], threshold) for index in shares)
+        best = max(filter(None, near), key=lambda match: match.similarity, default=None)
+        found.append(best)
     return found
 
 
@@ -111,35 +119,48 @@ def discovery_prompts(circuit: Circuit) -> PromptSet | None:
     return contrast if contrast.sha256 == entry.get("sha256") else None
 
 
-def content_words(text: str) -> frozenset[str]:
-    """The words that say what a prompt is about, without their endings.
+@dataclass(frozen=True)
+class _Bag:
+    """A prompt's words without their endings: all, and those that say what it is about.
 
-    Where there are none, all of its words.
+    Where no word says that, all of them stand for it.
     """
-    words = _normal(text).split()
-    content = [word for word in words if word not in _EMPTY]
-    return frozenset(map(_stem, content or words))
+
+    words: frozenset[str]
+    content: frozenset[str]
+
+    @classmethod
+    def of(cls, text: str) -> "_Bag":
+        words = _normal(text).split()
+        content = [word for word in words if word not in _EMPTY]
+        return cls(
+            frozenset(map(_stem, words)), frozenset(map(_stem, content or words))
+        )
+
+    def match(self, index: int, seen: "_Bag", threshold: float) -> Match | None:
+        similarity = _jaccard(self.content, seen.content)
+        if similarity < threshold or _jaccard(self.words, seen.words) < _LEAST_ALIKE:
+            return None
+        return Match(index, similarity, is_exact=False)
 
 
 def _normal(text: str) -> str:
-    """The words of a text in lower case, between single spaces."""
+    """The words of a text in lower case, between single spaces; or what else it is."""
     plain = unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)
-    return " ".join(_WORD.findall(plain))
+    words = _WORD.findall(_HYPHENED_LETTER.sub(r"\1", plain))
+    return " ".join(words) or text.strip()
 
 
 def _stem(word: str) -> str:
-    for ending in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST_STEM:
-            word = word[: -len(ending)]
+    """A word without its endings: smugglers and smuggling, robbery and robbed."""
+    while len(word) > _SHORTEST_STEM:
+        most = len(word) - _SHORTEST_STEM
+        ending = next((e for e in _ENDINGS if len(e) <= most and word.endswith(e)), "")
+        if not ending:
             break
-    # planned, plan
-    if (
-        len(word) > _SHORTEST_STEM
-        and word[-1] == word[-2]
-        and word[-1] not in "aeiouls"
-    ):
-        word = word[:-1]
-    return word
+        word = word.removesuffix(ending)
+    doubled = len(word) > _SHORTEST_STEM and word[-1] == word[-2]
+    return word[:-1] if doubled else word
 
 
 def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:

@@ -13,13 +13,13 @@ from rich.text import Text
 from cna_mlx.evaluation.runs import Run
 from cna_mlx.evaluation.statistics import Interval, PairedChange, Proportion
 from cna_mlx.evaluation.summary import ArmFigures, ControlFigures, Group, Summary
+from cna_mlx.evaluation.verdict import Conclusion
 from cna_mlx.evaluation.verify import Repeated
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import frame
-from cna_mlx.wording import counted
+from cna_mlx.wording import counted, p_value
 
 _BAR = 20
-_TINY = 1e-4
 _LISTED = 10
 _CONTROLS = ("matched", "uniform")
 _STRENGTHS = ("scaled", "caa")
@@ -35,6 +35,51 @@ def summary_view(screen: Screen, summary: Summary) -> RenderableType:
     else:
         parts.pop()
     return Parts(*parts)
+
+
+def headline_view(screen: Screen, verdict: Conclusion) -> Text:
+    """A verdict in one sentence."""
+    line = screen.safe(f"\n{verdict.headline}")
+    line.stylize("bold")
+    return line
+
+
+def verdict_view(screen: Screen, verdict: Conclusion) -> RenderableType:
+    """A verdict with all that it rests on, and for what it holds."""
+    parts: list[RenderableType] = [headline_view(screen, verdict), Text()]
+    for sentence in verdict.sentences:
+        mark = screen.glyph("\u2022 ", "- ")
+        row = Table.grid(padding=(0, 0))
+        row.add_column(width=2)
+        row.add_column(overflow="fold")
+        row.add_row(Text(mark), screen.safe(sentence))
+        parts.append(row if screen.out.is_terminal else screen.safe(mark + sentence))
+    return Parts(*parts, Text())
+
+
+def discovery_lines(screen: Screen, summary: Summary) -> RenderableType:
+    """What is known of the circuit: its size, its reliability, its gauge."""
+    found = summary.run.facts.get("discovery") or {}
+    own = next(iter(summary.run.config["circuits"].values()))
+    lines = [f"circuit: {counted(own['neurons'], 'neuron')}"]
+    if contrast := found.get("contrast"):
+        lines[0] += (
+            f" from {contrast['positive']} {contrast['positive_label']} and "
+            f"{contrast['negative']} {contrast['negative_label']} prompts"
+        )
+    if (half := found.get("split_half")) is not None:
+        lines.append(f"odd and even prompts find the same: overlap {half:.2f}")
+    if held_out := found.get("held_out"):
+        lines.append(f"gauge, held-out prompts of the discovery: {_auc(held_out)}")
+    if summary.separation is not None:
+        told = _auc(summary.separation.to_json())
+        lines.append(f"gauge, the prompts below, harmful from benign: {told}")
+    return Parts(*(screen.safe(line) for line in lines), Text())
+
+
+def _auc(figures: dict[str, float]) -> str:
+    low, high = figures["low"], figures["high"]
+    return f"AUC {figures['auc']:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def group_lines(screen: Screen, group: Group) -> list[RenderableType]:
@@ -115,11 +160,6 @@ def rate(share: Proportion) -> str:
 def mean(value: Interval | None, digits: int = 2) -> str:
     """A mean as a number; a dash where there is none."""
     return "-" if value is None else f"{value.value:.{digits}f}"
-
-
-def p_value(p: float) -> str:
-    """A p-value with two digits; small ones as a power of ten."""
-    return f"{p:.2g}" if p >= _TINY else f"{p:.0e}"
 
 
 def points(change: PairedChange | None) -> str:

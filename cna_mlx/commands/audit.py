@@ -1,0 +1,49 @@
+"""`audit`: discover, evaluate, sweep and judge; one command, one report."""
+
+from cna_mlx.commands.evaluate import (
+    EvalOptions,
+    carry_out,
+    load_sets,
+    prepare,
+    tell_end,
+)
+from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
+from cna_mlx.commands.shared import Session, emit_json, show
+from cna_mlx.evaluation.verdict import conclude
+from cna_mlx.ui.console import screen
+from cna_mlx.ui.evaluation import discovery_lines, summary_view, verdict_view
+
+
+def run_audit(
+    model: str,
+    source: ModelOptions,
+    rendering: RenderingOptions,
+    selection: SelectionOptions,
+    options: EvalOptions,
+    *,
+    allow_transfer: bool,
+    as_json: bool,
+) -> bool:
+    """Audit a model, or go on with an audit that was cut off.
+
+    Returns:
+        Whether it ran to its end: Ctrl-C keeps what was finished.
+    """
+    sets = load_sets(model, options, source.offline)
+    session = Session.open(model, rendering, allow_transfer, source)
+    prepared = prepare(session, selection, options, sets, "audit")
+    summary = carry_out(prepared)
+    verdict = conclude(summary)
+    if as_json:
+        emit_json(
+            {
+                "verdict": verdict.to_json(),
+                **summary.to_json(),
+                "discovery": summary.run.facts.get("discovery"),
+            }
+        )
+    else:
+        show(verdict_view(screen(), verdict))
+        show(discovery_lines(screen(), summary))
+        show(summary_view(screen(), summary))
+    return tell_end(summary)

@@ -1,0 +1,147 @@
+"""Figures of a run are those of its samples."""
+
+from pathlib import Path
+
+import pytest
+from evaluation_runs import (
+    ANSWER,
+    ARMS,
+    GARBAGE,
+    REFUSAL,
+    SWEEP,
+    make_run,
+)
+
+from cna_mlx.evaluation.labels import Verdict
+from cna_mlx.evaluation.runs import RunArm
+from cna_mlx.evaluation.samples import by_arm
+from cna_mlx.evaluation.summary import main_arm, relabelled, summarize
+
+
+def mixed(arm: RunArm, number: int, kind: str) -> str:
+    """A little of everything, and not the same for every control."""
+    if kind == "benign":
+        return REFUSAL if arm.role == "ablated" and number == 8 else ANSWER
+    if arm.role == "ablated":
+        return (REFUSAL, ANSWER, GARBAGE, "")[number % 4]
+    return ANSWER if number == (arm.seed or 0) + 1 else REFUSAL
+
+
+def test_counts_are_those_of_the_samples(tmp_path: Path) -> None:
+    run = make_run(tmp_path, answers=mixed)
+    columns = by_arm(sample for sample in run.samples() if sample.kind == "harmful")
+    group = summarize(run).groups[0]
+    assert (group.set, group.kind, group.n) == ("harmful-set", "harmful", 8)
+    for figures in group.arms:
+        column = columns[figures.arm.label]
+        for verdict in Verdict:
+            count = sum(sample.label is verdict for sample in column)
+            assert figures.labels[verdict].successes == count
+            assert figures.labels[verdict].n == len(column)
+        mean = sum(sample.quality for sample in column) / len(column)
+        assert figures.quality.value == pytest.approx(mean)
+    assert sum(one.successes for one in group.arms[1].labels.values()) == 8
+
+
+def test_flips_are_paired_by_prompt(tmp_path: Path) -> None:
+    run = make_run(tmp_path, answers=mixed)
+    columns = by_arm(sample for sample in run.samples() if sample.kind == "harmful")
+    group = summarize(run).groups[0]
+    pairs = [
+        (a.is_refused, b.is_refused)
+        for a, b in zip(columns["baseline"], columns["ablated"], strict=True)
+    ]
+    main = group.main
+    assert main
+    assert main.change
+    assert main.change.lost == pairs.count((True, False))
+    assert main.change.gained == pairs.count((False, True))
+    assert sum(group.fates.values()) == main.change.lost
+    assert group.fates == {Verdict.ANSWERED: 1, Verdict.INVALID: 4}
+
+
+def test_the_verdict_rests_on_the_control_that_refuses_least(tmp_path: Path) -> None:
+    def answers(arm: RunArm, number: int, kind: str) -> str:
+        refused = {"matched 0": 6, "matched 1": 3}.get(arm.label, 8)
+        return REFUSAL if number < refused else ANSWER
+
+    group = summarize(make_run(tmp_path, benign=0, answers=answers)).groups[0]
+    matched = group.control("matched")
+    assert matched
+    assert matched.strongest == "matched 1"
+    assert (matched.least, matched.most) == (3 / 8, 6 / 8)
+    assert matched.refused == pytest.approx(4.5 / 8)
+    assert group.against_control
+    assert group.against_control.before.successes == 3
+
+
+def test_over_refusal_is_a_group_of_its_own(tmp_path: Path) -> None:
+    summary = summarize(make_run(tmp_path, answers=mixed))
+    assert [group.kind for group in summary.groups] == ["harmful", "benign"]
+    assert summary.benign
+    assert summary.benign.arm("ablated").refused.successes == 1
+    assert summary.target
+    assert summary.target.n == 8
+
+
+def test_categories_add_up(tmp_path: Path) -> None:
+    group = summarize(make_run(tmp_path, answers=mixed)).groups[0]
+    assert sum(one.n for one in group.categories) == group.n
+    for figures in group.arms:
+        total = sum(one.refused[figures.arm.label] for one in group.categories)
+        assert total == figures.refused.successes
+
+
+def test_rates_with_and_without_what_was_seen(tmp_path: Path) -> None:
+    seen = ["harmful-0", "harmful-1", "harmful-2"]
+    facts = {"contamination": {"harmful-set": seen, "benign-set": []}}
+    summary = summarize(make_run(tmp_path, answers=mixed, facts=facts))
+    group, benign = summary.groups
+    assert (group.n, group.seen) == (8, 3)
+    assert group.unseen
+    assert group.unseen.n == 5
+    assert (benign.seen, benign.unseen) == (0, None)
+    assert summary.target
+    assert summary.target.unseen
+    assert summary.target.unseen.n == 5
+
+
+def test_curves_hold_the_baseline_where_it_belongs(tmp_path: Path) -> None:
+    group = summarize(make_run(tmp_path, arms=SWEEP)).groups[0]
+    assert [strength for strength, _ in group.multipliers] == [0.0, 0.5, 1.0, 1.5]
+    assert [strength for strength, _ in group.additions] == [-1.0, -0.5, 0.0]
+    assert group.multipliers[2][1] is group.additions[2][1] is group.baseline
+
+
+def test_the_gauge_tells_the_kinds_apart(tmp_path: Path) -> None:
+    summary = summarize(make_run(tmp_path))
+    assert summary.separation
+    assert summary.separation.value == 1.0  # .9 and .1 in the constructed samples
+    assert summarize(make_run(tmp_path / "b", benign=0)).separation is None
+
+
+def test_the_main_arm(tmp_path: Path) -> None:
+    assert main_arm(ARMS) is ARMS[1]
+    assert main_arm([ARMS[0], RunArm("m=0.5", "scaled", 0.5)]).strength == 0.5  # type: ignore[union-attr]
+    assert main_arm(ARMS[:1]) is None
+
+
+def test_labels_are_made_again_from_the_texts(tmp_path: Path) -> None:
+    wrong = {"label": Verdict.ANSWERED, "span": None, "quality": 0.5}
+    run = make_run(tmp_path, sample=wrong)
+    assert summarize(run).groups[0].baseline.refused.successes == 0
+    again = summarize(run, relabelled(run.samples()))
+    assert again.groups[0].baseline.refused.successes == 8
+    assert again.groups[0].baseline.quality.value == 1.0
+
+
+def test_json_is_json(tmp_path: Path) -> None:
+    import json
+
+    data = summarize(make_run(tmp_path, arms=SWEEP, answers=mixed)).to_json()
+    again = json.loads(json.dumps(data, allow_nan=False))
+    assert again["prompts"] == {"done": 12, "planned": 12}
+    group = again["groups"][0]
+    assert [arm["label"] for arm in group["arms"]] == [arm.label for arm in SWEEP]
+    assert group["arms"][0]["role"] == "baseline"
+    assert group["arms"][0]["change"] is None
