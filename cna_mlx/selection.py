@@ -113,15 +113,21 @@ class SplitHalf:
         return self.jaccard < max(LOW_OVERLAP, 2 * self.chance)
 
 
-def expected_overlap(k: int, total: int) -> float:
+def expected_overlap(k: int, total: int, other: int | None = None) -> float:
     """The Jaccard overlap of two random sets of ``k`` out of ``total``, about.
 
-    The expected number of shared members is k^2 / total (hypergeometric mean).
+    The second set may have another size. The expected number of shared members is
+    k * other / total (hypergeometric mean).
     """
-    shared = k * k / total
-    return shared / (2 * k - shared)
+    other = k if other is None else other
+    return jaccard(k * other / total, k, other)
+
+
+def jaccard(shared: float, one: int, other: int) -> float:
+    """The Jaccard index of sets of these sizes; 1 for two empty sets."""
+    return shared / (one + other - shared) if one or other else 1.0
 
 
 def overlap(a: set[tuple[int, int]], b: set[tuple[int, int]]) -> float:
     """The Jaccard index: shared members over all members; 1 for two empty sets."""
-    return len(a & b) / len(a | b) if a | b else 1.0
+    return jaccard(len(a & b), len(a), len(b))
