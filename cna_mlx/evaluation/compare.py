@@ -1,0 +1,422 @@
+"""Two models, or two runs: what their circuits share, and what each does in either."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.errors import InputError
+from cna_mlx.evaluation.chance import chance_of_sharing
+from cna_mlx.evaluation.overlap import CircuitOverlap, compare_circuits
+from cna_mlx.evaluation.runs import CIRCUITS, Run, RunArm
+from cna_mlx.evaluation.samples import Sample, by_arm
+from cna_mlx.evaluation.statistics import (
+    PairedChange,
+    Proportion,
+    paired_change,
+    wilson,
+)
+from cna_mlx.evaluation.summary import CONTROLS, Group, Summary, main_arm, summarize
+
+if TYPE_CHECKING:
+    from cna_mlx.gauge import Auc
+
+KINDS = ("target", "benign")
+_Key = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two that are compared.
+
+    Attributes:
+        name: what to call it.
+        model: id, fingerprint, architecture, quantization, d_ff, as a run records it.
+        rendering: how its prompts are rendered, likewise.
+        circuit: its own; None for a run of none.
+        own: the AUC of its gauge on held-out prompts, under its own rendering; None
+            where that was not measured.
+        same: likewise with both models' prompts rendered the same way.
+        run: what it answered; None where it has answered nothing yet.
+    """
+
+    name: str
+    model: Mapping[str, Any]
+    rendering: Mapping[str, Any]
+    circuit: Circuit | None = None
+    own: "Auc | None" = None
+    same: "Auc | None" = None
+    run: Run | None = None
+
+    @classmethod
+    def of_run(cls, run: Run, name: str) -> "Side":
+        """A run as it lies in its directory; no model is needed.
+
+        Raises:
+            CircuitError: its circuit is missing or damaged.
+        """
+        main = main_arm(run.arms)
+        circuit = None
+        if main and main.circuit:
+            circuit = Circuit.load(run.directory / CIRCUITS / f"{main.circuit}.json")
+        model, rendering = run.config["model"], run.config.get("rendering") or {}
+        own = held_out(circuit, model, rendering) if circuit else None
+        return cls(name, model, rendering, circuit, own, None, run)
+
+    @property
+    def contrast(self) -> Mapping[str, Any]:
+        """The contrast of the circuit; empty where it is not known."""
+        origin = self.circuit.provenance.get("contrast") if self.circuit else None
+        return origin if isinstance(origin, dict) else {}
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an arm does to a model's answers to the prompts of one kind.
+
+    Attributes:
+        arm: which.
+        change: in refusals, from the baseline.
+        differing: the share of answers that are not the baseline's, token by token.
+    """
+
+    arm: RunArm
+    change: PairedChange
+    differing: Proportion
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        return {
+            "arm": self.arm.label,
+            "role": self.arm.role,
+            "strength": self.arm.strength,
+            "change": self.change.to_json(),
+            "differing": self.differing.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One side on the prompts that both have answered.
+
+    Attributes:
+        side: which.
+        summary: its rates; None where it has answered nothing.
+        differing: by kind (``target``: all that are not benign; ``benign``) and arm,
+            the share of answers that are not the baseline's.
+    """
+
+    side: Side
+    summary: Summary | None = None
+    differing: Mapping[str, Mapping[str, Proportion]] = field(default_factory=dict)
+
+    def group(self, kind: str) -> Group | None:
+        """All prompts of a kind together; None if there are none."""
+        if self.summary is None:
+            return None
+        return self.summary.target if kind == "target" else self.summary.benign
+
+    def effect(self, *roles: str, kind: str = "target") -> Effect | None:
+        """What the first arm of these roles does; None if there is none."""
+        group = self.group(kind)
+        for one in group.arms if group else ():
+            if one.arm.role in roles and one.change:
+                share = self.differing[kind][one.arm.label]
+                return Effect(one.arm, one.change, share)
+        return None
+
+    @property
+    def with_own(self) -> Effect | None:
+        """What its own circuit does to the prompts that should be declined."""
+        return self.effect("ablated") or self.effect("scaled")
+
+    @property
+    def with_other(self) -> Effect | None:
+        """What the other model's circuit does to them."""
+        return self.effect("other")
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        side = self.side
+        return {
+            "name": side.name,
+            "model": dict(side.model),
+            "rendering": dict(side.rendering),
+            "run": str(side.run.directory) if side.run else None,
+            "circuit": _circuit_entry(side.circuit),
+            "held_out": {
+                "own": side.own and side.own.to_json(),
+                "same": side.same and side.same.to_json(),
+            },
+            "summary": self.summary and self.summary.to_json(),
+            "differing": {
+                kind: {label: share.to_json() for label, share in arms.items()}
+                for kind, arms in self.differing.items()
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Between:
+    """The same arm of both sides, prompt by prompt.
+
+    Attributes:
+        kind: ``target`` or ``benign``.
+        role, strength: of the arm on either side.
+        change: in refusals from A to B: ``lost`` counts what A alone refuses.
+    """
+
+    kind: str
+    role: str
+    strength: float
+    change: PairedChange
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        return {
+            "kind": self.kind,
+            "role": self.role,
+            "strength": self.strength,
+            "change": self.change.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sides beside each other.
+
+    Attributes:
+        a, b: their figures, where both have a run on the prompts of both.
+        prompts: how many both have answered.
+        overlap: of their circuits; None where one has none.
+        p: how likely random circuits with as many neurons in each layer share as many
+            neurons as these, or more; None where they cannot share any.
+        between: same arms of both, prompt by prompt.
+    """
+
+    a: Figures
+    b: Figures
+    prompts: int = 0
+    overlap: CircuitOverlap | None = None
+    p: float | None = None
+    between: tuple[Between, ...] = ()
+
+    @property
+    def sides(self) -> tuple[Figures, Figures]:
+        """Both, A first."""
+        return self.a, self.b
+
+    @property
+    def is_same_shape(self) -> bool:
+        """Whether a circuit of the one names neurons that the other has too."""
+        return have_same_shape(self.a.side.model, self.b.side.model)
+
+    @property
+    def is_rendered_alike(self) -> bool:
+        """Whether both models' own renderings give the same ids."""
+        return are_rendered_alike(self.a.side.rendering, self.b.side.rendering)
+
+    def of(self, kind: str, role: str) -> Between | None:
+        """The first pair of arms of this kind and role; None if there is none."""
+        found = (one for one in self.between if (one.kind, one.role) == (kind, role))
+        return next(found, None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain data."""
+        transfer = {
+            name: {
+                "own": figures.with_own and figures.with_own.to_json(),
+                "other": figures.with_other and figures.with_other.to_json(),
+            }
+            for name, figures in zip("ab", self.sides, strict=True)
+        }
+        return {
+            "a": self.a.to_json(),
+            "b": self.b.to_json(),
+            "same_shape": self.is_same_shape,
+            "rendered_alike": self.is_rendered_alike,
+            "prompts": {"both": self.prompts, **self._answered()},
+            "overlap": self._overlap(),
+            "transfer": transfer,
+            "between": [one.to_json() for one in self.between],
+        }
+
+    def _overlap(self) -> dict[str, Any] | None:
+        if self.overlap is None:
+            return None
+        shared, profiles = self.overlap.shared, self.overlap.profiles
+        return {
+            "sizes": list(self.overlap.sizes),
+            "shared": shared and shared.count,
+            "jaccard": shared and shared.jaccard,
+            "chance": shared and shared.chance,
+            "chance_by_layer": shared and shared.chance_by_layer,
+            "p": self.p,
+            "rank_correlation": shared and shared.order,
+            "same_sign": shared and shared.same_sign.to_json(),
+            "layers": {
+                "a": list(profiles[0]),
+                "b": list(profiles[1]),
+                "overlap": self.overlap.profile_overlap,
+                "by_depth": self.overlap.by_depth,
+            },
+        }
+
+    def _answered(self) -> dict[str, int]:
+        runs = (figures.side.run for figures in self.sides)
+        counts = (len(run.samples()) // len(run.arms) if run else 0 for run in runs)
+        return dict(zip("ab", counts, strict=True))
+
+
+def compare_sides(a: Side, b: Side) -> Comparison:
+    """Put two models or runs beside each other, on the prompts that both answered.
+
+    Prompts are the same where id, text and kind are. A side without a run leaves the
+    other one's figures on all of its own prompts.
+
+    Args:
+        a, b: B is compared with A: a change is what B has more.
+
+    Raises:
+        InputError: the runs have no prompt in common, or cannot be read.
+    """
+    overlap, p = None, None
+    if a.circuit and b.circuit:
+        overlap = compare_circuits(a.circuit, b.circuit)
+        if have_same_shape(a.model, b.model):
+            p = chance_of_sharing(a.circuit, b.circuit, a.model["d_ff"])
+    first, second = (side.run.samples() if side.run else [] for side in (a, b))
+    prompts, between = 0, tuple[Between, ...]()
+    if a.run and b.run and first and second:
+        common = set(map(_key, first)) & set(map(_key, second))
+        if not common:
+            raise InputError(
+                f"{a.name} and {b.name} have no prompt in common: compare runs on the "
+                "same prompts"
+            )
+        first, second = (
+            [one for one in side if _key(one) in common] for side in (first, second)
+        )
+        prompts, between = len(common), _between(a.run, b.run, first, second)
+    return Comparison(
+        _figures(a, first), _figures(b, second), prompts, overlap, p, between
+    )
+
+
+def have_same_shape(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two models, as runs record them, have as many neurons in each layer."""
+    return bool(a.get("d_ff")) and a.get("d_ff") == b.get("d_ff")
+
+
+def are_rendered_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two renderings, as runs record them, give a prompt the same ids."""
+    known = a.get("reference_sha256")
+    return known is not None and known == b.get("reference_sha256")
+
+
+def held_out(
+    circuit: Circuit, model: Mapping[str, Any], rendering: Mapping[str, Any]
+) -> "Auc | None":
+    """What a circuit's discovery said of its gauge on prompts that it had not seen.
+
+    Args:
+        circuit: with its provenance.
+        model, rendering: what it is used with, as runs record them.
+
+    Returns:
+        The AUC; None where it was not measured, or on other weights, or with prompts
+        rendered in another way.
+    """
+    origin = circuit.provenance
+    found, own = origin.get("held_out"), origin.get("rendering")
+    if circuit.model.get("fingerprint") != model.get("fingerprint"):
+        return None
+    if not isinstance(found, dict) or not isinstance(own, dict):
+        return None
+    if not are_rendered_alike(own, rendering):
+        return None
+    from cna_mlx.gauge import Auc  # brings MLX with it
+
+    try:
+        return Auc(float(found["auc"]), float(found["low"]), float(found["high"]))
+    except (TypeError, KeyError, ValueError):
+        return None
+
+
+def _figures(side: Side, samples: list[Sample]) -> Figures:
+    if side.run is None or not samples:
+        return Figures(side)
+    kinds: dict[str, list[Sample]] = {}
+    for sample in samples:
+        kinds.setdefault(_pool(sample), []).append(sample)
+    shares = {kind: _differing(members) for kind, members in kinds.items()}
+    return Figures(side, summarize(side.run, samples), shares)
+
+
+def _differing(samples: Sequence[Sample]) -> dict[str, Proportion]:
+    columns = by_arm(samples)
+    first = next(iter(columns.values()))
+    return {
+        label: wilson(
+            sum(
+                old.token_ids != new.token_ids
+                for old, new in zip(first, column, strict=True)
+            ),
+            len(column),
+        )
+        for label, column in columns.items()
+    }
+
+
+def _between(
+    a: Run, b: Run, first: Sequence[Sample], second: Sequence[Sample]
+) -> tuple[Between, ...]:
+    refused = [
+        {(one.arm, _key(one)): one.is_refused for one in side}
+        for side in (first, second)
+    ]
+    keys = list(dict.fromkeys(map(_key, first)))
+    found = []
+    for one, other in _same_arms(a.arms, b.arms):
+        for kind in KINDS:
+            own = [key for key in keys if (key[3] == "benign") == (kind == "benign")]
+            if not own:
+                continue
+            pairs = zip(refused, (one.label, other.label), strict=True)
+            sides = [[known[label, key] for key in own] for known, label in pairs]
+            change = paired_change(*sides)
+            found.append(Between(kind, one.role, one.strength, change))
+    return tuple(found)
+
+
+def _same_arms(a: Sequence[RunArm], b: Sequence[RunArm]) -> list[tuple[RunArm, RunArm]]:
+    """Arms of one role and strength; controls of two circuits are not the same."""
+    left = [arm for arm in b if arm.role not in CONTROLS]
+    pairs = []
+    for arm in a:
+        for other in left:
+            if (arm.role, arm.strength) == (other.role, other.strength):
+                pairs.append((arm, other))
+                left.remove(other)
+                break
+    return pairs
+
+
+def _key(sample: Sample) -> _Key:
+    return sample.set, sample.id, sample.prompt, sample.kind
+
+
+def _pool(sample: Sample) -> str:
+    return "benign" if sample.kind == "benign" else "target"
+
+
+def _circuit_entry(circuit: Circuit | None) -> dict[str, Any] | None:
+    if circuit is None:
+        return None
+    names = ("contrast", "fraction", "rank", "layers", "split_half", "created")
+    return {
+        "neurons": len(circuit.neurons),
+        "k": circuit.k,
+        "fingerprint": circuit.model.get("fingerprint"),
+        **{name: circuit.provenance.get(name) for name in names},
+    }
