@@ -163,7 +163,7 @@ def prepare(
         CircuitError, InputError: a circuit or a value that cannot be used.
     """
     if found is None:
-        circuit, contrast, own = _circuit(session, selection, options)
+        circuit, contrast, own = chosen_circuit(session, selection, options)
     else:
         (circuit, contrast), own = found, None
     sizes = widths(session.model)
@@ -268,10 +268,14 @@ def tell_end(summary: Summary) -> bool:
 # -------------------------------------------------------------------- what is answered
 
 
-def _circuit(
+def chosen_circuit(
     session: Session, selection: SelectionOptions, options: EvalOptions
 ) -> tuple[Circuit, PromptSet | None, float | None]:
-    """The circuit, the prompts that it was made from if known, and its multiplier."""
+    """The circuit, the prompts that it was made from if known, and its multiplier.
+
+    Raises:
+        CircuitError, InputError: a file or prompts that cannot be used.
+    """
     if not options.circuits:
         default = selection.prompts(session.name)
         return session.default_circuit(selection), default, None
