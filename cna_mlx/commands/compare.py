@@ -70,7 +70,9 @@ def run_compare(
             raise InputError(
                 f"two runs are compared as they are: leave out {', '.join(given)}"
             )
-        called = _called([str(first.directory), str(second.directory)])
+        models = [str(run.config["model"].get("id")) for run in (first, second)]
+        places = [str(first.directory), str(second.directory)]
+        called = _called(models if models[0] != models[1] else places)
         a, b = Side.of_run(first, called[0]), Side.of_run(second, called[1])
         found, is_whole = compare_sides(a, b), True
     elif first or second:

@@ -24,8 +24,8 @@ def chance_of_sharing(a: Circuit, b: Circuit, widths: Sequence[int]) -> float:
     """
     total = np.ones(1)
     sides = a.by_layer(), b.by_layer()
-    for layer in sides[0].keys() & sides[1].keys():
-        sizes = (len(side[layer]) for side in sides)
+    for layer in sorted(sides[0].keys() & sides[1].keys()):
+        sizes = sorted(len(side[layer]) for side in sides)
         total = np.convolve(total, _hypergeometric(widths[layer], *sizes))
     members = [{neuron[:2] for neuron in one.neurons} for one in (a, b)]
     shared = len(members[0] & members[1])

@@ -224,10 +224,11 @@ def compare_sides(a: Side, b: Side) -> Comparison:
         InputError: the runs have no prompt in common, or cannot be read.
     """
     overlap, p = None, None
-    if a.circuit and b.circuit:
-        overlap = compare_circuits(a.circuit, b.circuit)
-        if have_same_shape(a.model, b.model):
-            p = chance_of_sharing(a.circuit, b.circuit, a.model["d_ff"])
+    circuits = a.placed_circuit, b.placed_circuit
+    if circuits[0] and circuits[1]:
+        overlap = compare_circuits(circuits[0], circuits[1])
+        if overlap.shared is not None:
+            p = chance_of_sharing(circuits[0], circuits[1], a.model["d_ff"])
     first, second = (side.run.samples() if side.run else [] for side in (a, b))
     prompts, between = 0, tuple[Between, ...]()
     if a.run and b.run and first and second:

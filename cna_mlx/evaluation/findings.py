@@ -8,7 +8,7 @@ from cna_mlx.evaluation.paper import BASE_AND_INSTRUCT, rows
 from cna_mlx.evaluation.runs import Run, circuit_sha256
 from cna_mlx.evaluation.sides import Side
 from cna_mlx.evaluation.statistics import PairedChange, Proportion
-from cna_mlx.evaluation.verdict import FEWEST, Conclusion, conclude, fell
+from cna_mlx.evaluation.verdict import FEWEST, Conclusion, Outcome, conclude, fell
 from cna_mlx.wording import counted, p_value
 
 if TYPE_CHECKING:
@@ -148,9 +148,10 @@ def _effects(own: Figures, other: Figures) -> list[str]:
     name = own.side.name
     lines = []
     if (effect := own.with_own) and (verdict := _verdict(own)):
-        m = effect.arm.strength
+        is_open = verdict.outcome is Outcome.TOO_FEW
         lines.append(
-            f"{name}, its own circuit at {m:.15g}: {verdict.headline} "
+            f"{name}, its own circuit at {effect.arm.strength:.15g}: "
+            f"{_change(effect.change) if is_open else verdict.headline} "
             f"{_content(own, effect)}"
         )
     if effect := own.with_other:
@@ -218,7 +219,10 @@ def _base_model(found: Comparison) -> list[str]:
     low, high = sorted((change.before, change.after), key=lambda one: one.value)
     if low.value > high.value / 2:
         return []
-    name = found.sides[0 if low is change.before else 1].side.name
+    figures = found.sides[0 if low is change.before else 1]
+    rates = f"{_percent(low)} of these prompts"
+    if effect := figures.with_own:
+        rates += f", and {_percent(effect.change.after)} with its own at 0"
     bases = [row for row in rows() if row.model in _PAIRS]
     said = ", ".join(
         f"{row.model} {100 * row.baseline:.1f}% to {100 * row.ablated:.1f}%"
@@ -230,8 +234,8 @@ def _base_model(found: Comparison) -> list[str]:
     return [
         f"The paper, of base models with their own circuit ablated: {said} refused; "
         "content shifts, no change of behaviour. Neurons that a base circuit there "
-        f"shares with the instruct one's: {common}. {name} refuses {_percent(low)} "
-        "here, which makes it alike in this and proves no more."
+        f"shares with the instruct one's: {common}. {figures.side.name} refuses "
+        f"{rates}: alike in this, though few refusals do not make a base model."
     ]
 
 

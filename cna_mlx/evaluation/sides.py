@@ -1,7 +1,7 @@
 """One of two that are compared: a model with its circuit, or a run of one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cna_mlx.circuit import Circuit
@@ -55,6 +55,14 @@ class Side:
         """The contrast of the circuit; empty where it is not known."""
         origin = self.circuit.provenance.get("contrast") if self.circuit else None
         return origin if isinstance(origin, dict) else {}
+
+    @property
+    def placed_circuit(self) -> Circuit | None:
+        """The circuit with its model's shape, also where it was made by hand."""
+        if self.circuit is None or "d_ff" in self.circuit.model:
+            return self.circuit
+        shape = {"d_ff": list(self.model.get("d_ff") or [])}
+        return replace(self.circuit, model={**self.circuit.model, **shape})
 
     def to_json(self) -> dict[str, Any]:
         """What is known of it before it answered, as plain data."""

@@ -10,16 +10,18 @@ from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.evaluation.compare import KINDS, Comparison, Figures
+from cna_mlx.evaluation.sides import Side
 from cna_mlx.evaluation.statistics import Proportion
 from cna_mlx.evaluation.summary import ArmFigures, ControlFigures
 from cna_mlx.gauge import Auc
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import frame
-from cna_mlx.ui.evaluation import bullets, mean, percent, points, rate
+from cna_mlx.ui.evaluation import bullets, mean, percent, rate
 from cna_mlx.wording import counted
 
 _BAR = 20
 _CONTROLS = ("matched", "uniform")
+_TITLES = {"target": "to be declined", "benign": "benign"}
 
 Rows = list[Sequence[str]]
 
@@ -39,23 +41,33 @@ def comparison_view(
 
 
 def _circuits(screen: Screen, found: Comparison) -> RenderableType:
-    rows: Rows = []
-    for figures in found.sides:
-        side = figures.side
-        neurons = len(side.circuit.neurons) if side.circuit else 0
-        gauges = (figures.group(kind) for kind in KINDS)
-        rows.append(
-            [
-                side.name,
-                str(side.model.get("quantization") or "-"),
-                f"{neurons} of {sum(side.model.get('d_ff') or []):,}",
-                _auc(side.own),
-                _auc(side.own if found.is_rendered_alike else side.same),
-                *(_number(group.gauge if group else None) for group in gauges),
-            ]
-        )
-    names = ("weights", "neurons", "held-out AUC", "same rendering", "gauge", "benign")
-    return table_or_lines(screen, ("", *names), rows)
+    sides = [figures.side for figures in found.sides]
+    same = [one.own if found.is_rendered_alike else one.same for one in sides]
+    rows: Rows = [
+        ["weights", *(str(one.model.get("quantization") or "-") for one in sides)],
+        ["neurons", *map(_neurons, sides)],
+        ["split half", *(_split_half(one) for one in sides)],
+        ["held-out AUC", *(_auc(one.own) for one in sides)],
+        ["  rendered alike", *map(_auc, same)],
+    ]
+    for kind in KINDS:
+        groups = [one.group(kind) for one in found.sides]
+        values = [_number(group.gauge if group else None) for group in groups]
+        rows.append([f"gauge, {_TITLES[kind]}", *values])
+    summaries = [one.summary for one in found.sides]
+    told = [_auc(one.separation if one else None) for one in summaries]
+    rows.append(["  AUC of these", *told])
+    return table_or_lines(screen, ("", *(one.name for one in sides)), rows)
+
+
+def _neurons(side: Side) -> str:
+    count = len(side.circuit.neurons) if side.circuit else 0
+    return f"{count} of {sum(side.model.get('d_ff') or []):,}"
+
+
+def _split_half(side: Side) -> str:
+    known = side.circuit.provenance if side.circuit else {}
+    return _number(known.get("split_half"))
 
 
 def _layers(screen: Screen, found: Comparison) -> list[RenderableType]:
@@ -63,7 +75,10 @@ def _layers(screen: Screen, found: Comparison) -> list[RenderableType]:
     overlap = found.overlap
     if overlap is None or overlap.by_depth:
         return []
-    parts: list[RenderableType] = [_bold(screen, "neurons by layer")]
+    names = [figures.side.name for figures in found.sides]
+    parts: list[RenderableType] = [
+        _bold(screen, f"neurons by layer: {' and '.join(names)}")
+    ]
     counts = [
         [round(share * size) for share in profile]
         for profile, size in zip(overlap.profiles, overlap.sizes, strict=True)
@@ -96,12 +111,11 @@ def _rates(screen: Screen, found: Comparison, kind: str) -> list[RenderableType]
         for one in (figures.summary.groups if figures.summary else ())
         if (one.kind == "benign") == (kind == "benign")
     )
-    title = "benign" if kind == "benign" else "to be declined"
-    head = f"{title} ({', '.join(sets)}): {counted(groups[0].n, 'prompt')}"
+    head = f"{_TITLES[kind]} ({', '.join(sets)}): {counted(groups[0].n, 'prompt')}"
     rows: Rows = []
     for figures in found.sides:
         rows += _arms(figures, kind)
-    names = ("refused", "change", "invalid", "quality", "KL", "other text")
+    names = ("refused", "change", "invalid", "quality", "KL", "differ")
     return [
         _bold(screen, head),
         table_or_lines(screen, ("", *names), rows),
@@ -130,7 +144,7 @@ def _arm(one: ArmFigures, differing: Proportion) -> list[str]:
     return [
         f"  {own}",
         rate(one.refused),
-        points(one.change),
+        f"{one.change.points.value:+.0f} pp" if one.change else "",
         percent(one.invalid.value),
         mean(one.quality),
         mean(one.kl),
@@ -164,7 +178,7 @@ def table_or_lines(
     table = Table(box=frame(screen, box.SIMPLE), pad_edge=False, padding=(0, 1, 0, 0))
     for number, name in enumerate(names):
         justify = "right" if number else "left"
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        table.add_column(screen.safe(name), justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for row in rows:
         table.add_row(*map(screen.safe, row))
     wanted = Measurement.get(screen.out, screen.out.options.update(width=999), table)
