@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from cna_mlx.circuit import Circuit
     from cna_mlx.discovery import discover
     from cna_mlx.errors import CnaError
+    from cna_mlx.evaluation.labels import Label, Verdict, label
     from cna_mlx.generation import Answer, Arm, Token, generate_arms
     from cna_mlx.models.loading import load
     from cna_mlx.rendering import Rendering, render, render_prompt
@@ -19,12 +20,15 @@ __all__ = [
     "Circuit",
     "CnaError",
     "Greedy",
+    "Label",
     "MeanDifference",
     "Rendering",
     "Sampled",
     "Token",
+    "Verdict",
     "discover",
     "generate_arms",
+    "label",
     "load",
     "render",
     "render_prompt",
@@ -36,6 +40,7 @@ _HOMES = {
     "cna_mlx.circuit": ("Circuit",),
     "cna_mlx.discovery": ("discover",),
     "cna_mlx.errors": ("CnaError",),
+    "cna_mlx.evaluation.labels": ("Label", "Verdict", "label"),
     "cna_mlx.generation": (
         "Answer",
         "Arm",

@@ -196,3 +196,51 @@ def compare(
         given=given,
     ):
         raise KeyboardInterrupt
+
+
+@command(
+    cls=Command,
+    example="cna-mlx report eval-demo-460fdcb54e\n"
+    "cna-mlx report ./my-run --hide-text\n"
+    "cna-mlx report ./llama ./qwen --out compared",
+)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--out",
+    metavar="DIR",
+    help="Where the report goes.  [default: the run's own directory]",
+)
+@click.option(
+    "--relabel", is_flag=True, help="Label the answers anew with this version."
+)
+@click.option(
+    "--hide-text",
+    is_flag=True,
+    help="No more of prompts and answers than their first words.",
+)
+@click.option("--full-text", is_flag=True, help="The whole answers.")
+@json_option
+def report(
+    runs: tuple[str, ...], hide_text: bool, full_text: bool, **rest: Any
+) -> None:
+    """Write what runs show as one page, as Markdown and as CSV.
+
+    A RUN is its directory, or a name that cna-mlx runs lists. report.html needs nothing
+    but itself: open it in a browser, send it to a colleague. Answers are cut to their
+    beginnings unless told otherwise. Several runs make a table.
+    """
+    check_open_files()
+    from cna_mlx.commands.report import run_report
+
+    run_report(runs, hides_text=hide_text, is_full=full_text, **rest)
+
+
+@command(cls=Command, example="cna-mlx runs\ncna-mlx runs --json")
+@json_option
+def runs(as_json: bool) -> None:
+    """List what was measured here, the latest first."""
+    check_open_files()
+    from cna_mlx.commands.runs import run_runs
+
+    run_runs(as_json)

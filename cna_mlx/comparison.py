@@ -19,10 +19,8 @@ from cna_mlx.generation import (
 from cna_mlx.rendering import Rendering, render_prompt
 from cna_mlx.sampling import Sampling
 from cna_mlx.sequences import shared_length
-
-# What a text is hidden behind, before people: enough to tell an answer by.
-FIRST_WORDS = 4
-_FIRST_CHARACTERS = 60
+from cna_mlx.visible import FIRST_WORDS
+from cna_mlx.visible import first_words as first_words
 
 
 @dataclass(frozen=True)
@@ -116,15 +114,6 @@ class Rates:
     counts: dict[Verdict, int]
     quality: float
     truncated: int
-
-
-def first_words(text: str, count: int = FIRST_WORDS) -> str:
-    """How a text begins, on one line, with three dots where more follows."""
-    words = text.split(maxsplit=count)
-    head = " ".join(words[:count])
-    # not every language puts spaces between words
-    short = head[:_FIRST_CHARACTERS]
-    return f"{short} ..." if len(words) > count or short != head else head
 
 
 def divergence(baseline: str, text: str) -> int | None:

@@ -41,6 +41,7 @@ class Repository:
         cut: the connection breaks in the middle of the weights, or of a table.
         sizes: sizes to claim, by file.
         delay: seconds before each answer.
+        bare: it does not say what it lacks, as a mirror may not.
     """
 
     commits: dict[str, dict[str, bytes]]
@@ -51,6 +52,7 @@ class Repository:
     cut: bool = False
     sizes: dict[str, int] = field(default_factory=dict)
     delay: float = 0.0
+    bare: bool = False
 
 
 @dataclass
@@ -191,7 +193,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(one.file_refusal)
             return
         if commit not in one.commits:
-            self._refuse((404, {"X-Error-Code": "RevisionNotFound"}))
+            code = {} if one.bare else {"X-Error-Code": "RevisionNotFound"}
+            self._refuse((404, code))
             return
         content = one.commits[commit].get(name)
         if content is None:

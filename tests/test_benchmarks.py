@@ -249,9 +249,16 @@ def test_a_hub_that_fails(hub: LocalHub, dataset: Repository, status: int) -> No
     assert "JailbreakBench/JBB-Behaviors" in message
 
 
-def test_a_bare_404_is_an_answer_as_well(hub: LocalHub, dataset: Repository) -> None:
+def test_a_bare_404_is_an_answer_as_well(
+    hub: LocalHub, dataset: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a mirror gives it, which does not say what it lacks."""
     dataset.refusal = (404, {})
-    assert "404" in refusal(HubError, "jbb")
+    assert "no such dataset on the Hub" in refusal(InputError, "jbb")
+    dataset.refusal = None
+    monkeypatch.setitem(PUBLISHED, "jbb", replace(PUBLISHED["jbb"], revision="f" * 40))
+    dataset.bare = True
+    assert load_benchmark("jbb").revision == PIN  # of the main branch
 
 
 def test_no_network(

@@ -28,8 +28,8 @@ from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.generation import BASELINE
 from cna_mlx.models.families import widths
 from cna_mlx.ui.chat import run_chat
-from cna_mlx.ui.console import visible
 from cna_mlx.ui.lines import completions
+from cna_mlx.visible import visible
 
 Make = Callable[..., Conversation]
 

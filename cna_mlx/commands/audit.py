@@ -9,7 +9,10 @@ from cna_mlx.commands.evaluate import (
 )
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
 from cna_mlx.commands.shared import Session, emit_json, show
+from cna_mlx.evaluation.summary import Summary
 from cna_mlx.evaluation.verdict import conclude
+from cna_mlx.report.build import Entry, build
+from cna_mlx.report.writing import ReportFiles, write_report
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.evaluation import discovery_lines, summary_view, verdict_view
 
@@ -34,16 +37,28 @@ def run_audit(
     prepared = prepare(session, selection, options, sets, "audit")
     summary = carry_out(prepared)
     verdict = conclude(summary)
+    report = _report(summary)
     if as_json:
         emit_json(
             {
                 "verdict": verdict.to_json(),
                 **summary.to_json(),
                 "discovery": summary.run.facts.get("discovery"),
+                "report": report and str(report.html),
             }
         )
     else:
         show(verdict_view(screen(), verdict))
         show(discovery_lines(screen(), summary))
         show(summary_view(screen(), summary))
+    if report:
+        screen().note(f"the report: {report.html}")
     return tell_end(summary)
+
+
+def _report(summary: Summary) -> ReportFiles | None:
+    """The report, in the run's directory; none where nothing was answered."""
+    if not summary.groups:
+        return None
+    entries = [Entry.of(summary.run)]
+    return write_report(build(entries), entries, summary.run.directory)

@@ -127,14 +127,20 @@ def _of_dataset(error: Exception, name: str) -> CnaError | None:
         case errors.GatedRepoError():
             return InputError(f"{name} {_GATED}")
         case errors.RepositoryNotFoundError():
-            return InputError(
-                f"{name}: no such dataset on the Hub (or a private one: set HF_TOKEN)"
-            )
-        case errors.HfHubHTTPError() if error.response.status_code in (401, 403):
-            return InputError(
-                f"the Hub gives no access to {name} ({error.response.status_code}): "
-                "log in (hf auth login), or check HF_TOKEN and what it may read"
-            )
+            status = 404  # also answered with 401
+        case errors.HfHubHTTPError():
+            status = error.response.status_code
+        case _:
+            return None
+    if status == 404:
+        return InputError(
+            f"{name}: no such dataset on the Hub (or a private one: set HF_TOKEN)"
+        )
+    if status in (401, 403):
+        return InputError(
+            f"the Hub gives no access to {name} ({status}): log in (hf auth login), or "
+            "check HF_TOKEN and what it may read"
+        )
     return None
 
 

@@ -188,8 +188,20 @@ def _download(one: Published) -> Path:
     ):
         try:
             return _file(one, one.file, one.revision)
-        except (errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError):
-            return _file(one, _listed_file(one), _MAIN)
+        except (errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
+            if not _is_missing(error):
+                raise
+        return _file(one, _listed_file(one), _MAIN)
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether the Hub, or a mirror of it, says that it has no such commit or file."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        response = getattr(error.__cause__, "response", None)
+        return getattr(response, "status_code", None) == 404
+    return True
 
 
 def _file(one: Published, name: str, revision: str) -> Path:

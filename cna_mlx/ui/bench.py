@@ -8,7 +8,8 @@ from rich.text import Text
 
 from cna_mlx.benchmark import Comparison, Memory, Physics, Result
 from cna_mlx.models.memory import gigabytes
-from cna_mlx.ui.console import Screen, visible
+from cna_mlx.ui.console import Screen
+from cna_mlx.visible import visible
 
 _INDENT = 2
 _RATIO = 8

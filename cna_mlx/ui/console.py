@@ -2,7 +2,6 @@
 
 import os
 import sys
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cna_mlx.evaluation.labels import Verdict
+from cna_mlx.visible import visible
 
 VERDICT_STYLES = {
     Verdict.REFUSED: "bold red",
@@ -18,8 +18,6 @@ VERDICT_STYLES = {
     Verdict.PARTIAL: "bold yellow",
     Verdict.INVALID: "bold magenta",
 }
-# Control, format (direction, zero width), half a surrogate pair, line and paragraph.
-_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 # Under this many columns two texts side by side are two ribbons.
 _STACK_BELOW = 80
 
@@ -79,27 +77,6 @@ def screen() -> Screen:
             stream.reconfigure(errors="backslashreplace")
     options = {"highlight": False, "markup": False, "emoji": False}
     return Screen(Console(**options), Console(stderr=True, **options))  # type: ignore[arg-type]
-
-
-def visible(text: str, *, ascii_only: bool = False) -> str:
-    """Text with every control character spelled out.
-
-    Model text is data: terminal escapes would act, a carriage return or a change of
-    direction would hide what was written. Newlines and tabs stay.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_visible(character, ascii_only) for character in text)
-
-
-def _visible(character: str, ascii_only: bool) -> str:
-    if character in "\n\t":
-        return character
-    if unicodedata.category(character) in _HIDDEN and character != "\u200d":
-        return ascii(character)[1:-1]
-    if ascii_only and not character.isascii():
-        return character.encode("ascii", "backslashreplace").decode()
-    return character
 
 
 def marked(

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from cna_mlx.checkup import Check, Fact, Item
 from cna_mlx.models.memory import gigabytes
-from cna_mlx.ui.console import Screen, visible
+from cna_mlx.ui.console import Screen
+from cna_mlx.visible import visible
 
 _WORDS = {"ok": "ok", "warning": "warning", "failed": "FAILED"}
 _STYLES = {"ok": "green", "warning": "bold yellow", "failed": "bold red"}

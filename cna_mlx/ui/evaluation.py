@@ -15,6 +15,7 @@ from cna_mlx.evaluation.statistics import Interval, PairedChange, Proportion
 from cna_mlx.evaluation.summary import ArmFigures, ControlFigures, Group, Summary
 from cna_mlx.evaluation.verdict import Conclusion
 from cna_mlx.evaluation.verify import Repeated
+from cna_mlx.report.beside import Paper
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import frame
 from cna_mlx.wording import counted, p_value
@@ -34,7 +35,22 @@ def summary_view(screen: Screen, summary: Summary) -> RenderableType:
         parts.append(Text("no prompt was answered in every arm yet"))
     else:
         parts.pop()
+    paper = Paper.of(summary)
+    if paper is not None:
+        parts += [Text(), *paper_lines(screen, paper)]
     return Parts(*parts)
+
+
+def paper_lines(screen: Screen, paper: Paper) -> list[Text]:
+    """The paper's row for the model, and what differs in the protocol."""
+    row = paper.row
+    relative = "" if row.relative is None else f" ({100 * row.relative:+.1f}%)"
+    lines = [
+        f"the paper, {row.model}: {100 * row.baseline:.4g}% to "
+        f"{100 * row.ablated:.4g}%{relative}, with its own labels; {paper.how}",
+        *(f"  {one}" for one in paper.differences),
+    ]
+    return [screen.safe(line) for line in lines]
 
 
 def headline_view(screen: Screen, verdict: Conclusion) -> Text:

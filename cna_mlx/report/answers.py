@@ -1,0 +1,66 @@
+"""The samples of a run, prompt by prompt, as far as they are shown."""
+
+from collections.abc import Collection, Sequence
+
+from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.samples import Sample
+from cna_mlx.evaluation.summary import main_arm
+from cna_mlx.report.content import ShownAnswer, ShownPrompt, TextLevel
+from cna_mlx.report.texts import shown, shown_prompt
+from cna_mlx.visible import visible
+from cna_mlx.wording import counted
+
+
+def shown_prompts(
+    run: Run, samples: Sequence[Sample], level: TextLevel
+) -> tuple[ShownPrompt, ...]:
+    """Every prompt with its answers in all arms.
+
+    Args:
+        run: which arms there are.
+        samples: of its whole batches.
+        level: how much of a text is shown.
+    """
+    arms = run.arms
+    main = main_arm(arms)
+    place = arms.index(main) if main else None
+    seen = run.facts.get("contamination") or {}
+    size = len(arms)
+    return tuple(
+        _prompt(samples[at : at + size], level, place, seen.get(samples[at].set) or ())
+        for at in range(0, len(samples), size)
+    )
+
+
+def _prompt(
+    batch: Sequence[Sample], level: TextLevel, main: int | None, seen: Collection[str]
+) -> ShownPrompt:
+    first = batch[0]
+    return ShownPrompt(
+        first.number + 1,
+        visible(first.set),
+        visible(first.id),
+        first.kind,
+        visible(first.category) if first.category else None,
+        shown_prompt(first.prompt, level),
+        first.gauge,
+        first.id in seen,
+        tuple(_answer(place, one, level) for place, one in enumerate(batch)),
+        main,
+    )
+
+
+def _answer(place: int, one: Sample, level: TextLevel) -> ShownAnswer:
+    facts = [counted(len(one.token_ids), "token"), f"quality {one.quality:.2f}"]
+    if level == "hidden":
+        facts.insert(1, counted(len(one.text), "character"))
+    if one.kl is not None and place:
+        facts.append(f"KL {one.kl:.2f}")
+    return ShownAnswer(
+        place,
+        visible(one.arm),
+        one.label,
+        shown(one.text, level, one.span),
+        tuple(facts),
+        one.is_truncated,
+    )

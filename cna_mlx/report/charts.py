@@ -1,0 +1,189 @@
+"""Charts as SVG, drawn by pygal: one for light pages, one for dark ones."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from cna_mlx.report.content import Chart, Point, Series
+
+_WIDTH = 460
+_LINES_HEIGHT = 300
+_BAR_HEIGHT = 30
+_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+# What pygal adds for its tooltips. In an <img> none of it would run; it is only weight.
+_UNUSED = re.compile(r"<script.*?</script>|<!--.*?-->|<desc.*?</desc>", re.DOTALL)
+_DASHES = ("", "7, 4", "2, 4")
+# What a legend says beside the colour.
+_STROKES = ("solid", "dashed", "dotted")
+_ROWS = ("upper bar", "lower bar")
+_LIGHT: dict[str, Any] = {
+    "colors": ("#a8442a", "#2c6a8e", "#6b5b95"),
+    "foreground": "#55544e",
+    "foreground_strong": "#3a3a36",
+    "foreground_subtle": "#e4e2da",
+}
+_DARK: dict[str, Any] = {
+    "colors": ("#e58a6c", "#7fb6d6", "#b3a3d9"),
+    "foreground": "#b9b7ae",
+    "foreground_strong": "#dddbd2",
+    "foreground_subtle": "#3b3a36",
+}
+
+
+def draw(chart: Chart, *, dark: bool = False) -> str:
+    """A chart as the text of an SVG file, with all that it needs inside.
+
+    Args:
+        chart: what to draw.
+        dark: for a dark page.
+    """
+    made = _bars(chart, dark) if chart.kind == "bars" else _lines(chart, dark)
+    return _UNUSED.sub("", made.render())
+
+
+def size(chart: Chart) -> tuple[int, int]:
+    """Its width and height in pixels, which a page sets aside."""
+    if chart.kind == "lines":
+        return _WIDTH, _LINES_HEIGHT
+    bars = len(chart.names) * len(chart.series)
+    legend = 30 if len(chart.series) > 1 else 0
+    return _WIDTH, 50 + legend + max(2, bars) * _BAR_HEIGHT
+
+
+def _bars(chart: Chart, dark: bool) -> Any:
+    import pygal
+
+    made = pygal.HorizontalBar(
+        **_common(chart, dark),
+        show_legend=len(chart.series) > 1,
+        legend_at_bottom=True,
+        spacing=8,
+        rounded_bars=2,
+    )
+    # pygal draws from below
+    single = chart.series[0].points if len(chart.series) == 1 else ()
+    names = [
+        f"{name}  {chart.shown(single[number].value)}" if single else name
+        for number, name in enumerate(chart.names)
+    ]
+    made.x_labels = names[::-1]
+    for number, series in enumerate(chart.series):
+        where = f", {_ROWS[number]}" if not single else ""
+        bars = [_bar(point) for point in series.points[::-1]]
+        made.add(f"{series.name}{where}", bars)
+    return made
+
+
+def _lines(chart: Chart, dark: bool) -> Any:
+    import pygal
+
+    places = sorted({point.x for series in chart.series for point in series.points})
+    made = pygal.XY(
+        **_common(chart, dark),
+        show_legend=len(chart.series) > 1,
+        legend_at_bottom=True,
+        show_x_guides=False,
+        x_title=chart.axis,
+        x_value_formatter=lambda value: f"{value:g}",
+    )
+    made.x_labels = _spread(places)
+    for number, series in enumerate(chart.series):
+        drawn = f", {_STROKES[number]}" if len(chart.series) > 1 else ""
+        made.add(
+            f"{series.name}{drawn}",
+            [(point.x, point.value) for point in series.points],
+            stroke_style={"width": 2.2, "dasharray": _DASHES[number]},
+            dots_size=3.5,
+        )
+    for series in chart.series:
+        made.add(None, _whiskers(series), show_dots=False, stroke_style={"width": 1.2})
+    return made
+
+
+def _common(chart: Chart, dark: bool) -> dict[str, Any]:
+    from pygal.style import Style
+
+    palette = dict(_DARK if dark else _LIGHT)
+    colors = tuple(palette["colors"][: len(chart.series)])
+    if chart.kind == "bars" and len(chart.series) > 1:  # before is grey
+        colors = (str(palette["foreground"]), *colors[:1])
+    palette["colors"] = colors * 2  # a second time for the whiskers
+    subtle = palette["foreground_subtle"]
+    style = Style(
+        **palette,
+        background="transparent",
+        plot_background="transparent",
+        font_family=_FONTS,
+        label_font_size=12,
+        major_label_font_size=12,
+        legend_font_size=12,
+        title_font_size=12,
+        guide_stroke_color=subtle,
+        major_guide_stroke_color=subtle,
+        guide_stroke_dasharray="none",
+        major_guide_stroke_dasharray="none",
+        opacity=".85",
+        stroke_opacity="1",
+        transition="0s",
+    )
+    width, height = size(chart)
+    top = chart.top if chart.top is not None else _top(chart.series)
+    return {
+        "style": style,
+        "width": width,
+        "height": height,
+        "js": [],
+        "no_prefix": True,
+        "disable_xml_declaration": True,
+        "margin": 4,
+        "margin_right": 26,
+        "range": (0, top),
+        "y_labels": _ticks(top),
+        "value_formatter": chart.shown,
+        "legend_box_size": 10,
+        "allow_interruptions": True,
+        "truncate_legend": -1,
+        "truncate_label": -1,
+    }
+
+
+def _bar(point: Point) -> Any:
+    if not point.has_interval:
+        return point.value
+    return {"value": point.value, "ci": {"low": point.low, "high": point.high}}
+
+
+def _whiskers(series: Series) -> list[tuple[float | None, float | None]]:
+    """Intervals as upright strokes: pygal's own fail where there is an x axis."""
+    found: list[tuple[float | None, float | None]] = []
+    for point in series.points:
+        if point.has_interval:
+            found += [(point.x, point.low), (point.x, point.high), (None, None)]
+    return found
+
+
+def _top(series: Sequence[Series]) -> float:
+    """The end of a scale that begins at 0: the next 1, 2 or 5 times a power of ten."""
+    values = [edge for one in series for point in one.points for edge in point[1:]]
+    most = max((value for value in values if math.isfinite(value)), default=0.0)
+    if most <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(most))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= most)
+
+
+def _ticks(top: float) -> list[float]:
+    """Four or five steps, whichever are round."""
+    steps = 5 if f"{top:e}".startswith("5") else 4
+    return [top * step / steps for step in range(steps + 1)]
+
+
+def _spread(places: Sequence[float]) -> list[float]:
+    """Those of the places that can be labelled without touching each other."""
+    span = places[-1] - places[0] or 1.0
+    kept = [places[0]]
+    for place in places[1:]:
+        if place - kept[-1] >= span / 9:
+            kept.append(place)
+    return kept

@@ -1,0 +1,234 @@
+"""What a report says, whatever it is written as: facts, tables, charts, answers.
+
+The pages, Markdown and the tables of the terminal are made from these values alone, so
+that they cannot disagree. Texts are plain: each format escapes them its own way.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from cna_mlx.evaluation.labels import Verdict
+from cna_mlx.evaluation.verdict import Conclusion
+
+TextLevel = Literal["hidden", "excerpts", "full"]
+
+
+class Cell(NamedTuple):
+    """A figure of a table, and what is said of it in small print: its interval."""
+
+    text: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.detail})" if self.detail else self.text
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of figures; the first cell of a row names it.
+
+    Attributes:
+        title: above it.
+        columns: their heads.
+        rows: one cell for each column.
+        note: below it.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+
+class Point(NamedTuple):
+    """A value of a chart with its interval; ``x`` is where it stands on the axis."""
+
+    x: float
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether an interval is known."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+
+class Series(NamedTuple):
+    """Values that belong together, one for each name or place of the axis."""
+
+    name: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What is drawn; the same figures stand in a table beside it.
+
+    Attributes:
+        kind: ``bars`` lie on their side, one group for each of ``names``; ``lines``
+            run over the points' ``x``.
+        title: above it.
+        series: what is drawn.
+        names: of the groups of bars.
+        axis: what ``x`` is, for lines.
+        unit: behind each value: ``%``, or nothing.
+        top: the end of the scale of values; None for what the values need.
+    """
+
+    kind: Literal["bars", "lines"]
+    title: str
+    series: tuple[Series, ...]
+    names: tuple[str, ...] = ()
+    axis: str = ""
+    unit: str = ""
+    top: float | None = None
+
+    @property
+    def alt(self) -> str:
+        """The chart in words, for those who do not see it."""
+        return ". ".join((self.title, *map(self._line, self.series))) + "."
+
+    def _line(self, series: Series) -> str:
+        said = [self._spoken(*pair) for pair in enumerate(series.points)]
+        return f"{series.name}: {', '.join(said)}"
+
+    def _spoken(self, number: int, point: Point) -> str:
+        where = self.names[number] if self.names else f"{self.axis} {point.x:g}"
+        return f"{where} {self.shown(point.value)}"
+
+    def shown(self, value: float) -> str:
+        """A value with its unit."""
+        digits = 0 if self.unit == "%" else 2
+        return f"{value:.{digits}f}{self.unit}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of what is said of a run.
+
+    Attributes:
+        key: for links; unique in a run.
+        title: its heading.
+        texts: paragraphs.
+        facts: names and values.
+        tables, charts: the figures.
+        items, items_title: a list below them, and what it is of.
+        folded: further facts, which a page shows on demand.
+    """
+
+    key: str
+    title: str
+    texts: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    tables: tuple[Table, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    items: tuple[str, ...] = ()
+    items_title: str = ""
+    folded: tuple[tuple[str, str], ...] = ()
+
+
+class Piece(NamedTuple):
+    """A stretch of a text: plain, the words that decided its label, or a gap."""
+
+    text: str
+    kind: Literal["plain", "mark", "gap"] = "plain"
+
+
+@dataclass(frozen=True)
+class ShownAnswer:
+    """One arm's answer, as far as it is shown.
+
+    Attributes:
+        arm: the position of the arm in the run; 0 is the baseline.
+        name: of the arm.
+        label: the verdict.
+        pieces: of the text.
+        facts: tokens, quality, KL.
+        is_truncated: whether it ran into the limit of tokens.
+    """
+
+    arm: int
+    name: str
+    label: Verdict
+    pieces: tuple[Piece, ...]
+    facts: tuple[str, ...]
+    is_truncated: bool
+
+
+@dataclass(frozen=True)
+class ShownPrompt:
+    """A prompt with all its answers.
+
+    Attributes:
+        number: its position in the run, from 1.
+        set, id, kind, category: where it comes from.
+        pieces: of its text.
+        gauge: where it lies along the circuit; None where that is not known.
+        is_seen: whether the discovery saw it, or nearly.
+        answers: in the order of the arms.
+        main: the position of the arm to show beside the baseline; None if there is
+            none.
+    """
+
+    number: int
+    set: str
+    id: str
+    kind: str
+    category: str | None
+    pieces: tuple[Piece, ...]
+    gauge: float | None
+    is_seen: bool
+    answers: tuple[ShownAnswer, ...]
+    main: int | None
+
+
+@dataclass(frozen=True)
+class RunContent:
+    """What is said of one run.
+
+    Attributes:
+        title: the model.
+        subtitle: what was done, in a line.
+        alerts: what a reader must know before any figure.
+        conclusion: what it comes to.
+        glance: the few figures that matter most, of the prompts that it is judged by.
+        glance_note: which prompts these are.
+        sections: the rest, in order.
+        prompts: every sample.
+        arms: the names of the arms.
+    """
+
+    title: str
+    subtitle: str
+    alerts: tuple[str, ...]
+    conclusion: Conclusion
+    glance: tuple[tuple[str, Cell], ...]
+    glance_note: str
+    sections: tuple[Section, ...]
+    prompts: tuple[ShownPrompt, ...]
+    arms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """A whole report.
+
+    Attributes:
+        title: of it.
+        notices: which texts are shown, and what to know of them.
+        across: all runs in a table; None for a single one.
+        runs: one by one.
+        reading: what the figures mean: names and definitions.
+        level: how much of prompts and answers is shown.
+        footer: what wrote it, and when.
+    """
+
+    title: str
+    notices: tuple[str, ...]
+    across: Table | None
+    runs: tuple[RunContent, ...]
+    reading: tuple[tuple[str, str], ...]
+    level: TextLevel
+    footer: str

@@ -1,0 +1,91 @@
+"""The charts of a group: refusals by arm, strengths, categories."""
+
+from collections.abc import Sequence
+
+from cna_mlx.evaluation.statistics import Interval, Proportion
+from cna_mlx.evaluation.summary import CONTROLS, ArmFigures, Group
+from cna_mlx.report.content import Chart, Point, Series
+
+_FEWEST = 3  # strengths that make a curve, the baseline among them
+
+Curve = Sequence[tuple[float, ArmFigures]]
+
+
+def refusal_chart(group: Group) -> Chart:
+    """How much each arm refuses, with its interval; controls as one bar each."""
+    names: list[str] = []
+    points: list[Point] = []
+    drawn_apart = (*CONTROLS, *_curved(group))
+    for one in group.arms:
+        if one.arm.role not in drawn_apart:
+            names.append(one.arm.label)
+            points.append(_share(len(points), one.refused))
+    for control in group.controls:
+        names.append(f"{control.role} control")
+        edges = (100 * control.least, 100 * control.most)
+        points.append(Point(len(points), 100 * control.refused, *edges))
+    title = f"Refused, {group.set} ({group.kind})"
+    return Chart(
+        "bars", title, (Series("refused", tuple(points)),), tuple(names), "", "%", 100
+    )
+
+
+def strength_charts(title: str, axis: str, curve: Curve) -> tuple[Chart, ...]:
+    """Refusals and quality against strength, and KL; none for too few strengths."""
+    if not is_curve(curve):
+        return ()
+    refused = [_share(x, one.refused) for x, one in curve]
+    quality = [_mean(x, one.quality, 100) for x, one in curve]
+    charts = [
+        Chart(
+            "lines",
+            f"{title}: refused, and quality in %",
+            (Series("refused", tuple(refused)), Series("quality", tuple(quality))),
+            axis=axis,
+            unit="%",
+            top=100,
+        )
+    ]
+    kls = [(x, one.kl) for x, one in curve if one.kl is not None]
+    if len(kls) == len(curve):
+        points = tuple(_mean(x, kl) for x, kl in kls)
+        damage = f"{title}: KL from the baseline, nats"
+        charts.append(Chart("lines", damage, (Series("KL", points),), axis=axis))
+    return tuple(charts)
+
+
+def is_curve(curve: Curve) -> bool:
+    """Whether there are enough strengths to draw a line through."""
+    return len(curve) >= _FEWEST
+
+
+def _curved(group: Group) -> tuple[str, ...]:
+    """The roles whose arms are points of a curve."""
+    scaled = ("scaled",) if is_curve(group.multipliers) else ()
+    return (*scaled, "caa") if is_curve(group.additions) else scaled
+
+
+def category_chart(group: Group) -> Chart:
+    """How much of each category is refused, before and after."""
+    shown = [one for one in (group.baseline, group.main) if one is not None]
+    series = tuple(
+        Series(
+            one.arm.label,
+            tuple(
+                Point(number, 100 * category.refused[one.arm.label] / category.n)
+                for number, category in enumerate(group.categories)
+            ),
+        )
+        for one in shown
+    )
+    names = tuple(category.name for category in group.categories)
+    title = f"Refused by category, {group.set} ({group.kind})"
+    return Chart("bars", title, series, names, "", "%", 100)
+
+
+def _share(x: float, one: Proportion) -> Point:
+    return Point(x, 100 * one.value, 100 * one.low, 100 * one.high)
+
+
+def _mean(x: float, one: Interval, scale: float = 1.0) -> Point:
+    return Point(x, scale * one.value, scale * one.low, scale * one.high)

@@ -1,0 +1,91 @@
+"""A report as one page: no request leaves it, and it works without JavaScript.
+
+Its content security policy allows the page's own style and script, by their hashes, and
+pictures that are in the page; nothing else, so that no text of a model can ever act.
+"""
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from cna_mlx.report.charts import draw, size
+from cna_mlx.report.content import Chart, ReportContent
+from cna_mlx.wording import counted
+
+# The gauge is drawn from -0.25 to 1.25; 100 units are its 0 to 1.
+_LOW, _HIGH = -0.25, 1.25
+
+
+def to_html(report: ReportContent) -> str:
+    """The page as text.
+
+    Args:
+        report: what it says; every text of it is escaped here.
+    """
+    from markupsafe import Markup
+
+    style, script = _part("report.css"), _part("report.js")
+    return _template().render(
+        report=report,
+        policy=policy(style, script),
+        # ours, and none of it could close its element; hashed as it stands
+        style=Markup(style),
+        script=Markup(script),
+    )
+
+
+def policy(style: str, script: str) -> str:
+    """The content security policy of a page with this style and script."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "img-src data:",
+            f"style-src {_hash(style)}",
+            f"script-src {_hash(script)}",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def _hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+@cache
+def _part(name: str) -> str:
+    return files("cna_mlx.report").joinpath("page", name).read_text(encoding="utf-8")
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        minus=_minus, picture=_picture, size=size, along=_along, counted=counted
+    )
+    return environment.from_string(_part("report.html"))
+
+
+def _minus(text: str) -> str:
+    """Numbers with a minus sign that is as wide as a plus."""
+    return (
+        text.replace("-", "\u2212")
+        if text[:1] in "-+"
+        else text.replace(" -", " \u2212")
+    )
+
+
+def _picture(chart: Chart, dark: bool) -> str:
+    data = base64.b64encode(draw(chart, dark=dark).encode()).decode()
+    return f"data:image/svg+xml;base64,{data}"
+
+
+def _along(gauge: float) -> int:
+    return round(100 * (min(max(gauge, _LOW), _HIGH) - _LOW))

@@ -1,0 +1,79 @@
+"""Runs in a line or two each: how far they are, and what they show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cna_mlx.errors import InputError
+from cna_mlx.evaluation.runs import Run, list_runs
+from cna_mlx.evaluation.samples import Sample
+from cna_mlx.evaluation.statistics import Proportion, wilson
+from cna_mlx.evaluation.summary import main_arm
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run of the default directory.
+
+    Attributes:
+        run: its configuration and facts.
+        done: how many prompts are answered in every arm; None where the samples are
+            damaged.
+        before, after: refused by the baseline and by the main arm, of the prompts that
+            are not benign; None where there are none.
+        arm: the label of the main arm, or None.
+    """
+
+    run: Run
+    done: int | None
+    before: Proportion | None = None
+    after: Proportion | None = None
+    arm: str | None = None
+
+    @classmethod
+    def of(cls, run: Run) -> "Listed":
+        """A run with what its samples show so far."""
+        try:
+            samples = run.samples()
+        except InputError:
+            return cls(run, None)
+        arms = run.arms
+        main = main_arm(arms)
+        done = len(samples) // len(arms)
+        before = _refused(samples, arms[0].label)
+        if main is None:
+            return cls(run, done, before)
+        return cls(run, done, before, _refused(samples, main.label), main.label)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        return {
+            "name": self.run.directory.name,
+            "directory": str(self.run.directory),
+            "command": self.run.config.get("command"),
+            "model": self.run.config["model"].get("id"),
+            "status": self.run.status,
+            "prompts": {"done": self.done, "planned": self.run.planned},
+            "arm": self.arm,
+            "before": self.before and self.before.to_json(),
+            "after": self.after and self.after.to_json(),
+            "created": self.run.facts.get("created"),
+            "updated": self.run.facts.get("updated"),
+        }
+
+
+def listed_runs(directory: Path | None = None) -> list[Listed]:
+    """The runs of a directory, the latest first; of the default one if None.
+
+    Raises:
+        InputError: the directory cannot be read.
+    """
+    return [Listed.of(run) for run in list_runs(directory)]
+
+
+def _refused(samples: Sequence[Sample], arm: str) -> Proportion | None:
+    counted = [one for one in samples if one.arm == arm and one.kind != "benign"]
+    if not counted:
+        return None
+    return wilson(sum(one.is_refused for one in counted), len(counted))

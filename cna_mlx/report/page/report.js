@@ -1,0 +1,60 @@
+"use strict";
+// Filters of the samples. Without it every sample is shown.
+for (const root of document.querySelectorAll(".samples")) {
+  const form = root.querySelector("form");
+  const prompts = [...root.querySelectorAll(".p")];
+  const output = form.querySelector("output");
+  const value = (name) => (form.elements[name] ? form.elements[name].value : "");
+
+  // Put an arm beside the baseline, and what stood there back among the others.
+  const beside = (prompt, arm) => {
+    const pair = prompt.querySelector(".pair");
+    const chosen = prompt.querySelector(`.a[data-arm="${arm}"]`);
+    const old = pair.children[1];
+    if (!chosen || chosen === old) return;
+    const rest = prompt.querySelector(".rest");
+    const next = [...rest.children].find((one) => +one.dataset.arm > +old.dataset.arm);
+    rest.insertBefore(old, next === chosen ? chosen.nextElementSibling : next || null);
+    pair.append(chosen);
+  };
+
+  const changed = (before, after, wanted) => {
+    const was = before === "REFUSED";
+    const is = after === "REFUSED";
+    if (wanted === "lost") return was && !is;
+    if (wanted === "gained") return !was && is;
+    if (wanted === "other") return before !== after;
+    return wanted === "" || before === after;
+  };
+
+  const matches = (prompt) => {
+    const shown = [...prompt.querySelector(".pair").children];
+    const first = shown[0].dataset.label;
+    const last = shown[shown.length - 1].dataset.label;
+    if (value("label") && value("label") !== last) return false;
+    if (!changed(first, last, value("change"))) return false;
+    for (const name of ["set", "kind", "category"]) {
+      if (value(name) && prompt.dataset[name] !== value(name)) return false;
+    }
+    const words = value("search").trim().toLowerCase();
+    if (!words) return true;
+    const texts = [prompt.querySelector(".q"), ...shown.map((one) => one.querySelector(".t"))];
+    return texts.some((one) => one.textContent.toLowerCase().includes(words));
+  };
+
+  const apply = () => {
+    let count = 0;
+    for (const prompt of prompts) {
+      if (value("arm")) beside(prompt, value("arm"));
+      prompt.hidden = !matches(prompt);
+      count += prompt.hidden ? 0 : 1;
+    }
+    output.textContent = `${count} of ${prompts.length} prompts`;
+  };
+
+  form.hidden = false;
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("input", apply);
+  form.addEventListener("reset", () => setTimeout(apply));
+  apply();
+}

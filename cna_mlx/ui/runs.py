@@ -1,0 +1,62 @@
+"""Runs and reports on the screen: a few lines each, readable at 60 columns."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.text import Text
+
+from cna_mlx.report.content import ReportContent, RunContent
+from cna_mlx.report.listing import Listed
+from cna_mlx.report.numbers import percent
+from cna_mlx.report.writing import ReportFiles
+from cna_mlx.ui.console import Screen
+from cna_mlx.wording import counted
+
+
+def runs_view(screen: Screen, found: Sequence[Listed]) -> Text:
+    """Every run: its name, then its model and date, state and refusals."""
+    lines: list[Text] = []
+    for one in found:
+        lines.append(_bold(screen, one.run.directory.name))
+        lines += [screen.safe(f"  {line}") for line in _lines(one)]
+    return Text("\n").join(lines)
+
+
+def report_view(screen: Screen, content: ReportContent, files: ReportFiles) -> Text:
+    """The figures that matter most of each run, and where the report lies."""
+    lines: list[Text] = []
+    for run in content.runs:
+        lines += _run(screen, run)
+    lines.append(Text())
+    lines += [screen.safe(str(path)) for path in files.all]
+    return Text("\n").join(lines)
+
+
+def _run(screen: Screen, run: RunContent) -> Iterator[Text]:
+    yield _bold(screen, run.title)
+    for alert in run.alerts:
+        line = screen.safe(alert)
+        line.stylize("yellow")
+        yield line
+    yield screen.safe(run.conclusion.headline)
+    for name, value in run.glance:
+        yield screen.safe(f"  {name}: {value}")
+
+
+def _lines(one: Listed) -> Iterator[str]:
+    run = one.run
+    day = str(run.facts.get("updated") or "")[:10]
+    yield ", ".join(part for part in (str(run.config["model"].get("id")), day) if part)
+    if one.done is None:
+        yield f"{run.status}, but its samples are damaged"
+        return
+    yield f"{run.status}, {one.done} of {counted(run.planned, 'prompt')}"
+    if one.before is not None:
+        refused = f"refused {percent(one.before.value)}"
+        after = f", {one.arm} {percent(one.after.value)}" if one.after else ""
+        yield refused + after
+
+
+def _bold(screen: Screen, text: str) -> Text:
+    line = screen.safe(text)
+    line.stylize("bold")
+    return line
