@@ -38,6 +38,7 @@ from cna_mlx.evaluation.findings import findings
 from cna_mlx.evaluation.runs import Run, RunArm, list_runs
 from cna_mlx.evaluation.sides import Side, held_out
 from cna_mlx.gauge import Auc
+from cna_mlx.prompts.benchmarks import load_benchmark
 from cna_mlx.ui.compare import comparison_view
 
 Command = Callable[..., Outcome]
@@ -153,6 +154,7 @@ def test_sharing_nothing_is_no_surprise_and_everything_is_one() -> None:
 def test_a_run_and_itself_are_the_same(tmp_path: Path) -> None:
     run, _ = two_runs(tmp_path)
     found = sides(run, run)
+    assert found.is_rendered_alike
     assert found.prompts == 12
     assert found.overlap
     assert found.overlap.shared
@@ -528,8 +530,12 @@ def test_a_gauge_of_other_weights_or_another_rendering_is_not_taken() -> None:
 # ---------------------------------------------------------------------------- the demo
 
 
-def test_the_demo_and_its_base(command: Command) -> None:
-    words = ("--limit", "20", "--max-tokens", "12", "--controls", "1", "--no-kl")
+def test_the_demo_and_its_base(command: Command, tmp_path: Path) -> None:
+    questions = load_benchmark("demo").prompts
+    magic = [one.text for one in questions if one.kind == "harmful"][::10]
+    (tmp_path / "magic.txt").write_text("\n".join(magic), encoding="utf-8")
+    prompts = f"harmful={tmp_path / 'magic.txt'}"
+    words = ("--prompts", prompts, "--max-tokens", "12", "--controls", "0", "--no-kl")
     data = command(
         "compare", "demo-base", "demo", *words, "--no-universal", "--json"
     ).data

@@ -1,7 +1,7 @@
 """Two models, or two runs: what their circuits share, and what each does in either."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cna_mlx.errors import InputError
@@ -223,6 +223,8 @@ def compare_sides(a: Side, b: Side) -> Comparison:
     Raises:
         InputError: the runs have no prompt in common, or cannot be read.
     """
+    if are_rendered_alike(a.rendering, b.rendering):
+        a, b = replace(a, same=a.own), replace(b, same=b.own)
     overlap, p = None, None
     circuits = a.placed_circuit, b.placed_circuit
     if circuits[0] and circuits[1]:

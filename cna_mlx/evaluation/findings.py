@@ -1,5 +1,6 @@
 """What a comparison comes to, in plain words and chosen by the figures alone."""
 
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from cna_mlx.evaluation.compare import Comparison, Effect, Figures
@@ -198,11 +199,12 @@ def _content(figures: Figures, effect: Effect) -> str:
     assert group is not None
     arm = group.arm(effect.arm.label)
     text = f"{_count(effect.differing)} answers differ from the unsteered ones"
-    control = group.control("matched")
-    if control and effect.arm.role != "other":
+    if control := group.control("matched"):
         shares = [figures.differing["target"][label].value for label in control.labels]
-        mean = 100 * sum(shares) / len(shares)
-        text += f" (matched controls: {mean:.0f}%)"
+        text += f" (matched controls of its own: {100 * fmean(shares):.0f}%"
+        if effect.arm.role == "other":
+            text += f", and they refuse {100 * control.refused:.0f}%"
+        text += ")"
     quality = f"{group.baseline.quality.value:.2f} to {arm.quality.value:.2f}"
     return f"{text}; quality {quality}, INVALID {_percent(arm.invalid)}."
 

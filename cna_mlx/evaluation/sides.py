@@ -23,7 +23,8 @@ class Side:
         circuit: its own; None for a run of none.
         own: the AUC of its gauge on held-out prompts, under its own rendering; None
             where that was not measured.
-        same: likewise with both models' prompts rendered the same way.
+        same: likewise with both models' prompts rendered the same way; not to be given
+            where their own renderings are the same.
         run: what it answered; None where it has answered nothing yet.
     """
 

@@ -42,13 +42,12 @@ def comparison_view(
 
 def _circuits(screen: Screen, found: Comparison) -> RenderableType:
     sides = [figures.side for figures in found.sides]
-    same = [one.own if found.is_rendered_alike else one.same for one in sides]
     rows: Rows = [
         ["weights", *(str(one.model.get("quantization") or "-") for one in sides)],
         ["neurons", *map(_neurons, sides)],
         ["split half", *(_split_half(one) for one in sides)],
         ["held-out AUC", *(_auc(one.own) for one in sides)],
-        ["  rendered alike", *map(_auc, same)],
+        ["  rendered alike", *(_auc(one.same) for one in sides)],
     ]
     for kind in KINDS:
         groups = [one.group(kind) for one in found.sides]
