@@ -92,8 +92,8 @@ def _sharing(found: Comparison) -> list[str]:
     if overlap.shared is None or found.p is None:
         lines = [
             f"Their circuits ({overlap.sizes[0]} and {overlap.sizes[1]} neurons) can "
-            f"share no neuron, as the shapes differ; of their layers {alike} is common "
-            "(0 none, 1 all)."
+            "share no neuron, as the shapes differ; their layer profiles overlap by "
+            f"{alike} (1 is all)."
         ]
     else:
         lines = [_shared(overlap.sizes, overlap.shared, found.p, alike)]
@@ -112,15 +112,13 @@ def _shared(sizes: tuple[int, int], one: SharedNeurons, p: float, alike: str) ->
     line = (
         f"The circuits share {one.count} of {sizes[0]} and {sizes[1]} neurons: Jaccard "
         f"{one.jaccard:.2f}, {one.chance_by_layer:.4f} for random circuits with as "
-        f"many in each layer: {what} (p {p_value(p)}). Of their layers {alike} is "
-        "common."
+        f"many in each layer: {what} (p {p_value(p)}). Their layer profiles overlap by "
+        f"{alike} (1 is all)."
     )
     if one.order is not None:
         line += f" The shared ones' |delta| rank alike by {one.order:.2f} (Spearman)."
-    if signs := one.same_sign:
-        line += (
-            f" {signs.successes} of {signs.n} have the same sign." if signs.n else ""
-        )
+    if one.same_sign.n:
+        line += f" {_count(one.same_sign)} have the same sign."
     return line
 
 
