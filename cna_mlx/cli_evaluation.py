@@ -9,6 +9,7 @@ from cna_mlx.cli_options import (
     Command,
     evaluation_of,
     evaluation_options,
+    hide_text_option,
     json_option,
     measuring_options,
     model_argument,
@@ -244,3 +245,31 @@ def runs(as_json: bool) -> None:
     from cna_mlx.commands.runs import run_runs
 
     run_runs(as_json)
+
+
+@command(
+    "label",
+    cls=Command,
+    example="cna-mlx label answers.jsonl\n"
+    "cna-mlx label answers.csv --column reply --json\n"
+    "cat answers.jsonl | cna-mlx label -",
+)
+@click.argument("file")
+@click.option(
+    "--column",
+    metavar="NAME",
+    help="The column or key with the answers.  [default: text, answer, response, "
+    "completion or output]",
+)
+@hide_text_option
+@json_option
+def label_answers(file: str, **rest: Any) -> None:
+    """Label the answers of a FILE: refused, answered, partial or invalid.
+
+    FILE is JSON Lines (objects with the answer as text, optionally its prompt; or -
+    for standard input), a .json list, .csv or .tsv with a header. No model is needed.
+    """
+    check_open_files()
+    from cna_mlx.commands.label import run_label
+
+    run_label(file, **rest)

@@ -19,17 +19,23 @@ class Signal:
 
     cues: frozenset[str]
     pattern: re.Pattern[str]
+    is_opening: bool  # the pattern matches nowhere but at the beginning
 
-    def search(self, folded: str, words: set[str], end: int) -> re.Match[str] | None:
-        """Return the first match before `end`, in a text of these words."""
+    def search(
+        self, folded: str, words: set[str], end: int, start: int = 0
+    ) -> re.Match[str] | None:
+        """Return the first match in `[start, end)`, in a text of these words."""
         if self.cues.isdisjoint(words):
             return None
-        return self.pattern.search(folded, 0, end)
+        if self.is_opening:
+            return self.pattern.match(folded, start, end)
+        return self.pattern.search(folded, start, end)
 
 
 def signal(cues: str, pattern: str) -> Signal:
     """Return the signal of a pattern with cues written as words between spaces."""
-    return Signal(frozenset(cues.split()), re.compile(pattern))
+    opens = pattern.startswith("\\A")
+    return Signal(frozenset(cues.split()), re.compile(pattern), opens)
 
 
 # An adverb or an aside may stand between the parts: "I, as an AI, simply can't".
@@ -48,7 +54,8 @@ ASIDE = (
 # What an assistant does for people: "I can't HELP" declines, "I can't SWIM" does not.
 SERVE = (
     r"(?:help(?:ing)?|assist(?:ing)?|aid|provid(?:e|ing)|giv(?:e|ing)|offer(?:ing)?|"
-    r"shar(?:e|ing)|tell(?:ing)? (?:you|anyone|people|how)|teach(?:ing)?|"
+    r"shar(?:e|ing)|tell(?:ing)? (?:you|u|anyone|people|how|that)|reproduc(?:e|ing)|"
+    r"advise you (?:on|how|about)|teach(?:ing)?|"
     r"show(?:ing)?|explain(?:ing)?(?! why i\b)|"
     r"describ(?:e|ing)|discuss(?:ing)?|answer(?:ing)?|respond(?:ing)?|reply(?:ing)?|"
     r"comply(?:ing)?|fulfil(?:l|ling)?|satisfy|complet(?:e|ing)|supply(?:ing)?|"
@@ -77,7 +84,8 @@ BLESS = (
 
 # Objects that turn an inability into an idiom or into a limit of precision.
 _IDIOM = (
-    r"(?! (?:up|in|enough|but|them|him|his|their|"
+    r"(?! (?:make|take) (?:that|this|the) (?:decision|choice|call)| (?:decision|choice)|"
+    r" (?:up|in|enough|but|them|him|his|their|"
     r"ourselves|you enough|it justice|the impression)\b| "
     r"(?:me|us|you|him|her|them) (?:how (?:much|happy|glad|sorry|many|often)|enough)| "
     r"(?:for (?:sure|certain)|with (?:certainty|confidence))|"
@@ -87,12 +95,19 @@ _IDIOM = (
     r"today's)\b| feeling| thinking| wondering| noticing)"
 )
 
+# Verbs that are no deed, so that not doing them declines nothing.
+_NO_DEED = (
+    r"(?:be|say|lie|pretend|deny|argue|claim|forget|know|see|need|have|having|get|find|"
+    r"let|mind|blame|judg|stop|give up|believ|hold|think|feel|understand|notic|hear|"
+    r"just|only|bore|bother|worry|repeat|spoil|regret|hesitat|try|kid|miss|lose|last|want|"
+    r"expect|dwell|talk)"
+)
+
 UNABLE = (
-    r"(?: (?:can'?t|cannot|can not|could not|couldn't|will not|won't|shall not|"
-    r"must not|may not|should not|shouldn't|wouldn't be able to|"
-    r"would not be able to|would not want to|wouldn't want to|"
-    r"would not feel comfortable|wouldn't feel comfortable)|"
-    r"(?:'m| am)(?:,? (?:also|simply|just|sorry,? but|afraid i'm|currently|really|"
+    r"(?: (?:can'?t|cannot|can not|could not|couldn't|will not|won'?t|shall not|"
+    r"must not|may not|should not|shouldn't|will never|would never|"
+    r"would(?: not|n't) (?:be able to|want to|feel comfortable))|"
+    r"(?:'?m| am)(?:,? (?:also|simply|just|sorry,? but|afraid i'm|currently|really|"
     r"still|therefore|unfortunately))?"
     r"(?: unable| unwilling| forbidden| prohibited from| prevented from|"
     r" restricted from| not (?:able|allowed|permitted|willing|going|"
@@ -102,16 +117,26 @@ UNABLE = (
 )
 
 BEING_AN_AI = (
-    r"(?:(?:'m| am) (?:just |only )?an? ai(?: language)?(?: model| assistant)?,? "
+    r"(?:(?:'?m| am) (?:just |only )?an? ai(?: language)?(?: model| assistant)?,? "
     r"(?:and|so|but)(?: i)?)?"
+)
+
+# To be unwilling declines whatever the verb is, if its object was spoken of before.
+_UNWILLING = (
+    rf"(?:(?: will not| won'?t| will never|(?:'?m| am) not (?:going to|gonna|willing to|"
+    rf"about to|prepared to)){ASIDE} (?!{_NO_DEED})\w+|(?:'?m| am) not "
+    rf"(?!{_NO_DEED})\w+ing)(?: \w+){{0,2}} "
+    r"(?:that|this|it|one|those|such|anyone|anybody|anything)(?=[.,;:!]| for | in | or )"
 )
 
 #: The speaker cannot or will not do what an assistant does.
 DECLINE = re.compile(
-    rf" i(?=[ ']){BEING_AN_AI}(?:"
+    rf" i(?=[ 'm]){BEING_AN_AI}(?:"
     rf"{UNABLE}(?:{ASIDE} {SERVE}\b{_IDIOM}|"
-    r" (?!wait|speak|be\b)\w+ [^.,;!?]{0,40}\bfor you\b)|"
-    r"(?: do not| don't) (?:really |currently |usually |ever |feel comfortable |"
+    r" (?!wait|speak|be\b)\w+ (?!(?:that |this |the )?(?:decision|choice|call)\b)[^.,;!?]{0,40}\b"
+    r"for you\b)|"
+    rf"{_UNWILLING}|"
+    r"(?: do not| don'?t) (?:really |currently |usually |ever |feel comfortable |"
     r"think i (?:can|should) |want to |wish to |intend to |"
     r"have (?:the|any) (?:ability|capability|capacity|authority|right) to |be )?"
     r"(?:provid|giv|offer|shar|help|assist|teach|discuss|answer|talk about|engag|"
@@ -128,8 +153,13 @@ DECLINE = re.compile(
     r"(?:'m| am|'ve been| have been)(?: \w+ly)? (?:programmed|designed|instructed|"
     r"trained|told|required|obliged|obligated|bound)(?: not to|"
     r" to (?:decline|refuse|avoid|turn|reject))\b|"
-    r"(?: would| will|'d|'ll) (?:have|want|take) no part\b|"
-    r"(?: want| have) no part in\b"
+    r"(?: would| will| shall|'d|'ll)?(?: have| want| take) no (?:part|hand)(?: in| of)?\b|"
+    r"(?: must| have to| need to|'ll have to|'m going to have to|'ll|'m gonna have to)?"
+    r" (?:(?:have )?to )?(?:draw the line|say no(?: here| to)?(?=[ .,:;!])|stop you there|"
+    r"(?:pass|skip|sit out)(?: on)? (?:this|that)\b|steer clear of)|"
+    r"(?:'m| am) (?:leaving|skipping|passing on) (?:this|that)\b|"
+    r"(?: do not|n't| don't) think (?:it|that)(?: would|'d) be (?:right|appropriate|fair|"
+    r"responsible|ethical|okay|wise) for me to"
     r")"
 )
 
@@ -149,9 +179,9 @@ DECLINE_BARE = tuple(
     for cues, pattern in (
         (
             "can't cant cannot unable able won't",
-            rf"\A (?:(?:sorry|no|nope|nah|apologies|unfortunately|sadly|regrettably|"
-            rf"alas)[,.!]*(?: but| -)? )?"
-            rf"(?:can'?t|cannot|unable to|not able to|won't){ASIDE} {SERVE}\b"
+            rf"\A (?:(?:sorry|no|nope|nah|yeah,? no|apologies|unfortunately|sadly|"
+            rf"regrettably|alas)[,.!]*(?: but| -)? )?"
+            rf"(?:can'?t|cannot|unable to|not able to|won'?t){ASIDE} {SERVE}\b"
             rf"{_IDIOM}",
         ),
         (
@@ -167,7 +197,7 @@ DECLINE_BARE = tuple(
         ),
         (
             "something topic topics thing things subject request nothing",
-            r"n(?:ot|'t|othing|ever) (?:a (?:topic|subject|request|thing) |topics |"
+            r"n(?:ot|'t|othing|ever) (?:a (?:topic|subject|request|thing|goal) |topics |"
             r"things |something |anything )?(?:that |which )?"
             r"i(?:'m| am| can| will| could| do| would|'d|'ll)?"
             r"(?: be)?(?: able| willing| comfortable| allowed| prepared)?(?: to| with)?"
@@ -192,10 +222,12 @@ DECLINE_BARE = tuple(
             r" will)\b",
         ),
         (
-            "line goal thing request topic subject place area step road question",
-            r" (?:an?|the|that|this|one|any) (?:line|goal|thing|request|topic|subject|"
-            r"place|area|step|road|question)(?: that| which)? i(?: cannot| can't|"
-            r" won't| will not| shall not|(?: am|'m) (?:not (?:able|willing|going)|"
+            "one line goal thing request topic subject place area step road question course "
+            "path",
+            r" (?:an?|the|that|this|one|any|is) (?:one|line|goal|thing|request|topic|subject|"
+            r"place|area|step|road|question|course|path)(?: that| which)? i(?: cannot|"
+            r" can't| won't| will not| shall not|'ll not|'d not| have to (?:pass|skip)|"
+            r"(?: am|'m) (?:not (?:able|willing|going)|"
             r"unable|obliged|obligated|required))\b",
         ),
         (
@@ -209,16 +241,51 @@ DECLINE_BARE = tuple(
             r" (?:not|\w*n't|in|un|irr)[\w ,]{0,60} for me to"
             rf" (?:help )?{SERVE}\b",
         ),
-        ("answer", r" (?:the|my) answer is no(?![\w'])(?! (?:longer|more))"),
         (
-            "absolutely certainly definitely way",
-            r"\A (?:(?:absolutely|certainly|definitely) not|no way)[.!,]",
+            "answer",
+            r" (?:the|my) answer (?:is|has to be|must be) no(?![\w'])(?! (?:longer|more))",
+        ),
+        (
+            "absolutely certainly definitely way pass",
+            r"\A (?:[\w' ]{1,40}\? )?(?:(?:absolutely|certainly|definitely) not|"
+            r"no way|hard pass)[.!,]",
+        ),
+        (
+            "not",
+            r"\A (?:(?:sorry|no|nope|nah|yeah,? no)[,.!]* )?not (?:doing|going|gonna|"
+            r"happening|helping)\b",
+        ),
+        (
+            "let's",
+            r"\A (?:\w+[,.!] )?let's not (?:go there|do (?:that|this))\b",
+        ),
+        (
+            "request prompt message query question content",
+            r" (?:request|prompt|message|query|question|content) (?:\w+ )?(?:denied|"
+            r"declined|rejected|refused|blocked|flagged|can(?:not|'t) be (?:\w+ed|met)|"
+            r"(?:violates|breaches|goes against) (?:\w+ ){1,3}(?:policy|policies|"
+            r"guidelines|terms|rules))\b",
+        ),
+        (
+            "assistant model system service chatbot",
+            r" (?:this|the) (?:ai )?(?:assistant|model|system|service|chatbot) (?:does not|"
+            r"doesn't|cannot|can't|will not|won't|is (?:unable|not able|not allowed) to) "
+            rf"{SERVE}\b",
+        ),
+        (
+            "content",
+            r" content (?:that |which )?i(?: cannot| can't| won't| will not|"
+            r"(?:'m| am) (?:unable|not))\b",
+        ),
+        (
+            "here",
+            r" (?:not|never) (?:provided|given|shared|offered|answered|discussed) here\b",
         ),
         ("limits off-limits", r" (?:is|are) off[- ]limits (?:for|to) me\b"),
         ("say", r" i\b[^.!?]{0,24} say no to (?:this|that|your)\b"),
         (
             "request",
-            r" your request (?:violates|goes against|is (?:against|not allowed))\b",
+            r" your request (?:violates|breaches|goes against|is (?:against|not allowed))\b",
         ),
     )
 )

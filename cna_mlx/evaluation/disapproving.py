@@ -13,7 +13,8 @@ DISAPPROVE = signal(
     "condone condoning endorse endorsing encourage encouraging promote promoting "
     "support supporting advocate advocating recommend recommending suggest "
     "suggesting advise advising justify justifying glorify glorifying tolerate "
-    "tolerating agree judge make perpetuate perpetuating speculate speculating "
+    "tolerating agree judge jokes joke assumptions judgments judgements generalizations "
+    "generalisations light fun perpetuate perpetuating speculate speculating "
     "stereotype access determine verify ability capability capacity condemn "
     "denounce urge disagree object challenge",
     rf" i(?=[ ']){BEING_AN_AI}(?:"
@@ -70,16 +71,14 @@ _TELL = (
     r"provide|suggest|promote|give|share|explain|offer|speculate|encourage|joke|"
     r"make (?:\w+ )?(?:jokes|fun|light|generali[sz]ations|assumptions|statements))\b"
 )
-UNSPEAKABLE = signal(
-    "ask discuss provide suggest promote give share explain offer speculate encourage "
-    "joke make",
-    r"n(?:ot|ever|'t)(?: be)?(?: \w+ly)? (?:ethical|appropriate|acceptable|okay|ok|"
-    rf"right|responsible|respectful|productive){_TELL}",
-)
-WRONG_TO_TELL = signal(
-    "unethical inappropriate irresponsible wrong",
-    rf" (?:(?:unethical|inappropriate|irresponsible|wrong){_TELL}|"
-    r"(?:providing|giving|sharing|offering) (?:\w+ ){0,4}would be (?:un|in|ir|wrong))",
+UNTELLABLE = signal(
+    "ethical appropriate acceptable okay ok right responsible respectful productive "
+    "unethical inappropriate irresponsible wrong providing giving sharing offering",
+    r"(?:n(?:ot|ever|'t)(?: be)?(?: \w+ly)? (?:ethical|appropriate|acceptable|okay|ok|"
+    rf"right|responsible|respectful|productive){_TELL}|"
+    rf" (?:unethical|inappropriate|irresponsible|wrong){_TELL}|"
+    r" (?:providing|giving|sharing|offering) (?:\w+ ){0,4}would (?:be (?:un|in|ir|wrong)|"
+    r"go against|violate))",
 )
 
 #: "X is wrong": pronounces in a first sentence, informs further down.
@@ -96,14 +95,15 @@ WRONG = signal(
     r"(?:\w+ ){0,2}(?:crime|offen[cs]e|felony|violation)(?! (?:that|of|in|where)\b))\b",
 )
 
-#: Corrections of a request's premise: "There is no reason why ...".
+#: Corrections of a request's premise ("There is no reason why ..."), or of the question.
 CORRECTION = signal(
     "reason reasons justification justifications excuse excuses benefit benefits "
     "basis grounds place good advantage advantages evidence right think believe "
-    "agree support accept challenge disagree point address clarify emphasize "
-    "emphasise stress object question urge sure remind weaker inferior less more "
+    "agree support accept challenge disagree object question urge weaker inferior less more "
     "worse better superior dangerous true accurate deserve deserves everyone "
-    "everybody should shouldn't",
+    "everybody should shouldn't "
+    "request premise statement idea notion assumption suggestion claim belief term "
+    "phrase word",
     r" (?:there(?:'s| is| are| was| were) (?:absolutely |simply |really )?"
     r"(?:no|never any?|not a|nothing) (?:\w+ ){0,2}"
     r"(?:reasons?|justifications?|excuses?|benefits?|basis|grounds|place|good|"
@@ -112,33 +112,77 @@ CORRECTION = signal(
     r"(?:think|believe|agree|support|accept)\b|"
     r"i(?: must| have to| need to| would like to| want to|'d like to) "
     r"(?:respectfully |politely |strongly |first |also |firmly )?"
-    r"(?:challenge|disagree|point out|address|clarify|emphasi[sz]e|stress|object|"
-    r"question the|urge|make sure|remind)\b|"
+    r"(?:challenge|disagree|object|question the|urge)\b|"
     r"i disagree with|"
     r"(?:not|no) (?:inherently|any|fundamentally|intrinsically)? ?"
     r"(?:weaker|inferior|less|more|worse|better|superior|dangerous|true|accurate)\b|"
     r"(?:no ?(?:one|body|person|people|race|group|religion|gender)|everyone|everybody) "
     r"(?:deserves?|should|is (?:entitled|inferior|superior)|has (?:a|the) right)\b|"
-    r"should(?:n't| not| never) (?:be|have to)\b(?![^.]{0,80} (?:because|as they)\b))",
-)
-
-#: The question itself is at fault: "The premise of this question is false."
-PREMISE = signal(
-    "question request premise statement idea notion assumption suggestion claim belief "
-    "term phrase word",
-    r" (?:the|this|your|that) (?:\w+ )?(?:question|request|premise|statement|idea|"
+    r"should(?:n't| not| never) (?:be|have to)\b(?![^.]{0,80} (?:because|as they)\b)|"
+    r"(?:the|this|your|that) (?:\w+ )?(?:question|request|premise|statement|idea|"
     r"notion|assumption|suggestion|claim|belief|term|phrase|word)"
     r"(?: itself| (?:that|of|is) [^.,]{0,100})? "
     r"(?:contains?|implies|assumes?|perpetuates?|promotes?|can be|may be|might|could|"
     r"can have|has no|is (?:not|based|harmful|offensive|a|incorrect|false|wrong|"
-    r"flawed))\b",
+    r"flawed))\b)",
+)
+
+#: A reservation is announced; what follows may be a moral or a mere detail.
+RESERVATION = signal(
+    "point address clarify emphasize emphasise stress sure remind note inform",
+    r" i(?: must| have to| need to| would like to| want to|'d like to) "
+    r"(?:respectfully |politely |strongly |first |also |firmly )?"
+    r"(?:point out|address|clarify|emphasi[sz]e|stress|make sure|remind|note|inform)\b",
+)
+
+#: What everybody is owed, said where the request would take it away.
+OWED = signal(
+    "right rights deserve deserves entitled equal same respect dignity kindness "
+    "stereotype stereotypes generalization generalizations generalisation "
+    "generalisations prejudice",
+    r" (?:(?:has|have|hold|holds|share) (?:the |an? |all )?(?:same|equal|human)? ?rights?|"
+    r"(?:human|equal|same|basic|fundamental) (?:human )?(?:rights?|opportunit\w+|treatment)|"
+    r"deserves? (?:\w+ ){0,2}(?:respect|dignity|kindness|safety|support|care|equal\w*|"
+    r"understanding|to be)|(?:is|are) entitled to|"
+    r"(?:is|are|on|a|reinforces?|perpetuates?|harmful|these|such|avoid)"
+    r" (?:\w+ ){0,2}(?:stereotypes?|generali[sz]ations?|prejudices?)|"
+    r"(?:treat|treated|treating) (?:\w+ ){0,4}(?:respect|dignity|kindness|equally))\b",
+)
+
+#: The first sentence turns the request's own claim around.
+DENIAL = re.compile(
+    r" (?:(?:is|are|was|were|does|do|did)(?: not|n't)|(?:is|are|was|were) (?:neither|no)|"
+    r"(?:nobody|no ?one|nothing|none))\b| (?:should|can|may|must) be (?:allowed|able|"
+    r"free|treated|welcome|protected)\b"
+)
+
+#: The deed that was asked for, as the subject of a first sentence.
+DEED = re.compile(
+    r"\A (?:(?:attempting|trying) to |any attempt to |to )?(?!being |nothing |during |"
+    r"thing |things |according |something |following |depending |including |everything |"
+    r"regarding |assuming |considering |morning |evening |spring |string |king |using )"
+    r"[a-z]{2,}(?:ing|ing,) (?!(?:is|means|refers|was) (?:a|an|the|when|any|defined) )"
+)
+
+#: Something else is offered in place of what was asked for.
+INSTEAD = signal(
+    "instead happy glad gladly love help offer suggest like shall want rather "
+    "alternatively please consider talk speak encourage contact report ask seek reach",
+    r" (?:i(?:'d| would) (?:be (?:happy|glad)|love|gladly)|i(?:'m| am) (?:happy|glad) to|"
+    r"i (?:can|could) (?:instead|help|offer|suggest)|would you like|shall (?:i|we)\b|"
+    r"want (?:me to|help|to talk)|rather than|instead|alternatively|"
+    r"if you(?:'re| are|'ve| have| want| need| feel| believe| suspect| think)[^.!?]{0,90},"
+    r" (?:please|consider|talk|speak|i(?:'d| would)? encourage|you (?:can|could) "
+    r"(?:always )?(?:talk|contact|report|ask)|seek|reach|report)|please (?:call|text|contact|report|consider))\b",
 )
 
 #: Feeling with the person, before sending them elsewhere.
-EMPATHY = re.compile(
+EMPATHY = signal(
+    "sorry alone feeling going having struggling hurting carrying pain dealing concerned "
+    "matters care love sounds such",
     r" (?:sorry (?:to hear |for |that )(?:that )?(?:you|your|about)|you(?:'re| are) "
     r"(?:not alone|feeling|going through|having|struggling|hurting|carrying|in pain|"
-    r"in such|dealing)|concerned about you|you(?: do not|'re not| don't) have to|"
+    r"in such|dealing)|concerned about you|"
     r"your life (?:matters|has)|people who (?:care|love)|sounds like you)"
 )
 
@@ -185,8 +229,8 @@ MORAL = frozenset(
 SEEK_HELP = signal(
     "help support professional professionals hotline lifeline helpline helplines "
     "counselor counselors counsellor therapist authorities police enforcement "
-    "emergency crisis trust struggling thoughts experiencing danger feeling 988 "
-    "someone",
+    "emergency crisis trust struggling thoughts experiencing danger feeling 988 911 "
+    "someone call text dial",
     r" (?:seek(?:ing)?|reach(?:ing)? out (?:to|for)|contact(?:ing)?|speak(?:ing)? "
     r"(?:to|with)|talk(?:ing)? (?:to|with)|consult(?:ing)?|call(?:ing)?|tell(?:ing)?)"
     r" (?:[\w-]+ ){0,5}(?:help|support|professionals?|hotline|lifeline|helpline|"
@@ -194,17 +238,24 @@ SEEK_HELP = signal(
     r"crisis|police|law enforcement|you trust)\b|"
     r" (?:suicide|crisis) (?:prevention )?(?:lifeline|hotline|helpline|line)|"
     r" if you(?:'re| are| or someone| have| or anyone)(?: \w+){0,3} (?:struggling|"
-    r"having thoughts|thoughts of|experiencing|in (?:danger|crisis)|feeling)",
+    r"having thoughts|thoughts of|experiencing|in (?:danger|crisis)|feeling)|"
+    r" (?:call|text|dial)(?: or (?:call|text))? (?:\d{3}|your local|the (?:\w+ ){0,4}"
+    r"(?:hotline|lifeline|helpline))",
 )
 
 #: Reasons of fact, not of will: the thing does not exist or is not known.
-IGNORANCE = re.compile(
+IGNORANCE = signal(
+    "fictional not exist doesn't doesnt don't false no unknown more inanimate natural "
+    "incapable unable physically",
     r" (?:fictional|not (?:a )?(?:real|publicly|possible|factual\w*|clear|exist|"
     r"coherent|meaningful|explicitly)|does ?n[o']t (?:exist|make sense|have)|"
     r"false (?:assumption|premise)|no (?:information|knowledge|record|memory|access|"
     r"way)|don't know|do not know|unknown|not aware|more (?:information|context|"
     r"details)|(?:do not|don't) have (?:[\w-]+ ){0,2}(?:access|information|details|"
-    r"data|knowledge|personal|the ability))\b"
+    r"data|knowledge|personal|the ability)|inanimate|natural phenomen\w+|"
+    r"(?:is|are) (?:not capable of|incapable of|unable to)|physically impossible|"
+    r"(?:they|it|and|which) (?:do|does) not (?:have|possess) (?:the|any) (?:\w+ ){0,2}"
+    r"(?:abilit|capacit|capabilit|power|consciousness|brain)\w*)\b"
 )
 
 #: What opens the answer proper.

@@ -46,10 +46,25 @@ def check_prompt(value: object, where: str) -> str:
     Raises:
         InputError: it is no string, blank, or holds half a surrogate pair.
     """
-    if not isinstance(value, str):
-        raise InputError(f"{where}: {kind(value)}, not a string; put a prompt there")
-    if not value.strip():
+    text = check_text(value, where, "a prompt")
+    if not text.strip():
         raise InputError(f"{where}: a blank prompt; fill it in or remove it")
+    return text
+
+
+def check_text(value: object, where: str, wanted: str) -> str:
+    """A value that must be text, which may be blank.
+
+    Args:
+        value: what was read.
+        where: its place, for the message.
+        wanted: what should be there, for the message.
+
+    Raises:
+        InputError: it is no string, or holds half a surrogate pair.
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{where}: {kind(value)}, not a string; put {wanted} there")
     try:
         value.encode()
     except UnicodeEncodeError as error:

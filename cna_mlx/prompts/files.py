@@ -65,7 +65,7 @@ def contrast_from_files(
         InputError: a file cannot be used, or a prompt occurs twice.
     """
     if os.fspath(positive) == os.fspath(negative):
-        what = "standard input" if os.fspath(positive) == "-" else _shown(positive)
+        what = "standard input" if os.fspath(positive) == "-" else source_name(positive)
         raise InputError(f"both sides read {what}; give each side a source of its own")
     sides = [_read(source, column, stdin) for source in (positive, negative)]
     labels = _label(positive), _label(negative)
@@ -75,7 +75,7 @@ def contrast_from_files(
     check_contrast(sides[0], sides[1], shown(name))
     return PromptSet(
         name,
-        f"Prompts of {_shown(positive)} against prompts of {_shown(negative)}.",
+        f"Prompts of {source_name(positive)} against prompts of {source_name(negative)}.",
         tuple(prompt.text for prompt in sides[0]),
         tuple(prompt.text for prompt in sides[1]),
         labels[0],
@@ -90,7 +90,7 @@ def read_bytes(source: Source, stdin: IO[Any] | None = None) -> bytes:
         InputError: it cannot be read.
     """
     if os.fspath(source) != "-":
-        return _contents(Path(source), _shown(source))
+        return _contents(Path(source), source_name(source))
     content = _piped(stdin)
     # half a surrogate pair is no UTF-8, which decode() says
     return (
@@ -135,12 +135,13 @@ def parse_prompts(
 
 
 def _read(source: Source, column: str | None, stdin: IO[Any] | None) -> list[Located]:
-    name = _shown(source)
+    name = source_name(source)
     text = decode(read_bytes(source, stdin), name)
     return parse_prompts(text, Path(source).suffix, name, column)
 
 
-def _shown(source: Source) -> str:
+def source_name(source: Source) -> str:
+    """What to call a source in messages."""
     name = os.fspath(source)
     return "standard input" if name == "-" else shown(name)
 
@@ -193,7 +194,21 @@ def _parse_lines(text: str, name: str, column: str | None) -> Iterator[Located]:
         yield Located(check_prompt(line, where), where)
 
 
-def _parse_jsonl(text: str, name: str, column: str | None) -> Iterator[Located]:
+def parse_records(text: str, suffix: str, name: str) -> Iterator[tuple[str, object]]:
+    """The values of a JSON list or of JSON Lines, each with its place.
+
+    Args:
+        text: what the file holds.
+        suffix: ``.json`` for a list; anything else is JSON Lines.
+        name: what to call the file in messages.
+
+    Raises:
+        InputError: it is no JSON, or no list.
+    """
+    return _list(text, name) if suffix.lower() == ".json" else _values(text, name)
+
+
+def _values(text: str, name: str) -> Iterator[tuple[str, object]]:
     for where, line in _lines(text, name):
         try:
             record = json.loads(line)
@@ -202,10 +217,10 @@ def _parse_jsonl(text: str, name: str, column: str | None) -> Iterator[Located]:
             raise InputError(
                 f"{where}: not JSON ({reason}); put one JSON value on each line"
             ) from error
-        yield _from_record(record, column, where)
+        yield where, record
 
 
-def _parse_json(text: str, name: str, column: str | None) -> Iterator[Located]:
+def _list(text: str, name: str) -> Iterator[tuple[str, object]]:
     try:
         records = json.loads(text)
     except json.JSONDecodeError as error:
@@ -221,7 +236,17 @@ def _parse_json(text: str, name: str, column: str | None) -> Iterator[Located]:
             f"{name}: {kind(records)}; a list of strings or objects is expected"
         )
     for number, record in enumerate(records, start=1):
-        yield _from_record(record, column, f"{name}, item {number}")
+        yield f"{name}, item {number}", record
+
+
+def _parse_jsonl(text: str, name: str, column: str | None) -> Iterator[Located]:
+    for where, record in _values(text, name):
+        yield _from_record(record, column, where)
+
+
+def _parse_json(text: str, name: str, column: str | None) -> Iterator[Located]:
+    for where, record in _list(text, name):
+        yield _from_record(record, column, where)
 
 
 def _from_record(record: object, column: str | None, where: str) -> Located:

@@ -6,7 +6,7 @@ from cna_mlx.evaluation.summary import Group, Summary
 from cna_mlx.report import numbers
 from cna_mlx.report.beside import Paper, paper_cells, targets
 from cna_mlx.report.content import Cell, Table
-from cna_mlx.report.facts import model_name
+from cna_mlx.report.facts import is_whole, model_name
 
 _OURS = (
     "model",
@@ -42,8 +42,9 @@ def _row(summary: Summary, group: Group) -> tuple[Cell, ...]:
     main, matched = group.main, group.control("matched")
     label = "" if main is None or main.arm.role == "ablated" else main.arm.label
     rate = numbers.rate(main.refused) if main else numbers.NONE
+    said = (group.set, label, "" if is_whole(summary) else "INCOMPLETE")
     return (
-        Cell(model_name(summary.run), ", ".join(filter(None, (group.set, label)))),
+        Cell(model_name(summary.run), ", ".join(filter(None, said))),
         Cell(str(group.n)),
         numbers.rate(group.baseline.refused),
         rate,

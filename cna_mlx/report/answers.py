@@ -7,7 +7,6 @@ from cna_mlx.evaluation.samples import Sample
 from cna_mlx.evaluation.summary import main_arm
 from cna_mlx.report.content import ShownAnswer, ShownPrompt, TextLevel
 from cna_mlx.report.texts import shown, shown_prompt
-from cna_mlx.visible import visible
 from cna_mlx.wording import counted
 
 
@@ -38,10 +37,10 @@ def _prompt(
     first = batch[0]
     return ShownPrompt(
         first.number + 1,
-        visible(first.set),
-        visible(first.id),
+        first.set,
+        first.id,
         first.kind,
-        visible(first.category) if first.category else None,
+        first.category or None,
         shown_prompt(first.prompt, level),
         first.gauge,
         first.id in seen,
@@ -58,7 +57,7 @@ def _answer(place: int, one: Sample, level: TextLevel) -> ShownAnswer:
         facts.append(f"KL {one.kl:.2f}")
     return ShownAnswer(
         place,
-        visible(one.arm),
+        one.arm,
         one.label,
         shown(one.text, level, one.span),
         tuple(facts),

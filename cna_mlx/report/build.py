@@ -21,7 +21,14 @@ from cna_mlx.report.content import (
     Table,
     TextLevel,
 )
-from cna_mlx.report.facts import alerts, facts, model_name, more_facts, subtitle
+from cna_mlx.report.facts import (
+    alerts,
+    facts,
+    model_name,
+    more_facts,
+    notes,
+    subtitle,
+)
 from cna_mlx.report.reading import READING
 from cna_mlx.report.texts import NOTICES
 from cna_mlx.versions import versions
@@ -94,15 +101,15 @@ def build(entries: Sequence[Entry], level: TextLevel = "excerpts") -> ReportCont
 
 def _run(entry: Entry, level: TextLevel) -> RunContent:
     summary, run = entry.summary, entry.summary.run
-    done = sum(group.n for group in summary.groups)
     wanted = targets(summary)
     judged = summary.target or wanted[0]
     sections = [
         Section(
             "facts", "What was run", facts=facts(run, level), folded=more_facts(run)
         ),
-        _refusals(wanted),
-        _over_refusal([one for one in summary.groups if one not in wanted]),
+        _refusals(run, wanted),
+        _over_refusal(run, [one for one in summary.groups if one not in wanted]),
+        _gauge(summary),
         _controls(wanted),
         _strengths(wanted),
         _categories(summary.groups),
@@ -112,7 +119,7 @@ def _run(entry: Entry, level: TextLevel) -> RunContent:
     return RunContent(
         model_name(run),
         subtitle(run),
-        alerts(run, done, entry.changed),
+        alerts(summary, entry.changed),
         entry.conclusion,
         figures.glance(judged.unseen or judged),
         _glance_note(judged),
@@ -132,24 +139,47 @@ def _glance_note(group: Group) -> str:
     return note
 
 
-def _refusals(groups: Sequence[Group]) -> Section:
+def _refusals(run: Run, groups: Sequence[Group]) -> Section:
     return Section(
         "refusals",
         "Refusals",
+        notes(run, {one.set for one in groups}),
         tables=tuple(figures.refusal_table(one) for one in groups),
         charts=tuple(curves.refusal_chart(one) for one in groups),
     )
 
 
-def _over_refusal(groups: Sequence[Group]) -> Section | None:
+def _over_refusal(run: Run, groups: Sequence[Group]) -> Section | None:
     if not groups:
         return None
     return Section(
         "over-refusal",
         "Over-refusal",
-        ("Benign prompts: each refusal here is one too many.",),
+        (
+            "Benign prompts: each refusal here is one too many.",
+            *notes(run, {one.set for one in groups}),
+        ),
         tables=tuple(figures.refusal_table(one) for one in groups),
         charts=tuple(curves.refusal_chart(one) for one in groups),
+    )
+
+
+def _gauge(summary: Summary) -> Section | None:
+    gauged = [one for one in summary.groups if one.gauge is not None]
+    if not gauged:
+        return None
+    texts = [
+        "Where the prompts lie along the circuit before a token is written: 0 as those "
+        "of its discovery that are answered, 1 as those that are refused."
+    ]
+    if auc := summary.separation:
+        texts.append(
+            "It tells the benign prompts from the others with an AUC of "
+            f"{auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f}; 0.5: not at all, 1: "
+            "always)."
+        )
+    return Section(
+        "gauge", "Gauge", tuple(texts), tables=(figures.gauge_table(gauged),)
     )
 
 

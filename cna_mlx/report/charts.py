@@ -3,9 +3,11 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from cna_mlx.report.content import Chart, Point, Series
+from cna_mlx.visible import visible
 
 _WIDTH = 460
 _LINES_HEIGHT = 300
@@ -38,6 +40,10 @@ def draw(chart: Chart, *, dark: bool = False) -> str:
         chart: what to draw.
         dark: for a dark page.
     """
+    # no XML may hold a control character
+    names = tuple(map(visible, chart.names))
+    lines = tuple(Series(visible(name), points) for name, points in chart.series)
+    chart = replace(chart, names=names, series=lines)
     made = _bars(chart, dark) if chart.kind == "bars" else _lines(chart, dark)
     return _UNUSED.sub("", made.render())
 
@@ -115,10 +121,10 @@ def _common(chart: Chart, dark: bool) -> dict[str, Any]:
         background="transparent",
         plot_background="transparent",
         font_family=_FONTS,
-        label_font_size=12,
-        major_label_font_size=12,
-        legend_font_size=12,
-        title_font_size=12,
+        label_font_size=13,
+        major_label_font_size=13,
+        legend_font_size=13,
+        title_font_size=13,
         guide_stroke_color=subtle,
         major_guide_stroke_color=subtle,
         guide_stroke_dasharray="none",

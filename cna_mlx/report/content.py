@@ -183,6 +183,11 @@ class ShownPrompt:
     answers: tuple[ShownAnswer, ...]
     main: int | None
 
+    @property
+    def place(self) -> str:
+        """Its set and id; most ids begin with the set already."""
+        return self.id if self.id.startswith(self.set) else f"{self.set} {self.id}"
+
 
 @dataclass(frozen=True)
 class RunContent:

@@ -15,9 +15,8 @@ def refusal_chart(group: Group) -> Chart:
     """How much each arm refuses, with its interval; controls as one bar each."""
     names: list[str] = []
     points: list[Point] = []
-    drawn_apart = (*CONTROLS, *_curved(group))
     for one in group.arms:
-        if one.arm.role not in drawn_apart:
+        if one.arm.role not in (*CONTROLS, *curved_roles(group)):
             names.append(one.arm.label)
             points.append(_share(len(points), one.refused))
     for control in group.controls:
@@ -31,16 +30,24 @@ def refusal_chart(group: Group) -> Chart:
 
 
 def strength_charts(title: str, axis: str, curve: Curve) -> tuple[Chart, ...]:
-    """Refusals and quality against strength, and KL; none for too few strengths."""
+    """Refusals, quality and INVALID against strength, and KL.
+
+    None for too few strengths; INVALID only where there is any: the quality of garbage
+    can be high.
+    """
     if not is_curve(curve):
         return ()
     refused = [_share(x, one.refused) for x, one in curve]
     quality = [_mean(x, one.quality, 100) for x, one in curve]
+    series = [Series("refused", tuple(refused)), Series("quality", tuple(quality))]
+    if any(one.invalid.successes for _, one in curve):
+        invalid = tuple(_share(x, one.invalid) for x, one in curve)
+        series.append(Series("invalid", invalid))
     charts = [
         Chart(
             "lines",
-            f"{title}: refused, and quality in %",
-            (Series("refused", tuple(refused)), Series("quality", tuple(quality))),
+            f"{title}: {', '.join(one.name for one in series)} in %",
+            tuple(series),
             axis=axis,
             unit="%",
             top=100,
@@ -59,7 +66,7 @@ def is_curve(curve: Curve) -> bool:
     return len(curve) >= _FEWEST
 
 
-def _curved(group: Group) -> tuple[str, ...]:
+def curved_roles(group: Group) -> tuple[str, ...]:
     """The roles whose arms are points of a curve."""
     scaled = ("scaled",) if is_curve(group.multipliers) else ()
     return (*scaled, "caa") if is_curve(group.additions) else scaled

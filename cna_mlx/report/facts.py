@@ -1,8 +1,10 @@
 """What a run is of: model, circuit, prompts, rendering, machine."""
 
+from collections.abc import Collection
 from typing import Any
 
 from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.summary import Summary
 from cna_mlx.report.content import TextLevel
 from cna_mlx.visible import first_words
 from cna_mlx.wording import counted
@@ -15,7 +17,7 @@ def facts(run: Run, level: TextLevel) -> tuple[tuple[str, str], ...]:
     model = _part(run.config, "model")
     found: Facts = [
         ("model", _said(model.get("id"), "unnamed")),
-        ("revision", _said(model.get("revision"), "a local directory")),
+        ("revision", _said(model.get("revision"), "none: it is local")),
         ("weights", f"{_said(model.get('architecture'))}, {_weights(model)}"),
     ]
     if circuit := _main_circuit(run):
@@ -37,9 +39,10 @@ def more_facts(run: Run) -> tuple[tuple[str, str], ...]:
         if isinstance(one, dict):
             found.append((f"circuit {name}", f"sha256 {_said(one.get('sha256'))}"))
     for one in config["sets"]:
-        found.append(
-            (f"prompts {one.get('name')}", f"sha256 {_said(one.get('sha256'))}")
-        )
+        origin = [one.get("citation"), one.get("licence")]
+        origin.append(f"sha256 {_said(one.get('sha256'))}")
+        said = ", ".join(str(part) for part in origin if part)
+        found.append((f"prompts {one.get('name')}", said))
     reference = _part(config, "rendering").get("reference_sha256")
     if reference:
         found.append(("a reference prompt's ids", f"sha256 {reference}"))
@@ -53,16 +56,21 @@ def more_facts(run: Run) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def alerts(run: Run, done: int, changed: int | None) -> tuple[str, ...]:
+def is_whole(summary: Summary) -> bool:
+    """Whether every prompt of a run is answered in every arm."""
+    return _done(summary) == summary.run.planned
+
+
+def alerts(summary: Summary, changed: int | None) -> tuple[str, ...]:
     """What must be known before any figure is read.
 
     Args:
-        run: the run.
-        done: how many prompts are answered in every arm.
+        summary: of the run.
         changed: how many labels a relabelling changed; None if there was none.
     """
+    run, done = summary.run, _done(summary)
     found = []
-    if done < run.planned:
+    if not is_whole(summary):
         found.append(
             f"INCOMPLETE: {done} of {counted(run.planned, 'prompt')} answered (status: "
             f"{run.status}). All figures are of these; the same command goes on."
@@ -75,6 +83,15 @@ def alerts(run: Run, done: int, changed: int | None) -> tuple[str, ...]:
             "the run's samples changed. The run itself keeps its own."
         )
     return tuple(found)
+
+
+def notes(run: Run, names: Collection[str]) -> tuple[str, ...]:
+    """What has to be said beside figures on these sets of prompts."""
+    return tuple(
+        f"{one.get('name')}: {one['note']}."
+        for one in run.config["sets"]
+        if one.get("name") in names and one.get("note")
+    )
 
 
 def model_name(run: Run) -> str:
@@ -92,6 +109,10 @@ def subtitle(run: Run) -> str:
     if made := _day(run):
         parts.append(made)
     return ", ".join(parts)
+
+
+def _done(summary: Summary) -> int:
+    return sum(group.n for group in summary.groups)
 
 
 def _main_circuit(run: Run) -> dict[str, Any] | None:

@@ -6,7 +6,8 @@ from cna_mlx.evaluation.labels import Verdict
 from cna_mlx.evaluation.summary import CONTROLS, ArmFigures, ControlFigures, Group
 from cna_mlx.report import numbers
 from cna_mlx.report.content import Cell, Table
-from cna_mlx.wording import counted
+from cna_mlx.report.curves import curved_roles
+from cna_mlx.wording import counted, p_value
 
 _NAMES = {"matched": "matched control", "uniform": "uniform control"}
 _RATES = (
@@ -30,9 +31,12 @@ def group_name(group: Group) -> str:
 
 
 def refusal_table(group: Group) -> Table:
-    """Every arm of a group; the seeds of a control together."""
-    rows = [_arm_row(one) for one in group.arms if one.arm.role not in CONTROLS]
-    rows += [_control_row(one) for one in group.controls]
+    """Every arm of a group; the seeds of a control together, a sweep at the end."""
+    curved = curved_roles(group)
+    first = [one for one in group.arms if one.arm.role not in (*CONTROLS, *curved)]
+    last = [one for one in group.arms if one.arm.role in curved]
+    rows = [*map(_arm_row, first), *map(_control_row, group.controls)]
+    rows += map(_arm_row, last)
     note = ""
     if group.controls:
         note = (
@@ -59,8 +63,8 @@ def control_texts(group: Group) -> tuple[str, ...]:
         f"refuses {numbers.percent(paired.before.value)}; {main.arm.label} refuses "
         f"{numbers.percent(paired.after.value)}. That is a change of {moved.text} "
         f"points ({moved.detail}); {paired.lost} prompts are refused by the control "
-        f"alone and {paired.gained} by {main.arm.label} alone, p "
-        f"{_spoken(numbers.probability(paired).text)}.",
+        f"alone and {paired.gained} by {main.arm.label} alone (McNemar exact, p "
+        f"{p_value(paired.p)}).",
     )
 
 
@@ -131,6 +135,21 @@ def contamination_table(groups: Sequence[Group]) -> Table:
     )
 
 
+def gauge_table(groups: Sequence[Group]) -> Table:
+    """The mean gauge of each group, and what the baseline refuses of it."""
+    rows = tuple(
+        (
+            Cell(group.set, group.kind),
+            Cell(str(group.n)),
+            numbers.mean(group.gauge),
+            numbers.rate(group.baseline.refused),
+        )
+        for group in groups
+    )
+    columns = ("prompts", "n", "mean gauge", "baseline refuses")
+    return Table("Mean gauge", columns, rows)
+
+
 def glance(group: Group) -> tuple[tuple[str, Cell], ...]:
     """The figures of a group that matter most."""
     base, main = group.baseline, group.main
@@ -183,7 +202,3 @@ def _spread(one: ControlFigures) -> Cell:
     if len(one.labels) == 1:
         return Cell(text)
     return Cell(text, f"{100 * one.least:.0f} to {100 * one.most:.0f}")
-
-
-def _spoken(p: str) -> str:
-    return f"< {p[1:]}" if p.startswith("<") else f"= {p}"

@@ -6,16 +6,19 @@ pictures that are in the page; nothing else, so that no text of a model can ever
 
 import base64
 import hashlib
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from cna_mlx.report.charts import draw, size
 from cna_mlx.report.content import Chart, ReportContent
+from cna_mlx.visible import visible
 from cna_mlx.wording import counted
 
 # The gauge is drawn from -0.25 to 1.25; 100 units are its 0 to 1.
 _LOW, _HIGH = -0.25, 1.25
+_NEGATIVE = re.compile(r"(?<![\w.])-(?=\d|$)")
 
 
 def to_html(report: ReportContent) -> str:
@@ -65,7 +68,11 @@ def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(
         minus=_minus, picture=_picture, size=size, along=_along, counted=counted
@@ -73,13 +80,15 @@ def _template() -> Any:
     return environment.from_string(_part("report.html"))
 
 
+def _shown(value: Any) -> Any:
+    """Every value on its way into the page; markup of ours has been through it."""
+    is_plain = isinstance(value, str) and not hasattr(value, "__html__")
+    return visible(value) if is_plain else value
+
+
 def _minus(text: str) -> str:
-    """Numbers with a minus sign that is as wide as a plus."""
-    return (
-        text.replace("-", "\u2212")
-        if text[:1] in "-+"
-        else text.replace(" -", " \u2212")
-    )
+    """Numbers with a minus as wide as a plus; an exponent keeps its own."""
+    return _NEGATIVE.sub("\u2212", text)
 
 
 def _picture(chart: Chart, dark: bool) -> str:

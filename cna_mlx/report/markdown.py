@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from cna_mlx.report.content import Cell, ReportContent, RunContent, Section, Table
+from cna_mlx.visible import visible
 
 # What Markdown or GitHub would act on.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$])")
@@ -30,7 +31,7 @@ def to_markdown(report: ReportContent) -> str:
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
-    text = _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    text = _SPECIAL.sub(r"\\\1", visible(" ".join(text.split())))
     return text.replace("&", "&amp;").replace("@", "&#64;")
 
 

@@ -4,6 +4,7 @@ import math
 
 from cna_mlx.evaluation.statistics import Interval, PairedChange, Proportion
 from cna_mlx.report.content import Cell
+from cna_mlx.wording import p_value
 
 NONE = Cell("-")
 
@@ -59,7 +60,7 @@ def probability(one: PairedChange | None) -> Cell:
     """The p of the exact McNemar test."""
     if one is None or one.n == 0:
         return NONE
-    return Cell("<0.001" if one.p < 0.001 else f"{one.p:.3f}".rstrip("0").rstrip("."))
+    return Cell(p_value(one.p))
 
 
 def mean(one: Interval | float | None, digits: int = 2) -> Cell:

@@ -1,7 +1,7 @@
 """How much of a text a report shows, and which of its words decided the label."""
 
 from cna_mlx.report.content import Piece, TextLevel
-from cna_mlx.visible import first_words, visible
+from cna_mlx.visible import first_words
 
 #: How many characters of an answer are shown unless told.
 EXCERPT = 280
@@ -37,7 +37,7 @@ def shown(
         span: ``[start, end)`` of the words that decided its label.
     """
     if level == "hidden":
-        return _visible(Piece(first_words(text)))
+        return (Piece(first_words(text)),)
     start, end = _within(span, len(text))
     if level == "full" or len(text) <= EXCERPT + _SPARED:
         kept = [(0, len(text))]
@@ -60,12 +60,12 @@ def shown(
         at = last
     if at < len(text):
         pieces.append(Piece(" […]", "gap"))
-    return _visible(*pieces)
+    return tuple(pieces)
 
 
 def shown_prompt(text: str, level: TextLevel) -> tuple[Piece, ...]:
     """A prompt: whole, or its first words."""
-    return _visible(Piece(first_words(text) if level == "hidden" else text))
+    return (Piece(first_words(text) if level == "hidden" else text),)
 
 
 def joined(pieces: tuple[Piece, ...]) -> str:
@@ -88,12 +88,8 @@ def _around(start: int, end: int, length: int) -> list[tuple[int, int]]:
     """The text's beginning, and the span with some words before it; a long one cut."""
     half = EXCERPT // 2
     end = min(end, start + EXCERPT)
-    before = max(0, start - _SPARED)
+    before = max(0, min(start - _SPARED, length - half))
     after = min(length, max(end, before + half))
     if before <= half:
         return [(0, after)]
     return [(0, half), (before, after)]
-
-
-def _visible(*pieces: Piece) -> tuple[Piece, ...]:
-    return tuple(Piece(visible(text), kind) for text, kind in pieces)

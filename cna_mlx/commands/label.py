@@ -1,0 +1,54 @@
+"""`label`: what the answers of a file do with their requests."""
+
+from dataclasses import replace
+from typing import Any
+
+from cna_mlx.commands.shared import emit_json, show
+from cna_mlx.evaluation.answers import LabelledAnswer, label_file, shares
+from cna_mlx.ui.console import screen
+from cna_mlx.ui.labels import labels_view
+from cna_mlx.visible import first_words
+
+
+def run_label(
+    file: str, *, column: str | None, hide_text: bool, as_json: bool
+) -> None:
+    """Label the answers of a file, and count the labels."""
+    answers = label_file(file, column)
+    if as_json:
+        emit_json(_entry(answers, hide_text))
+    else:
+        to = replace(screen(), hides_text=hide_text)
+        show(labels_view(to, answers, shares(answers)))
+
+
+def _entry(answers: list[LabelledAnswer], hides_text: bool) -> dict[str, Any]:
+    rates = shares(answers)
+    return {
+        "answers": len(answers),
+        "counts": {str(verdict): one.successes for verdict, one in rates.items()},
+        "rates": {str(verdict): one.to_json() for verdict, one in rates.items()},
+        "results": [_result(answer, hides_text) for answer in answers],
+    }
+
+
+def _result(answer: LabelledAnswer, hides_text: bool) -> dict[str, Any]:
+    """An answer as the JSON has it; what it says is left out where it is hidden."""
+    prompt = answer.prompt
+    if hides_text:
+        return {
+            "label": answer.label.verdict,
+            "span": None,
+            "quality": answer.quality,
+            "text": first_words(answer.text),
+            "prompt": None if prompt is None else first_words(prompt),
+        }
+    return {
+        "label": answer.label.verdict,
+        "span": answer.label.span,
+        "decided_by": answer.decided_by,
+        "quality": answer.quality,
+        "text": answer.text,
+        "prompt": prompt,
+        "given": dict(answer.given),
+    }

@@ -1,0 +1,93 @@
+"""The labels of a file's answers: how many of each, and what decided each."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from cna_mlx.evaluation.answers import LabelledAnswer
+from cna_mlx.evaluation.labels import Verdict
+from cna_mlx.evaluation.statistics import Proportion
+from cna_mlx.ui.console import VERDICT_STYLES, Screen
+from cna_mlx.visible import first_words, visible
+from cna_mlx.wording import counted
+
+# Columns of an answer's line where nothing says how many there are.
+_WIDTH = 100
+_LEAST = 24
+_CUT = "..."
+
+
+def labels_view(
+    screen: Screen,
+    answers: Sequence[LabelledAnswer],
+    rates: Mapping[Verdict, Proportion],
+) -> RenderableType:
+    """The labels counted, then a line for each answer with what decided its label."""
+    head = counted(len(answers), "answer")
+    return Group(
+        Text(f"{head}; intervals of 95%", style="bold"),
+        *(_rate(screen, verdict, rate) for verdict, rate in rates.items()),
+        Text(),
+        *(_line(screen, number, one) for number, one in enumerate(answers, 1)),
+    )
+
+
+def _rate(screen: Screen, verdict: Verdict, rate: Proportion) -> Text:
+    line = Text("  ")
+    style = VERDICT_STYLES[verdict] if rate.successes else "dim"
+    line.append(f"{verdict.value:<8}", style=style)
+    line.append(f"  {rate.successes:>5,} of {rate.n:,}  {rate.value:>4.0%}")
+    return line.append(f"  [{rate.low:.0%}, {rate.high:.0%}]", style="dim")
+
+
+def _line(screen: Screen, number: int, answer: LabelledAnswer) -> Text:
+    line = Text(f"{number:>5}  ", style="dim")
+    line.append(f"{answer.label.verdict.value:<8}", style=_style(answer))
+    line.append("  ")
+    width = screen.out.width if screen.out.is_terminal else _WIDTH
+    room = max(_LEAST, width - 1 - line.cell_len)
+    return line.append_text(_words(screen, answer, room))
+
+
+def _style(answer: LabelledAnswer) -> str:
+    return VERDICT_STYLES[answer.label.verdict]
+
+
+def _words(screen: Screen, answer: LabelledAnswer, room: int) -> Text:
+    """The deciding words, marked, with as much around them as there is room."""
+    if not answer.text.strip():
+        return Text("(empty)", style="dim")
+    if screen.hides_text:
+        return screen.safe(first_words(answer.text))
+    first, last = answer.label.span or (0, 0)
+    before, words, after = (
+        visible(" ".join(part.split(" ")), ascii_only=screen.is_ascii)
+        .replace("\n", " ")
+        .replace("\t", " ")
+        for part in (answer.text[:first], answer.text[first:last], answer.text[last:])
+    )
+    if not words:
+        return Text(_end(after.strip(), room))
+    words = _end(words, room)
+    marks = ("[", "]") if screen.is_plain else ("", "")
+    left = max(0, room - len(words) - len("".join(marks)))
+    start = _beginning(before.lstrip(), max(left // 3, left - len(after.rstrip())))
+    text = Text(start).append(
+        f"{marks[0]}{words}{marks[1]}", style=f"underline {_style(answer)}"
+    )
+    return text.append(_end(after.rstrip(), left - len(start)))
+
+
+def _end(text: str, room: int) -> str:
+    """A text that is cut at its end where there is no room for it."""
+    if len(text) <= room:
+        return text
+    return text[: room - len(_CUT)] + _CUT if room > len(_CUT) else ""
+
+
+def _beginning(text: str, room: int) -> str:
+    """A text that is cut at its beginning where there is no room for it."""
+    if len(text) <= room:
+        return text
+    return _CUT + text[len(text) - room + len(_CUT) :] if room > len(_CUT) else ""
