@@ -296,6 +296,7 @@ def test_a_quantized_twin_is_the_open_question(tmp_path: Path) -> None:
     said = told(tmp_path, model={**config, "quantization": "float32"})
     assert "leave open" in said
     assert "the circuits overlap by 1.00 (Jaccard)" in said
+    assert "too few refusals for an answer" in said  # base refuses none
     plain = {**config, "quantization": "bfloat16"}
     assert "leave open" in told(tmp_path / "again", model=plain)
 

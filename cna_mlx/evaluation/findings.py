@@ -261,10 +261,14 @@ def _quantized(found: Comparison) -> list[str]:
                 f"{_count(effect.change.before)} refused to "
                 f"{effect.change.after.successes}"
             )
+    tried = [one.with_other for one in found.sides if one.with_other]
+    few = ""
+    if any(one.change.before.successes < FEWEST for one in tried):
+        few = " That is too few refusals for an answer on the last point."
     return [
         "Whether a circuit carries over to a quantized model is a question that the "
         f"paper's authors leave open. For these two ({kinds[0]}, {kinds[1]}), if they "
-        f"come from the same weights: {'; '.join(parts)}."
+        f"come from the same weights: {'; '.join(parts)}.{few}"
     ]
 
 
