@@ -13,6 +13,7 @@ from cna_mlx.cli_options import (
     expect_option,
     hide_text_option,
     json_option,
+    measuring_options,
     model_argument,
     model_options,
     rendering_of,
@@ -24,6 +25,7 @@ from cna_mlx.cli_options import (
 )
 from cna_mlx.limits import check_open_files
 
+_TYPED = click.core.ParameterSource.COMMANDLINE
 _COMMANDS: list[click.Command] = []
 
 
@@ -145,6 +147,56 @@ def audit(model: str, as_json: bool, allow_transfer: bool, **rest: Any) -> None:
         options,
         allow_transfer=allow_transfer,
         as_json=as_json,
+    ):
+        raise KeyboardInterrupt
+
+
+@command(
+    cls=Command,
+    example="cna-mlx compare demo-base demo\n"
+    "cna-mlx compare ./model-bf16 ./model-4bit --limit 50 --out ./comparison\n"
+    "cna-mlx compare eval-demo-460fdcb54e ./my-run --json",
+)
+@click.argument("a")
+@click.argument("b")
+@click.option("--offline", is_flag=True, help="Use what is here; touch no network.")
+@click.option("--circuit-a", metavar="FILE", help="A's circuit, if not the default.")
+@click.option("--circuit-b", metavar="FILE", help="B's circuit, if not the default.")
+@measuring_options
+@selection_options
+@rendering_options
+@json_option
+@click.pass_context
+def compare(
+    context: click.Context, /, a: str, b: str, as_json: bool, offline: bool, **rest: Any
+) -> None:
+    """Compare two models, or two runs: circuits, gauges, rates.
+
+    For base and instruct, 4-bit and bf16, a model and its fine-tune. Each model answers
+    with its own circuit at 0 and with the other's; the models are loaded in turn.
+    After Ctrl-C or a crash the same command goes on. Two runs are compared from their
+    files, on the prompts that both answered.
+    """
+    check_open_files()
+    from cna_mlx.commands.compare import run_compare
+    from cna_mlx.commands.options import ModelOptions
+
+    source = context.get_parameter_source
+    typed = [one for one in context.params if source(one) is _TYPED]
+    flags = {one.name: one.opts[0] for one in context.command.params}
+    given = [flags[one] for one in typed if one not in ("a", "b", "as_json", "offline")]
+    circuits = rest.pop("circuit_a"), rest.pop("circuit_b")
+    rendering = rendering_of(rest)
+    selection, options = selection_of(rest), evaluation_of(rest)
+    if not run_compare(
+        (a, b),
+        ModelOptions(None, offline),
+        rendering,
+        selection,
+        options,
+        circuits=circuits,
+        as_json=as_json,
+        given=given,
     ):
         raise KeyboardInterrupt
 

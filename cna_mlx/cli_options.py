@@ -119,31 +119,7 @@ circuit_options = options(
         help="Accept a circuit of other weights of the same shape.",
     ),
 )
-evaluation_options = options(
-    click.option(
-        "--circuit",
-        "circuits",
-        multiple=True,
-        metavar="FILE[@M]",
-        help="A circuit file; the first one is what the controls are drawn for.",
-    ),
-    click.option(
-        "-m",
-        "--multiplier",
-        "multipliers",
-        type=float,
-        multiple=True,
-        metavar="M",
-        help="Scale the circuit by M: 0 ablates, 1 changes nothing.  [default: 0]",
-    ),
-    click.option(
-        "--caa",
-        "alphas",
-        type=float,
-        multiple=True,
-        metavar="A",
-        help="Add A times the difference of means, to compare with.",
-    ),
+measuring_options = options(
     click.option(
         "--prompts",
         "prompts",
@@ -176,6 +152,33 @@ evaluation_options = options(
     click.option(
         "--out", metavar="DIR", help="The run's directory; to go on, give it again."
     ),
+)
+evaluation_options = options(
+    click.option(
+        "--circuit",
+        "circuits",
+        multiple=True,
+        metavar="FILE[@M]",
+        help="A circuit file; the first one is what the controls are drawn for.",
+    ),
+    click.option(
+        "-m",
+        "--multiplier",
+        "multipliers",
+        type=float,
+        multiple=True,
+        metavar="M",
+        help="Scale the circuit by M: 0 ablates, 1 changes nothing.  [default: 0]",
+    ),
+    click.option(
+        "--caa",
+        "alphas",
+        type=float,
+        multiple=True,
+        metavar="A",
+        help="Add A times the difference of means, to compare with.",
+    ),
+    measuring_options,
     click.option(
         "--allow-transfer",
         is_flag=True,
@@ -229,4 +232,5 @@ def evaluation_of(rest: dict[str, Any]) -> Any:
 
     names = ("circuits", "prompts", "multipliers", "alphas", "seeds", "limit")
     more = ("max_tokens", "has_kl", "sweep", "out")
-    return EvalOptions(**{name: rest.pop(name) for name in names + more})
+    given = [name for name in names + more if name in rest]
+    return EvalOptions(**{name: rest.pop(name) for name in given})

@@ -79,6 +79,7 @@ def test_all_commands_are_known() -> None:
         "audit",
         "report",
         "runs",
+        "compare",
     }
 
 

@@ -33,7 +33,7 @@ from cna_mlx.evaluation.damage import KL_TOKENS
 from cna_mlx.evaluation.evaluate import Evaluation, evaluate
 from cna_mlx.evaluation.journal import Journal, opened
 from cna_mlx.evaluation.runs import RunArm, circuit_sha256, default_directory
-from cna_mlx.evaluation.summary import Summary, summarize
+from cna_mlx.evaluation.summary import CONTROLS, Summary, summarize
 from cna_mlx.evaluation.verdict import conclude
 from cna_mlx.gauge import can_gauge
 from cna_mlx.generation import Arm
@@ -145,13 +145,27 @@ def prepare(
     options: EvalOptions,
     sets: Sequence[Benchmark],
     command: str,
+    *,
+    found: tuple[Circuit, PromptSet | None] | None = None,
+    other: tuple[str, Circuit] | None = None,
+    controls: Sequence[str] = CONTROLS,
 ) -> Prepared:
     """Find the circuit, make the arms, and say what will be done.
+
+    Args:
+        session, selection, options, sets: what is evaluated.
+        command: whose run it is.
+        found: the circuit and its contrast, where they are known already.
+        other: another model's circuit with the label of its arm, to be tried at 0.
+        controls: the kinds of control.
 
     Raises:
         CircuitError, InputError: a circuit or a value that cannot be used.
     """
-    circuit, contrast, own = _circuit(session, selection, options)
+    if found is None:
+        circuit, contrast, own = chosen_circuit(session, selection, options)
+    else:
+        (circuit, contrast), own = found, None
     sizes = widths(session.model)
     made_by = _reference(session, contrast, options)
     strengths = list(options.multipliers) or [0.0]
@@ -168,8 +182,13 @@ def prepare(
         multipliers=strengths,
         alphas=alphas,
         seeds=options.seeds,
+        kinds=controls,
     )
     pairs += _other_arms(session, options, circuits)
+    if other is not None:
+        label, circuits["other"] = other
+        entry = RunArm(label, "other", 0.0, None, "other")
+        pairs.append((entry, Arm.of(circuits["other"], 0.0, label)))
     gauge = circuit if can_gauge(circuit) else None
     evaluation = Evaluation(
         session.model,
@@ -249,10 +268,14 @@ def tell_end(summary: Summary) -> bool:
 # -------------------------------------------------------------------- what is answered
 
 
-def _circuit(
+def chosen_circuit(
     session: Session, selection: SelectionOptions, options: EvalOptions
 ) -> tuple[Circuit, PromptSet | None, float | None]:
-    """The circuit, the prompts that it was made from if known, and its multiplier."""
+    """The circuit, the prompts that it was made from if known, and its multiplier.
+
+    Raises:
+        CircuitError, InputError: a file or prompts that cannot be used.
+    """
     if not options.circuits:
         default = selection.prompts(session.name)
         return session.default_circuit(selection), default, None

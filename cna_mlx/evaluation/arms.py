@@ -14,6 +14,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.controls import matched_control, uniform_control
 from cna_mlx.evaluation.runs import DIRECTION, RunArm
+from cna_mlx.evaluation.summary import CONTROLS
 from cna_mlx.generation import BASELINE, Arm
 from cna_mlx.prompts import PromptSet
 from cna_mlx.rendering import Rendering, render_prompt
@@ -74,6 +75,7 @@ def evaluation_arms(
     multipliers: Sequence[float] = (0.0,),
     alphas: Sequence[float] = (),
     seeds: int = SEEDS,
+    kinds: Sequence[str] = CONTROLS,
     name: str = "circuit",
 ) -> tuple[list[Paired], dict[str, Circuit]]:
     """The baseline, the circuit at its multipliers, CAA, and the controls.
@@ -88,6 +90,7 @@ def evaluation_arms(
         multipliers: of the circuit; 1 is the baseline and makes no arm.
         alphas: strengths of CAA; 0 likewise.
         seeds: how many controls of each kind.
+        kinds: of control, ``matched`` and ``uniform``.
         name: of the circuit in the run.
 
     Returns:
@@ -117,7 +120,7 @@ def evaluation_arms(
         steering = ((made_by.direction, alpha),)
         arms.append((RunArm(label, "caa", alpha), Arm(label, steering)))
     if chosen:
-        made = _controls(circuit, widths, made_by, seeds)
+        made = _controls(circuit, widths, made_by, seeds, kinds)
         for key, (role, seed, control) in made.items():
             circuits[key] = control
             label = f"{role} {seed}"
@@ -147,14 +150,18 @@ def arm_of(
 
 
 def _controls(
-    circuit: Circuit, widths: Sequence[int], made_by: Reference | None, seeds: int
+    circuit: Circuit,
+    widths: Sequence[int],
+    made_by: Reference | None,
+    seeds: int,
+    kinds: Sequence[str],
 ) -> dict[str, tuple[str, int, Circuit]]:
     found: dict[str, tuple[str, int, Circuit]] = {}
-    for seed in range(seeds):
+    for seed in range(seeds if "matched" in kinds else 0):
         if made_by is not None:
             control = matched_control(circuit, made_by.magnitudes, seed)
             found[f"matched-{seed}"] = "matched", seed, control
-    for seed in range(seeds):
+    for seed in range(seeds if "uniform" in kinds else 0):
         control = uniform_control(circuit, widths, seed)
         found[f"uniform-{seed}"] = "uniform", seed, control
     return found

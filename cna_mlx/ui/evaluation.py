@@ -63,14 +63,23 @@ def headline_view(screen: Screen, verdict: Conclusion) -> Text:
 def verdict_view(screen: Screen, verdict: Conclusion) -> RenderableType:
     """A verdict with all that it rests on, and for what it holds."""
     parts: list[RenderableType] = [headline_view(screen, verdict), Text()]
-    for sentence in verdict.sentences:
-        mark = screen.glyph("\u2022 ", "- ")
+    parts += bullets(screen, verdict.sentences)
+    return Parts(*parts, Text())
+
+
+def bullets(screen: Screen, sentences: Sequence[str]) -> list[RenderableType]:
+    """Sentences as a list, folded under their marks on a terminal."""
+    mark = screen.glyph("\u2022 ", "- ")
+    if not screen.out.is_terminal:
+        return [screen.safe(mark + sentence) for sentence in sentences]
+    parts: list[RenderableType] = []
+    for sentence in sentences:
         row = Table.grid(padding=(0, 0))
         row.add_column(width=2)
         row.add_column(overflow="fold")
         row.add_row(Text(mark), screen.safe(sentence))
-        parts.append(row if screen.out.is_terminal else screen.safe(mark + sentence))
-    return Parts(*parts, Text())
+        parts.append(row)
+    return parts
 
 
 def discovery_lines(screen: Screen, summary: Summary) -> RenderableType:
