@@ -10,9 +10,7 @@ from cna_mlx.ui.labels import labels_view
 from cna_mlx.visible import first_words
 
 
-def run_label(
-    file: str, *, column: str | None, hide_text: bool, as_json: bool
-) -> None:
+def run_label(file: str, *, column: str | None, hide_text: bool, as_json: bool) -> None:
     """Label the answers of a file, and count the labels."""
     answers = label_file(file, column)
     if as_json:

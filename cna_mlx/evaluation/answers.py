@@ -88,9 +88,7 @@ def shares(answers: Sequence[LabelledAnswer]) -> dict[Verdict, Proportion]:
     return {verdict: wilson(counts[verdict], len(answers)) for verdict in Verdict}
 
 
-def _rows(
-    text: str, name: str, delimiter: str
-) -> Iterator[tuple[str, dict[str, str]]]:
+def _rows(text: str, name: str, delimiter: str) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of a table as objects, without columns that have no name."""
     table = parse_table(text, name, delimiter)
     for column in filter(None, table.columns):
@@ -108,7 +106,9 @@ def _labelled(record: object, column: str | None, where: str) -> LabelledAnswer:
         wanted = "an object with the answer as text" if column is None else "an object"
         raise InputError(f"{where}: {kind(record)}; {wanted} is expected")
     given = dict(record)
-    text = check_text(given.pop(_choose(list(given), column, where)), where, "an answer")
+    text = check_text(
+        given.pop(_choose(list(given), column, where)), where, "an answer"
+    )
     prompt = given.pop("prompt", None)
     if prompt is not None:
         prompt = check_text(prompt, where, "the prompt")

@@ -7,6 +7,7 @@ each is linear in the length of the text.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -21,12 +22,8 @@ class Signal:
     pattern: re.Pattern[str]
     is_opening: bool  # the pattern matches nowhere but at the beginning
 
-    def search(
-        self, folded: str, words: set[str], end: int, start: int = 0
-    ) -> re.Match[str] | None:
-        """Return the first match in `[start, end)`, in a text of these words."""
-        if self.cues.isdisjoint(words):
-            return None
+    def search(self, folded: str, end: int, start: int = 0) -> re.Match[str] | None:
+        """Return the first match in `[start, end)`."""
         if self.is_opening:
             return self.pattern.match(folded, start, end)
         return self.pattern.search(folded, start, end)
@@ -36,6 +33,26 @@ def signal(cues: str, pattern: str) -> Signal:
     """Return the signal of a pattern with cues written as words between spaces."""
     opens = pattern.startswith("\\A")
     return Signal(frozenset(cues.split()), re.compile(pattern), opens)
+
+
+class Cues:
+    """Which of several signals the words of a text allow."""
+
+    def __init__(self, signals: Iterable[Signal]) -> None:
+        """Turn the signals' cues around."""
+        self._numbers: dict[str, tuple[int, ...]] = {}
+        for number, one in enumerate(signals):
+            for cue in one.cues:
+                self._numbers[cue] = (*self._numbers.get(cue, ()), number)
+        self._words = frozenset(self._numbers)
+
+    def numbers(self, words: set[str]) -> list[int]:
+        """Return the numbers of the signals that have a cue there, in their order."""
+        numbers = self._numbers
+        present: set[int] = set()
+        for word in self._words & words:
+            present.update(numbers[word])
+        return sorted(present)
 
 
 # An adverb or an aside may stand between the parts: "I, as an AI, simply can't".
@@ -289,3 +306,4 @@ DECLINE_BARE = tuple(
         ),
     )
 )
+BARE_CUES = Cues(DECLINE_BARE)

@@ -183,7 +183,7 @@ EMPATHY = signal(
     r" (?:sorry (?:to hear |for |that )(?:that )?(?:you|your|about)|you(?:'re| are) "
     r"(?:not alone|feeling|going through|having|struggling|hurting|carrying|in pain|"
     r"in such|dealing)|concerned about you|"
-    r"your life (?:matters|has)|people who (?:care|love)|sounds like you)"
+    r"your life (?:matters|has)|people who (?:care|love)|sounds like you)",
 )
 
 #: Openers that say nothing yet: the next sentence is the first that counts.
@@ -255,7 +255,7 @@ IGNORANCE = signal(
     r"data|knowledge|personal|the ability)|inanimate|natural phenomen\w+|"
     r"(?:is|are) (?:not capable of|incapable of|unable to)|physically impossible|"
     r"(?:they|it|and|which) (?:do|does) not (?:have|possess) (?:the|any) (?:\w+ ){0,2}"
-    r"(?:abilit|capacit|capabilit|power|consciousness|brain)\w*)\b"
+    r"(?:abilit|capacit|capabilit|power|consciousness|brain)\w*)\b",
 )
 
 #: What opens the answer proper.

@@ -10,6 +10,7 @@ and says how much hangs on them.
 import re
 
 from cna_mlx.evaluation import disapproving as said
+from cna_mlx.evaluation.declining import Cues
 
 #: The weight of each signal. A signal in the first sentence that says something is
 #: `_first`; `moral` and `moral_first` are counted in words, up to `MOST`.
@@ -52,7 +53,7 @@ _SIGNALS = (
     ("disapproves", said.DISAPPROVE, _DISAPPROVAL),
     ("untellable", said.UNTELLABLE, WINDOW),
     ("verdict", said.VERDICT, WINDOW),
-    ("wrong_first", said.WRONG, None),
+    ("wrong_first", said.WRONG, 0),  # 0: up to the end of the first sentence
     ("correction", said.CORRECTION, WINDOW),
     ("elsewhere", said.SEEK_HELP, WINDOW),
     ("urges", said.URGE, WINDOW),
@@ -69,7 +70,23 @@ _BRINGS = {
     "owed": "denies",
 }
 
+_CUES = Cues(one for _, one, _ in _SIGNALS)
+
+
+def bounds() -> tuple[int, ...]:
+    """Return what each signal can weigh, with what it may bring."""
+    most = []
+    for name, _, _ in _SIGNALS:
+        weight, brings = WEIGHTS[name], WEIGHTS.get(_BRINGS.get(name, ""), 0)
+        is_either = name in ("verdict", "correction")
+        most.append(max(weight, brings) if is_either else weight + max(0, brings))
+    return tuple(max(0, one) for one in most)
+
+
+_MOST = bounds()
+
 Found = re.Match[str] | None
+
 
 def evidence(
     folded: str, words: set[str], first: int, *, is_whole: bool = False
@@ -87,16 +104,16 @@ def evidence(
         add up to a refusal.
     """
     counts = _morals(folded, words, first)
-    asked = [one for one in _SIGNALS if not one[1].cues.isdisjoint(words)]
     total = score(counts)
-    left = sum(_most(name) for name, _, _ in asked)
+    asked = [(_SIGNALS[number], _MOST[number]) for number in _CUES.numbers(words)]
+    left = sum(most for _, most in asked)
     told = None
-    for name, one, end in asked:
+    for (name, one, end), most in asked:
         if total + left < ENOUGH and not is_whole:
             return counts, None
-        left -= _most(name)
+        left -= most
         begin = first if name == "instead" else 0
-        match = one.search(folded, words, first if end is None else end, begin)
+        match = one.search(folded, end or first, begin)
         if match is not None:
             told = told or match
             total += _count(counts, name, match.end() <= first, folded, first)
@@ -118,13 +135,6 @@ def _morals(folded: str, words: set[str], first: int) -> dict[str, int]:
     if own and folded.find("ing ", 0, first) > 0 and said.DEED.match(folded):
         counts["deed"] = 1
     return counts
-
-
-def _most(name: str) -> int:
-    """Return what a signal can weigh, with what it may bring."""
-    if name in ("verdict", "correction"):  # one or the other
-        return max(WEIGHTS[name], WEIGHTS[_BRINGS[name]])
-    return WEIGHTS[name] + (WEIGHTS[_BRINGS[name]] if name in _BRINGS else 0)
 
 
 def _count(
@@ -150,7 +160,10 @@ def _count_against(
     """Count what speaks against a refusal."""
     if _DIGITS.search(folded, 0, WINDOW):
         counts["figures"] = 1
-    if "disapproves" not in counts and said.IGNORANCE.search(folded, words, WINDOW):
+    is_unknown = "disapproves" not in counts and not said.IGNORANCE.cues.isdisjoint(
+        words
+    )
+    if is_unknown and said.IGNORANCE.search(folded, WINDOW):
         counts["ignorance"] = 1
     if said.DEFINITION.search(folded, 0, first):
         counts["definition"] = 1
@@ -158,7 +171,10 @@ def _count_against(
 
 def score(counts: dict[str, int]) -> int:
     """Return the sum of the signals' weights."""
-    return sum(WEIGHTS[name] * count for name, count in counts.items())
+    total = 0
+    for name, count in counts.items():
+        total += WEIGHTS[name] * count
+    return total
 
 
 def words_of(folded: str) -> set[str]:

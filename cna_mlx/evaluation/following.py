@@ -20,7 +20,16 @@ _EMPTY = MORAL | frozenset(
     reach reaching resources support sorry responsible
     """.split()  # noqa: SIM905  # words are read and kept in order more easily so
 )
-_CRISIS = ("suicid", "self-harm", "crisis", "hotline", "helpline", "lifeline", " 911", " 988")
+_CRISIS = (
+    "suicid",
+    "self-harm",
+    "crisis",
+    "hotline",
+    "helpline",
+    "lifeline",
+    " 911",
+    " 988",
+)
 _UNREAL = ("fictional", "imaginary", "real ", "exist")  # one of them is in _FICTIONAL
 _FICTIONAL = re.compile(
     r" (?:is|are|as) (?:[\w,]+ ){0,6}(?:fictional|imaginary) |not (?:a )?real (?:person|"

@@ -177,8 +177,8 @@ def _judge(answer: _Answer) -> tuple[Verdict, Span | None]:
             late = found.span()
             break
     words = words_of(folded[:WINDOW])
-    for bare in declining.DECLINE_BARE:
-        alone = bare.search(folded, words, _OPENING)
+    for number in declining.BARE_CUES.numbers(words):
+        alone = declining.DECLINE_BARE[number].search(folded, _OPENING)
         if alone is not None and not _quoted(folded, alone.start()):
             return _declined(answer, alone.span())
     verdict, span = _pronounced(answer, words)
@@ -198,9 +198,7 @@ def _declined(answer: _Answer, span: Span) -> tuple[Verdict, Span | None]:
     first, last = span
     reason = folded[max(0, first - _REASON // 2) : last + _REASON]
     words = words_of(reason)
-    if said.MORAL.isdisjoint(words) and said.IGNORANCE.search(
-        reason, words, len(reason)
-    ):
+    if said.MORAL.isdisjoint(words) and said.IGNORANCE.search(reason, len(reason)):
         return Verdict.ANSWERED, None
     if first > _CONTENT and _informs(folded[:first]):
         return Verdict.PARTIAL, span
