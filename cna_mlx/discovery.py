@@ -156,6 +156,7 @@ def run_discovery(
     try:
         for layer, activations in last_activations(model, ids):
             walk.take(layer, activations)
+            del activations  # before the next layer's are made
             progress("Reading neurons", layer + 1, len(sizes))
     except NonFiniteError as error:
         name = _name_of(error.prompt, sets)
