@@ -15,7 +15,7 @@ from cna_mlx.models.memory import wired
 from cna_mlx.models.streaming import turns
 
 # Enough rows to keep the arithmetic busy, few enough to bound the memory of a walk.
-_BATCH_TOKENS = 512
+BATCH_TOKENS = 512
 
 
 @dataclass
@@ -26,7 +26,7 @@ class _Batch:
 
 
 def last_activations(
-    model: Any, ids: Sequence[Sequence[int]], *, batch_tokens: int = _BATCH_TOKENS
+    model: Any, ids: Sequence[Sequence[int]], *, batch_tokens: int = BATCH_TOKENS
 ) -> Iterator[tuple[int, mx.array]]:
     """Each layer's neurons at the last token of every prompt, layer after layer.
 
@@ -112,7 +112,7 @@ def _embedded(
     """The hidden states of what all prompts begin with, and of their own ids."""
     header = family.embed(model, mx.array([list(ids[0][:shared])])) if shared else None
     batches = []
-    for rows in _groups(ids, shared, batch_tokens):
+    for rows in groups(ids, shared, batch_tokens):
         tails = [list(ids[row][shared:]) for row in rows]
         length = len(tails[-1])
         padded = mx.array([tail + [0] * (length - len(tail)) for tail in tails])
@@ -124,18 +124,24 @@ def _embedded(
     return header, batches
 
 
-def _groups(
-    ids: Sequence[Sequence[int]], shared: int, batch_tokens: int
+def groups(
+    ids: Sequence[Sequence[int]], shared: int, batch_tokens: int = BATCH_TOKENS
 ) -> list[list[int]]:
-    """Which prompts go through a layer together, sorted by length."""
-    groups: list[list[int]] = []
+    """Which prompts go through a layer together, sorted by length.
+
+    Args:
+        ids: the prompts.
+        shared: how many ids all of them begin with; those are no batch's.
+        batch_tokens: at most, unless a single prompt is longer.
+    """
+    found: list[list[int]] = []
     for row in sorted(range(len(ids)), key=lambda row: len(ids[row])):
         length = len(ids[row]) - shared  # the longest so far: rows come sorted
-        if groups and (len(groups[-1]) + 1) * length <= batch_tokens:
-            groups[-1].append(row)
+        if found and (len(found[-1]) + 1) * length <= batch_tokens:
+            found[-1].append(row)
         else:
-            groups.append([row])
-    return groups
+            found.append([row])
+    return found
 
 
 class _Rows:
@@ -231,4 +237,3 @@ def _step(
     batch.hidden = attended + block.down_proj(activations)
     mx.eval(batch.hidden, found)
     return found
-

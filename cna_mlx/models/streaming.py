@@ -1,4 +1,4 @@
-"""Weights that stay on the disk: each part is read for its turn and dropped after it."""
+"""Weights that stay on the disk: each part is read for its turn, and dropped."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
