@@ -19,6 +19,9 @@ from cna_mlx.models.working_set import (
 TIGHT = 0.9
 _ARMS, _TOKENS = 2, 2048
 
+# How the models of the catalogue are found: name and bits of a weight.
+QUANTIZATIONS = {"4-bit": 4, "8-bit": 8, "bf16": 16}
+
 Fit = Literal["whole", "streamed", "no"]
 
 
@@ -93,9 +96,11 @@ class Plan:
     def __str__(self) -> str:
         usable = f"{gigabytes(self.machine.usable)} usable here"
         if self.is_streamed:
+            too_large = self.weights > self.machine.usable
+            why = " (they do not fit into the memory)" if too_large else ""
             return (
                 f"{self.name}: {gigabytes(self.weights)} of weights, which stay on the "
-                f"disk; {gigabytes(self.needed)} to discover, two layers of "
+                f"disk{why}; {gigabytes(self.needed)} to discover, two layers of "
                 f"{gigabytes(self._layer)} included; {usable}"
             )
         return (
