@@ -12,9 +12,10 @@ from cna_mlx.errors import InputError, NonFiniteError
 from cna_mlx.models.families import Family, block_of, family_of
 from cna_mlx.models.loading import context_length
 from cna_mlx.models.memory import wired
+from cna_mlx.models.streaming import turns
 
 # Enough rows to keep the arithmetic busy, few enough to bound the memory of a walk.
-_BATCH_TOKENS = 512
+BATCH_TOKENS = 512
 
 
 @dataclass
@@ -25,7 +26,7 @@ class _Batch:
 
 
 def last_activations(
-    model: Any, ids: Sequence[Sequence[int]], *, batch_tokens: int = _BATCH_TOKENS
+    model: Any, ids: Sequence[Sequence[int]], *, batch_tokens: int = BATCH_TOKENS
 ) -> Iterator[tuple[int, mx.array]]:
     """Each layer's neurons at the last token of every prompt, layer after layer.
 
@@ -47,25 +48,24 @@ def last_activations(
     """
     family = family_of(model)
     check_lengths(model, ids)
-    layers = family.layers(model)
+    count = len(family.layers(model))
     # A sliding window's cache forgets: it cannot be shared between prompts.
     shared = 0 if family.slides(model) else shared_prefix(ids)
-    header = family.embed(model, mx.array([list(ids[0][:shared])])) if shared else None
-    batches = _batches(family, model, ids, shared, batch_tokens)
-    order = np.argsort([row for batch in batches for row in batch.rows])
-    with wired(model):
-        for index, layer in enumerate(layers):
-            is_last = index == len(layers) - 1
+    with wired(model), turns(model) as weights:
+        with weights.turn(family.embedding):
+            header, batches = _embedded(family, model, ids, shared, batch_tokens)
+        for index, layer in weights.layers():
+            is_last = index == count - 1
             prefix = ConcatenateKVCache() if header is not None else None
             if header is not None:
                 header = _through(family, model, index, layer, header, prefix, is_last)
-            found = []
+            rows = _Rows(len(ids), index)
             for batch in batches:
                 cache = _shared_cache(prefix, len(batch.rows))
-                found.append(_step(family, model, index, layer, batch, cache, is_last))
-            activations = mx.concatenate(found)[mx.array(order)]
-            _check_finite(activations, index)
-            yield index, activations
+                found = _step(family, model, index, layer, batch, cache, is_last)
+                rows.take(batch.rows, found)
+                del found
+            yield index, rows.all()
 
 
 def check_lengths(model: Any, ids: Sequence[Sequence[int]], first: int = 1) -> None:
@@ -102,29 +102,78 @@ def shared_prefix(ids: Sequence[Sequence[int]]) -> int:
     return common
 
 
-def _batches(
+def _embedded(
     family: Family,
     model: Any,
     ids: Sequence[Sequence[int]],
     shared: int,
     batch_tokens: int,
-) -> list[_Batch]:
-    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-    groups: list[list[int]] = []
-    for row in order:
-        length = len(ids[row]) - shared  # the longest so far: rows come sorted
-        if groups and (len(groups[-1]) + 1) * length <= batch_tokens:
-            groups[-1].append(row)
-        else:
-            groups.append([row])
+) -> tuple[mx.array | None, list[_Batch]]:
+    """The hidden states of what all prompts begin with, and of their own ids."""
+    header = family.embed(model, mx.array([list(ids[0][:shared])])) if shared else None
     batches = []
-    for rows in groups:
+    for rows in groups(ids, shared, batch_tokens):
         tails = [list(ids[row][shared:]) for row in rows]
         length = len(tails[-1])
         padded = mx.array([tail + [0] * (length - len(tail)) for tail in tails])
         last = mx.array([len(tail) - 1 for tail in tails])
         batches.append(_Batch(rows, last, family.embed(model, padded)))
-    return batches
+        mx.eval(batches[-1].hidden)
+    if header is not None:
+        mx.eval(header)
+    return header, batches
+
+
+def groups(
+    ids: Sequence[Sequence[int]], shared: int, batch_tokens: int = BATCH_TOKENS
+) -> list[list[int]]:
+    """Which prompts go through a layer together, sorted by length.
+
+    Args:
+        ids: the prompts.
+        shared: how many ids all of them begin with; those are no batch's.
+        batch_tokens: at most, unless a single prompt is longer.
+    """
+    found: list[list[int]] = []
+    for row in sorted(range(len(ids)), key=lambda row: len(ids[row])):
+        length = len(ids[row]) - shared  # the longest so far: rows come sorted
+        if found and (len(found[-1]) + 1) * length <= batch_tokens:
+            found[-1].append(row)
+        else:
+            found.append([row])
+    return found
+
+
+class _Rows:
+    """The last tokens' activations of one layer, batch by batch in any order."""
+
+    def __init__(self, prompts: int, layer: int) -> None:
+        self._layer = layer
+        self._finite = np.ones(prompts, dtype=bool)
+        self._found: mx.array | None = None
+
+    def take(self, rows: list[int], found: mx.array) -> None:
+        """Put the activations [len(rows), d_ff] of these prompts in their place."""
+        finite = mx.isfinite(found).all(axis=1)
+        if self._found is None:
+            self._found = mx.zeros((len(self._finite), found.shape[1]))
+        # in place: nothing else holds this buffer
+        self._found[mx.array(rows)] = found
+        mx.eval(self._found, finite)
+        self._finite[rows] = np.array(finite)
+
+    def all(self) -> mx.array:
+        """All prompts' activations, [n_prompts, d_ff] in float32.
+
+        Raises:
+            NonFiniteError: one of them is NaN or infinite.
+        """
+        if not self._finite.all():
+            first = int(np.flatnonzero(~self._finite)[0])
+            raise NonFiniteError(self._layer, first)
+        assert self._found is not None
+        found, self._found = self._found, None  # the caller's alone from here on
+        return found
 
 
 def _attend(
@@ -188,10 +237,3 @@ def _step(
     batch.hidden = attended + block.down_proj(activations)
     mx.eval(batch.hidden, found)
     return found
-
-
-def _check_finite(activations: mx.array, layer: int) -> None:
-    finite = mx.isfinite(activations).all(axis=1)
-    if finite.all().item():
-        return
-    raise NonFiniteError(layer, int(np.flatnonzero(~np.array(finite))[0]))

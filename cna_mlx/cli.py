@@ -21,6 +21,7 @@ from cna_mlx.cli_options import (
     selection_of,
     selection_options,
     source_of,
+    walk_options,
 )
 from cna_mlx.errors import CnaError
 from cna_mlx.limits import check_open_files
@@ -53,7 +54,7 @@ def cli(context: click.Context) -> None:
     "cna-mlx discover ./model --positive yes.txt --negative no.txt --json",
 )
 @model_argument
-@model_options
+@walk_options
 @selection_options
 @expect_option
 @rendering_options
@@ -167,7 +168,7 @@ def chat(model: str, **rest: Any) -> None:
     "cna-mlx probe ./model --contrast refusal",
 )
 @model_argument
-@model_options
+@walk_options
 @click.option(
     "--prompts", "prompt_file", metavar="FILE", help="Prompts of a file; - for a pipe."
 )

@@ -36,6 +36,16 @@ model_options = options(
     ),
     click.option("--offline", is_flag=True, help="Use what is here; touch no network."),
 )
+# Of commands that can do without all weights in memory.
+walk_options = options(
+    model_options,
+    click.option(
+        "--stream/--no-stream",
+        default=None,
+        help="Leave the weights on the disk and read each layer for its turn.  "
+        "[default: where they do not fit into the memory]",
+    ),
+)
 rendering_options = options(
     click.option(
         "--chat-template",
@@ -208,7 +218,10 @@ model_argument = click.argument("model")
 def source_of(rest: dict[str, Any]) -> Any:
     from cna_mlx.commands.options import ModelOptions
 
-    return ModelOptions(rest.pop("revision"), rest.pop("offline"))
+    # of a command without the option all weights have to be in memory
+    chosen: dict[bool | None, Any] = {None: "auto", True: "yes", False: "no"}
+    stream = chosen[rest.pop("stream", False)]
+    return ModelOptions(rest.pop("revision"), rest.pop("offline"), stream)
 
 
 def rendering_of(rest: dict[str, Any]) -> Any:

@@ -15,6 +15,7 @@ from cna_mlx.activations import last_activations
 from cna_mlx.circuit import Circuit, Moments, Neuron
 from cna_mlx.errors import NonFiniteError
 from cna_mlx.held_out import Fold, HeldOut, HeldOutScores
+from cna_mlx.models.columns import column_norms
 from cna_mlx.models.families import family_of, widths
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.models.loading import source_of
@@ -156,6 +157,7 @@ def run_discovery(
     try:
         for layer, activations in last_activations(model, ids):
             walk.take(layer, activations)
+            del activations  # before the next layer's are made
             progress("Reading neurons", layer + 1, len(sizes))
     except NonFiniteError as error:
         name = _name_of(error.prompt, sets)
@@ -272,18 +274,7 @@ class _Walk:
     def _weights(self, layer: int) -> mx.array | None:
         if self.selection.rank != "weighted":
             return None
-        projection = family_of(self.model).layers(self.model)[layer].mlp.down_proj
-        weight = projection.weight
-        if hasattr(projection, "bits"):
-            weight = mx.dequantize(
-                weight,
-                projection.scales,
-                projection.get("biases"),
-                group_size=projection.group_size,
-                bits=projection.bits,
-                mode=projection.mode,
-            )
-        return mx.linalg.norm(weight.astype(mx.float32), axis=0)
+        return column_norms(family_of(self.model).layers(self.model)[layer].mlp)
 
     def _keep(self, layer: int, positive: mx.array, negative: mx.array) -> None:
         means = positive.mean(axis=0), negative.mean(axis=0)

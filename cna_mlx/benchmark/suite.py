@@ -35,7 +35,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery import run_discovery
 from cna_mlx.models.families import family_of
 from cna_mlx.models.loading import context_length
-from cna_mlx.models.plan import Shape, discovery_bytes
+from cna_mlx.models.working_set import Shape, discovery_bytes
 from cna_mlx.progress import Progress, silent
 from cna_mlx.prompts import PromptSet
 from cna_mlx.rendering import Rendering, render_prompt

@@ -3,9 +3,12 @@
 from cna_mlx.commands.shared import emit_json, show
 from cna_mlx.models import catalogue
 from cna_mlx.models.memory import machine
+from cna_mlx.models.plan import QUANTIZATIONS, Plan, plan_of
+from cna_mlx.models.working_set import kept_bytes
 from cna_mlx.prompts import contrast_names, load_contrast
 from cna_mlx.ui.console import screen
-from cna_mlx.ui.tables import catalogue_view, prompt_sets_view, prompts_view
+from cna_mlx.ui.models import catalogue_view
+from cna_mlx.ui.tables import prompt_sets_view, prompts_view
 
 
 def run_prompts(as_json: bool) -> None:
@@ -72,9 +75,24 @@ def run_models(check: bool, as_json: bool) -> None:
                     "weights_4bit_bytes": entry.weights_4bit,
                     "kv_bytes_per_token": entry.kv_per_token,
                     "fits": entry.weights_4bit <= have.usable,
+                    "plans": {
+                        name: _plan_entry(plan_of(entry, bits, have))
+                        for name, bits in QUANTIZATIONS.items()
+                    },
                     "hub": {n: checks[n] for n in entry.ids.values() if n in checks},
                 }
                 for entry in entries
             ],
         }
     )
+
+
+def _plan_entry(plan: Plan) -> dict[str, object]:
+    return {
+        "weights_bytes": plan.weights,
+        "kv_bytes_per_token": plan.shape.kv_per_token,
+        "discovery_bytes": plan.discovery,
+        "kept_bytes": kept_bytes(plan.shape),
+        "streamed_discovery_bytes": plan.streamed,
+        "fit": plan.fit,
+    }

@@ -5,6 +5,7 @@ from datetime import date
 
 from cna_mlx.defaults import defaults_for
 from cna_mlx.errors import InputError
+from cna_mlx.models.loading import Streaming
 from cna_mlx.prompts import PromptSet, contrast_from_files, load_contrast
 from cna_mlx.prompts.checks import check_prompt
 from cna_mlx.rendering import Rendering
@@ -13,10 +14,11 @@ from cna_mlx.selection import Selection
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """--revision and --offline, as typed."""
+    """--revision and --offline, as typed, and what --stream comes to."""
 
     revision: str | None = None
     offline: bool = False
+    stream: Streaming = "no"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.loading import DEMO_NAMES, Source, load, source_of
 from cna_mlx.models.plan import Plan
+from cna_mlx.models.streaming import is_streamed
 from cna_mlx.prompts import (
     PromptSet,
 )
@@ -67,6 +68,7 @@ class Session:
                 name,
                 source.revision,
                 offline=source.offline,
+                stream=source.stream,
                 progress=progress,
                 planned=_announce,
             )
@@ -93,6 +95,12 @@ class Session:
 
     def expected(self, found: Found, contrast: PromptSet) -> Found:
         """The same, with what to expect of it where it is fresh; Ctrl-C skips that."""
+        if is_streamed(self.model):
+            screen().note(
+                "what to expect of this circuit is not tried: answers need all weights "
+                "in memory"
+            )
+            return found
         return with_expectation(
             self.model, self.tokenizer, self.rendering, contrast, found
         )
@@ -188,6 +196,8 @@ def _announce(plan: Plan) -> None:
     if plan.name in DEMO_NAMES:  # some megabytes
         return
     screen().note(str(plan))
+    if plan.duration:
+        screen().note(plan.duration)
     if plan.warning:
         screen().note(plan.warning, style="yellow")
 

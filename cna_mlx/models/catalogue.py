@@ -8,8 +8,8 @@ from typing import Any
 from cna_mlx.models.hub_errors import errors_as_ours
 from cna_mlx.models.memory import kv_bytes_per_token
 
-# 4-bit affine with groups of 64: 4 bits and 32 bits of scale and bias per 64 weights.
-_BITS = 4.5
+# Affine quantization stores 32 bits of scale and bias for each group of 64 weights.
+_OVERHEAD = 32 / 64
 _KINDS = ("mlx_instruct_4bit", "mlx_base_4bit", "hf_instruct", "hf_base")
 
 
@@ -36,12 +36,30 @@ class Entry:
     @property
     def weights_4bit(self) -> int:
         """Bytes of the weights in 4 bits, estimated from the published shape."""
-        return int(float(self.shape["params_b"]) * 1e9 * _BITS / 8)
+        return self.weights(4)
+
+    def weights(self, bits: float) -> int:
+        """Bytes of the weights at so many bits, estimated from the published shape.
+
+        Args:
+            bits: of a weight: 4 and 8 are quantized in groups of 64, 16 is bf16.
+        """
+        return int(float(self.shape["params_b"]) * 1e9 * stored_bits(bits) / 8)
+
+    @property
+    def table_weights(self) -> int:
+        """How many weights the embedding has."""
+        return int(self.shape["vocab"]) * int(self.shape["hidden"])
 
     @property
     def kv_per_token(self) -> int:
         """Bytes of the KV cache for a token of one arm, in 16 bits a value."""
         return kv_bytes_per_token(self.shape)
+
+
+def stored_bits(bits: float) -> float:
+    """The bits that a weight takes in a file, scales and biases included."""
+    return bits + _OVERHEAD if bits < 16 else bits
 
 
 def caveat() -> str:

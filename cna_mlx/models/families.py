@@ -30,9 +30,13 @@ class Family:
     attention_mask: Callable[[Any, int, mx.array, Any], mx.array | str | None]
     slides: Callable[[Any], bool]
 
+    def embedding(self, model: Any) -> Any:
+        """The module that holds the embedding table."""
+        return model.model.embed_tokens
+
     def embed(self, model: Any, ids: mx.array) -> mx.array:
         """Token ids [batch, length] to hidden states [batch, length, hidden]."""
-        return model.model.embed_tokens(ids)
+        return self.embedding(model)(ids)
 
     def layers(self, model: Any) -> list[Any]:
         """The decoder layers in order."""

@@ -1,6 +1,8 @@
 """Which weights these are, whatever the directory is called."""
 
 import hashlib
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import mlx.core as mx
@@ -8,6 +10,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from cna_mlx.models.families import family_of
+from cna_mlx.models.streaming import disk_of, turns
 
 
 def fingerprint(model: Any) -> str:
@@ -21,32 +24,67 @@ def fingerprint(model: Any) -> str:
     Returns:
         64 hexadecimal digits (SHA-256).
     """
-    digest = hashlib.sha256()
-    heads: list[mx.array] = []
-    for index, layer in enumerate(family_of(model).layers(model)):
-        arrays: list[Any] = tree_flatten(layer.parameters())  # type: ignore[assignment]
-        for name, array in sorted(arrays, key=lambda item: item[0]):
-            digest.update(f"{index} {name} {array.shape} {array.dtype}\n".encode())
-            heads += [array[0], array[:, 0]] if array.ndim > 1 else [array]
-        for name, module in sorted(layer.named_modules(), key=lambda item: item[0]):
-            if hasattr(module, "bits"):
-                digest.update(f"{name} {module.bits} {module.group_size}\n".encode())
-    for name, array in _ends(model):
-        digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
-        heads.append(array[0] if array.ndim > 1 else array)
-    # numpy has no bfloat16: hash the bits, not the values
-    bits = [mx.contiguous(head).view(mx.uint8) for head in heads]
-    mx.eval(bits)
-    for head in bits:
-        digest.update(np.array(head).tobytes())
+    disk = disk_of(model)
+    if disk is None:
+        return _fingerprint(model)
+    if disk.fingerprint is None:  # to know it all weights have to be read: once
+        disk.fingerprint = _fingerprint(model)
+    return disk.fingerprint
+
+
+def _fingerprint(model: Any) -> str:
+    digest, heads = hashlib.sha256(), bytearray()
+    with turns(model) as weights:
+        for index, layer in weights.layers():
+            digest.update(_description(layer, index))
+            heads += _bits(_arrays(layer))
+        for path in _ends(model):
+            with weights.turn(partial(_at, path)) as module:
+                for name, array in _arrays(module):
+                    said = f"{path}.{name} {array.shape} {array.dtype}\n"
+                    digest.update(said.encode())
+                    heads += _bits([("", array)], columns=False)
+    digest.update(heads)
     return digest.hexdigest()
 
 
-def _ends(model: Any) -> list[tuple[str, mx.array]]:
-    """The arrays before the first layer and after the last."""
-    arrays: list[Any] = tree_flatten(model.parameters())  # type: ignore[assignment]
-    ends = [(name, array) for name, array in arrays if ".layers." not in name]
-    return sorted(ends, key=lambda item: item[0])
+def _at(path: str, model: Any) -> Any:
+    return attrgetter(path)(model)
+
+
+def _arrays(module: Any) -> list[tuple[str, mx.array]]:
+    arrays: list[Any] = tree_flatten(module.parameters())  # type: ignore[assignment]
+    return sorted(arrays, key=lambda item: item[0])
+
+
+def _description(layer: Any, index: int) -> bytes:
+    lines = [
+        f"{index} {name} {array.shape} {array.dtype}\n"
+        for name, array in _arrays(layer)
+    ]
+    for name, module in sorted(layer.named_modules(), key=lambda item: item[0]):
+        if hasattr(module, "bits"):
+            lines.append(f"{name} {module.bits} {module.group_size}\n")
+    return "".join(lines).encode()
+
+
+def _bits(arrays: list[tuple[str, mx.array]], columns: bool = True) -> bytes:
+    """The first row of each array, and the first column; a vector as a whole."""
+    heads: list[mx.array] = []
+    for _, array in arrays:
+        heads.append(array[0] if array.ndim > 1 else array)
+        if array.ndim > 1 and columns:
+            heads.append(array[:, 0])
+    # numpy has no bfloat16: hash the bits, not the values
+    bits = [mx.contiguous(head).view(mx.uint8) for head in heads]
+    mx.eval(bits)
+    return b"".join(np.array(head).tobytes() for head in bits)
+
+
+def _ends(model: Any) -> list[str]:
+    """The paths of the modules before the first layer and after the last."""
+    names = (name for name, _ in _arrays(model) if ".layers." not in name)
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in names))
 
 
 def quantization(model: Any) -> str:

@@ -53,6 +53,7 @@ def find(
     revision: str | None = None,
     *,
     offline: bool = False,
+    must_fit: bool = True,
     progress: Progress = silent,
 ) -> Snapshot:
     """The snapshot of a hub id: the local one if it is whole, else from the Hub.
@@ -65,6 +66,7 @@ def find(
         name: organisation/name.
         revision: a branch, tag or commit; the main branch if None.
         offline: ask nobody; the environment's ``HF_HUB_OFFLINE`` says the same.
+        must_fit: refuse weights that are larger than the memory.
         progress: told the bytes fetched and the bytes to fetch, from any thread.
 
     Raises:
@@ -86,7 +88,7 @@ def find(
     lost, remedy = _unreached(name, revision, local, is_partial)
     with errors_as_ours(name, revision, lost, remedy):
         listing = _list(name, revision)
-    _check(name, listing)
+    _check(name, listing, must_fit)
     path = _fetch(name, revision, listing, progress)
     return Snapshot(path, renamed_to=_renamed(name, listing.name))
 
@@ -205,7 +207,7 @@ def _list(name: str, revision: str | None) -> _Listing:
     return _Listing(info.id, str(info.sha), sizes, sum(missing))
 
 
-def _check(name: str, listing: _Listing) -> None:
+def _check(name: str, listing: _Listing, must_fit: bool) -> None:
     """Refuse what cannot work, before a byte of it is fetched."""
     from huggingface_hub import constants
 
@@ -214,8 +216,9 @@ def _check(name: str, listing: _Listing) -> None:
         raise ModelError(
             f"{name}: no {_WEIGHTS} in the repository; convert it with mlx_lm.convert"
         )
-    needed = sum(listing.files[file] for file in weights)
-    plan.check_fits(name, needed, memory.machine())
+    if must_fit:
+        needed = sum(listing.files[file] for file in weights)
+        plan.check_fits(name, needed, memory.machine())
     cache = Path(constants.HF_HUB_CACHE)
     there = next(path for path in (cache, *cache.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free

@@ -2,16 +2,21 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cna_mlx.errors import ModelError
 from cna_mlx.limits import check_open_files
-from cna_mlx.models import configuration, hub, memory
+from cna_mlx.models import configuration, hub, memory, rates
 from cna_mlx.models.hub_errors import first_line
-from cna_mlx.models.plan import Plan, Shape, check_fits
+from cna_mlx.models.plan import Plan, check_fits
+from cna_mlx.models.working_set import Shape
 from cna_mlx.progress import Progress, silent
+
+# Whether weights stay on the disk; auto: only where they do not fit into the memory.
+Streaming = Literal["no", "auto", "yes"]
 
 DEMO_NAMES = ("demo", "demo-base")
 # transformers warns of a long text once; this is the name of that warning.
@@ -55,6 +60,7 @@ def load(
     revision: str | None = None,
     *,
     offline: bool = False,
+    stream: Streaming = "no",
     progress: Progress = silent,
     planned: Callable[[Plan], None] | None = None,
 ) -> tuple[Any, Any]:
@@ -64,6 +70,9 @@ def load(
         name: e.g. ``mlx-community/Llama-3.2-1B-Instruct-4bit`` or ``./my-model``.
         revision: a branch, tag or commit of a hub id.
         offline: touch no network; ``HF_HUB_OFFLINE`` in the environment says the same.
+        stream: leave the weights on the disk and read each layer when its turn comes:
+            enough to discover and to gauge, useless to generate. ``auto`` does so only
+            with weights that do not fit into the memory.
         progress: told the bytes of a download, from any thread.
         planned: told what the model needs in memory, before its weights are read.
 
@@ -77,18 +86,20 @@ def load(
     """
     check_open_files()
     with hub.offline_mode(offline):
-        found = locate(name, revision, offline=offline, progress=progress)
+        found = locate(
+            name,
+            revision,
+            offline=offline,
+            must_fit=stream == "no",
+            progress=progress,
+        )
         path = found.path
         config = read_config(path, name)
         _check_supported(config, name)
-        plan = _plan(path, config, name)
+        plan = _plan(path, config, name, stream)
         if planned is not None:
             planned(plan)
-        model, tokenizer = _load(path, config, name)
-    if name in DEMO_NAMES:
-        import mlx.core as mx
-
-        model.set_dtype(mx.float32)
+        model, tokenizer = _load(path, config, name, plan.is_streamed)
     # the Hub's cache names a snapshot's directory by its commit
     commit = path.name if hub.COMMIT.fullmatch(path.name) else None
     model._cna_source = Source(
@@ -112,9 +123,14 @@ def locate(
     revision: str | None = None,
     *,
     offline: bool = False,
+    must_fit: bool = True,
     progress: Progress = silent,
 ) -> hub.Snapshot:
     """The local directory of a model, fetched from the Hub if it has to be.
+
+    Args:
+        name, revision, offline, progress: as for :func:`load`.
+        must_fit: fetch nothing that is larger than the memory.
 
     Raises:
         ModelError: there is no such directory or repository, or it has no revisions.
@@ -130,7 +146,9 @@ def locate(
         raise ModelError(
             f"{name}: no such directory, and not a hub id (organisation/name)"
         )
-    return hub.find(name, revision, offline=offline, progress=progress)
+    return hub.find(
+        name, revision, offline=offline, must_fit=must_fit, progress=progress
+    )
 
 
 def _directory(name: str) -> Path | None:
@@ -190,7 +208,7 @@ def _check_supported(config: dict[str, Any], name: str) -> None:
     family_of_class(model_class, what)
 
 
-def _plan(path: Path, config: dict[str, Any], name: str) -> Plan:
+def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> Plan:
     """What is needed; refuses weights that are not there or do not fit."""
     weights = memory.weight_bytes(path)
     if not weights and not any(path.glob("model*.safetensors")):
@@ -199,27 +217,33 @@ def _plan(path: Path, config: dict[str, Any], name: str) -> Plan:
         )
     # the demo is stored in fp16, computed in float32: the same on every backend
     is_demo = name in DEMO_NAMES
-    needed = weights * (2 if is_demo else 1)
+    wider = 2 if is_demo else 1
+    layer, table = (wider * size for size in memory.part_bytes(path))
+    shape = Shape.of_config(config, 4 if is_demo else None)
     machine = memory.machine()
-    check_fits(name, needed, machine)
-    return Plan(name, needed, Shape.of_config(config, 4 if is_demo else None), machine)
+    plan = Plan(name, wider * weights, shape, machine, layer or None, table)
+    if stream == "yes" or (stream == "auto" and plan.fit != "whole"):
+        plan = replace(plan, is_streamed=True)
+        check_fits(name, plan.needed, machine, is_streamed=True)
+        return replace(plan, rates=rates.measure(path, config, shape.value_bytes))
+    check_fits(name, plan.weights, machine)
+    return plan
 
 
-def _load(path: Path, config: dict[str, Any], name: str) -> tuple[Any, Any]:
+def _load(
+    path: Path, config: dict[str, Any], name: str, is_streamed: bool
+) -> tuple[Any, Any]:
     from huggingface_hub.errors import StrictDataclassError
-    from mlx_lm.utils import load_model, load_tokenizer
+    from mlx_lm.utils import load_tokenizer
+
+    from cna_mlx.models import streaming
 
     try:
         changes = configuration.overrides(config)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from None
-    try:
-        model, config = load_model(path, model_config=changes)
-    except _UNREADABLE as error:
-        raise ModelError(
-            f"{name}: the weights in {path} cannot be read: {first_line(error)}; "
-            "a download that was cut off? Remove the directory and fetch it again"
-        ) from error
+    read = partial(_read, path, changes, name)
+    model = streaming.from_disk(partial(read, True)) if is_streamed else read(False)
     try:
         tokenizer = load_tokenizer(path, eos_token_ids=config.get("eos_token_id"))
     except (*_UNREADABLE, StrictDataclassError) as error:
@@ -229,3 +253,20 @@ def _load(path: Path, config: dict[str, Any], name: str) -> tuple[Any, Any]:
     # what does not fit is said by us, in words, and not in the middle of a picture
     tokenizer.deprecation_warnings[_TOO_LONG] = True
     return model, tokenizer
+
+
+def _read(path: Path, changes: dict[str, Any], name: str, lazy: bool) -> Any:
+    """The model of a directory; lazily, nothing but the files' headers is read."""
+    import mlx.core as mx
+    from mlx_lm.utils import load_model
+
+    try:
+        model, _ = load_model(path, lazy=lazy, model_config=changes)
+    except _UNREADABLE as error:
+        raise ModelError(
+            f"{name}: the weights in {path} cannot be read: {first_line(error)}; "
+            "a download that was cut off? Remove the directory and fetch it again"
+        ) from error
+    if name in DEMO_NAMES:
+        model.set_dtype(mx.float32)
+    return model

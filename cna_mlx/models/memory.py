@@ -1,6 +1,9 @@
 """What a model needs in memory, and what this machine has."""
 
+import json
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -10,6 +13,8 @@ from typing import Any
 
 # The default of rlimits and of cgroups that set no limit: larger than any machine.
 _UNLIMITED = 1 << 60
+_LAYER = re.compile(r"\blayers\.(\d+)\.")
+_LONGEST_HEADER = 100_000_000  # as the safetensors library has it
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,42 @@ def _process_limit() -> int:
 def weight_bytes(directory: Path) -> int:
     """The size of the weights of a model directory, as they lie on the disk."""
     return sum(file.stat().st_size for file in directory.glob("model*.safetensors"))
+
+
+def part_bytes(directory: Path) -> tuple[int, int]:
+    """The sizes of a model's largest layer and of its largest part outside the layers.
+
+    They stand in the headers of its files: 8 bytes of length, then JSON with the place
+    of each tensor (https://huggingface.co/docs/safetensors).
+
+    Args:
+        directory: of the model.
+
+    Returns:
+        Bytes; 0 for what no file tells, as where one is damaged.
+    """
+    layers: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    for file in directory.glob("model*.safetensors"):
+        for name, size in _tensors(file):
+            if found := _LAYER.search(name):
+                layers[found[1]] += size
+            else:
+                others[name.rpartition(".")[0]] += size
+    return max(layers.values(), default=0), max(others.values(), default=0)
+
+
+def _tensors(file: Path) -> Iterator[tuple[str, int]]:
+    try:
+        with file.open("rb") as raw:
+            length = int.from_bytes(raw.read(8), "little")
+            header = json.loads(raw.read(min(length, _LONGEST_HEADER)))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                start, end = entry["data_offsets"]
+                yield name, int(end) - int(start)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return  # whoever loads it says what is wrong
 
 
 def gigabytes(size: int) -> str:

@@ -1,75 +1,28 @@
 """What a model will need in memory, told from its files before it is loaded."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from cna_mlx.errors import ModelError
 from cna_mlx.models import catalogue
-from cna_mlx.models.memory import Machine, gigabytes, kv_bytes_per_token
+from cna_mlx.models.memory import Machine, gigabytes
+from cna_mlx.models.rates import Rates
+from cna_mlx.models.working_set import (
+    Shape,
+    Workload,
+    discovery_bytes,
+    kept_bytes,
+)
 
 # Above this share of what can be used, other programs and the cache of freed buffers
 # bring paging about.
 TIGHT = 0.9
 _ARMS, _TOKENS = 2, 2048
-# A discovery with what is built in: the refusal contrast and the bank. Their prompts
-# have 20 tokens each (19.7 with the padding) behind a template's header of some 24.
-PROMPTS, CONTRAST_PROMPTS = 392, 200
-BATCH_TOKENS = 512
-OWN_TOKENS, HEADER_TOKENS = 20, 24
-SETS = 15  # ranked for their best neurons: contrast, two halves, twelve of the bank
 
+# How the models of the catalogue are found: name and bits of a weight.
+QUANTIZATIONS = {"4-bit": 4, "8-bit": 8, "bf16": 16}
 
-@dataclass(frozen=True)
-class Shape:
-    """The sizes that decide what a model needs besides its weights.
-
-    Attributes:
-        layers, hidden, d_ff, heads, kv_heads, head_dim: as in config.json.
-        context: its longest prompt and answer in tokens; 0 if it does not say.
-        value_bytes: of a number while it computes: 2 in bf16 and fp16, 4 in float32.
-    """
-
-    layers: int
-    hidden: int
-    d_ff: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    context: int = 0
-    value_bytes: int = 2
-
-    @classmethod
-    def of_config(
-        cls, config: dict[str, Any], value_bytes: int | None = None
-    ) -> "Shape":
-        """The shape that config.json tells; 0 for what it does not."""
-
-        def number(key: str, otherwise: int = 0) -> int:
-            value = config.get(key)
-            return value if type(value) is int and value > 0 else otherwise
-
-        heads = number("num_attention_heads", 1)
-        dtype = config.get("dtype") or config.get("torch_dtype")
-        return cls(
-            number("num_hidden_layers"),
-            number("hidden_size"),
-            number("intermediate_size"),
-            heads,
-            number("num_key_value_heads", heads),
-            number("head_dim", number("hidden_size") // heads),
-            number("max_position_embeddings"),
-            value_bytes or (4 if dtype == "float32" else 2),
-        )
-
-    @property
-    def kv_per_token(self) -> int:
-        """Bytes of the KV cache for a token of one arm."""
-        entry = {
-            "layers": self.layers,
-            "kv_heads": self.kv_heads,
-            "head_dim": self.head_dim,
-        }
-        return kv_bytes_per_token(entry, self.value_bytes)
+Fit = Literal["whole", "streamed", "no"]
 
 
 @dataclass(frozen=True)
@@ -81,17 +34,34 @@ class Plan:
         weights: of all of its weights.
         shape: the rest hangs on it.
         machine: where it is to run.
+        layer: bytes of its largest layer; an even share of the weights if None.
+        table: bytes of its largest part outside the layers, which is the embedding.
+        is_streamed: whether the weights stay on the disk.
+        rates: how fast they are read from there and multiplied, where that is known.
     """
 
     name: str
     weights: int
     shape: Shape
     machine: Machine
+    layer: int | None = None
+    table: int = 0
+    is_streamed: bool = False
+    rates: Rates | None = None
 
     @property
     def discovery(self) -> int:
-        """What a discovery with the built-in prompts needs, about."""
+        """What a discovery with the built-in prompts needs beside the weights."""
         return discovery_bytes(self.shape)
+
+    @property
+    def streamed(self) -> int:
+        """All that such a discovery needs where the weights stay on the disk.
+
+        Two layers, the one whose turn it is and the next, and what a discovery needs;
+        or the embedding and the hidden states of all prompts.
+        """
+        return streamed_bytes(self.shape, self._layer, self.table)
 
     @property
     def tokens(self) -> int:
@@ -100,9 +70,23 @@ class Plan:
 
     @property
     def needed(self) -> int:
-        """Weights, the KV cache of two arms, and a discovery."""
+        """Weights, the KV cache of two arms, and a discovery; or a streamed discovery.
+
+        What a discovery keeps outside of MLX is included.
+        """
+        kept = kept_bytes(self.shape)
+        if self.is_streamed:
+            return self.streamed + kept
         cache = _ARMS * self.tokens * self.shape.kv_per_token
-        return self.weights + cache + self.discovery
+        return self.weights + cache + self.discovery + kept
+
+    @property
+    def fit(self) -> Fit:
+        """How a discovery can be made here: with all weights in memory, or streamed."""
+        if self.weights <= self.machine.usable:
+            return "whole"
+        alone = replace(self, is_streamed=True)
+        return "streamed" if alone.needed <= self.machine.usable else "no"
 
     @property
     def is_tight(self) -> bool:
@@ -110,12 +94,47 @@ class Plan:
         return self.needed > TIGHT * self.machine.usable
 
     def __str__(self) -> str:
+        usable = f"{gigabytes(self.machine.usable)} usable here"
+        if self.is_streamed:
+            too_large = self.weights > self.machine.usable
+            why = " (they do not fit into the memory)" if too_large else ""
+            return (
+                f"{self.name}: {gigabytes(self.weights)} of weights, which stay on the "
+                f"disk{why}; {gigabytes(self.needed)} to discover, two layers of "
+                f"{gigabytes(self._layer)} included; {usable}"
+            )
         return (
             f"{self.name}: {gigabytes(self.weights)} of weights, "
             f"{self.shape.kv_per_token / 1e3:.0f} kB of KV cache per token and arm, "
-            f"{gigabytes(self.discovery)} to discover; "
-            f"{gigabytes(self.machine.usable)} usable here"
+            f"{gigabytes(self.discovery)} to discover; {usable}"
         )
+
+    @property
+    def duration(self) -> str | None:
+        """How long a streamed discovery takes, and what decides; None if unknown."""
+        if self.rates is None:
+            return None
+        reading, computing = self.seconds
+        longer = "the disk" if reading > computing else "the arithmetic"
+        total = reading + max(reading, computing)  # the fingerprint reads as well
+        return (
+            f"reading them takes {_time(reading)} ({gigabytes(self.weights)} at "
+            f"{self.rates.disk / 1e9:.2f} GB/s), the arithmetic of a discovery "
+            f"{_time(computing)}; both go on at once, so {longer} decides; read once "
+            f"more for the fingerprint, about {_time(total)} in all"
+        )
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Of reading all weights once, and of a discovery's products.
+
+        Raises:
+            ValueError: the machine's rates are not known.
+        """
+        if self.rates is None:
+            raise ValueError("the machine's rates are not known")
+        products = self.shape.layers * self.shape.layer_weights * Workload().tokens
+        return self.weights / self.rates.disk, products / self.rates.products
 
     @property
     def warning(self) -> str | None:
@@ -123,71 +142,98 @@ class Plan:
         if not self.is_tight:
             return None
         share = self.needed / self.machine.usable
+        have = f"{share:.0%} of the {gigabytes(self.machine.usable)} usable here"
+        if self.is_streamed:
+            return (
+                f"memory is short: this takes {gigabytes(self.needed)}, {have}; close "
+                "other programs"
+            )
         return (
             f"memory is short: with two arms of {self.tokens:,} tokens and a discovery "
-            f"this takes {gigabytes(self.needed)}, {share:.0%} of the "
-            f"{gigabytes(self.machine.usable)} usable here; close other programs, give "
+            f"this takes {gigabytes(self.needed)}, {have}; close other programs, give "
             "fewer --max-tokens, or take a smaller model (cna-mlx models)"
         )
 
+    @property
+    def _layer(self) -> int:
+        if self.layer is not None:
+            return self.layer
+        return (self.weights - self.table) // max(1, self.shape.layers)
 
-def discovery_bytes(shape: Shape) -> int:
-    """What a discovery holds at its fullest moment beside the weights, about.
 
-    With n = 392 prompts of 20 tokens of their own (see :mod:`cna_mlx.activations`):
-
-    - the hidden states of all prompts between two layers: n * 20 * hidden;
-    - *while the last batch is in a layer* (512 tokens, all intermediates at once):
-      gate, up and their product, 3 * d_ff a token; norms, queries, keys, values,
-      their rotations, the attention's output and sums, 10 * hidden a token; the
-      attention's weights, heads * 44 a token; and the last tokens' activations of the
-      layer before and of this one, 2 * n * d_ff in float32;
-    - *when the batches are put together*, in place of that: 4.75 * n * d_ff in
-      float32: of the layer before, as pieces, joined, in the order of the prompts, and
-      three masks of a byte that look for NaN;
-    - over all layers, outside MLX: the five moments of every neuron, and the k best
-      neurons with the contrast's 200 products of the held-out gauge and the best of 15
-      lists.
+def streamed_bytes(
+    shape: Shape, layer: int, table: int, work: Workload | None = None
+) -> int:
+    """What MLX holds at the fullest moment of a streamed discovery.
 
     Args:
         shape: of the model.
-
-    Returns:
-        Bytes.
+        layer: bytes of its largest layer.
+        table: bytes of its embedding, quantized or not.
+        work: the prompts; those that are built in if None.
     """
-    value, wide = shape.value_bytes, 4
-    hidden = PROMPTS * OWN_TOKENS * shape.hidden * value
-    rows = PROMPTS * shape.d_ff * wide
-    scores = shape.heads * (HEADER_TOKENS + OWN_TOKENS)
-    batch = BATCH_TOKENS * value * (3 * shape.d_ff + 10 * shape.hidden + scores)
-    best = max(1, shape.layers * shape.d_ff // 1000)
-    kept = 5 * wide * shape.d_ff + best * (wide * CONTRAST_PROMPTS + 20 * SETS)
-    fullest = max(2 * rows + batch, 4.75 * rows)
-    return int(hidden + fullest + shape.layers * kept)
+    own = (work or Workload()).own
+    layers = min(2, shape.layers) * layer + discovery_bytes(shape, work)
+    return max(layers, table + own * shape.hidden * shape.value_bytes)
 
 
-def check_fits(name: str, needed: int, available: Machine) -> None:
+def plan_of(entry: catalogue.Entry, bits: float, machine: Machine) -> Plan:
+    """The plan of a model of the catalogue, from its published shape alone.
+
+    Args:
+        entry: the model.
+        bits: of a weight: 4, 8 or 16.
+        machine: where it is to run.
+    """
+    names = ("layers", "hidden", "d_ff", "heads", "kv_heads", "head_dim")
+    shape = Shape(**{name: int(entry.shape[name]) for name in names})
+    layer = int(shape.layer_weights * catalogue.stored_bits(bits) / 8)
+    return Plan(
+        entry.name,
+        entry.weights(bits),
+        shape,
+        machine,
+        layer,
+        int(entry.table_weights * catalogue.stored_bits(bits) / 8),
+    )
+
+
+def check_fits(
+    name: str, needed: int, available: Machine, *, is_streamed: bool = False
+) -> None:
     """Refuse a load that cannot fit, before it takes the machine down.
 
     Args:
         name: what is to be loaded.
-        needed: bytes of weights.
+        needed: bytes of weights; of a streamed model, of all that a discovery holds.
         available: what this machine has.
+        is_streamed: whether the weights stay on the disk.
 
     Raises:
         ModelError: it does not fit; the message holds the numbers and a smaller choice.
     """
-    if needed > available.usable:
-        raise ModelError(
-            f"{name} needs {gigabytes(needed)} for its weights alone; this machine "
-            f"has {gigabytes(available.total)}, of which {gigabytes(available.usable)} "
-            f"can be used: {_smaller(available)} (cna-mlx models)"
-        )
+    if needed <= available.usable:
+        return
+    what = (
+        "for a discovery even with its weights on the disk"
+        if is_streamed
+        else "for its weights alone"
+    )
+    other = (
+        ""
+        if is_streamed
+        else "; discover and probe can leave them on the disk (--stream)"
+    )
+    raise ModelError(
+        f"{name} needs {gigabytes(needed)} {what}; this machine "
+        f"has {gigabytes(available.total)}, of which {gigabytes(available.usable)} "
+        f"can be used: {_smaller(available)} (cna-mlx models){other}"
+    )
 
 
 def _smaller(available: Machine) -> str:
     known = [
-        (name, Plan(name, entry.weights_4bit, _shape_of(entry), available))
+        (name, plan_of(entry, 4, available))
         for entry in sorted(catalogue.entries(), key=lambda one: one.weights_4bit)
         if (name := entry.ids["mlx_instruct_4bit"])
     ]
@@ -198,6 +244,7 @@ def _smaller(available: Machine) -> str:
     return f"not even {name} fits, with {gigabytes(smallest.needed)} in all"
 
 
-def _shape_of(entry: catalogue.Entry) -> Shape:
-    names = ("layers", "hidden", "d_ff", "heads", "kv_heads", "head_dim")
-    return Shape(**{name: int(entry.shape[name]) for name in names})
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""Circuits, discoveries, prompt sets and the catalogue as tables and bars."""
+"""Circuits, discoveries and prompt sets as tables and bars."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,7 @@ from rich.text import Text
 from cna_mlx.chat.reply import Grid
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery import Discovery
-from cna_mlx.models.catalogue import Entry
-from cna_mlx.models.memory import Machine, gigabytes
+from cna_mlx.models.memory import gigabytes
 from cna_mlx.prompts import PromptSet
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import frame
@@ -78,7 +77,7 @@ def circuit_view(screen: Screen, circuit: Circuit, top: int = 10) -> RenderableT
 
 def prompt_sets_view(screen: Screen, sets: Sequence[PromptSet]) -> Table:
     """The built-in contrasts, a line each."""
-    table = _table(screen, "name", "sides", "what tells them apart")
+    table = plain_table(screen, "name", "sides", "what tells them apart")
     for one in sets:
         positive, negative = one.sizes
         sides = f"{positive} {one.positive_label} / {negative} {one.negative_label}"
@@ -96,42 +95,6 @@ def prompts_view(screen: Screen, one: PromptSet) -> RenderableType:
         parts += [Text(), Text(f"{label} ({len(prompts)})", style="bold")]
         parts += [Text("  ").append_text(screen.safe(prompt)) for prompt in prompts]
     return Group(*parts)
-
-
-def catalogue_view(
-    screen: Screen,
-    entries: Sequence[Entry],
-    machine: Machine,
-    checks: dict[str, str] | None = None,
-) -> RenderableType:
-    """The paper's models, what they need in 4 bits, and whether they fit here."""
-    table = _table(
-        screen, "model", "layers", "neurons", "0.1%", "4-bit", "KV/1k", "fits"
-    )
-    for column in table.columns[1:-1]:
-        column.justify = "right"
-    names: list[RenderableType] = []
-    for entry in entries:
-        needed = entry.weights_4bit
-        table.add_row(
-            entry.name,
-            str(entry.shape["layers"]),
-            f"{entry.neurons:,}",
-            str(round(entry.neurons / 1000)),
-            gigabytes(needed),
-            gigabytes(1000 * entry.kv_per_token),
-            "yes" if needed <= machine.usable else "no",
-        )
-        names.append(Text(entry.name, style="bold"))
-        for kind, name in entry.ids.items():
-            found = f"  {checks[name]}" if checks and name in checks else ""
-            missing = "none known: mlx_lm.convert"
-            names.append(
-                Text(f"  {kind.replace('_', ' '):<18} {name or missing}{found}")
-            )
-    have = f"this machine: {gigabytes(machine.total)}"
-    usable = f"{gigabytes(machine.usable)} of it usable; sizes are estimates"
-    return Group(table, Text(f"{have}, {usable}", style="dim"), Text(), *names)
 
 
 def grid_view(screen: Screen, grid: Grid) -> RenderableType:
@@ -153,7 +116,7 @@ def grid_view(screen: Screen, grid: Grid) -> RenderableType:
 def _grid_table(screen: Screen, grid: Grid) -> Table:
     if not grid.titles:
         return _pairs(screen, [(name, value) for name, value in grid.rows])
-    table = _table(screen, *grid.titles)
+    table = plain_table(screen, *grid.titles)
     for column in table.columns[: grid.numbers]:
         column.justify = "right"
     for column in table.columns[:-1]:  # the last one gives way where it is narrow
@@ -247,7 +210,7 @@ def _bars(screen: Screen, circuit: Circuit) -> list[Text]:
 
 
 def _neurons(screen: Screen, circuit: Circuit, top: int) -> Table:
-    table = _table(screen, "layer", "neuron", "delta", *_moment_titles(circuit))
+    table = plain_table(screen, "layer", "neuron", "delta", *_moment_titles(circuit))
     for column in table.columns:
         column.justify = "right"
     for number, neuron in enumerate(circuit.neurons[:top]):
@@ -279,7 +242,7 @@ def _pairs(screen: Screen, rows: Sequence[tuple[str, str]]) -> Table:
     return grid
 
 
-def _table(screen: Screen, *titles: str) -> Table:
+def plain_table(screen: Screen, *titles: str) -> Table:
     table = Table(box=frame(screen, box.SIMPLE_HEAD), pad_edge=False)
     for title in titles:
         table.add_column(screen.safe(title), overflow="fold")

@@ -1,0 +1,83 @@
+"""The catalogue as a table: what each model needs, and how it fits a machine."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from cna_mlx.models.catalogue import Entry
+from cna_mlx.models.memory import Machine, gigabytes
+from cna_mlx.models.plan import QUANTIZATIONS, plan_of
+from cna_mlx.ui.console import Screen
+from cna_mlx.ui.tables import plain_table
+
+_BITS = tuple(QUANTIZATIONS.items())
+# From this width on the table has all columns; below it the rest stands by the names.
+_WIDE = 104
+_WIDE_ONLY = ("layers", "neurons", "0.1%", "8-bit", "bf16", "KV/1k")
+
+
+def catalogue_view(
+    screen: Screen,
+    entries: Sequence[Entry],
+    machine: Machine,
+    checks: dict[str, str] | None = None,
+) -> RenderableType:
+    """The paper's models, what they need, and how they fit this machine."""
+    is_narrow = screen.out.width < _WIDE
+    rows = [_catalogue_row(entry, machine, is_narrow) for entry in entries]
+    table = plain_table(screen, *rows[0])
+    for column in table.columns[1:-1]:
+        column.justify = "right"
+    for column in table.columns:
+        column.no_wrap = True
+    names: list[RenderableType] = []
+    for entry, row in zip(entries, rows, strict=True):
+        table.add_row(*row.values())
+        names.append(Text(entry.name, style="bold"))
+        if is_narrow:
+            names += [Text(f"  {line}") for line in _left_out(entry)]
+        for kind, name in entry.ids.items():
+            found = f"  {checks[name]}" if checks and name in checks else ""
+            missing = "none known: mlx_lm.convert"
+            names.append(
+                Text(f"  {kind.replace('_', ' '):<18} {name or missing}{found}")
+            )
+    said = (
+        f"this machine: {gigabytes(machine.total)}, {gigabytes(machine.usable)} of it "
+        "usable; sizes are estimates. discover: beside the weights, with what is built "
+        "in; streamed: in all, with the weights on the disk; here: how the 4-bit model "
+        "can be searched on this machine"
+    )
+    return Group(table, Text(said, style="dim"), Text(), *names)
+
+
+def _catalogue_row(entry: Entry, machine: Machine, is_narrow: bool) -> dict[str, str]:
+    """What the table tells of a model, by the titles of its columns."""
+    plan = plan_of(entry, 4, machine)
+    streamed = replace(plan, is_streamed=True)
+    row = {
+        "model": entry.name,
+        "layers": str(entry.shape["layers"]),
+        "neurons": f"{entry.neurons:,}",
+        "0.1%": str(round(entry.neurons / 1000)),
+        **{name: gigabytes(entry.weights(bits)) for name, bits in _BITS},
+        "KV/1k": gigabytes(1000 * entry.kv_per_token),
+        "discover": gigabytes(plan.discovery),
+        "streamed": gigabytes(streamed.needed),
+        "here": plan.fit,
+    }
+    left_out = _WIDE_ONLY if is_narrow else ()
+    return {title: cell for title, cell in row.items() if title not in left_out}
+
+
+def _left_out(entry: Entry) -> list[str]:
+    sizes = ", ".join(
+        f"{gigabytes(entry.weights(bits))} {name}" for name, bits in _BITS
+    )
+    return [
+        f"{entry.shape['layers']} layers, {entry.neurons:,} neurons",
+        f"weights: {', '.join(sizes)}",
+        f"KV cache: {entry.kv_per_token / 1000:.0f} kB per token and arm",
+    ]
