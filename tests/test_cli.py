@@ -79,6 +79,8 @@ def test_all_commands_are_known() -> None:
         "audit",
         "report",
         "runs",
+        "label",
+        "capability",
         "compare",
     }
 
