@@ -27,10 +27,9 @@ import mlx.core as mx
 from random_models import PRECISIONS, SHAPES, make, save
 
 from cna_mlx import Rendering, load, render_prompt
-from cna_mlx.activations import groups, shared_prefix
+from cna_mlx.benchmark.discovering import workload
 from cna_mlx.discovery import run_discovery
 from cna_mlx.models.plan import streamed_bytes
-from cna_mlx.models.working_set import Workload
 from cna_mlx.prompts import PromptSet
 from cna_mlx.selection import Selection
 
@@ -65,8 +64,7 @@ def search(directory, prompts, cap):
         render_prompt(tokenizer, one)
         for one in (*contrast.positive, *contrast.negative)
     ]
-    shared = shared_prefix(ids)
-    work = Workload.of([len(one) for one in ids], shared, groups(ids, shared))
+    work = workload(ids)
     plan = plans[0]
     forecast = streamed_bytes(plan.shape, plan.layer, plan.table, work)
     circuit = found.circuit
