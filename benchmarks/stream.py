@@ -37,12 +37,16 @@ WORDS = ("yes", "no", "red", "blue", "up", "down", "day", "night")
 STATUS = Path("/proc/self/status")
 
 
-def private_data():
-    """The bytes that RLIMIT_DATA counts; None where the system does not tell."""
+def status(key):
+    """A line of the process's status in bytes; None where the system has none.
+
+    VmData is what RLIMIT_DATA counts. VmHWM is the most that was resident: getrusage
+    would tell the parent's too, which made the weights.
+    """
     if not STATUS.exists():
         return None
     lines = STATUS.read_text().splitlines()
-    return next(int(one.split()[1]) * 1024 for one in lines if "VmData" in one)
+    return next(int(one.split()[1]) * 1024 for one in lines if key in one)
 
 
 def search(directory, prompts, cap):
@@ -53,7 +57,7 @@ def search(directory, prompts, cap):
     plans = []
     stream = "yes" if cap else "no"
     model, tokenizer = load(directory, stream=stream, planned=plans.append)
-    if cap and (used := private_data()) is not None:
+    if cap and (used := status("VmData")) is not None:
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(resource.RLIMIT_DATA, (used + cap, hard))
     started = time.perf_counter()
@@ -71,7 +75,7 @@ def search(directory, prompts, cap):
     return {
         "peak_bytes": found.peak_memory,
         "forecast_bytes": forecast if cap else None,
-        "resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "resident_bytes": status("VmHWM"),
         "seconds": round(seconds, 1),
         "neurons": [list(neuron) for neuron in circuit.neurons],
         "fingerprint": circuit.model["fingerprint"],
@@ -133,7 +137,8 @@ def main() -> None:
             f"{layers} layers, {one['weight_bytes'] / 1e9:.2f} GB, capped at "
             f"{cap:.2f} GB: at most {one['peak_bytes'] / 1e6:.0f} MB "
             f"({share:.1%}), forecast {one['forecast_bytes'] / 1e6:.0f} MB, "
-            f"resident {one['resident_bytes'] / 1e6:.0f} MB, {one['seconds']:.0f} s"
+            f"resident {(one['resident_bytes'] or 0) / 1e6:.0f} MB, "
+            f"{one['seconds']:.0f} s"
         )
     what = {key: getattr(arguments, key) for key in ("shape", "precision", "prompts")}
     print(json.dumps({**what, "results": results}))
