@@ -467,6 +467,7 @@ RATIOS = [
     "chat_arms_2",
     "prefill_chat_arms_2",
     "discovery_vs_forward",
+    "discovery_streamed",
 ]
 
 
@@ -489,8 +490,8 @@ def test_the_json_has_every_ratio(command: Run, quick: None) -> None:
 
 def test_parts_alone(command: Run, quick: None) -> None:
     done = command("bench", TINY, "--json", "--only", "discovery", "--only", "memory")
-    assert list(done.data["ratios"]) == ["discovery_vs_forward"]
-    assert list(done.data["memory"]) == ["decode"]
+    assert list(done.data["ratios"]) == ["discovery_vs_forward", "discovery_streamed"]
+    assert list(done.data["memory"]) == ["decode", "discovery_streamed"]
     # nothing decoded in a plain way: nothing to hold against the bound
     assert done.data["physics"]["share_of_bound"] is None
 
@@ -521,11 +522,14 @@ def test_the_forecast_stands_beside_what_was_held(tiny: tuple[Any, Any]) -> None
     contrast = PromptSet.from_prompts(["one", "two"], ["three", "four"])
     settings = replace(SHORT, prompts=4, parts=("memory",), is_whole=True, tokens=3)
     bench = Bench(*tiny, contrast, settings=settings, clock=Ticks())
-    physics, decode, discovery = bench.run()
+    physics, decode, streamed, discovery = bench.run()
     assert isinstance(physics, Physics)
     assert isinstance(decode, Memory)
     assert isinstance(discovery, Memory)
-    assert [decode.name, discovery.name] == ["decode", "discovery"]
+    assert isinstance(streamed, Memory)
+    names = [decode.name, streamed.name, discovery.name]
+    assert names == ["decode", "discovery_streamed", "discovery"]
+    assert 0 < streamed.measured < 1.1 * streamed.forecast
     config = tiny[0].args
     head = config.hidden_size // config.num_attention_heads
     values = 2 * config.num_hidden_layers * config.num_key_value_heads * head
@@ -557,7 +561,7 @@ def test_ctrl_c_keeps_what_was_measured(
     assert done.err.endswith("cna-mlx: interrupted\n")
     if as_json:
         assert done.data["complete"] is False
-        assert list(done.data["ratios"]) == RATIOS[:-1]
+        assert list(done.data["ratios"]) == RATIOS[:-2]
     else:
         assert "2 arms with histories of their own" in done.out
         assert "discovery of" not in done.out

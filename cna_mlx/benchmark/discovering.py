@@ -8,8 +8,9 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.activations import last_activations, shared_prefix
+from cna_mlx.activations import groups, last_activations, shared_prefix
 from cna_mlx.benchmark.timing import Budget, Clock, Comparison, in_turn
+from cna_mlx.models.working_set import Workload
 from cna_mlx.progress import Progress, silent
 from cna_mlx.prompts import PromptSet
 
@@ -68,6 +69,12 @@ def deltas(model: Any, ids: Sequence[Sequence[int]]) -> list[np.ndarray]:
 def shared_share(ids: Sequence[Sequence[int]]) -> float:
     """Which share of all tokens lies in what every prompt begins with."""
     return len(ids) * shared_prefix(ids) / sum(map(len, ids))
+
+
+def workload(ids: Sequence[Sequence[int]]) -> Workload:
+    """What a walk of these prompts comes to, for a forecast."""
+    shared = shared_prefix(ids)
+    return Workload.of([len(one) for one in ids], shared, groups(ids, shared))
 
 
 def _seconds(

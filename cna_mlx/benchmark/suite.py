@@ -18,12 +18,14 @@ from cna_mlx.benchmark.decoding import (
     room,
 )
 from cna_mlx.benchmark.discovering import (
+    Walk,
     both_sides,
     compare_walks,
     deltas,
     forward_each,
     peak_of,
     shared_share,
+    workload,
 )
 from cna_mlx.benchmark.environment import environment
 from cna_mlx.benchmark.physics import Physics
@@ -34,10 +36,12 @@ from cna_mlx.checkup.results import attempt
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery import run_discovery
 from cna_mlx.models.families import family_of
-from cna_mlx.models.loading import context_length
+from cna_mlx.models.loading import context_length, on_disk, source_of
+from cna_mlx.models.memory import part_bytes
+from cna_mlx.models.plan import streamed_bytes
 from cna_mlx.models.working_set import Shape, discovery_bytes
 from cna_mlx.progress import Progress, silent
-from cna_mlx.prompts import PromptSet
+from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.rendering import Rendering, render_prompt
 from cna_mlx.selection import DEFAULT_FRACTION
 
@@ -131,6 +135,7 @@ class Bench:
             self.model, endless(self.tokenizer), self.ids[0], tokens, self.clock
         )
         self.random = random_circuit(self.model, DEFAULT_FRACTION)
+        self.streamed = on_disk(self.model)
 
     def run(self) -> Iterator[Result]:
         """Every result as soon as it is known.
@@ -185,24 +190,23 @@ class Bench:
     def _discovery(self) -> Iterator[Comparison]:
         shared = f"{shared_share(self.ids):.0%} of their tokens shared"
         title = f"discovery of {len(self.ids)} prompts, {shared}"
-        ways = {
-            # plain way, other way, name, title, against
-            "discovery_vs_forward": (
-                forward_each,
-                deltas,
-                title,
-                "a plain forward of each",
-            ),
-        }
-        for name, (plain, ours, what, against) in ways.items():
-            yield compare_walks(
-                self.model,
-                self.ids,
-                (plain, ours),
-                (name, what, against),
-                self._budget(self.settings.walks),
-                self.progress,
-            )
+        against = "a plain forward of each"
+        yield self._walks(
+            (forward_each, deltas), ("discovery_vs_forward", title, against)
+        )
+        if self.streamed is not None:
+            title = "the same with the weights on the disk"
+            names = ("discovery_streamed", title, "with the weights in memory")
+            yield self._walks((deltas, self._streamed_deltas), names)
+
+    def _walks(
+        self, ways: tuple[Walk, Walk], names: tuple[str, str, str]
+    ) -> Comparison:
+        budget = self._budget(self.settings.walks)
+        return compare_walks(self.model, self.ids, ways, names, budget, self.progress)
+
+    def _streamed_deltas(self, _: Any, ids: Sequence[Sequence[int]]) -> Any:
+        return deltas(self.streamed, ids)
 
     def _memory(self) -> Iterator[Memory]:
         shape = self._shape()
@@ -212,6 +216,12 @@ class Bench:
         cache = len(arms) * steps * KVCache.step * shape.kv_per_token
         decode = partial(self.decoder.arms, arms)
         yield self._held("decode", f"decoding {len(arms)} arms", decode, cache)
+        if self.streamed is not None and (source := source_of(self.model)):
+            walk = partial(self._streamed_deltas, None, self.ids)
+            parts = part_bytes(source.path)
+            forecast = streamed_bytes(shape, *parts, workload(self.ids))
+            title = f"reading {len(self.ids)} prompts, weights on the disk"
+            yield self._held("discovery_streamed", title, walk, forecast)
         if self.settings.is_whole:
             discover = partial(
                 run_discovery,
@@ -221,7 +231,12 @@ class Bench:
                 rendering=self.rendering,
                 progress=self.progress,
             )
-            forecast = discovery_bytes(shape)
+            sets = [self.contrast, *load_bank()]
+            texts = [text for one in sets for text in (*one.positive, *one.negative)]
+            ids = [
+                render_prompt(self.tokenizer, text, self.rendering) for text in texts
+            ]
+            forecast = discovery_bytes(shape, workload(ids))
             title = "a discovery with the bank"
             yield self._held("discovery", title, discover, forecast)
 

@@ -113,6 +113,21 @@ def source_of(model: Any) -> Source | None:
     return getattr(model, "_cna_source", None)
 
 
+def on_disk(model: Any) -> Any | None:
+    """The same model with its weights left on the disk; None without its files.
+
+    Args:
+        model: as :func:`load` returned it.
+    """
+    from cna_mlx.models import streaming
+
+    source = source_of(model)
+    if source is None:
+        return None
+    changes = configuration.overrides(source.config)
+    return streaming.from_disk(partial(_read, source.path, changes, source.name, True))
+
+
 def context_length(model: Any) -> int | None:
     """The longest prompt and answer that the model was made for, in tokens."""
     return getattr(model.args, "max_position_embeddings", None)
