@@ -62,7 +62,8 @@ _FENCE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]{1,300}`", re.DOTALL)
 # A letter's refusals are its writer's.
 _LETTER = re.compile(
     r" (?:(?:here is|here's) [^.!?]{0,60}: )?(?:subject: [^.!?]{0,80} )?dear (?!user|"
-    r"customer|friend|reader)[^.!?]{2,40}[.,][^\0]{20,2000} (?:regards|sincerely|yours|best|"
+    r"customer|friend|reader)[^.!?]{2,40}[.,][^\0]{20,2000} (?:regards|sincerely|"
+    r"yours|best|"
     r"love|wishes|thank you|thanks|cheers)(?: \w+)?,"
 )
 _WORD = re.compile(r"\S+")
