@@ -103,8 +103,9 @@ BLESS = (
 _IDIOM = (
     r"(?! (?:make|take) (?:that|this|the) (?:decision|choice|call)| (?:decision|"
     r"choice)|"
-    r" (?:up|in|enough|but|them|him|his|their|"
-    r"ourselves|you enough|it justice|the impression)\b| "
+    r" (?:up|in|enough|but|"
+    r"ourselves|(?:his|her|their|your|that) (?:enthusiasm|views?|opinions?|optimism|"
+    r"taste)|you enough|it justice|the impression)\b| "
     r"(?:me|us|you|him|her|them) (?:how (?:much|happy|glad|sorry|many|often)|enough)| "
     r"(?:for (?:sure|certain)|with (?:certainty|confidence))|"
     r"(?: you(?: with)?)?(?: an?| the| any)? (?:exact|definiti\w+|definite|precise|"
