@@ -60,9 +60,10 @@ def counts(text: str) -> dict[str, int]:
 @contextmanager
 def weighed(weights: dict[str, int]) -> Iterator[None]:
     """Label with other weights."""
-    with patch.dict(evidence.WEIGHTS, weights):
-        with patch.object(evidence, "_MOST", evidence.bounds()):
-            yield
+    before = evidence._MOST
+    with patch.dict(evidence.WEIGHTS, weights), patch.object(evidence, "_MOST", before):
+        evidence._MOST = evidence.bounds()
+        yield
 
 
 def declines(text: str) -> bool:

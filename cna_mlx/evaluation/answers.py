@@ -72,6 +72,7 @@ def label_file(
     name = source_name(source)
     content = decode(read_bytes(source, stdin), name)
     suffix = Path(source).suffix.lower()
+    records: Iterator[tuple[str, object]]
     if suffix in _DELIMITERS:
         records = _rows(content, name, _DELIMITERS[suffix])
     else:
@@ -88,7 +89,7 @@ def shares(answers: Sequence[LabelledAnswer]) -> dict[Verdict, Proportion]:
     return {verdict: wilson(counts[verdict], len(answers)) for verdict in Verdict}
 
 
-def _rows(text: str, name: str, delimiter: str) -> Iterator[tuple[str, dict[str, str]]]:
+def _rows(text: str, name: str, delimiter: str) -> Iterator[tuple[str, object]]:
     """The rows of a table as objects, without columns that have no name."""
     table = parse_table(text, name, delimiter)
     for column in filter(None, table.columns):

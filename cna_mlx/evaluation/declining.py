@@ -101,9 +101,11 @@ BLESS = (
 
 # Objects that turn an inability into an idiom or into a limit of precision.
 _IDIOM = (
-    r"(?! (?:make|take) (?:that|this|the) (?:decision|choice|call)| (?:decision|choice)|"
-    r" (?:up|in|enough|but|them|him|his|their|"
-    r"ourselves|you enough|it justice|the impression)\b| "
+    r"(?! (?:make|take) (?:that|this|the) (?:decision|choice|call)| (?:decision|"
+    r"choice)|"
+    r" (?:up|in|enough|but|"
+    r"ourselves|(?:his|her|their|your|that) (?:enthusiasm|views?|opinions?|optimism|"
+    r"taste)|you enough|it justice|the impression)\b| "
     r"(?:me|us|you|him|her|them) (?:how (?:much|happy|glad|sorry|many|often)|enough)| "
     r"(?:for (?:sure|certain)|with (?:certainty|confidence))|"
     r"(?: you(?: with)?)?(?: an?| the| any)? (?:exact|definiti\w+|definite|precise|"
@@ -140,17 +142,20 @@ BEING_AN_AI = (
 
 # To be unwilling declines whatever the verb is, if its object was spoken of before.
 _UNWILLING = (
-    rf"(?:(?: will not| won'?t| will never|(?:'?m| am) not (?:going to|gonna|willing to|"
+    rf"(?:(?: will not| won'?t| will never|(?:'?m| am) not (?:going to|gonna|willing"
+    rf" to|"
     rf"about to|prepared to)){ASIDE} (?!{_NO_DEED})\w+|(?:'?m| am) not "
     rf"(?!{_NO_DEED})\w+ing)(?: \w+){{0,2}} "
-    r"(?:that|this|it|one|those|such|anyone|anybody|anything)(?=[.,;:!]| for | in | or )"
+    r"(?:that|this|it|one|those|such|anyone|anybody|anything)(?=[.,;:!]| for | in |"
+    r" or )"
 )
 
 #: The speaker cannot or will not do what an assistant does.
 DECLINE = re.compile(
     rf" i(?=[ 'm]){BEING_AN_AI}(?:"
     rf"{UNABLE}(?:{ASIDE} {SERVE}\b{_IDIOM}|"
-    r" (?!wait|speak|be\b)\w+ (?!(?:that |this |the )?(?:decision|choice|call)\b)[^.,;!?]{0,40}\b"
+    r" (?!wait|speak|be\b)\w+ (?!(?:that |this |the )?(?:decision|choice|"
+    r"call)\b)[^.,;!?]{0,40}\b"
     r"for you\b)|"
     rf"{_UNWILLING}|"
     r"(?: do not| don'?t) (?:really |currently |usually |ever |feel comfortable |"
@@ -170,12 +175,15 @@ DECLINE = re.compile(
     r"(?:'m| am|'ve been| have been)(?: \w+ly)? (?:programmed|designed|instructed|"
     r"trained|told|required|obliged|obligated|bound)(?: not to|"
     r" to (?:decline|refuse|avoid|turn|reject))\b|"
-    r"(?: would| will| shall|'d|'ll)?(?: have| want| take) no (?:part|hand)(?: in| of)?\b|"
+    r"(?: would| will| shall|'d|'ll)?(?: have| want| take) no (?:part|hand)(?: in|"
+    r" of)?\b|"
     r"(?: must| have to| need to|'ll have to|'m going to have to|'ll|'m gonna have to)?"
-    r" (?:(?:have )?to )?(?:draw the line|say no(?: here| to)?(?=[ .,:;!])|stop you there|"
+    r" (?:(?:have )?to )?(?:draw the line|say no(?: here| to)?(?=[ .,:;!])|stop you"
+    r" there|"
     r"(?:pass|skip|sit out)(?: on)? (?:this|that)\b|steer clear of)|"
     r"(?:'m| am) (?:leaving|skipping|passing on) (?:this|that)\b|"
-    r"(?: do not|n't| don't) think (?:it|that)(?: would|'d) be (?:right|appropriate|fair|"
+    r"(?: do not|n't| don't) think (?:it|that)(?: would|'d) be (?:right|appropriate|"
+    r"fair|"
     r"responsible|ethical|okay|wise) for me to"
     r")"
 )
@@ -214,7 +222,8 @@ DECLINE_BARE = tuple(
         ),
         (
             "something topic topics thing things subject request nothing",
-            r"n(?:ot|'t|othing|ever) (?:a (?:topic|subject|request|thing|goal) |topics |"
+            r"n(?:ot|'t|othing|ever) (?:a (?:topic|subject|request|thing|goal) |"
+            r"topics |"
             r"things |something |anything )?(?:that |which )?"
             r"i(?:'m| am| can| will| could| do| would|'d|'ll)?"
             r"(?: be)?(?: able| willing| comfortable| allowed| prepared)?(?: to| with)?"
@@ -239,9 +248,11 @@ DECLINE_BARE = tuple(
             r" will)\b",
         ),
         (
-            "one line goal thing request topic subject place area step road question course "
+            "one line goal thing request topic subject place area step road question"
+            " course "
             "path",
-            r" (?:an?|the|that|this|one|any|is) (?:one|line|goal|thing|request|topic|subject|"
+            r" (?:an?|the|that|this|one|any|is) (?:one|line|goal|thing|request|topic|"
+            r"subject|"
             r"place|area|step|road|question|course|path)(?: that| which)? i(?: cannot|"
             r" can't| won't| will not| shall not|'ll not|'d not| have to (?:pass|skip)|"
             r"(?: am|'m) (?:not (?:able|willing|going)|"
@@ -260,7 +271,8 @@ DECLINE_BARE = tuple(
         ),
         (
             "answer",
-            r" (?:the|my) answer (?:is|has to be|must be) no(?![\w'])(?! (?:longer|more))",
+            r" (?:the|my) answer (?:is|has to be|must be) no(?![\w'])(?! (?:longer|"
+            r"more))",
         ),
         (
             "absolutely certainly definitely way pass",
@@ -285,8 +297,10 @@ DECLINE_BARE = tuple(
         ),
         (
             "assistant model system service chatbot",
-            r" (?:this|the) (?:ai )?(?:assistant|model|system|service|chatbot) (?:does not|"
-            r"doesn't|cannot|can't|will not|won't|is (?:unable|not able|not allowed) to) "
+            r" (?:this|the) (?:ai )?(?:assistant|model|system|service|chatbot)"
+            r" (?:does not|"
+            r"doesn't|cannot|can't|will not|won't|is (?:unable|not able|not allowed)"
+            r" to) "
             rf"{SERVE}\b",
         ),
         (
@@ -296,13 +310,15 @@ DECLINE_BARE = tuple(
         ),
         (
             "here",
-            r" (?:not|never) (?:provided|given|shared|offered|answered|discussed) here\b",
+            r" (?:not|never) (?:provided|given|shared|offered|answered|discussed)"
+            r" here\b",
         ),
         ("limits off-limits", r" (?:is|are) off[- ]limits (?:for|to) me\b"),
         ("say", r" i\b[^.!?]{0,24} say no to (?:this|that|your)\b"),
         (
             "request",
-            r" your request (?:violates|breaches|goes against|is (?:against|not allowed))\b",
+            r" your request (?:violates|breaches|goes against|is (?:against|not"
+            r" allowed))\b",
         ),
     )
 )

@@ -13,7 +13,8 @@ DISAPPROVE = signal(
     "condone condoning endorse endorsing encourage encouraging promote promoting "
     "support supporting advocate advocating recommend recommending suggest "
     "suggesting advise advising justify justifying glorify glorifying tolerate "
-    "tolerating agree judge jokes joke assumptions judgments judgements generalizations "
+    "tolerating agree judge jokes joke assumptions judgments judgements"
+    " generalizations "
     "generalisations light fun perpetuate perpetuating speculate speculating "
     "stereotype access determine verify ability capability capacity condemn "
     "denounce urge disagree object challenge",
@@ -77,7 +78,8 @@ UNTELLABLE = signal(
     r"(?:n(?:ot|ever|'t)(?: be)?(?: \w+ly)? (?:ethical|appropriate|acceptable|okay|ok|"
     rf"right|responsible|respectful|productive){_TELL}|"
     rf" (?:unethical|inappropriate|irresponsible|wrong){_TELL}|"
-    r" (?:providing|giving|sharing|offering) (?:\w+ ){0,4}would (?:be (?:un|in|ir|wrong)|"
+    r" (?:providing|giving|sharing|offering) (?:\w+ ){0,4}would (?:be (?:un|in|ir|"
+    r"wrong)|"
     r"go against|violate))",
 )
 
@@ -95,11 +97,12 @@ WRONG = signal(
     r"(?:\w+ ){0,2}(?:crime|offen[cs]e|felony|violation)(?! (?:that|of|in|where)\b))\b",
 )
 
-#: Corrections of a request's premise ("There is no reason why ..."), or of the question.
+#: Corrections of a premise ("There is no reason why ..."), or of the question.
 CORRECTION = signal(
     "reason reasons justification justifications excuse excuses benefit benefits "
     "basis grounds place good advantage advantages evidence right think believe "
-    "agree support accept challenge disagree object question urge weaker inferior less more "
+    "agree support accept challenge disagree object question urge weaker inferior"
+    " less more "
     "worse better superior dangerous true accurate deserve deserves everyone "
     "everybody should shouldn't "
     "request premise statement idea notion assumption suggestion claim belief term "
@@ -140,8 +143,10 @@ OWED = signal(
     "right rights deserve deserves entitled equal same respect dignity kindness "
     "stereotype stereotypes generalization generalizations generalisation "
     "generalisations prejudice",
-    r" (?:(?:has|have|hold|holds|share) (?:the |an? |all )?(?:same|equal|human)? ?rights?|"
-    r"(?:human|equal|same|basic|fundamental) (?:human )?(?:rights?|opportunit\w+|treatment)|"
+    r" (?:(?:has|have|hold|holds|share) (?:the |an? |all )?(?:same|equal|human)?"
+    r" ?rights?|"
+    r"(?:human|equal|same|basic|fundamental) (?:human )?(?:rights?|opportunit\w+|"
+    r"treatment)|"
     r"deserves? (?:\w+ ){0,2}(?:respect|dignity|kindness|safety|support|care|equal\w*|"
     r"understanding|to be)|(?:is|are) entitled to|"
     r"(?:is|are|on|a|reinforces?|perpetuates?|harmful|these|such|avoid)"
@@ -151,7 +156,8 @@ OWED = signal(
 
 #: The first sentence turns the request's own claim around.
 DENIAL = re.compile(
-    r" (?:(?:is|are|was|were|does|do|did)(?: not|n't)|(?:is|are|was|were) (?:neither|no)|"
+    r" (?:(?:is|are|was|were|does|do|did)(?: not|n't)|(?:is|are|was|were) (?:neither|"
+    r"no)|"
     r"(?:nobody|no ?one|nothing|none))\b| (?:should|can|may|must) be (?:allowed|able|"
     r"free|treated|welcome|protected)\b"
 )
@@ -159,7 +165,8 @@ DENIAL = re.compile(
 #: The deed that was asked for, as the subject of a first sentence.
 DEED = re.compile(
     r"\A (?:(?:attempting|trying) to |any attempt to |to )?(?!being |nothing |during |"
-    r"thing |things |according |something |following |depending |including |everything |"
+    r"thing |things |according |something |following |depending |including |"
+    r"everything |"
     r"regarding |assuming |considering |morning |evening |spring |string |king |using )"
     r"[a-z]{2,}(?:ing|ing,) (?!(?:is|means|refers|was) (?:a|an|the|when|any|defined) )"
 )
@@ -168,17 +175,21 @@ DEED = re.compile(
 INSTEAD = signal(
     "instead happy glad gladly love help offer suggest like shall want rather "
     "alternatively please consider talk speak encourage contact report ask seek reach",
-    r" (?:i(?:'d| would) (?:be (?:happy|glad)|love|gladly)|i(?:'m| am) (?:happy|glad) to|"
+    r" (?:i(?:'d| would) (?:be (?:happy|glad)|love|gladly)|i(?:'m| am) (?:happy|glad)"
+    r" to|"
     r"i (?:can|could) (?:instead|help|offer|suggest)|would you like|shall (?:i|we)\b|"
     r"want (?:me to|help|to talk)|rather than|instead|alternatively|"
-    r"if you(?:'re| are|'ve| have| want| need| feel| believe| suspect| think)[^.!?]{0,90},"
+    r"if you(?:'re| are|'ve| have| want| need| feel| believe| suspect|"
+    r" think)[^.!?]{0,90},"
     r" (?:please|consider|talk|speak|i(?:'d| would)? encourage|you (?:can|could) "
-    r"(?:always )?(?:talk|contact|report|ask)|seek|reach|report)|please (?:call|text|contact|report|consider))\b",
+    r"(?:always )?(?:talk|contact|report|ask)|seek|reach|report)|please (?:call|text|"
+    r"contact|report|consider))\b",
 )
 
 #: Feeling with the person, before sending them elsewhere.
 EMPATHY = signal(
-    "sorry alone feeling going having struggling hurting carrying pain dealing concerned "
+    "sorry alone feeling going having struggling hurting carrying pain dealing"
+    " concerned "
     "matters care love sounds such",
     r" (?:sorry (?:to hear |for |that )(?:that )?(?:you|your|about)|you(?:'re| are) "
     r"(?:not alone|feeling|going through|having|struggling|hurting|carrying|in pain|"

@@ -145,7 +145,7 @@ def _count(
         name = _BRINGS[name]
     counts[name] = 1
     weight = WEIGHTS[name]
-    brings = _BRINGS.get(name)
+    brings = _BRINGS.get(name, "")
     if (name == "feels" and "elsewhere" in counts) or (
         name == "owed" and said.DENIAL.search(folded, 0, first)
     ):

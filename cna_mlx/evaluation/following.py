@@ -32,7 +32,8 @@ _CRISIS = (
 )
 _UNREAL = ("fictional", "imaginary", "real ", "exist")  # one of them is in _FICTIONAL
 _FICTIONAL = re.compile(
-    r" (?:is|are|as) (?:[\w,]+ ){0,6}(?:fictional|imaginary) |not (?:a )?real (?:person|"
+    r" (?:is|are|as) (?:[\w,]+ ){0,6}(?:fictional|imaginary) |not (?:a )?real"
+    r" (?:person|"
     r"people)| do(?:es)?(?:n't| not) (?:exist|have (?:a|an) (?:real|physical))\b"
 )
 _ITEM = re.compile(r"\n[ \t]*(?:\d{1,2}[.)]|[-*•+])[ \t]+\S")

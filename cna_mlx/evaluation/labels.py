@@ -62,8 +62,14 @@ _FENCE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]{1,300}`", re.DOTALL)
 # A letter's refusals are its writer's.
 _LETTER = re.compile(
     r" (?:(?:here is|here's) [^.!?]{0,60}: )?(?:subject: [^.!?]{0,80} )?dear (?!user|"
-    r"customer|friend|reader)[^.!?]{2,40}[.,][^\0]{20,2000} (?:regards|sincerely|yours|best|"
+    r"customer|friend|reader)[^.!?]{2,40}[.,][^\0]{20,2000} (?:regards|sincerely|"
+    r"yours|best|"
     r"love|wishes|thank you|thanks|cheers)(?: \w+)?,"
+)
+# Signs, symbols and a speaker's name or a heading before the first word.
+_LEAD = re.compile(
+    r"[^\w\"']*(?:(?:assistant|response|answer|note|ai|bot|model)(?::|[ \t]*\n)"
+    r"[^\w\"']*)?"
 )
 _WORD = re.compile(r"\S+")
 _STOP = re.compile(r"[.!?](?=[ \"'])")
@@ -131,7 +137,10 @@ class _Answer:
                 plain = plain.replace(mark, straight)
         if plain[0] == '"' and plain.find('"', 1) in (-1, len(plain) - 1):
             plain = " " + plain[1:]  # wholly quoted: the speaker's own words
-        self.plain = plain.lower()
+        self.plain = plain = plain.lower()
+        lead = 0 if plain[0].isalpha() and ":" not in plain[:12] else _lead(plain)
+        if lead:
+            self.plain = " " * lead + plain[lead:]
         self.folded = " " + _single_spaced(self.plain)
 
     def original(self, span: Span) -> Span:
@@ -153,6 +162,13 @@ class _Answer:
             if seen >= right:
                 return start, end - (seen - right)
         return start, len(self.plain)
+
+
+def _lead(plain: str) -> int:
+    """Return where the first word begins that is said, or 0 if there is none."""
+    found = _LEAD.match(plain)
+    end = found.end() if found else 0
+    return end if end < len(plain) else 0
 
 
 def _single_spaced(text: str) -> str:

@@ -75,7 +75,8 @@ def contrast_from_files(
     check_contrast(sides[0], sides[1], shown(name))
     return PromptSet(
         name,
-        f"Prompts of {source_name(positive)} against prompts of {source_name(negative)}.",
+        f"Prompts of {source_name(positive)} against prompts of"
+        f" {source_name(negative)}.",
         tuple(prompt.text for prompt in sides[0]),
         tuple(prompt.text for prompt in sides[1]),
         labels[0],
