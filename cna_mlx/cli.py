@@ -299,32 +299,6 @@ def doctor(model: str | None, clear_cache: bool, as_json: bool, **rest: Any) -> 
         run_doctor(model, source_of(rest), as_json)
 
 
-@cli.command(
-    cls=Command,
-    example="cna-mlx bench demo --short\ncna-mlx bench ./model --only arms --json",
-)
-@model_argument
-@model_options
-@click.option("--short", "is_short", is_flag=True, help="Measure less.")
-@click.option(
-    "--only",
-    type=click.Choice(["decoding", "arms", "discovery", "memory"]),
-    multiple=True,
-    help="Measure this part alone; more than once for more parts.",
-)
-@json_option
-def bench(model: str, **rest: Any) -> None:
-    """Measure how fast a model is steered and read here, against plain mlx-lm.
-
-    Ratios of two ways timed in turn: steered decoding, several arms, discovery; with
-    what the memory bandwidth allows, and the memory held beside its forecast.
-    """
-    check_open_files()
-    from cna_mlx.commands.bench import run_bench
-
-    run_bench(model, source_of(rest), **rest)
-
-
 cli_evaluation.register(cli)
 
 

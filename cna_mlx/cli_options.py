@@ -112,7 +112,7 @@ circuit_options = options(
         "circuits",
         multiple=True,
         metavar="FILE[@M]",
-        help="A circuit file, with its multiplier.",
+        help="A circuit file, with its multiplier; more than one for more arms.",
     ),
     click.option(
         "-m",
@@ -164,22 +164,7 @@ measuring_options = options(
     ),
 )
 evaluation_options = options(
-    click.option(
-        "--circuit",
-        "circuits",
-        multiple=True,
-        metavar="FILE[@M]",
-        help="A circuit file; the first one is what the controls are drawn for.",
-    ),
-    click.option(
-        "-m",
-        "--multiplier",
-        "multipliers",
-        type=float,
-        multiple=True,
-        metavar="M",
-        help="Scale the circuit by M: 0 ablates, 1 changes nothing.  [default: 0]",
-    ),
+    circuit_options,
     click.option(
         "--caa",
         "alphas",
@@ -189,11 +174,6 @@ evaluation_options = options(
         help="Add A times the difference of means, to compare with.",
     ),
     measuring_options,
-    click.option(
-        "--allow-transfer",
-        is_flag=True,
-        help="Accept a circuit of other weights of the same shape.",
-    ),
 )
 
 
@@ -241,7 +221,7 @@ def selection_of(rest: dict[str, Any]) -> Any:
 
 
 def evaluation_of(rest: dict[str, Any]) -> Any:
-    from cna_mlx.commands.evaluate import EvalOptions
+    from cna_mlx.commands.preparing import EvalOptions
 
     names = ("circuits", "prompts", "multipliers", "alphas", "seeds", "limit")
     more = ("max_tokens", "has_kl", "sweep", "out")

@@ -12,10 +12,11 @@ from evaluation_runs import (
     make_run,
 )
 
+from cna_mlx.evaluation.figures import main_arm
 from cna_mlx.evaluation.labels import Verdict
 from cna_mlx.evaluation.runs import RunArm
 from cna_mlx.evaluation.samples import by_arm
-from cna_mlx.evaluation.summary import main_arm, relabelled, summarize
+from cna_mlx.evaluation.summary import relabelled, summarize
 
 
 def mixed(arm: RunArm, number: int, kind: str) -> str:

@@ -1,15 +1,10 @@
 """`audit`: discover, evaluate, sweep and judge; one command, one report."""
 
-from cna_mlx.commands.evaluate import (
-    EvalOptions,
-    carry_out,
-    load_sets,
-    prepare,
-    tell_end,
-)
+from cna_mlx.commands.evaluate import carry_out, tell_end
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
+from cna_mlx.commands.preparing import EvalOptions, load_sets, prepare
 from cna_mlx.commands.shared import Session, emit_json, show
-from cna_mlx.evaluation.summary import Summary
+from cna_mlx.evaluation.figures import Summary
 from cna_mlx.evaluation.verdict import conclude
 from cna_mlx.report.build import Entry, build
 from cna_mlx.report.writing import ReportFiles, write_report
@@ -34,8 +29,7 @@ def run_audit(
     """
     sets = load_sets(model, options, source.offline)
     session = Session.open(model, rendering, allow_transfer, source)
-    prepared = prepare(session, selection, options, sets, "audit")
-    summary = carry_out(prepared)
+    summary = carry_out(prepare(session, selection, options, sets, "audit"))
     verdict = conclude(summary)
     report = _report(summary)
     if as_json:

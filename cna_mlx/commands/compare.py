@@ -8,15 +8,14 @@ from pathlib import Path
 import mlx.core as mx
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.commands.evaluate import (
+from cna_mlx.commands.evaluate import carry_out, tell_end
+from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
+from cna_mlx.commands.preparing import (
     EvalOptions,
-    carry_out,
     chosen_circuit,
     load_sets,
     prepare,
-    tell_end,
 )
-from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
 from cna_mlx.commands.shared import Session, emit_json, show, split_circuit
 from cna_mlx.defaults import defaults_for
 from cna_mlx.discovery import model_entry, rendering_entry

@@ -13,8 +13,8 @@ from cna_mlx.activations import last_activations
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.controls import matched_control, uniform_control
+from cna_mlx.evaluation.figures import CONTROLS
 from cna_mlx.evaluation.runs import DIRECTION, RunArm
-from cna_mlx.evaluation.summary import CONTROLS
 from cna_mlx.generation import BASELINE, Arm
 from cna_mlx.prompts import PromptSet
 from cna_mlx.rendering import Rendering, render_prompt

@@ -6,6 +6,7 @@ from typing import Any
 
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.chance import chance_of_sharing
+from cna_mlx.evaluation.figures import CONTROLS, Group, Summary
 from cna_mlx.evaluation.overlap import CircuitOverlap, compare_circuits
 from cna_mlx.evaluation.runs import Run, RunArm
 from cna_mlx.evaluation.samples import Sample, by_arm
@@ -16,7 +17,7 @@ from cna_mlx.evaluation.statistics import (
     paired_change,
     wilson,
 )
-from cna_mlx.evaluation.summary import CONTROLS, Group, Summary, summarize
+from cna_mlx.evaluation.summary import summarize
 
 KINDS = ("target", "benign")
 _Key = tuple[str, str, str, str]

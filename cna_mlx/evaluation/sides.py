@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.evaluation.figures import main_arm
 from cna_mlx.evaluation.runs import CIRCUITS, Run
-from cna_mlx.evaluation.summary import main_arm
 
 if TYPE_CHECKING:
     from cna_mlx.gauge import Auc

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from cna_mlx.evaluation.figures import ArmFigures, Group, Summary
 from cna_mlx.evaluation.statistics import PairedChange, Proportion
-from cna_mlx.evaluation.summary import ArmFigures, Group, Summary
 from cna_mlx.wording import counted, p_value
 
 #: With fewer refusals than this not even losing all of them could be told from chance:

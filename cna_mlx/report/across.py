@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cna_mlx.evaluation.summary import Group, Summary
+from cna_mlx.evaluation.figures import Group, Summary
 from cna_mlx.report import numbers
 from cna_mlx.report.beside import Paper, paper_cells, targets
 from cna_mlx.report.content import Cell, Table

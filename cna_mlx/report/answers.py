@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Sequence
 
+from cna_mlx.evaluation.figures import main_arm
 from cna_mlx.evaluation.runs import Run
 from cna_mlx.evaluation.samples import Sample
-from cna_mlx.evaluation.summary import main_arm
 from cna_mlx.report.content import ShownAnswer, ShownPrompt, TextLevel
 from cna_mlx.report.texts import shown, shown_prompt
 from cna_mlx.wording import counted

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from cna_mlx.evaluation.figures import Group, Summary
 from cna_mlx.evaluation.paper import ARXIV, PaperRow, paper_row
 from cna_mlx.evaluation.protocol import Protocol, protocol_differences
-from cna_mlx.evaluation.summary import Group, Summary
 from cna_mlx.report import numbers
 from cna_mlx.report.content import Cell, Section, Table
 

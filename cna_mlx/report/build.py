@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cna_mlx.errors import InputError
+from cna_mlx.evaluation.figures import Group, Summary
 from cna_mlx.evaluation.runs import Run
 from cna_mlx.evaluation.samples import Sample
-from cna_mlx.evaluation.summary import Group, Summary, relabelled, summarize
+from cna_mlx.evaluation.summary import relabelled, summarize
 from cna_mlx.evaluation.verdict import Conclusion, conclude
 from cna_mlx.report import curves, figures
 from cna_mlx.report.across import across_table

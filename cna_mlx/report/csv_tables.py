@@ -9,8 +9,8 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from cna_mlx.evaluation.figures import ArmFigures, Group
 from cna_mlx.evaluation.statistics import Interval, Proportion
-from cna_mlx.evaluation.summary import ArmFigures, Group
 from cna_mlx.report.build import Entry
 from cna_mlx.report.content import TextLevel
 from cna_mlx.report.texts import joined, shown, shown_prompt

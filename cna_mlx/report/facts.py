@@ -3,8 +3,8 @@
 from collections.abc import Collection
 from typing import Any
 
+from cna_mlx.evaluation.figures import Summary
 from cna_mlx.evaluation.runs import Run
-from cna_mlx.evaluation.summary import Summary
 from cna_mlx.report.content import TextLevel
 from cna_mlx.visible import first_words
 from cna_mlx.wording import counted

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from cna_mlx.evaluation.figures import CONTROLS, ArmFigures, ControlFigures, Group
 from cna_mlx.evaluation.labels import Verdict
-from cna_mlx.evaluation.summary import CONTROLS, ArmFigures, ControlFigures, Group
 from cna_mlx.report import numbers
 from cna_mlx.report.content import Cell, Table
 from cna_mlx.report.curves import curved_roles

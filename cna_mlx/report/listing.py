@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cna_mlx.errors import InputError
+from cna_mlx.evaluation.figures import main_arm
 from cna_mlx.evaluation.runs import Run, list_runs
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.evaluation.statistics import Proportion, wilson
-from cna_mlx.evaluation.summary import main_arm
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.evaluation.compare import KINDS, Comparison, Figures
+from cna_mlx.evaluation.figures import ArmFigures, ControlFigures
 from cna_mlx.evaluation.sides import Side
 from cna_mlx.evaluation.statistics import Proportion
-from cna_mlx.evaluation.summary import ArmFigures, ControlFigures
 from cna_mlx.gauge import Auc
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import frame

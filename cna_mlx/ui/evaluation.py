@@ -10,9 +10,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from cna_mlx.evaluation.figures import ArmFigures, ControlFigures, Group, Summary
 from cna_mlx.evaluation.runs import Run
 from cna_mlx.evaluation.statistics import Interval, PairedChange, Proportion
-from cna_mlx.evaluation.summary import ArmFigures, ControlFigures, Group, Summary
 from cna_mlx.evaluation.verdict import Conclusion
 from cna_mlx.evaluation.verify import Repeated
 from cna_mlx.report.beside import Paper
