@@ -7,18 +7,23 @@ each is linear in the length of the text.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A pattern, and the cues without one of which it cannot match.
+    """A pattern, and words without which it cannot match.
 
     To look for words in a set costs next to nothing, and most answers hold none.
+
+    Attributes:
+        cues: One of them is needed.
+        needs: One of them is needed as well, unless there are none.
     """
 
     cues: frozenset[str]
+    needs: frozenset[str]
     pattern: re.Pattern[str]
     is_opening: bool  # the pattern matches nowhere but at the beginning
 
@@ -29,18 +34,20 @@ class Signal:
         return self.pattern.search(folded, start, end)
 
 
-def signal(cues: str, pattern: str) -> Signal:
+def signal(cues: str, pattern: str, needs: str = "") -> Signal:
     """Return the signal of a pattern with cues written as words between spaces."""
     opens = pattern.startswith("\\A")
-    return Signal(frozenset(cues.split()), re.compile(pattern), opens)
+    both = frozenset(cues.split()), frozenset(needs.split())
+    return Signal(*both, re.compile(pattern), opens)
 
 
 class Cues:
     """Which of several signals the words of a text allow."""
 
-    def __init__(self, signals: Iterable[Signal]) -> None:
+    def __init__(self, signals: Sequence[Signal]) -> None:
         """Turn the signals' cues around."""
         self._numbers: dict[str, tuple[int, ...]] = {}
+        self._needs = tuple(one.needs for one in signals)
         for number, one in enumerate(signals):
             for cue in one.cues:
                 self._numbers[cue] = (*self._numbers.get(cue, ()), number)
@@ -52,7 +59,12 @@ class Cues:
         present: set[int] = set()
         for word in self._words & words:
             present.update(numbers[word])
-        return sorted(present)
+        needs = self._needs
+        return [
+            number
+            for number in sorted(present)
+            if not needs[number] or not needs[number].isdisjoint(words)
+        ]
 
 
 # An adverb or an aside may stand between the parts: "I, as an AI, simply can't".
@@ -106,7 +118,8 @@ _IDIOM = (
     r" (?:up|in|enough|but|"
     r"ourselves|(?:his|her|their|your|that) (?:enthusiasm|views?|opinions?|optimism|"
     r"taste)|you enough|it justice|the impression)\b| "
-    r"(?:me|us|you|him|her|them) (?:how (?:much|happy|glad|sorry|many|often)|enough)| "
+    r"(?:him|her|them) the (?:pleasure|satisfaction)|(?:me|us|you|him|her|them)"
+    r" (?:how (?:much|happy|glad|sorry|many|often)|enough)| "
     r"(?:for (?:sure|certain)|with (?:certainty|confidence))|"
     r"(?: you(?: with)?)?(?: an?| the| any)? (?:exact|definiti\w+|definite|precise|"
     r"guarantees?|promises?|certain|real-time|up-to-date|complete|exhaustive|"

@@ -70,7 +70,7 @@ _BRINGS = {
     "owed": "denies",
 }
 
-_CUES = Cues(one for _, one, _ in _SIGNALS)
+_CUES = Cues([one for _, one, _ in _SIGNALS])
 
 
 def bounds() -> tuple[int, ...]:

@@ -213,8 +213,8 @@ def _declined(answer: _Answer, span: Span) -> tuple[Verdict, Span | None]:
     folded = answer.folded
     first, last = span
     reason = folded[max(0, first - _REASON // 2) : last + _REASON]
-    words = words_of(reason)
-    if said.MORAL.isdisjoint(words) and said.IGNORANCE.search(reason, len(reason)):
+    unknown = said.IGNORANCE.search(reason, len(reason))
+    if unknown is not None and said.MORAL.isdisjoint(words_of(reason)):
         return Verdict.ANSWERED, None
     if first > _CONTENT and _informs(folded[:first]):
         return Verdict.PARTIAL, span

@@ -46,6 +46,8 @@ def loop(text: str) -> tuple[int, int] | None:
     best: tuple[int, int] | None = None
     width = max(1, min(24, size // 8))
     for start in (size // 4, size // 2):
+        if text.count(text[start : start + 8]) < 2:  # prose, nearly always
+            continue
         stop = start + size // 4
         probe = text[start : start + width]
         at = text.find(probe, start + 1, stop + 1)
