@@ -487,9 +487,13 @@ def test_a_model_too_large_for_the_machine(
 
     small = Machine(2_000_000, 500_000)
     monkeypatch.setattr("cna_mlx.models.memory.machine", lambda: small)
-    done = command("discover", SISTER)
-    assert done.code == 2
-    assert "needs 1 MB" in done.failure
+    whole = command("diff", SISTER, "-p", "why?")
+    assert whole.code == 2
+    assert "needs 1 MB for its weights alone" in whole.failure
+    assert "--stream" in whole.failure
+    from_disk = command("discover", SISTER)
+    assert from_disk.code == 2
+    assert "even with its weights on the disk" in from_disk.failure
 
 
 def _edited(text: str, **changes: Any) -> str:
