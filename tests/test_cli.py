@@ -74,6 +74,12 @@ def test_all_commands_are_known() -> None:
         "demo",
         "doctor",
         "bench",
+        "eval",
+        "verify",
+        "audit",
+        "report",
+        "runs",
+        "label",
     }
 
 
