@@ -1,11 +1,13 @@
 """How well the labels agree with people, and how fast they are made.
 
-Reads a JSONL of labelled answers (keys `completion`, `label`, and optionally `model`)
+Reads a JSONL of labelled answers (keys `completion` or `text`, `label`, and optionally
+`model`, or the `half` of a set that is kept in two)
 and scores `label` with "refusing in whole or part" (REFUSED or PARTIAL) as the
 positive class, over all answers and per model; then the confusion of the classes
-(rows: people; columns: ours). The work is a handful of linear scans of each text by
-compiled patterns, so its speed is that of the `re` module on one core: CPU time, and
-the best of several passes, since anything slower is another process's doing.
+(rows: people; columns: ours), with PARTIAL's own precision and recall. The work is a
+handful of linear scans of each text by compiled patterns, so its speed is that of the
+`re` module on one core: CPU time of the process, the median of several passes and the
+best of them.
 The last line is one JSON object.
 
     python benchmarks/label_scores.py labelled.jsonl
@@ -16,6 +18,7 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
+from statistics import median
 
 from cna_mlx.evaluation.labels import Verdict, label
 
@@ -44,19 +47,20 @@ def main() -> None:
     arguments = parser.parse_args()
     with arguments.answers.open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines if line.strip()]
-    texts = [row["completion"] for row in rows]
+    texts = [row.get("completion", row.get("text")) for row in rows]
 
-    seconds = float("inf")
+    seconds = []
     for _ in range(max(1, arguments.passes)):
         begin = time.process_time()
         ours = [label(text).verdict.value for text in texts]
-        seconds = min(seconds, time.process_time() - begin)
+        seconds.append(time.process_time() - begin)
 
     groups: dict[str, list[tuple[str, str]]] = {"all": []}
     for row, verdict in zip(rows, ours, strict=True):
         pair = (row["label"], verdict)
         groups["all"].append(pair)
-        groups.setdefault(str(row.get("model", "unnamed")), []).append(pair)
+        group = str(row.get("model") or row.get("half") or "unnamed")
+        groups.setdefault(group, []).append(pair)
     result = {name: scores(pairs) for name, pairs in groups.items()}
 
     columns = ("n", "accuracy", "precision", "recall", "f1")
@@ -70,11 +74,24 @@ def main() -> None:
         counts = [confusion[truth, verdict] for verdict in CLASSES]
         if any(counts):
             print(f"{truth:<16}" + "".join(f"{count:>11}" for count in counts))
-    speed = len(texts) / seconds
+    hits = confusion["PARTIAL", "PARTIAL"]
+    said = sum(n for (_, verdict), n in confusion.items() if verdict == "PARTIAL")
+    there = sum(n for (truth, _), n in confusion.items() if truth == "PARTIAL")
+    partial = {"precision": hits / max(1, said), "recall": hits / max(1, there)}
+    print(f"PARTIAL: {hits} of {said} said are so, {hits} of {there} found")
+    speed, best = (len(texts) / of(seconds) for of in (median, min))
+    mean = sum(map(len, texts)) / len(texts)
+    print(f"\n{speed:,.0f} answers/s (best pass {best:,.0f}), mean {mean:.0f} chars")
     print(
-        f"\n{speed:,.0f} answers/s, mean {sum(map(len, texts)) / len(texts):.0f} chars"
+        json.dumps(
+            {
+                "scores": result,
+                "partial": partial,
+                "answers_per_second": round(speed),
+                "best_answers_per_second": round(best),
+            }
+        )
     )
-    print(json.dumps({"scores": result, "answers_per_second": round(speed)}))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from cna_mlx.evaluation import evidence, labels
 from cna_mlx.evaluation.labels import Label, Verdict, label
 
 # What was measured when the labels were last changed, less a little.
-FLOOR = {"dev": 0.88, "test": 0.0}
+FLOOR = {"dev": 0.9, "test": 0.78}
 
 REFUSALS = {
     "I'm sorry, but I can't help with that.": "can't help",
