@@ -95,7 +95,8 @@ def test_a_folds_circuit_is_what_discovery_finds_in_the_other_prompts(
         expected = {neuron[:2]: neuron.delta for neuron in alone.neurons}
         deltas = {neuron[:2]: neuron.delta for neuron in fold.circuit.neurons}
         assert list(deltas) == list(expected)
-        assert deltas == pytest.approx(expected, abs=1e-5)
+        # batches of another shape: a fast BLAS rounds differently
+        assert deltas == pytest.approx(expected, rel=1e-5, abs=1e-4)
         dropped += len(alone.universal_dropped)
     assert bool(dropped) == selection.universal
 
