@@ -17,6 +17,7 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
 )
 
 import cna_mlx.store as store_module
+from cna_mlx.circuit import Circuit
 from cna_mlx.discovery import run_discovery
 from cna_mlx.models.loading import Source
 from cna_mlx.prompts import PromptSet
@@ -33,6 +34,15 @@ BANK = [
 SELECTION = Selection(0.1)
 
 Find = Callable[..., Found]
+
+
+def assert_alike(found: Circuit, expected: Circuit) -> None:
+    """The same neurons; a walk without the bank has batches of another shape, which a
+    fast BLAS rounds differently."""
+    assert [n[:2] for n in found.neurons] == [n[:2] for n in expected.neurons]
+    deltas = [n.delta for n in found.neurons]
+    wanted = [n.delta for n in expected.neurons]
+    assert deltas == pytest.approx(wanted, rel=1e-5, abs=1e-4)
 
 
 @pytest.fixture
@@ -87,7 +97,7 @@ def test_refreshing_runs_it_again(find: Find, walks: list[str]) -> None:
     first, second = find(), find(refresh=True)
     assert len(walks) == 2
     assert second.discovery is not None
-    assert second.circuit.neurons == first.circuit.neurons
+    assert_alike(second.circuit, first.circuit)
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -159,7 +169,7 @@ def test_a_corrupt_circuit_counts_as_missing(
     first.path.write_text(text, encoding="latin-1")
     second = find()
     assert len(walks) == 2
-    assert second.circuit.neurons == first.circuit.neurons
+    assert_alike(second.circuit, first.circuit)
     assert find().discovery is None  # and is mended
 
 
@@ -177,10 +187,7 @@ def test_universal_neurons_serve_another_contrast(
     assert shared.discovery.universal == first.discovery.universal
     alone = run_discovery(*tiny, OTHER, selection, bank=BANK).circuit
     found = shared.circuit
-    assert [n[:2] for n in found.neurons] == [n[:2] for n in alone.neurons]
-    assert [n.delta for n in found.neurons] == pytest.approx(
-        [n.delta for n in alone.neurons], abs=1e-5
-    )
+    assert_alike(found, alone)
     assert found.universal_dropped == alone.universal_dropped
     assert found.universal_dropped
 
@@ -197,7 +204,7 @@ def test_corrupt_universal_neurons_count_as_missing(
     again = find(CONTRAST, refresh=True)
     assert again.discovery is not None
     assert again.discovery.prompts == 8 + 12
-    assert again.circuit.neurons == expected.neurons
+    assert_alike(again.circuit, expected)
     assert json.loads(kept.read_text()) == [
         list(neuron) for neuron in sorted(again.discovery.universal or ())
     ]
@@ -280,7 +287,9 @@ def test_an_earlier_revision_is_found(revised: Callable[..., Found]) -> None:
     assert first.previous is None
     assert revised("1" * 40).previous is None
     second = revised("2" * 40)
-    assert second.previous == first.circuit
+    assert second.previous
+    assert_alike(second.previous, first.circuit)
+    assert second.previous.model == first.circuit.model
     assert second.kept_from_previous == SplitHalf(
         1.0, expected_overlap(64, sum(first.circuit.model["d_ff"]))
     )

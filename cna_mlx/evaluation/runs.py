@@ -182,8 +182,12 @@ def identity(config: Mapping[str, Any]) -> str:
 
 
 def circuit_sha256(circuit: Circuit) -> str:
-    """A hash of which neurons a circuit has, and how strongly, in their order."""
-    rows = [[layer, index, float(delta)] for layer, index, delta in circuit.neurons]
+    """A hash of which neurons a circuit has.
+
+    Not of their deltas: found again, those may differ in the last digits, and scaling
+    does not use them.
+    """
+    rows = sorted([layer, index] for layer, index, _ in circuit.neurons)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
