@@ -870,10 +870,13 @@ def test_an_interrupted_diff_keeps_what_was_finished(
 
 def test_an_interrupt_before_the_first_result(tmp_path: Path) -> None:
     script = (
-        "import os, signal\n"
+        "import os, signal, time\n"
         "import cna_mlx.commands.shared as shared\n"
         "from cna_mlx.cli import main\n"
-        "shared.load = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)\n"
+        "def load(*_, **__):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(30)  # another thread may be the one that is told\n"
+        "shared.load = load\n"
         "main()\n"
     )
     done = subcommand(
