@@ -1,6 +1,7 @@
 """Tiny models with random weights, made in code: no network but the loopback."""
 
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -43,6 +44,12 @@ KINDS = [
     ("llama", "mixed"),
     ("qwen2", "4-bit-float32"),
 ]
+
+
+def pytest_configure() -> None:
+    """Ctrl-C is tested: a shell starts what runs in its background without it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_model(
