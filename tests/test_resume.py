@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 KILLS = int(os.environ.get("CNA_MLX_KILLS", "2"))
-PROMPTS = 24
+PROMPTS = max(24, 6 * KILLS)  # enough for every kill to find work
 ROWS = 3
 LINE = ["eval", "demo", "--limit", str(PROMPTS), "--max-tokens", "24", "--controls"]
 
