@@ -1,9 +1,9 @@
 """`audit`: discover, evaluate, sweep and judge; one command, one report."""
 
-from cna_mlx.commands.evaluate import carry_out, tell_end
+from cna_mlx.commands.evaluate import evaluated, tell_end
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
-from cna_mlx.commands.preparing import EvalOptions, load_sets, prepare
-from cna_mlx.commands.shared import Session, emit_json, show
+from cna_mlx.commands.preparing import EvalOptions
+from cna_mlx.commands.shared import emit_json, show
 from cna_mlx.evaluation.figures import Summary
 from cna_mlx.evaluation.verdict import conclude
 from cna_mlx.report.build import Entry, build
@@ -27,9 +27,9 @@ def run_audit(
     Returns:
         Whether it ran to its end: Ctrl-C keeps what was finished.
     """
-    sets = load_sets(model, options, source.offline)
-    session = Session.open(model, rendering, allow_transfer, source)
-    summary = carry_out(prepare(session, selection, options, sets, "audit"))
+    summary = evaluated(
+        "audit", model, source, rendering, selection, options, allow_transfer
+    )
     verdict = conclude(summary)
     report = _report(summary)
     if as_json:

@@ -37,9 +37,9 @@ def run_eval(
     Returns:
         Whether it ran to its end: Ctrl-C keeps what was finished.
     """
-    sets = load_sets(model, options, source.offline)
-    session = Session.open(model, rendering, allow_transfer, source)
-    summary = carry_out(prepare(session, selection, options, sets, "eval"))
+    summary = evaluated(
+        "eval", model, source, rendering, selection, options, allow_transfer
+    )
     verdict = conclude(summary)
     if as_json:
         emit_json({**summary.to_json(), "verdict": verdict.to_json()})
@@ -47,6 +47,25 @@ def run_eval(
         show(summary_view(screen(), summary))
         show(headline_view(screen(), verdict))
     return tell_end(summary)
+
+
+def evaluated(
+    command: str,
+    model: str,
+    source: ModelOptions,
+    rendering: RenderingOptions,
+    selection: SelectionOptions,
+    options: EvalOptions,
+    allow_transfer: bool,
+) -> Summary:
+    """The figures of a command's run, from what was typed; answers what is lacking.
+
+    Raises:
+        as :func:`load_sets`, :meth:`Session.open`, :func:`prepare`, :func:`carry_out`.
+    """
+    sets = load_sets(model, options, source.offline)
+    session = Session.open(model, rendering, allow_transfer, source)
+    return carry_out(prepare(session, selection, options, sets, command))
 
 
 def carry_out(prepared: Prepared) -> Summary:

@@ -182,10 +182,3 @@ def words_of(folded: str) -> set[str]:
     for sign in '.,;:!?/"':
         folded = folded.replace(sign, " ")
     return set(folded.split())
-
-
-def _placed(name: str, found: Found, first: int) -> dict[str, Found]:
-    """Return a signal under the name that its place gives it."""
-    if found is not None and found.end() <= first:
-        return {f"{name}_first": found}
-    return {name: found}

@@ -218,10 +218,6 @@ class Summary:
     benign: Group | None = None
     separation: "Auc | None" = None
 
-    def of_kind(self, *kinds: str) -> tuple[Group, ...]:
-        """The groups of these kinds."""
-        return tuple(group for group in self.groups if group.kind in kinds)
-
     def to_json(self) -> dict[str, Any]:
         """The figures as plain data."""
         done = sum(group.n for group in self.groups)
