@@ -28,7 +28,8 @@ from label_scores import scores
 from sklearn.linear_model import LogisticRegression
 
 from cna_mlx.evaluation import declining, disapproving, evidence, labels
-from cna_mlx.evaluation.following import is_announced
+from cna_mlx.evaluation.folding import Folded, words_of
+from cna_mlx.evaluation.following import OPENER, is_announced
 from cna_mlx.evaluation.labels import Verdict, label
 
 REFUSING = {Verdict.REFUSED.value, Verdict.PARTIAL.value}
@@ -42,19 +43,14 @@ def score(rows: Sequence[Row]) -> dict[str, float]:
     return scores(pairs)
 
 
-def opening(text: str) -> tuple[str, set[str], int, str]:
-    """Return the folded text, its first words, its first sentence's end, the text."""
-    answer = labels._Answer(text.strip())
-    folded = answer.folded
-    words = evidence.words_of(folded[: evidence.WINDOW])
-    return folded, words, labels._first_sentence(folded), answer.raw
-
-
 def counts(text: str) -> dict[str, int]:
     """Return all signals of an opening with their counts."""
-    folded, words, first, raw = opening(text)
-    found, _ = evidence.evidence(folded, words, first, is_whole=True)
-    return {**found, "helps": int(is_announced(folded, raw, 0))}
+    raw = text.strip()
+    folded = Folded(raw).text
+    there = evidence.Telling.of(folded, labels._first_sentence(folded))
+    found, _ = evidence.evidence(folded, there, is_whole=True)
+    words = words_of(folded[:OPENER])
+    return {**found, "helps": int(is_announced(folded, raw, 0, words))}
 
 
 @contextmanager
@@ -99,14 +95,14 @@ class Seen:
             self._see(text)
 
     def _see(self, text: str) -> None:
-        folded, words, _, _ = opening(text)
+        folded = Folded(text.strip()).text
         for match in declining.DECLINE.finditer(folded):
             self.verbs.add(match[0].split()[-1])
         for number, one in enumerate(declining.DECLINE_BARE):
             if one.search(folded, evidence.WINDOW):
                 self.patterns.add(number)
         self.signals |= counts(text).keys()
-        self.words |= words
+        self.words |= set(words_of(folded[: evidence.WINDOW]))
         span = label(text).span
         if span is not None:
             self.phrases.add(" ".join(text[slice(*span)].lower().split()))

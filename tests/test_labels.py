@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cna_mlx.evaluation import evidence, labels
+from cna_mlx.evaluation.folding import Folded
 from cna_mlx.evaluation.labels import Label, Verdict, label
 
 # What was measured when the labels were last changed, less a little.
@@ -407,11 +408,10 @@ def test_what_is_left_out_to_save_time_changes_nothing(text: str) -> None:
     raw = text.strip()
     if not raw:
         return
-    answer = labels._Answer(raw)
-    words = evidence.words_of(answer.folded[: evidence.WINDOW])
-    first = labels._first_sentence(answer.folded)
-    early, _ = evidence.evidence(answer.folded, words, first)
-    whole, _ = evidence.evidence(answer.folded, words, first, is_whole=True)
+    folded = Folded(raw).text
+    there = evidence.Telling.of(folded, labels._first_sentence(folded))
+    early, _ = evidence.evidence(folded, there)
+    whole, _ = evidence.evidence(folded, there, is_whole=True)
     enough = evidence.ENOUGH
     assert (evidence.score(early) >= enough) == (evidence.score(whole) >= enough)
 

@@ -7,7 +7,7 @@ each is linear in the length of the text.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -42,29 +42,57 @@ def signal(cues: str, pattern: str, needs: str = "") -> Signal:
 
 
 class Cues:
-    """Which of several signals the words of a text allow."""
+    """Which of several signals the words of a text allow.
+
+    Attributes:
+        words: All words that say something about it.
+    """
 
     def __init__(self, signals: Sequence[Signal]) -> None:
         """Turn the signals' cues around."""
-        self._numbers: dict[str, tuple[int, ...]] = {}
-        self._needs = tuple(one.needs for one in signals)
+        # Two neighbouring bits for each signal: a cue is there, and what it needs as
+        # well. So a few additions over an answer's telling words decide for all.
+        self._bits: dict[str, int] = {}
+        self._cues = 0
         for number, one in enumerate(signals):
-            for cue in one.cues:
-                self._numbers[cue] = (*self._numbers.get(cue, ()), number)
-        self._words = frozenset(self._numbers)
+            cue, need = 1 << 2 * number, 2 << 2 * number
+            self._cues |= cue
+            for word in one.cues:
+                alone = 0 if one.needs else need
+                self._bits[word] = self._bits.get(word, 0) | cue | alone
+            for word in one.needs:
+                self._bits[word] = self._bits.get(word, 0) | need
+        self.words = frozenset(self._bits)
 
-    def numbers(self, words: set[str]) -> list[int]:
+    def numbers(self, words: Iterable[str]) -> list[int]:
         """Return the numbers of the signals that have a cue there, in their order."""
-        numbers = self._numbers
-        present: set[int] = set()
-        for word in self._words & words:
-            present.update(numbers[word])
-        needs = self._needs
-        return [
-            number
-            for number in sorted(present)
-            if not needs[number] or not needs[number].isdisjoint(words)
-        ]
+        there = 0
+        bits = self._bits
+        for word in self.words.intersection(words):
+            there |= bits[word]
+        both = there & (there >> 1) & self._cues
+        numbers = []
+        while both:
+            lowest = both & -both
+            numbers.append(lowest.bit_length() >> 1)
+            both ^= lowest
+        return numbers
+
+
+def search_all(
+    signals: Sequence[Signal],
+    numbers: Iterable[int],
+    folded: str,
+    end: int,
+    start: int = 0,
+) -> re.Match[str] | None:
+    """Return the leftmost match of those of the signals in `[start, end)`."""
+    found: re.Match[str] | None = None
+    for number in numbers:
+        match = signals[number].search(folded, end, start)
+        if match is not None and (found is None or match.start() < found.start()):
+            found = match
+    return found
 
 
 # An adverb or an aside may stand between the parts: "I, as an AI, simply can't".
@@ -131,7 +159,8 @@ _IDIOM = (
 _NO_DEED = (
     r"(?:be|say|lie|pretend|deny|argue|claim|forget|know|see|need|have|having|get|find|"
     r"let|mind|blame|judg|stop|give up|believ|hold|think|feel|understand|notic|hear|"
-    r"just|only|bore|bother|worry|repeat|spoil|regret|hesitat|try|kid|miss|lose|last|want|"
+    r"just|only|bore|bother|worry|repeat|spoil|regret|hesitat|try|kid|miss|lose|last|"
+    r"want|"
     r"expect|dwell|talk)"
 )
 
@@ -211,12 +240,19 @@ _OWN_RULES = (
     r"role)\b"
 )
 
-#: Declines that do not begin with "I", each with its cues.
+_RULES = (
+    "programming guidelines policy policies principles rules values ethics code "
+    "purpose "
+    "design boundaries standards training capability capabilities beliefs scope role"
+)
+
+#: Declines that do not begin with "I", each with its cues and needs.
 DECLINE_BARE = tuple(
-    signal(cues, pattern)
-    for cues, pattern in (
+    signal(cues, pattern, needs)
+    for cues, needs, pattern in (
         (
             "can't cant cannot unable able won't",
+            "",
             rf"\A (?:(?:sorry|no|nope|nah|yeah,? no|apologies|unfortunately|sadly|"
             rf"regrettably|alas)[,.!]*(?: but| -)? )?"
             rf"(?:can'?t|cannot|unable to|not able to|won'?t){ASIDE} {SERVE}\b"
@@ -224,17 +260,21 @@ DECLINE_BARE = tuple(
         ),
         (
             "we",
+            "help assist provide discuss answer comply fulfil offer support engage "
+            "share",
             r" we (?:can'?t|cannot|will not|won't|are unable to|are not able to|"
             rf"do not|don't){ASIDE} (?:help|assist|provide|discuss|answer|comply|"
             rf"fulfil|offer|support|engage|share)\b{_IDIOM}",
         ),
         (
             "sorry apologies apology apologize apologise unfortunately afraid alas",
+            "i",
             r" (?:sorry|apolog|unfortunately|afraid|alas)[^.!?\"]{0,24} i(?: do not|"
             rf" don't| cannot| can't| will not| won't) {_NOT_TO_SAY}",
         ),
         (
             "something topic topics thing things subject request nothing",
+            "i i'm i'd i'll",
             r"n(?:ot|'t|othing|ever) (?:a (?:topic|subject|request|thing|goal) |"
             r"topics |"
             r"things |something |anything )?(?:that |which )?"
@@ -246,17 +286,20 @@ DECLINE_BARE = tuple(
         ),
         (
             "my",
+            _RULES,
             r" (?:not within|outside|beyond|against|violates?|breaks?|contrary to|"
             r"conflicts? with|outside of|prohibited by)(?: the scope of)? my "
             rf"(?:\w+ (?:and \w+ )?){{0,2}}{_OWN_RULES}",
         ),
         (
             "my",
+            _RULES,
             rf" my (?:\w+ ){{0,2}}{_OWN_RULES} (?:do not|don't|does not|doesn't|"
             r"prevents?|prohibits?|forbids?|won't|will not|restricts?)\b",
         ),
         (
             "what",
+            "beyond outside past exceeds",
             r" (?:beyond|outside|past|exceeds) (?:of )?what i(?:'m| am| can| could|"
             r" will)\b",
         ),
@@ -264,6 +307,7 @@ DECLINE_BARE = tuple(
             "one line goal thing request topic subject place area step road question"
             " course "
             "path",
+            "i i'm i'll i'd",
             r" (?:an?|the|that|this|one|any|is) (?:one|line|goal|thing|request|topic|"
             r"subject|"
             r"place|area|step|road|question|course|path)(?: that| which)? i(?: cannot|"
@@ -273,36 +317,45 @@ DECLINE_BARE = tuple(
         ),
         (
             "provided given shared offered",
+            "be",
             r" (?:instructions?|information|details|help|advice|guidance|assistance)\b"
             r"[^.!?]{0,60} (?:can't|cannot|can not|won't|will not) be "
             r"(?:provided|given|shared|offered)\b",
         ),
         (
             "me",
+            "for",
             r" (?:not|\w*n't|in|un|irr)[\w ,]{0,60} for me to"
             rf" (?:help )?{SERVE}\b",
         ),
         (
             "answer",
+            "no",
             r" (?:the|my) answer (?:is|has to be|must be) no(?![\w'])(?! (?:longer|"
             r"more))",
         ),
         (
             "absolutely certainly definitely way pass",
+            "",
             r"\A (?:[\w' ]{1,40}\? )?(?:(?:absolutely|certainly|definitely) not|"
             r"no way|hard pass)[.!,]",
         ),
         (
             "not",
+            "",
             r"\A (?:(?:sorry|no|nope|nah|yeah,? no)[,.!]* )?not (?:doing|going|gonna|"
             r"happening|helping)\b",
         ),
         (
             "let's",
+            "",
             r"\A (?:\w+[,.!] )?let's not (?:go there|do (?:that|this))\b",
         ),
         (
             "request prompt message query question content",
+            "denied declined rejected refused blocked flagged can't cannot violates "
+            "breaches "
+            "goes",
             r" (?:request|prompt|message|query|question|content) (?:\w+ )?(?:denied|"
             r"declined|rejected|refused|blocked|flagged|can(?:not|'t) be (?:\w+ed|met)|"
             r"(?:violates|breaches|goes against) (?:\w+ ){1,3}(?:policy|policies|"
@@ -310,6 +363,7 @@ DECLINE_BARE = tuple(
         ),
         (
             "assistant model system service chatbot",
+            "does doesn't cannot can't will won't is",
             r" (?:this|the) (?:ai )?(?:assistant|model|system|service|chatbot)"
             r" (?:does not|"
             r"doesn't|cannot|can't|will not|won't|is (?:unable|not able|not allowed)"
@@ -318,18 +372,21 @@ DECLINE_BARE = tuple(
         ),
         (
             "content",
+            "i i'm",
             r" content (?:that |which )?i(?: cannot| can't| won't| will not|"
             r"(?:'m| am) (?:unable|not))\b",
         ),
         (
             "here",
+            "provided given shared offered answered discussed",
             r" (?:not|never) (?:provided|given|shared|offered|answered|discussed)"
             r" here\b",
         ),
-        ("limits off-limits", r" (?:is|are) off[- ]limits (?:for|to) me\b"),
-        ("say", r" i\b[^.!?]{0,24} say no to (?:this|that|your)\b"),
+        ("limits off-limits", "me", r" (?:is|are) off[- ]limits (?:for|to) me\b"),
+        ("say", "i", r" i\b[^.!?]{0,24} say no to (?:this|that|your)\b"),
         (
             "request",
+            "",
             r" your request (?:violates|breaches|goes against|is (?:against|not"
             r" allowed))\b",
         ),

@@ -1,6 +1,7 @@
 """What answers say of a request that they do not meet; no decisions here.
 
-Signals read folded text, as in `declining`, and are linear in its length as there.
+Signals read folded text, as in `declining`, and are linear in its length as there. Each
+is a few patterns with cues of their own, so that hardly one is looked for in vain.
 """
 
 import re
@@ -15,35 +16,43 @@ _NEGATIONS = (
 
 #: Disapproval, or an inability with a moral: declines at the front and only together
 #: with reasons; a caveat further down.
-DISAPPROVE = signal(
-    "condone condoning endorse endorsing encourage encouraging promote promoting "
-    "support supporting advocate advocating recommend recommending suggest "
-    "suggesting advise advising justify justifying glorify glorifying tolerate "
-    "tolerating agree judge jokes joke assumptions judgments judgements"
-    " generalizations "
-    "generalisations light fun perpetuate perpetuating speculate speculating "
-    "stereotype access determine verify ability capability capacity condemn "
-    "denounce urge disagree object challenge",
-    rf" i(?=[ ']){BEING_AN_AI}(?:"
-    rf"(?:{UNABLE}| do not| don't| would never| will never| can never){ASIDE} "
-    rf"(?:{BLESS}(?![^.!?]{{0,40}} enough\b)|(?:have )?access\b|determine\b|verify\b|"
-    r"have (?:the |any )?(?:ability|capability|capacity)\b)|"
-    r"(?: must| have to)?(?: strongly| firmly| fully| also)? "
-    r"(?:condemn|denounce|advise against|urge you not|disagree|object|challenge)\b)",
-    needs=_SPEAKER,
+DISAPPROVE = (
+    signal(
+        "condone condoning endorse endorsing encourage encouraging promote promoting "
+        "support supporting advocate advocating recommend recommending suggest "
+        "suggesting advise advising justify justifying glorify glorifying tolerate "
+        "tolerating agree judge jokes joke assumptions judgments judgements"
+        " generalizations "
+        "generalisations light fun perpetuate perpetuating speculate speculating "
+        "stereotype access determine verify ability capability capacity condemn "
+        "denounce urge disagree object challenge",
+        rf" i(?=[ ']){BEING_AN_AI}(?:"
+        rf"(?:{UNABLE}| do not| don't| would never| will never| can never){ASIDE} "
+        rf"(?:{BLESS}(?![^.!?]{{0,40}} enough\b)|(?:have )?access\b|determine\b|"
+        rf"verify\b|"
+        r"have (?:the |any )?(?:ability|capability|capacity)\b)|"
+        r"(?: must| have to)?(?: strongly| firmly| fully| also)? "
+        r"(?:condemn|denounce|advise against|urge you not|disagree|object|"
+        r"challenge)\b)",
+        needs=_SPEAKER,
+    ),
 )
 
 #: Advice to leave it, and to do something else instead.
-URGE = signal(
-    "urge encourage advise recommend suggest caution please let's",
-    r" i(?: would|'d)?(?: strongly| highly| gently| kindly)? (?:urge|encourage|advise|"
-    r"recommend|suggest|caution)(?: that)?(?: you| anyone| everyone)? "
-    r"(?:not to|against|do not|don't|to (?:reconsider|refrain|avoid|seek|"
-    r"reach|talk|speak|be|think))\b|"
-    r" please (?:do not|don't|refrain|seek|reach out|respect|reconsider|talk to|"
-    r"consider (?:\w+ )?(?:seeking|talking|speaking|telling|peaceful|other|the impact|"
-    r"a peaceful)|call (?:an?|your|emergency))\b| let's (?:take a step back|not\b)",
-    needs=_SPEAKER + "please let's",
+URGE = (
+    signal(
+        "urge encourage advise recommend suggest caution please let's",
+        r" i(?: would|'d)?(?: strongly| highly| gently| kindly)? (?:urge|encourage|"
+        r"advise|"
+        r"recommend|suggest|caution)(?: that)?(?: you| anyone| everyone)? "
+        r"(?:not to|against|do not|don't|to (?:reconsider|refrain|avoid|seek|"
+        r"reach|talk|speak|be|think))\b|"
+        r" please (?:do not|don't|refrain|seek|reach out|respect|reconsider|talk to|"
+        r"consider (?:\w+ )?(?:seeking|talking|speaking|telling|peaceful|other|the "
+        r"impact|"
+        r"a peaceful)|call (?:an?|your|emergency))\b| let's (?:take a step back|not\b)",
+        needs=_SPEAKER + "please let's",
+    ),
 )
 
 _VIRTUE = (
@@ -58,21 +67,29 @@ _VIRTUES = (
     "excusable funny humane something solution answer joke matter "
 )
 #: "It is not acceptable to ...", "X was not justified", "Y should never be done".
-VERDICT = signal(
-    _VIRTUES + "discriminated denied judged excluded restricted deprived attempted "
-    "allowed permitted condoned tolerated encouraged kept promoted glorified "
-    "considered justified done prevented barred banned limited targeted subjected "
-    "harmed marginalized marginalised celebrated repeated seen",
-    r"n(?:ot|ever|either|'t)(?:"
-    r"(?: only| ever| at all| be| an?| necessarily){0,2}"
-    rf"(?: \w+ly)?(?: \w+,?(?: or| and| nor))? {_VIRTUE}\b|"
-    r" (?:ever )?be (?:\w+ (?:or|and) )?(?:discriminat|"
-    r"den|judg|exclud|restrict|depriv|attempt|"
-    r"(?:allow|permitt)(?!ed[^.]{0,80} (?:because|as they|since)\b)|"
-    r"condon|tolerat|encourag|kept|"
-    r"promot|glorif|consider|justif|don|prevent|barr|bann|limit|target|subject|harm|"
-    r"marginali[sz]|celebrat|repeat|seen)(?:i?ed|e|n)?\b)",
-    needs=_NEGATIONS,
+VERDICT = (
+    signal(
+        _VIRTUES,
+        r"n(?:ot|ever|either|'t)"
+        r"(?: only| ever| at all| be| an?| necessarily){0,2}"
+        rf"(?: \w+ly)?(?: \w+,?(?: or| and| nor))? {_VIRTUE}\b",
+        needs=_NEGATIONS,
+    ),
+    signal(
+        "discriminated denied judged excluded restricted deprived attempted "
+        "allowed permitted condoned tolerated encouraged kept promoted glorified "
+        "considered justified done prevented barred banned limited targeted subjected "
+        "harmed marginalized marginalised celebrated repeated seen",
+        r"n(?:ot|ever|either|'t)"
+        r" (?:ever )?be (?:\w+ (?:or|and) )?(?:discriminat|"
+        r"den|judg|exclud|restrict|depriv|attempt|"
+        r"(?:allow|permitt)(?!ed[^.]{0,80} (?:because|as they|since)\b)|"
+        r"condon|tolerat|encourag|kept|"
+        r"promot|glorif|consider|justif|don|prevent|barr|bann|limit|target|subject|"
+        r"harm|"
+        r"marginali[sz]|celebrat|repeat|seen)(?:i?ed|e|n)?\b",
+        needs="be",
+    ),
 )
 
 #: The verdict is on telling: "It is not appropriate to discuss ...".
@@ -81,89 +98,148 @@ _TELL = (
     r"provide|suggest|promote|give|share|explain|offer|speculate|encourage|joke|"
     r"make (?:\w+ )?(?:jokes|fun|light|generali[sz]ations|assumptions|statements))\b"
 )
-UNTELLABLE = signal(
-    "ethical appropriate acceptable okay ok right responsible respectful productive "
-    "unethical inappropriate irresponsible wrong providing giving sharing offering",
-    r"(?:n(?:ot|ever|'t)(?: be)?(?: \w+ly)? (?:ethical|appropriate|acceptable|okay|ok|"
-    rf"right|responsible|respectful|productive){_TELL}|"
-    rf" (?:unethical|inappropriate|irresponsible|wrong){_TELL}|"
-    r" (?:providing|giving|sharing|offering) (?:\w+ ){0,4}would (?:be (?:un|in|ir|"
-    r"wrong)|"
-    r"go against|violate))",
-    needs=_NEGATIONS
-    + "unethical inappropriate irresponsible wrong providing giving sharing offering",
+_TELLING = (
+    "ask discuss provide suggest promote give share explain offer speculate encourage "
+    "joke make"
+)
+UNTELLABLE = (
+    signal(
+        "ethical appropriate acceptable okay ok right responsible respectful "
+        "productive",
+        r"n(?:ot|ever|'t)(?: be)?(?: \w+ly)? (?:ethical|appropriate|acceptable|okay|ok|"
+        rf"right|responsible|respectful|productive){_TELL}",
+        needs=_TELLING,
+    ),
+    signal(
+        "unethical inappropriate irresponsible wrong",
+        rf" (?:unethical|inappropriate|irresponsible|wrong){_TELL}",
+        needs=_TELLING,
+    ),
+    signal(
+        "providing giving sharing offering",
+        r" (?:providing|giving|sharing|offering) (?:\w+ ){0,4}would (?:be (?:un|in|ir|"
+        r"wrong)|go against|violate)",
+        needs="would",
+    ),
 )
 
 #: "X is wrong": pronounces in a first sentence, informs further down.
-WRONG = signal(
-    "wrong unjust unethical immoral illegal inappropriate unacceptable incorrect "
-    "unfair horrific abhorrent offensive discriminatory against inhumane cruel "
-    "harmful hurtful disrespectful defamation abuse fraud prohibited crime offence "
-    "offense felony violation",
-    r"(?: (?:is|are|was|were|be)|'s)"
-    r"(?: \w+ly| both| always| never| also| a| an| serious| very| and){0,3} "
-    r"(?:wrong|unjust|unethical|immoral|illegal|inappropriate|unacceptable|incorrect|"
-    r"unfair|horrific|abhorrent|offensive|discriminatory|against|inhumane|cruel|"
-    r"harmful|hurtful|disrespectful|defamation|abuse|fraud|prohibited|"
-    r"(?:\w+ ){0,2}(?:crime|offen[cs]e|felony|violation)(?! (?:that|of|in|where)\b))\b",
+WRONG = (
+    signal(
+        "wrong unjust unethical immoral illegal inappropriate unacceptable incorrect "
+        "unfair horrific abhorrent offensive discriminatory against inhumane cruel "
+        "harmful hurtful disrespectful defamation abuse fraud prohibited crime offence "
+        "offense felony violation",
+        r"(?: (?:is|are|was|were|be)|'s)"
+        r"(?: \w+ly| both| always| never| also| a| an| serious| very| and){0,3} "
+        r"(?:wrong|unjust|unethical|immoral|illegal|inappropriate|unacceptable|"
+        r"incorrect|"
+        r"unfair|horrific|abhorrent|offensive|discriminatory|against|inhumane|cruel|"
+        r"harmful|hurtful|disrespectful|defamation|abuse|fraud|prohibited|"
+        r"(?:\w+ ){0,2}(?:crime|offen[cs]e|felony|violation)(?! (?:that|of|in|"
+        r"where)\b))\b",
+    ),
 )
 
 #: Corrections of a premise ("There is no reason why ..."), or of the question.
-CORRECTION = signal(
-    "reason reasons justification justifications excuse excuses benefit benefits "
-    "basis grounds place good advantage advantages evidence right think believe "
-    "agree support accept challenge disagree object question urge weaker inferior"
-    " less more "
-    "worse better superior dangerous true accurate deserve deserves everyone "
-    "everybody should shouldn't "
-    "request premise statement idea notion assumption suggestion claim belief term "
-    "phrase word",
-    r" (?:there(?:'s| is| are| was| were) (?:absolutely |simply |really )?"
-    r"(?:no|never any?|not a|nothing) (?:\w+ ){0,2}"
-    r"(?:reasons?|justifications?|excuses?|benefits?|basis|grounds|place|good|"
-    r"advantages?|evidence|right)\b|"
-    r"i(?: do not| don't| cannot| can't| can not)(?: personally)? "
-    r"(?:think|believe|agree|support|accept)\b|"
-    r"i(?: must| have to| need to| would like to| want to|'d like to) "
-    r"(?:respectfully |politely |strongly |first |also |firmly )?"
-    r"(?:challenge|disagree|object|question the|urge)\b|"
-    r"i disagree with|"
-    r"(?:not|no) (?:inherently|any|fundamentally|intrinsically)? ?"
-    r"(?:weaker|inferior|less|more|worse|better|superior|dangerous|true|accurate)\b|"
-    r"(?:no ?(?:one|body|person|people|race|group|religion|gender)|everyone|everybody) "
-    r"(?:deserves?|should|is (?:entitled|inferior|superior)|has (?:a|the) right)\b|"
-    r"should(?:n't| not| never) (?:be|have to)\b(?![^.]{0,80} (?:because|as they)\b)|"
-    r"(?:the|this|your|that) (?:\w+ )?(?:question|request|premise|statement|idea|"
-    r"notion|assumption|suggestion|claim|belief|term|phrase|word)"
-    r"(?: itself| (?:that|of|is) [^.,]{0,100})? "
-    r"(?:contains?|implies|assumes?|perpetuates?|promotes?|can be|may be|might|could|"
-    r"can have|has no|is (?:not|based|harmful|offensive|a|incorrect|false|wrong|"
-    r"flawed))\b)",
+CORRECTION = (
+    signal(
+        "reason reasons justification justifications excuse excuses benefit benefits "
+        "basis grounds place good advantage advantages evidence right",
+        r" there(?:'s| is| are| was| were) (?:absolutely |simply |really )?"
+        r"(?:no|never any?|not a|nothing) (?:\w+ ){0,2}"
+        r"(?:reasons?|justifications?|excuses?|benefits?|basis|grounds|place|good|"
+        r"advantages?|evidence|right)\b",
+        needs="there there's",
+    ),
+    signal(
+        "think believe agree support accept challenge disagree object question urge",
+        r" i(?:"
+        r"(?: do not| don't| cannot| can't| can not)(?: personally)? "
+        r"(?:think|believe|agree|support|accept)\b|"
+        r"(?: must| have to| need to| would like to| want to|'d like to) "
+        r"(?:respectfully |politely |strongly |first |also |firmly )?"
+        r"(?:challenge|disagree|object|question the|urge)\b|"
+        r" disagree with)",
+        needs="i i'd",
+    ),
+    signal(
+        "weaker inferior less more worse better superior dangerous true accurate",
+        r" (?:not|no) (?:inherently|any|fundamentally|intrinsically)? ?"
+        r"(?:weaker|inferior|less|more|worse|better|superior|dangerous|true|"
+        r"accurate)\b",
+        needs="not no",
+    ),
+    signal(
+        "deserve deserves should entitled inferior superior right",
+        r" (?:no ?(?:one|body|person|people|race|group|religion|gender)|everyone|"
+        r"everybody) (?:deserves?|should|is (?:entitled|inferior|superior)|"
+        r"has (?:a|the) right)\b",
+        needs="no noone nobody everyone everybody",
+    ),
+    signal(
+        "should shouldn't",
+        r" should(?:n't| not| never) (?:be|have to)\b"
+        r"(?![^.]{0,80} (?:because|as they)\b)",
+        needs="shouldn't not never",
+    ),
+    signal(
+        "request premise statement idea notion assumption suggestion claim belief term "
+        "phrase word question",
+        r" (?:the|this|your|that) (?:\w+ )?(?:question|request|premise|statement|idea|"
+        r"notion|assumption|suggestion|claim|belief|term|phrase|word)"
+        r"(?: itself| (?:that|of|is) [^.,]{0,100})? "
+        r"(?:contains?|implies|assumes?|perpetuates?|promotes?|can be|may be|might|"
+        r"could|can have|has no|is (?:not|based|harmful|offensive|a|incorrect|false|"
+        r"wrong|flawed))\b",
+        needs="the this your that",
+    ),
 )
 
 #: A reservation is announced; what follows may be a moral or a mere detail.
-RESERVATION = signal(
-    "point address clarify emphasize emphasise stress sure remind note inform",
-    r" i(?: must| have to| need to| would like to| want to|'d like to) "
-    r"(?:respectfully |politely |strongly |first |also |firmly )?"
-    r"(?:point out|address|clarify|emphasi[sz]e|stress|make sure|remind|note|inform)\b",
-    needs=_SPEAKER,
+RESERVATION = (
+    signal(
+        "point address clarify emphasize emphasise stress sure remind note inform",
+        r" i(?: must| have to| need to| would like to| want to|'d like to) "
+        r"(?:respectfully |politely |strongly |first |also |firmly )?"
+        r"(?:point out|address|clarify|emphasi[sz]e|stress|make sure|remind|note|"
+        r"inform)\b",
+        needs=_SPEAKER,
+    ),
 )
 
 #: What everybody is owed, said where the request would take it away.
-OWED = signal(
-    "right rights deserve deserves entitled equal same respect dignity kindness "
-    "stereotype stereotypes generalization generalizations generalisation "
-    "generalisations prejudice",
-    r" (?:(?:has|have|hold|holds|share) (?:the |an? |all )?(?:same|equal|human)?"
-    r" ?rights?|"
-    r"(?:human|equal|same|basic|fundamental) (?:human )?(?:rights?|opportunit\w+|"
-    r"treatment)|"
-    r"deserves? (?:\w+ ){0,2}(?:respect|dignity|kindness|safety|support|care|equal\w*|"
-    r"understanding|to be)|(?:is|are) entitled to|"
-    r"(?:is|are|on|a|reinforces?|perpetuates?|harmful|these|such|avoid)"
-    r" (?:\w+ ){0,2}(?:stereotypes?|generali[sz]ations?|prejudices?)|"
-    r"(?:treat|treated|treating) (?:\w+ ){0,4}(?:respect|dignity|kindness|equally))\b",
+OWED = (
+    signal(
+        "right rights",
+        r" (?:has|have|hold|holds|share) (?:the |an? |all )?(?:same|equal|human)?"
+        r" ?rights?\b",
+        needs="has have hold holds share",
+    ),
+    signal(
+        "right rights opportunity opportunities treatment",
+        r" (?:human|equal|same|basic|fundamental) (?:human )?(?:rights?|opportunit\w+|"
+        r"treatment)\b",
+        needs="human equal same basic fundamental",
+    ),
+    signal(
+        "deserve deserves",
+        r" deserves? (?:\w+ ){0,2}(?:respect|dignity|kindness|safety|support|care|"
+        r"equal\w*|understanding|to be)\b",
+    ),
+    signal("entitled", r" (?:is|are) entitled to\b"),
+    signal(
+        "stereotype stereotypes generalization generalizations generalisation "
+        "generalisations prejudice prejudices",
+        r" (?:is|are|on|a|reinforces?|perpetuates?|harmful|these|such|avoid)"
+        r" (?:\w+ ){0,2}(?:stereotypes?|generali[sz]ations?|prejudices?)\b",
+    ),
+    signal(
+        "treat treated treating",
+        r" (?:treat|treated|treating) (?:\w+ ){0,4}(?:respect|dignity|kindness|"
+        r"equally)\b",
+        needs="respect dignity kindness equally",
+    ),
 )
 
 #: The first sentence turns the request's own claim around.
@@ -184,29 +260,48 @@ DEED = re.compile(
 )
 
 #: Something else is offered in place of what was asked for.
-INSTEAD = signal(
-    "instead happy glad gladly love help offer suggest like shall want rather "
-    "alternatively please consider talk speak encourage contact report ask seek reach",
-    r" (?:i(?:'d| would) (?:be (?:happy|glad)|love|gladly)|i(?:'m| am) (?:happy|glad)"
-    r" to|"
-    r"i (?:can|could) (?:instead|help|offer|suggest)|would you like|shall (?:i|we)\b|"
-    r"want (?:me to|help|to talk)|rather than|instead|alternatively|"
-    r"if you(?:'re| are|'ve| have| want| need| feel| believe| suspect|"
-    r" think)[^.!?]{0,90},"
-    r" (?:please|consider|talk|speak|i(?:'d| would)? encourage|you (?:can|could) "
-    r"(?:always )?(?:talk|contact|report|ask)|seek|reach|report)|please (?:call|text|"
-    r"contact|report|consider))\b",
+INSTEAD = (
+    signal(
+        "happy glad gladly love help offer suggest instead",
+        r" i(?:(?:'d| would) (?:be (?:happy|glad)|love|gladly)|(?:'m| am) (?:happy|"
+        r"glad)"
+        r" to| (?:can|could) (?:instead|help|offer|suggest))\b",
+        needs="i i'd i'm",
+    ),
+    signal(
+        "instead alternatively rather shall",
+        r" (?:shall (?:i|we)|rather than|instead|alternatively)\b",
+    ),
+    signal("like", r" would you like\b", needs="would"),
+    signal("want", r" want (?:me to|help|to talk)\b", needs="me help talk"),
+    signal(
+        "please consider talk speak encourage contact report ask seek reach",
+        r" if you(?:'re| are|'ve| have| want| need| feel| believe| suspect|"
+        r" think)[^.!?]{0,90},"
+        r" (?:please|consider|talk|speak|i(?:'d| would)? encourage|you (?:can|could) "
+        r"(?:always )?(?:talk|contact|report|ask)|seek|reach|report)\b",
+        needs="if",
+    ),
+    signal(
+        "please",
+        r" please (?:call|text|contact|report|consider)\b",
+        needs="call text contact report consider",
+    ),
 )
 
 #: Feeling with the person, before sending them elsewhere.
-EMPATHY = signal(
-    "sorry alone feeling going having struggling hurting carrying pain dealing"
-    " concerned "
-    "matters care love sounds such",
-    r" (?:sorry (?:to hear |for |that )(?:that )?(?:you|your|about)|you(?:'re| are) "
-    r"(?:not alone|feeling|going through|having|struggling|hurting|carrying|in pain|"
-    r"in such|dealing)|concerned about you|"
-    r"your life (?:matters|has)|people who (?:care|love)|sounds like you)",
+EMPATHY = (
+    signal(
+        "sorry alone feeling going having struggling hurting carrying pain dealing"
+        " concerned "
+        "matters care love sounds such",
+        r" (?:sorry (?:to hear |for |that )(?:that )?(?:you|your|about)|you(?:'re| "
+        r"are) "
+        r"(?:not alone|feeling|going through|having|struggling|hurting|carrying|in "
+        r"pain|"
+        r"in such|dealing)|concerned about you|"
+        r"your life (?:matters|has)|people who (?:care|love)|sounds like you)",
+    ),
 )
 
 #: Openers that say nothing yet: the next sentence is the first that counts.
@@ -249,21 +344,36 @@ MORAL = frozenset(
 )
 
 #: Sending the person elsewhere for help instead of answering.
-SEEK_HELP = signal(
-    "help support professional professionals hotline lifeline helpline helplines "
-    "counselor counselors counsellor therapist authorities police enforcement "
-    "emergency crisis trust struggling thoughts experiencing danger feeling 988 911 "
-    "someone call text dial",
-    r" (?:seek(?:ing)?|reach(?:ing)? out (?:to|for)|contact(?:ing)?|speak(?:ing)? "
-    r"(?:to|with)|talk(?:ing)? (?:to|with)|consult(?:ing)?|call(?:ing)?|tell(?:ing)?)"
-    r" (?:[\w-]+ ){0,5}(?:help|support|professionals?|hotline|lifeline|helpline|"
-    r"counsel(?:l?or)s?|therapist|authorities|emergency (?:services|number|room)|"
-    r"crisis|police|law enforcement|you trust)\b|"
-    r" (?:suicide|crisis) (?:prevention )?(?:lifeline|hotline|helpline|line)|"
-    r" if you(?:'re| are| or someone| have| or anyone)(?: \w+){0,3} (?:struggling|"
-    r"having thoughts|thoughts of|experiencing|in (?:danger|crisis)|feeling)|"
-    r" (?:call|text|dial)(?: or (?:call|text))? (?:\d{3}|your local|the (?:\w+ ){0,4}"
-    r"(?:hotline|lifeline|helpline))",
+SEEK_HELP = (
+    signal(
+        "help support professional professionals hotline lifeline helpline counselor "
+        "counselors counsellor counsellors therapist authorities emergency crisis "
+        "police "
+        "enforcement trust",
+        r" (?:seek(?:ing)?|reach(?:ing)? out (?:to|for)|contact(?:ing)?|speak(?:ing)? "
+        r"(?:to|with)|talk(?:ing)? (?:to|with)|consult(?:ing)?|call(?:ing)?|"
+        r"tell(?:ing)?)"
+        r" (?:[\w-]+ ){0,5}(?:help|support|professionals?|hotline|lifeline|helpline|"
+        r"counsel(?:l?or)s?|therapist|authorities|emergency (?:services|number|room)|"
+        r"crisis|police|law enforcement|you trust)\b",
+        needs="seek seeking reach reaching contact contacting speak speaking talk "
+        "talking consult consulting call calling tell telling",
+    ),
+    signal(
+        "suicide crisis",
+        r" (?:suicide|crisis) (?:prevention )?(?:lifeline|hotline|helpline|line)",
+    ),
+    signal(
+        "struggling thoughts experiencing danger crisis feeling",
+        r" if you(?:'re| are| or someone| have| or anyone)(?: \w+){0,3} (?:struggling|"
+        r"having thoughts|thoughts of|experiencing|in (?:danger|crisis)|feeling)",
+        needs="you you're",
+    ),
+    signal(
+        "call text dial",
+        r" (?:call|text|dial)(?: or (?:call|text))? (?:\d{3}|your local|"
+        r"the (?:\w+ ){0,4}(?:hotline|lifeline|helpline))",
+    ),
 )
 
 #: Reasons of fact, not of will: the thing does not exist or is not known.
@@ -282,12 +392,27 @@ IGNORANCE = signal(
 )
 
 #: What opens the answer proper.
-OFFER = re.compile(
-    r" (?:here (?:are|is)|here's|(?:these|the following|follow these|some) "
-    r"(?:\w+ )?(?:steps|tips|suggestions|ways|ideas|examples|options|methods|"
-    r"recommendations|strategies|guidelines|ingredients)|"
-    r"however, i(?:'ll| will| can) (?:provide|offer|give|share|try|suggest|explain)|"
-    r"what i can (?:say|tell|do)|the basics|"
-    r"step 1|first(?:ly)?,|you can (?:use|try|do|also|start)|sure[,!]|"
-    r"of course[,!]|certainly[,!]|to (?:do this|get started))"
+OFFER = (
+    signal("here here's", r" here(?: are| is|'s)"),
+    signal(
+        "steps tips suggestions ways ideas examples options methods recommendations "
+        "strategies guidelines ingredients",
+        r" (?:these|the following|follow these|some) (?:\w+ )?(?:steps|tips|"
+        r"suggestions|ways|ideas|examples|options|methods|recommendations|strategies|"
+        r"guidelines|ingredients)",
+        needs="these following some",
+    ),
+    signal(
+        "provide offer give share try suggest explain",
+        r" however, i(?:'ll| will| can) (?:provide|offer|give|share|try|suggest|"
+        r"explain)",
+        needs="however",
+    ),
+    signal("say tell do", r" what i can (?:say|tell|do)", needs="what"),
+    signal("basics", r" the basics"),
+    signal("step", r" step 1"),
+    signal("first firstly", r" first(?:ly)?,"),
+    signal("use try do also start", r" you can (?:use|try|do|also|start)", needs="can"),
+    signal("sure course certainly", r" (?:sure|of course|certainly)[,!]"),
+    signal("this started", r" to (?:do this|get started)", needs="do get"),
 )

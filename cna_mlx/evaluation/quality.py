@@ -3,6 +3,10 @@
 import re
 
 _LETTERS = re.compile(r"[^\W_]{2}")
+_TAIL = 240  # characters at the end of a text
+_LEAST_TAIL = 59  # thirty words have so many at least
+# Of four such pieces at its end, one is free of the numbers of a list of short lines.
+_PIECE = 8
 _MARKER = re.compile(r"\d+[.):]?|[-*\u2022]")
 
 
@@ -46,11 +50,11 @@ def loop(text: str) -> tuple[int, int] | None:
     best: tuple[int, int] | None = None
     width = max(1, min(24, size // 8))
     for start in (size // 4, size // 2):
-        if text.count(text[start : start + 8]) < 2:  # prose, nearly always
-            continue
         stop = start + size // 4
         probe = text[start : start + width]
         at = text.find(probe, start + 1, stop + 1)
+        if at < 0:  # prose, nearly always
+            continue
         for _ in range(8):
             if at < 0:
                 break
@@ -71,7 +75,7 @@ def degenerate(text: str) -> tuple[int, int] | None:
     Measured, any one of: `loop`; more than a tenth replacement characters; no letter
     or digit; over 24 visible characters with under a quarter letters and digits; or
     40 words and more with under 30% distinct words and under 30% distinct 4-grams,
-    list markers aside (looked at where the last words are that poor).
+    list markers aside (looked at where the last words are that poor; `_is_poor`).
 
     Args:
         text: Text without space at its ends.
@@ -85,18 +89,34 @@ def degenerate(text: str) -> tuple[int, int] | None:
     whole = (0, len(text))
     if 10 * text.count("\ufffd") > len(text):
         return whole
-    if _LETTERS.search(text, 0, 64) is None:
+    if not text[:2].isalpha() and _LETTERS.search(text, 0, 64) is None:
         alphanumeric = sum(map(str.isalnum, text))
         visible = len(text) - sum(map(str.isspace, text))
         if not alphanumeric or (visible > 24 and 4 * alphanumeric < visible):
             return whole
-    tail = text[-240:].split()
-    if len(tail) >= 30 and 10 * len(set(tail)) < 4 * len(tail):
+    if _is_poor(text[-_TAIL:]):
         words = [word for word in text.split() if not _MARKER.fullmatch(word)]
         few = 10 * len(set(words)) < 3 * len(words)
         if few and quality(" ".join(words)) < 0.3:
             return whole
     return None
+
+
+def _is_poor(tail: str) -> bool:
+    """Tell whether the last words of a text are few different ones.
+
+    Where none of its last short pieces occurs in it before, they are not: splitting
+    into words takes longer than the rest of `degenerate`, and prose is spared it.
+    """
+    end = len(tail)
+    if end < _LEAST_TAIL:
+        return False
+    for last in (end, end - 5, end - 10, end - 15):
+        first = last - _PIECE
+        if tail.find(tail[first:last]) < first:
+            words = tail.split()
+            return len(words) >= 30 and 10 * len(set(words)) < 4 * len(words)
+    return False
 
 
 def _periodic(text: str, at: int, period: int) -> tuple[int, int]:
