@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -108,6 +109,46 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     texts = make_report(directory, arms=SWEEP)
     run = Run.load(directory)
     return run, Entry.of(run), texts
+
+
+# ------------------------------------------------------------------------ a browser
+
+PAIR = ("baseline", "ablated")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+
+
+def opened(page: Path, fragment: str, profile: Path) -> str:
+    """The document that headless Chromium makes of a page and its script."""
+    assert BROWSER is not None
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += ["--disable-background-networking", f"--user-data-dir={profile}"]
+    command += ["--virtual-time-budget=2000", f"{page.as_uri()}{fragment}"]
+    found = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=True
+    )
+    return found.stdout
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+@pytest.mark.parametrize(
+    "fragment", ["", "#change=lost", "#label=REFUSED", "#set=nothing", "#figures"]
+)
+def test_the_filters_in_a_browser(tmp_path: Path, fragment: str) -> None:
+    """What is shown is what the samples say, also where a link asks for it."""
+    run = make_run(tmp_path / "run")
+    entry = Entry.of(run)
+    write_report(build([entry], "full"), [entry], tmp_path / "run")
+    page = opened(tmp_path / "run" / "report.html", fragment, tmp_path / "profile")
+    shown = re.findall(r'<article class="p"[^>]*?( hidden="")?>', page)
+    labels = {(one.number, one.arm): one.label for one in run.samples()}
+    kept = 0
+    for number in range(run.planned):
+        before, after = (labels[number, arm] is Verdict.REFUSED for arm in PAIR)
+        asked = {"#change=lost": before and not after, "#label=REFUSED": after}
+        kept += asked.get(fragment, True)
+    assert len(shown) == run.planned
+    assert shown.count("") == kept
+    assert f"{kept} of {len(shown)} prompts</output>" in page
 
 
 # -------------------------------------------------------------------------- figures

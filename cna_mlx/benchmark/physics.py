@@ -81,8 +81,8 @@ class Physics:
             return "what limits it is unknown: the bandwidth could not be measured"
         if share > _CACHED:
             return (
-                "the weights are small enough to stay in the processor's cache: memory "
-                "is no limit here"
+                "faster than memory was when it was measured: small weights stay in "
+                "the processor's cache, or something else kept memory busy then"
             )
         if share >= _MEMORY_BOUND:
             return "it waits for memory: more arms in a batch cost little"
