@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import mlx.core as mx
@@ -12,10 +13,11 @@ from cna_mlx.errors import InputError, NonFiniteError
 from cna_mlx.models.families import Family, block_of, family_of
 from cna_mlx.models.loading import context_length
 from cna_mlx.models.memory import wired
-from cna_mlx.models.streaming import turns
+from cna_mlx.models.streaming import Embed, turns
 
 # Enough rows to keep the arithmetic busy, few enough to bound the memory of a walk.
 BATCH_TOKENS = 512
+_PADDING = [0]  # behind the shorter prompts of a batch; never seen
 
 
 @dataclass
@@ -52,8 +54,8 @@ def last_activations(
     # A sliding window's cache forgets: it cannot be shared between prompts.
     shared = 0 if family.slides(model) else shared_prefix(ids)
     with wired(model), turns(model) as weights:
-        with weights.turn(family.embedding):
-            header, batches = _embedded(family, model, ids, shared, batch_tokens)
+        with weights.embedding(family, chain(_PADDING, *ids)) as embed:
+            header, batches = _embedded(embed, ids, shared, batch_tokens)
         for index, layer in weights.layers():
             is_last = index == count - 1
             prefix = ConcatenateKVCache() if header is not None else None
@@ -103,21 +105,20 @@ def shared_prefix(ids: Sequence[Sequence[int]]) -> int:
 
 
 def _embedded(
-    family: Family,
-    model: Any,
+    embed: Embed,
     ids: Sequence[Sequence[int]],
     shared: int,
     batch_tokens: int,
 ) -> tuple[mx.array | None, list[_Batch]]:
     """The hidden states of what all prompts begin with, and of their own ids."""
-    header = family.embed(model, mx.array([list(ids[0][:shared])])) if shared else None
+    header = embed([list(ids[0][:shared])]) if shared else None
     batches = []
     for rows in groups(ids, shared, batch_tokens):
         tails = [list(ids[row][shared:]) for row in rows]
         length = len(tails[-1])
-        padded = mx.array([tail + [0] * (length - len(tail)) for tail in tails])
+        padded = [tail + _PADDING * (length - len(tail)) for tail in tails]
         last = mx.array([len(tail) - 1 for tail in tails])
-        batches.append(_Batch(rows, last, family.embed(model, padded)))
+        batches.append(_Batch(rows, last, embed(padded)))
         mx.eval(batches[-1].hidden)
     if header is not None:
         mx.eval(header)

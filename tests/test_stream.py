@@ -28,11 +28,13 @@ from cna_mlx.discovery import run_discovery
 from cna_mlx.errors import ModelError
 from cna_mlx.gauge import gauges
 from cna_mlx.models import memory
+from cna_mlx.models.families import family_of
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.memory import Machine, part_bytes
 from cna_mlx.models.plan import Plan, check_fits
 from cna_mlx.models.rates import Rates, disk_rate, measure
-from cna_mlx.models.streaming import from_disk, is_streamed
+from cna_mlx.models.rows import Rows
+from cna_mlx.models.streaming import from_disk, is_streamed, read_whole, turns
 from cna_mlx.models.working_set import Shape
 from cna_mlx.prompts import PromptSet
 from cna_mlx.selection import Selection
@@ -60,8 +62,13 @@ def saved(model: Any, directory: Path, shards: int = 1) -> list[str]:
     return names
 
 
-def on_disk(kind_or_build: Callable[[], Any], directory: Path, shards: int = 1) -> Any:
-    """The same model with its weights on the disk."""
+def on_disk(
+    kind_or_build: Callable[[], Any],
+    directory: Path,
+    shards: int = 1,
+    rows: Path | None = None,
+) -> Any:
+    """The same model with its weights on the disk; rows are read from there too."""
     model = kind_or_build()
     names = saved(model, directory, shards)
 
@@ -73,7 +80,7 @@ def on_disk(kind_or_build: Callable[[], Any], directory: Path, shards: int = 1) 
         lazy.update(tree_unflatten(list(weights.items())))
         return lazy
 
-    return from_disk(read)
+    return from_disk(read, Rows(rows or directory))
 
 
 @pytest.mark.parametrize("rank", ["delta", "normalized", "weighted"])
@@ -90,6 +97,63 @@ def test_the_same_circuit_to_the_neuron(
     assert other.moments == whole.moments
     assert other.model == whole.model
     assert found[0].held_out == found[1].held_out
+
+
+def test_rows_of_the_embedding_are_read_as_the_module_would(
+    kind: Any, model: Any, tmp_path: Path
+) -> None:
+    streamed = on_disk(kind.make, tmp_path, shards=3)
+    family = family_of(model)
+    assert read_whole(streamed) == 0
+    given = [[5, 0, 7], [7, 7, 1]]
+    expected = family.embed(model, mx.array(given))
+    with turns(streamed) as weights, weights.embedding(family, [0, 1, 5, 7]) as embed:
+        found = embed(given)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(
+        np.array(found.astype(mx.float32)), np.array(expected.astype(mx.float32))
+    )
+
+
+@pytest.mark.parametrize("change", ["dtype", "shape", "name"])
+def test_an_embedding_that_is_stored_otherwise_is_read_whole(
+    build: Any, ids: list[list[int]], tmp_path: Path, change: str
+) -> None:
+    """As where a loader changes what it finds in the files."""
+    whole = build("llama")
+    name, table = "model.embed_tokens.weight", whole.model.embed_tokens.weight
+    other = {
+        "dtype": {name: table.astype(mx.float16)},
+        "shape": {name: table[1:]},
+        "name": {"embed_tokens.weight": table},
+    }
+    (tmp_path / "other").mkdir()
+    mx.save_safetensors(str(tmp_path / "other" / "model.safetensors"), other[change])
+    streamed = on_disk(lambda: build("llama"), tmp_path, rows=tmp_path / "other")
+    assert read_whole(streamed) == table.nbytes
+    assert fingerprint(streamed) == fingerprint(whole)
+    expected = last_activations(whole, ids)
+    for (_, found), (_, one) in zip(
+        last_activations(streamed, ids), expected, strict=True
+    ):
+        np.testing.assert_array_equal(np.array(found), np.array(one))
+
+
+def test_a_table_of_many_rows_is_not_held(
+    build: Any, parity: Path, tmp_path: Path
+) -> None:
+    """32 layers and an embedding of the weight of eight: two layers, and few rows."""
+    size = checkpoint(build, parity, tmp_path, 32, vocab_size=32_000)
+    weights = sum(file.stat().st_size for file in tmp_path.glob("*.safetensors"))
+    model, _ = load(str(tmp_path), stream="yes")
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    for _ in last_activations(model, [[31_999, 2, 3], [31_999, 4]]):
+        pass
+    fingerprint(model)
+    peak = mx.get_peak_memory() - before
+    assert 1.9 * size < peak < 2.2 * size
+    assert peak < 0.08 * weights
 
 
 def test_a_model_can_be_walked_again_and_again(
@@ -124,13 +188,15 @@ def test_nothing_is_held_after_a_walk_nor_after_a_part_of_one(
     assert mx.get_active_memory() - before < 1000
 
 
-def checkpoint(build: Any, parity: Path, directory: Path, layers: int) -> int:
+def checkpoint(
+    build: Any, parity: Path, directory: Path, layers: int, vocab_size: int = 512
+) -> int:
     """A model directory of random weights, 4 MB a layer; the bytes of a layer."""
     changes = {
         "hidden_size": 256,
         "intermediate_size": 1024,
         "num_hidden_layers": layers,
-        "vocab_size": 512,
+        "vocab_size": vocab_size,
     }
     model = build("llama", **changes)
     saved(model, directory)

@@ -32,13 +32,14 @@ from cna_mlx.benchmark.physics import Physics
 from cna_mlx.benchmark.timing import Budget, Clock, Comparison
 from cna_mlx.checkup.device import bandwidth
 from cna_mlx.checkup.laws import random_circuit
+from cna_mlx.checkup.model import weight_bytes
 from cna_mlx.checkup.results import attempt
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery import run_discovery
 from cna_mlx.models.families import family_of
-from cna_mlx.models.loading import context_length, on_disk, source_of
-from cna_mlx.models.memory import part_bytes
+from cna_mlx.models.loading import context_length, on_disk
 from cna_mlx.models.plan import streamed_bytes
+from cna_mlx.models.streaming import read_whole
 from cna_mlx.models.working_set import Shape, discovery_bytes
 from cna_mlx.progress import Progress, silent
 from cna_mlx.prompts import PromptSet, load_bank
@@ -216,10 +217,11 @@ class Bench:
         cache = len(arms) * steps * KVCache.step * shape.kv_per_token
         decode = partial(self.decoder.arms, arms)
         yield self._held("decode", f"decoding {len(arms)} arms", decode, cache)
-        if self.streamed is not None and (source := source_of(self.model)):
+        if self.streamed is not None:
             walk = partial(self._streamed_deltas, None, self.ids)
-            parts = part_bytes(source.path)
-            forecast = streamed_bytes(shape, *parts, workload(self.ids))
+            layers = map(weight_bytes, family_of(self.model).layers(self.model))
+            whole = read_whole(self.streamed)
+            forecast = streamed_bytes(shape, max(layers), whole, workload(self.ids))
             title = f"reading {len(self.ids)} prompts, weights on the disk"
             yield self._held("discovery_streamed", title, walk, forecast)
         if self.settings.is_whole:

@@ -47,11 +47,6 @@ class Entry:
         return int(float(self.shape["params_b"]) * 1e9 * stored_bits(bits) / 8)
 
     @property
-    def table_weights(self) -> int:
-        """How many weights the embedding has."""
-        return int(self.shape["vocab"]) * int(self.shape["hidden"])
-
-    @property
     def kv_per_token(self) -> int:
         """Bytes of the KV cache for a token of one arm, in 16 bits a value."""
         return kv_bytes_per_token(self.shape)

@@ -30,6 +30,11 @@ class Family:
     attention_mask: Callable[[Any, int, mx.array, Any], mx.array | str | None]
     slides: Callable[[Any], bool]
 
+    @property
+    def embedding_path(self) -> str:
+        """The name of the embedding within the model."""
+        return "model.embed_tokens"
+
     def embedding(self, model: Any) -> Any:
         """The module that holds the embedding table."""
         return model.model.embed_tokens

@@ -1,16 +1,13 @@
 """Which weights these are, whatever the directory is called."""
 
 import hashlib
-from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
 
 from cna_mlx.models.families import family_of
-from cna_mlx.models.streaming import disk_of, turns
+from cna_mlx.models.streaming import arrays_of, disk_of, turns
 
 
 def fingerprint(model: Any) -> str:
@@ -37,30 +34,21 @@ def _fingerprint(model: Any) -> str:
     with turns(model) as weights:
         for index, layer in weights.layers():
             digest.update(_description(layer, index))
-            heads += _bits(_arrays(layer))
+            heads += _bits(_rows_and_columns(layer))
         for path in _ends(model):
-            with weights.turn(partial(_at, path)) as module:
-                for name, array in _arrays(module):
+            with weights.heads(path) as firsts:
+                for name, array, first in firsts:
                     said = f"{path}.{name} {array.shape} {array.dtype}\n"
                     digest.update(said.encode())
-                    heads += _bits([("", array)], columns=False)
+                    heads += _bits([first])
     digest.update(heads)
     return digest.hexdigest()
-
-
-def _at(path: str, model: Any) -> Any:
-    return attrgetter(path)(model)
-
-
-def _arrays(module: Any) -> list[tuple[str, mx.array]]:
-    arrays: list[Any] = tree_flatten(module.parameters())  # type: ignore[assignment]
-    return sorted(arrays, key=lambda item: item[0])
 
 
 def _description(layer: Any, index: int) -> bytes:
     lines = [
         f"{index} {name} {array.shape} {array.dtype}\n"
-        for name, array in _arrays(layer)
+        for name, array in arrays_of(layer)
     ]
     for name, module in sorted(layer.named_modules(), key=lambda item: item[0]):
         if hasattr(module, "bits"):
@@ -68,13 +56,15 @@ def _description(layer: Any, index: int) -> bytes:
     return "".join(lines).encode()
 
 
-def _bits(arrays: list[tuple[str, mx.array]], columns: bool = True) -> bytes:
+def _rows_and_columns(layer: Any) -> list[mx.array]:
     """The first row of each array, and the first column; a vector as a whole."""
     heads: list[mx.array] = []
-    for _, array in arrays:
-        heads.append(array[0] if array.ndim > 1 else array)
-        if array.ndim > 1 and columns:
-            heads.append(array[:, 0])
+    for _, array in arrays_of(layer):
+        heads += [array[0], array[:, 0]] if array.ndim > 1 else [array]
+    return heads
+
+
+def _bits(heads: list[mx.array]) -> bytes:
     # numpy has no bfloat16: hash the bits, not the values
     bits = [mx.contiguous(head).view(mx.uint8) for head in heads]
     mx.eval(bits)
@@ -83,7 +73,7 @@ def _bits(arrays: list[tuple[str, mx.array]], columns: bool = True) -> bytes:
 
 def _ends(model: Any) -> list[str]:
     """The paths of the modules before the first layer and after the last."""
-    names = (name for name, _ in _arrays(model) if ".layers." not in name)
+    names = (name for name, _ in arrays_of(model) if ".layers." not in name)
     return list(dict.fromkeys(name.rpartition(".")[0] for name in names))
 
 

@@ -120,12 +120,14 @@ def on_disk(model: Any) -> Any | None:
         model: as :func:`load` returned it.
     """
     from cna_mlx.models import streaming
+    from cna_mlx.models.rows import Rows
 
     source = source_of(model)
     if source is None:
         return None
     changes = configuration.overrides(source.config)
-    return streaming.from_disk(partial(_read, source.path, changes, source.name, True))
+    read = partial(_read, source.path, changes, source.name, True)
+    return streaming.from_disk(read, Rows(source.path))
 
 
 def context_length(model: Any) -> int | None:
@@ -236,7 +238,9 @@ def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> P
     layer, table = (wider * size for size in memory.part_bytes(path))
     shape = Shape.of_config(config, 4 if is_demo else None)
     machine = memory.machine()
-    plan = Plan(name, wider * weights, shape, machine, layer or None, table)
+    # rows of an embedding are read as they are stored, or else all of them at once
+    whole = table if is_demo else 0
+    plan = Plan(name, wider * weights, shape, machine, layer or None, whole)
     if stream == "yes" or (stream == "auto" and plan.fit != "whole"):
         plan = replace(plan, is_streamed=True)
         check_fits(name, plan.needed, machine, is_streamed=True)
@@ -252,13 +256,17 @@ def _load(
     from mlx_lm.utils import load_tokenizer
 
     from cna_mlx.models import streaming
+    from cna_mlx.models.rows import Rows
 
     try:
         changes = configuration.overrides(config)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from None
     read = partial(_read, path, changes, name)
-    model = streaming.from_disk(partial(read, True)) if is_streamed else read(False)
+    if is_streamed:
+        model = streaming.from_disk(partial(read, True), Rows(path))
+    else:
+        model = read(False)
     try:
         tokenizer = load_tokenizer(path, eos_token_ids=config.get("eos_token_id"))
     except (*_UNREADABLE, StrictDataclassError) as error:

@@ -1,6 +1,5 @@
 """What a model needs in memory, and what this machine has."""
 
-import json
 import os
 import re
 from collections import Counter
@@ -11,10 +10,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from cna_mlx.models.stored import stored
+
 # The default of rlimits and of cgroups that set no limit: larger than any machine.
 _UNLIMITED = 1 << 60
 _LAYER = re.compile(r"\blayers\.(\d+)\.")
-_LONGEST_HEADER = 100_000_000  # as the safetensors library has it
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,6 @@ def weight_bytes(directory: Path) -> int:
 def part_bytes(directory: Path) -> tuple[int, int]:
     """The sizes of a model's largest layer and of its largest part outside the layers.
 
-    They stand in the headers of its files: 8 bytes of length, then JSON with the place
-    of each tensor (https://huggingface.co/docs/safetensors).
-
     Args:
         directory: of the model.
 
@@ -77,26 +74,12 @@ def part_bytes(directory: Path) -> tuple[int, int]:
     """
     layers: Counter[str] = Counter()
     others: Counter[str] = Counter()
-    for file in directory.glob("model*.safetensors"):
-        for name, size in _tensors(file):
-            if found := _LAYER.search(name):
-                layers[found[1]] += size
-            else:
-                others[name.rpartition(".")[0]] += size
+    for name, place in stored(directory):
+        if found := _LAYER.search(name):
+            layers[found[1]] += place.size
+        else:
+            others[name.rpartition(".")[0]] += place.size
     return max(layers.values(), default=0), max(others.values(), default=0)
-
-
-def _tensors(file: Path) -> Iterator[tuple[str, int]]:
-    try:
-        with file.open("rb") as raw:
-            length = int.from_bytes(raw.read(8), "little")
-            header = json.loads(raw.read(min(length, _LONGEST_HEADER)))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                start, end = entry["data_offsets"]
-                yield name, int(end) - int(start)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return  # whoever loads it says what is wrong
 
 
 def gigabytes(size: int) -> str:

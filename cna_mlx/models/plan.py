@@ -35,7 +35,7 @@ class Plan:
         shape: the rest hangs on it.
         machine: where it is to run.
         layer: bytes of its largest layer; an even share of the weights if None.
-        table: bytes of its largest part outside the layers, which is the embedding.
+        table: bytes of its embedding, where that can only be read whole.
         is_streamed: whether the weights stay on the disk.
         rates: how fast they are read from there and multiplied, where that is known.
     """
@@ -59,7 +59,7 @@ class Plan:
         """All that such a discovery needs where the weights stay on the disk.
 
         Two layers, the one whose turn it is and the next, and what a discovery needs;
-        or the embedding and the hidden states of all prompts.
+        or an embedding that is read whole, and the hidden states of all prompts.
         """
         return streamed_bytes(self.shape, self._layer, self.table)
 
@@ -169,7 +169,7 @@ def streamed_bytes(
     Args:
         shape: of the model.
         layer: bytes of its largest layer.
-        table: bytes of its embedding, quantized or not.
+        table: bytes of its embedding, where that can only be read whole; else 0.
         work: the prompts; those that are built in if None.
     """
     own = (work or Workload()).own
@@ -194,7 +194,6 @@ def plan_of(entry: catalogue.Entry, bits: float, machine: Machine) -> Plan:
         shape,
         machine,
         layer,
-        int(entry.table_weights * catalogue.stored_bits(bits) / 8),
     )
 
 

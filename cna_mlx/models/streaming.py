@@ -1,16 +1,23 @@
 """Weights that stay on the disk: each part is read for its turn, and dropped."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten
 
 from cna_mlx.models.families import Family, family_of
+from cna_mlx.models.rows import Rows
 
 # A part of a model, such as a layer: model -> module.
 Part = Callable[[Any], Any]
+# Token ids [batch, length] to hidden states [batch, length, hidden].
+Embed = Callable[[list[list[int]]], mx.array]
 
 
 class Disk:
@@ -18,13 +25,16 @@ class Disk:
 
     Args:
         read: makes a model of the same files, lazily loaded.
+        rows: reads single rows of its matrices; None where its files are not known.
 
     Attributes:
+        rows: as given.
         fingerprint: of the weights, once it is known: finding it out reads them all.
     """
 
-    def __init__(self, read: Callable[[], Any]) -> None:
+    def __init__(self, read: Callable[[], Any], rows: Rows | None = None) -> None:
         self._read = read
+        self.rows = rows
         # Reading has a stream, and so a thread of MLX's own, beside the arithmetic's.
         self._stream = mx.new_stream(mx.cpu)
         self.fingerprint: str | None = None
@@ -35,13 +45,14 @@ class Disk:
             return self._read()
 
 
-def from_disk(read: Callable[[], Any]) -> Any:
+def from_disk(read: Callable[[], Any], rows: Rows | None = None) -> Any:
     """A model whose weights are read when their turn comes; see :func:`turns`.
 
     Args:
         read: makes such a model, lazily loaded; called once more for every walk.
+        rows: reads single rows of its matrices: else an embedding is read whole.
     """
-    disk = Disk(read)
+    disk = Disk(read, rows)
     model = disk.read()
     model._cna_disk = disk
     return model
@@ -97,6 +108,54 @@ class Turns:
         finally:
             self._drop(part)
 
+    @contextmanager
+    def embedding(self, family: Family, ids: Iterable[int]) -> Iterator[Embed]:
+        """Hold the embeddings of some ids in memory inside the block.
+
+        A table of 128,000 rows weighs more than two layers of a small model, and a
+        discovery needs a few thousand of them.
+
+        Args:
+            family: the model's.
+            ids: all that will be asked for.
+
+        Yields:
+            What turns ids [batch, length] into hidden states [batch, length, hidden].
+        """
+        model, disk = self._model, disk_of(self._model)
+        table = family.embedding(model)
+        if disk is None or disk.rows is None or not _has_rows(disk, family, model):
+            with self.turn(family.embedding):
+                yield lambda ids: family.embed(model, mx.array(ids))
+            return
+        used = np.unique(np.fromiter(ids, dtype=np.int64)).tolist()
+        few = copy(table)
+        few.update(disk.rows.read(table, family.embedding_path, used))
+        yield lambda ids: few(mx.array(np.searchsorted(used, np.array(ids))))
+
+    @contextmanager
+    def heads(self, path: str) -> Iterator[list[tuple[str, mx.array, mx.array]]]:
+        """Hold the first row of each array of a part in memory inside the block.
+
+        Args:
+            path: the part's name within the model.
+
+        Yields:
+            For each array its name, the array, of which shape and dtype may be asked,
+            and its first row; of a vector, all of it.
+        """
+        disk = disk_of(self._model)
+        module = _at(path, self._model)
+        if disk is not None and disk.rows and disk.rows.can_read(module, path):
+            first = disk.rows.read(module, path, [0])
+            yield [(name, array, first[name][0]) for name, array in arrays_of(module)]
+            return
+        with self.turn(partial(_at, path)) as held:
+            yield [
+                (name, array, array[0] if array.ndim > 1 else array)
+                for name, array in arrays_of(held)
+            ]
+
     def _drop(self, *parts: Part) -> None:
         for part in parts:
             if part in self._held:
@@ -108,6 +167,33 @@ class Turns:
     def end(self) -> None:
         """Drop what is still there: the walk was left early."""
         self._drop(*self._held)
+
+
+def arrays_of(module: Any) -> list[tuple[str, mx.array]]:
+    """The arrays of a module and its parts, sorted by name."""
+    arrays: list[Any] = tree_flatten(module.parameters())  # type: ignore[assignment]
+    return sorted(arrays, key=lambda item: item[0])
+
+
+def read_whole(model: Any) -> int:
+    """Bytes of a streamed model's embedding, if its rows cannot be read singly.
+
+    Args:
+        model: as :func:`from_disk` made it.
+    """
+    disk, family = disk_of(model), family_of(model)
+    if disk is None or _has_rows(disk, family, model):
+        return 0
+    return sum(array.nbytes for _, array in arrays_of(family.embedding(model)))
+
+
+def _has_rows(disk: Disk, family: Family, model: Any) -> bool:
+    table = family.embedding(model)
+    return disk.rows is not None and disk.rows.can_read(table, family.embedding_path)
+
+
+def _at(path: str, model: Any) -> Any:
+    return attrgetter(path)(model)
 
 
 def _layer(family: Family, index: int, model: Any) -> Any:
