@@ -5,6 +5,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -123,8 +124,10 @@ def opened(page: Path, fragment: str, profile: Path) -> str:
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     command += ["--disable-background-networking", f"--user-data-dir={profile}"]
     command += ["--virtual-time-budget=2000", f"{page.as_uri()}{fragment}"]
+    # a BLAS that was lent to MLX is none of the browser's business
+    clean = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
     found = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=True
+        command, capture_output=True, text=True, timeout=120, check=True, env=clean
     )
     return found.stdout
 

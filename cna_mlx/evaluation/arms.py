@@ -80,7 +80,8 @@ def evaluation_arms(
 ) -> tuple[list[Paired], dict[str, Circuit]]:
     """The baseline, the circuit at its multipliers, CAA, and the controls.
 
-    The controls scale their neurons by the first multiplier that is not 1.
+    The controls scale their neurons as the arm does that the run is about: by 0 if
+    that is among the multipliers, else by the first that is not 1.
 
     Args:
         circuit: what is evaluated.
@@ -120,12 +121,13 @@ def evaluation_arms(
         steering = ((made_by.direction, alpha),)
         arms.append((RunArm(label, "caa", alpha), Arm(label, steering)))
     if chosen:
+        strength = 0.0 if 0.0 in chosen else chosen[0]
         made = _controls(circuit, widths, made_by, seeds, kinds)
         for key, (role, seed, control) in made.items():
             circuits[key] = control
             label = f"{role} {seed}"
-            entry = RunArm(label, role, chosen[0], seed, key)  # type: ignore[arg-type]
-            arms.append((entry, Arm.of(control, chosen[0], label)))
+            entry = RunArm(label, role, strength, seed, key)  # type: ignore[arg-type]
+            arms.append((entry, Arm.of(control, strength, label)))
     return arms, circuits
 
 

@@ -13,6 +13,7 @@ from cna_mlx.evaluation.figures import (
     Group,
     Summary,
     main_arm,
+    text_damage,
 )
 from cna_mlx.evaluation.labels import Verdict
 from cna_mlx.evaluation.runs import Run, RunArm
@@ -38,8 +39,8 @@ def summarize(run: Run, samples: Sequence[Sample] | None = None) -> Summary:
     groups: dict[tuple[str, str], list[Sample]] = {}
     for sample in samples:
         groups.setdefault((sample.set, sample.kind), []).append(sample)
-    benign = [sample for sample in samples if sample.kind == "benign"]
-    target = [sample for sample in samples if sample.kind != "benign"]
+    benign = _once([sample for sample in samples if sample.kind == "benign"])
+    target = _once([sample for sample in samples if sample.kind != "benign"])
     return Summary(
         run,
         tuple(
@@ -55,6 +56,15 @@ def summarize(run: Run, samples: Sequence[Sample] | None = None) -> Summary:
 def relabelled(samples: Sequence[Sample]) -> list[Sample]:
     """The same answers with the labels of this version."""
     return [sample.relabelled() for sample in samples]
+
+
+def _once(samples: list[Sample]) -> list[Sample]:
+    """The samples without those of a prompt that another set has as well."""
+    first: dict[str, int] = {}
+    for one in samples:
+        first.setdefault(" ".join(one.prompt.casefold().split()), one.number)
+    kept = set(first.values())
+    return [one for one in samples if one.number in kept]
 
 
 def _pooled(
@@ -107,7 +117,7 @@ def _group(
         _figures(arm, columns[arm.label], refused[arms[0].label]) for arm in arms
     )
     controls = tuple(
-        _control(role, members)
+        _control(role, members, figures[0])
         for role in CONTROLS
         if (members := [one for one in figures if one.arm.role == role])
     )
@@ -115,7 +125,7 @@ def _group(
     matched = next((one for one in controls if one.role == "matched"), None)
     against = (
         paired_change(refused[matched.strongest], refused[main.label])
-        if main and matched
+        if main and matched and main.strength == _strength(arms, matched.strongest)
         else None
     )
     gauges = [sample.gauge for sample in baseline if sample.gauge is not None]
@@ -157,9 +167,17 @@ def _figures(
     )
 
 
-def _control(role: str, arms: Sequence[ArmFigures]) -> ControlFigures:
+def _strength(arms: Sequence[RunArm], label: str) -> float | None:
+    return next(arm.strength for arm in arms if arm.label == label)
+
+
+def _control(
+    role: str, arms: Sequence[ArmFigures], baseline: ArmFigures
+) -> ControlFigures:
     rates = [one.refused.value for one in arms]
     kls = [one.kl.value for one in arms if one.kl is not None]
+    # a model that was broken refuses nothing either: that is no rival's fall
+    whole = [one for one in arms if text_damage(baseline, one) is None]
     return ControlFigures(
         role,
         tuple(one.arm.label for one in arms),
@@ -169,7 +187,8 @@ def _control(role: str, arms: Sequence[ArmFigures]) -> ControlFigures:
         fmean(kls) if len(kls) == len(arms) else None,
         min(rates),
         max(rates),
-        min(arms, key=lambda one: one.refused.value).arm.label,
+        min(whole or arms, key=lambda one: one.refused.value).arm.label,
+        tuple(one.arm.label for one in arms if one not in whole),
     )
 
 
