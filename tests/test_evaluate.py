@@ -35,7 +35,7 @@ from cna_mlx.evaluation.runs import Run
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.generation import BASELINE, Answer, Arm, generate_arms
 from cna_mlx.models.families import widths
-from cna_mlx.prompts import PromptSet
+from cna_mlx.prompts import PromptSet, load_contrast
 from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt, load_benchmark
 from cna_mlx.rendering import render_prompt
 
@@ -129,7 +129,8 @@ def test_strengths_become_arms_once(tiny: tuple[Any, Any], circuit_text: str) ->
         "matched 0",
         "uniform 0",
     ]
-    assert pairs[-1][0].strength == 0.5  # the controls' is the first one's
+    # the controls are scaled as what is judged, which is the ablated arm
+    assert [entry.strength for entry, _ in pairs[-2:]] == [0.0, 0.0]
     for entry, arm in pairs:
         again = arm_of(entry, circuits, made_by.direction)
         assert again == Arm(entry.label, arm.steering)
@@ -377,6 +378,63 @@ def test_several_circuits_and_multipliers(
         "second m=2",
     ]
     assert {arm["kl"] for arm in arms} == {None}
+
+
+def test_files_of_one_name_are_told_apart(
+    command: Command, selection: list[str], circuit_file: Path, tmp_path: Path
+) -> None:
+    """Sets and circuits are called by their files, which may be namesakes."""
+    for name, words in (("a", QUESTIONS[:2]), ("b", QUESTIONS[2:])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "test.txt").write_text("\n".join(words), encoding="utf-8")
+    kinds = (("harmful", "a"), ("benign", "b"))
+    sets = [f"{kind}={tmp_path / name / 'test.txt'}" for kind, name in kinds]
+    line = ["eval", TINY, *selection, *SHORT, "--no-kl"]
+    both = [*line, "--prompts", sets[0], "--prompts", sets[1]]
+    found = command(*both, "--out", str(tmp_path / "run"), "--json")
+    assert [group["set"] for group in found.data["groups"]] == ["test", "test-2"]
+    again = [*line, "--prompts", sets[0], "--prompts", sets[0]]
+    refused = command(*again, "--out", str(tmp_path / "twice"))
+    assert refused.code == 2
+    assert "same prompt set was asked for twice" in refused.failure
+
+    circuit = json.loads(circuit_file.read_text())
+    (tmp_path / "a" / "c.json").write_text(json.dumps(circuit))
+    circuit["neurons"] = circuit["neurons"][:-1]
+    (tmp_path / "b" / "c.json").write_text(json.dumps(circuit))
+    files = [circuit_file, tmp_path / "a" / "c.json", tmp_path / "b" / "c.json"]
+    given = [part for file in files for part in ("--circuit", str(file))]
+    line = ["eval", TINY, *given, "--prompts", sets[0], *SHORT, "--no-kl"]
+    found = command(
+        *line, "--controls", "0", "--out", str(tmp_path / "three"), "--json"
+    )
+    labels = [arm["label"] for arm in found.data["groups"][0]["arms"]]
+    assert labels == ["baseline", "ablated", "c (2) m=0", "c (3) m=0"]
+    same = ["--circuit", str(circuit_file), *given[2:4], *given[2:4]]
+    line = ["eval", TINY, *same, "--prompts", sets[0], *SHORT, "--no-kl"]
+    refused = command(*line, "--out", str(tmp_path / "two"))
+    assert refused.code == 2
+    assert "two arms would both be called 'c m=0'" in refused.failure
+    assert not (tmp_path / "two").exists()
+
+
+def test_a_circuits_own_prompts_are_known_beside_a_given_contrast(
+    command: Command, tmp_path: Path
+) -> None:
+    """Controls may be made from another contrast: what the circuit saw stays known."""
+    own = str(tmp_path / "own.json")
+    made = command("discover", TINY, "--contrast", "flattery", "-o", own)
+    assert made.code == 0, made.err
+    path = tmp_path / "asked.txt"
+    contrast = load_contrast("flattery")
+    path.write_text("\n".join([contrast.positive[0], *QUESTIONS]), encoding="utf-8")
+    line = ["eval", TINY, "--circuit", own, "--contrast", "code"]
+    found = command(
+        *[*line, "--prompts", str(path), *SHORT, "--controls", "1", "--no-kl"],
+        *["--out", str(tmp_path / "run"), "--json"],
+    )
+    assert found.code == 0, found.err
+    assert found.data["groups"][0]["seen_by_discovery"] == 1
 
 
 def test_audit_says_its_verdict_first(

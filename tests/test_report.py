@@ -40,6 +40,7 @@ from cna_mlx.errors import InputError
 from cna_mlx.evaluation.labels import Verdict
 from cna_mlx.evaluation.runs import Run, RunArm
 from cna_mlx.evaluation.samples import Sample
+from cna_mlx.report.beside import Paper
 from cna_mlx.report.build import Entry, build
 from cna_mlx.report.content import Piece
 from cna_mlx.report.csv_tables import samples_csv
@@ -290,6 +291,19 @@ def test_a_directory_of_that_name_does_not(tmp_path: Path) -> None:
     content = build([Entry.of(Run.load(run.directory))])
     assert "paper" not in [one.key for one in content.runs[0].sections]
     assert content.runs[0].title == "Llama-3.2-1B-Instruct"
+    data["shape"] = {
+        "model_type": "llama",
+        "num_hidden_layers": 16,
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    }
+    (directory / "run.json").write_text(json.dumps(data))
+    paper = Paper.of(Entry.of(Run.load(run.directory)).summary)
+    assert paper is not None  # by its shape, and that is said
+    assert paper.row.model == "Llama-3.2-1B-Instruct"
+    assert "not known to be the same model" in paper.how
 
 
 def test_what_belongs_beside_figures_is_there(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What an evaluation is made of, from what was typed: prompts, circuit, arms."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,12 @@ from cna_mlx.evaluation.contamination import discovery_prompts, near_duplicates
 from cna_mlx.evaluation.damage import KL_TOKENS
 from cna_mlx.evaluation.evaluate import Evaluation
 from cna_mlx.evaluation.figures import CONTROLS
+from cna_mlx.evaluation.paper import shape_of
 from cna_mlx.evaluation.runs import RunArm, circuit_sha256, default_directory
 from cna_mlx.gauge import can_gauge
 from cna_mlx.generation import Arm
 from cna_mlx.models.families import widths
+from cna_mlx.models.loading import source_of
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark, load_benchmark
 from cna_mlx.steering import MeanDifference, check_multiplier
@@ -99,9 +101,24 @@ def load_sets(model: str, options: EvalOptions, offline: bool) -> list[Benchmark
         found = [
             load_benchmark(name, offline=offline, progress=progress) for name in names
         ]
-    if len({one.name for one in found}) < len(found):
-        raise InputError("the same prompt set was asked for twice")
-    return [one.limited(options.limit) for one in found]
+    for number, one in enumerate(found):
+        if any(one.sha256 == other.sha256 for other in found[:number]):
+            raise InputError(f"{one.name}: the same prompt set was asked for twice")
+    return [one.limited(options.limit) for one in _named_apart(found)]
+
+
+def _named_apart(sets: Sequence[Benchmark]) -> list[Benchmark]:
+    """The sets, each with a name of its own: files of two directories may share one."""
+    taken: set[str] = set()
+    named = []
+    for one in sets:
+        name, number = one.name, 1
+        while name in taken:
+            number += 1
+            name = f"{one.name}-{number}"
+        taken.add(name)
+        named.append(replace(one, name=name))
+    return named
 
 
 def prepare(
@@ -154,6 +171,7 @@ def prepare(
         label, circuits["other"] = other
         entry = RunArm(label, "other", 0.0, None, "other")
         pairs.append((entry, Arm.of(circuits["other"], 0.0, label)))
+    _check_labels([entry.label for entry, _ in pairs])
     gauge = circuit if can_gauge(circuit) else None
     evaluation = Evaluation(
         session.model,
@@ -168,9 +186,12 @@ def prepare(
     evaluation.check()
     config = _config(session, options, pairs, circuits, evaluation, contrast, command)
     known = contrast if contrast and _is_of(contrast, circuit) else None
+    known = known or discovery_prompts(circuit)
+    source = source_of(session.model)
     facts = {
         "contamination": _contamination(sets, known),
         "environment": environment(),
+        "shape": shape_of(source.config) if source else None,
         "discovery": {
             key: circuit.provenance.get(key)
             for key in ("contrast", "held_out", "split_half", "expectation", "created")
@@ -212,6 +233,15 @@ def chosen_circuit(
     return circuit, contrast, own
 
 
+def _check_labels(labels: Sequence[str]) -> None:
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(
+                f"two arms would both be called {label!r}: leave out the circuit or "
+                "the multiplier that was given twice"
+            )
+
+
 def _is_of(contrast: PromptSet, circuit: Circuit) -> bool:
     origin = circuit.provenance.get("contrast")
     return isinstance(origin, dict) and origin.get("sha256") == contrast.sha256
@@ -241,11 +271,15 @@ def _other_arms(
 ) -> list[Paired]:
     """Further circuits, each at its own multiplier or at all of -m."""
     pairs: list[Paired] = []
-    for number, text in enumerate(options.circuits[1:], 2):
-        circuit, own = session.load_circuit(text)
+    loaded = [session.load_circuit(text) for text in options.circuits[1:]]
+    stems = [Path(session.files[id(circuit)]).stem for circuit, _ in loaded]
+    different = {circuit_sha256(circuit) for circuit, _ in loaded}
+    for number, (circuit, own) in enumerate(loaded, 2):
         name = f"circuit-{number}"
         circuits[name] = circuit
-        stem = Path(session.files[id(circuit)]).stem
+        stem = stems[number - 2]
+        if stems.count(stem) > 1 and len(different) > 1:
+            stem = f"{stem} ({number})"  # files of two directories
         strengths = [own] if own is not None else list(options.multipliers) or [0.0]
         for m in strengths:
             label = f"{stem} m={m:.15g}"
@@ -268,10 +302,12 @@ def _contamination(
         pairs = zip(one.prompts, matches, strict=True)
         found[one.name] = [prompt.id for prompt, match in pairs if match]
         if count := len(found[one.name] or ()):
+            rest = "rates are given with and without them"
+            if count == len(one.prompts):
+                rest = "so they say nothing of prompts that it did not see"
             screen().note(
                 f"{count} of {counted(len(one.prompts), 'prompt')} of {one.name} equal "
-                f"or nearly equal one of {contrast.name}: rates are given with and "
-                "without them",
+                f"or nearly equal one of {contrast.name}: {rest}",
                 style="yellow",
             )
     if contrast is None:

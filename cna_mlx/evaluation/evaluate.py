@@ -63,11 +63,11 @@ class Evaluation:
         check_lengths(self.model, [self._ids(one) for _, one in self.prompts])
 
     def expected_seconds(self, clock: Callable[[], float] = time.perf_counter) -> float:
-        """How long a run takes at most, from a trial of a few tokens.
+        """How long a run takes at most, from a trial with the longest prompt.
 
         Answers that end before ``max_tokens`` make it shorter.
         """
-        ids = self._ids(self.prompts[0][1])
+        ids = max((self._ids(one) for _, one in self.prompts), key=len)
         times = []
         for tokens in (1, 1 + _TRIAL_TOKENS):  # the first run also warms up
             started = clock()
@@ -77,9 +77,14 @@ class Evaluation:
                 pass
             times.append(clock() - started)
         step = max(0.0, times[1] - times[0]) / _TRIAL_TOKENS
-        batch = min(times) + step * self.max_tokens
-        if self.kl_tokens:
-            batch += min(times) + step
+        first = max(0.0, min(times) - step)
+        batch = first + step * self.max_tokens
+        if count := min(self.kl_tokens, self.max_tokens):
+            started = clock()
+            answer = ids[-_TRIAL_TOKENS:]  # any tokens take as long as an answer's
+            kl_from_baseline(self.model, ids, answer, self.arms)
+            own = max(step, (clock() - started - first) / len(answer))
+            batch += first + own * count
         return batch * len(self.prompts)
 
     def batch(

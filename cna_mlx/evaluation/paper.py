@@ -202,6 +202,11 @@ def paper_row(
     return PaperMatch(row, False, how)
 
 
+def shape_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a config.json what `paper_row` compares: the architecture and the sizes."""
+    return {key: config.get(key) for key in ("model_type", *_SHAPE.values())}
+
+
 def _instruct_row(name: str) -> PaperRow:
     baseline, ablated, relative, *methods = _INSTRUCT[name]
     return PaperRow(

@@ -156,7 +156,8 @@ def _headline(
             f"{_count(group.baseline.refused)} prompts to begin with."
         )
     if outcome is Outcome.HELD:
-        return _held(rates, main.change, damage(group) or (benign and damage(benign)))
+        broken = damage(group) or (damage(benign) if benign else None)
+        return _held(rates, main.change, broken)
     if outcome is Outcome.BROKE:
         how = damage(group) or (benign and damage(benign)) or ""
         return (

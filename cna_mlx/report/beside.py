@@ -30,7 +30,8 @@ class Paper:
         model = summary.run.config["model"]
         # a directory has no revision, and its name proves nothing
         is_local = not model.get("revision")
-        match = paper_row(str(model.get("id")), is_local=is_local)
+        shape = summary.run.facts.get("shape")
+        match = paper_row(str(model.get("id")), shape, is_local=is_local)
         groups = targets(summary)
         if match is None or not groups:
             return None
