@@ -107,13 +107,15 @@ def test_a_control_that_broke_the_text_is_no_rival(tmp_path: Path) -> None:
     assert found.outcome is Outcome.FELL
     assert "beyond the matched control (90%)" in found.headline
     text = " ".join(found.sentences)
-    assert "of the 1 of 2 that left the text whole the one that refuses least" in text
+    assert "which refuses least of the 1 of 2 that left the text whole" in text
     assert "its own answers: INVALID 0%, quality 1.00" in text
     both = {0: GARBAGE, 1: GARBAGE}
     found = verdict_of(tmp_path / "b", controls({0: 0, 1: 0}, both))
     assert found.outcome is Outcome.NO_MORE
     assert "every matched control broke the text" in found.headline
-    assert "INVALID 100%" in " ".join(found.sentences)
+    text = " ".join(found.sentences)
+    assert "refuses least of 2, and like the others broke the text" in text
+    assert "INVALID 100%" in text
 
 
 def test_a_control_of_another_strength_is_none(tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_it_says_how_sure_and_for_what(tmp_path: Path) -> None:
     assert "16 were lost and 0 came, on 20 prompts" in text
     assert "95% interval" in text
     assert "McNemar p 3e-05" in text
-    assert "the one of 2 that refuses least" in text
+    assert "which refuses least of 2" in text
     assert "prompts like these, greedy decoding of 150 tokens" in text
     assert "4-bit, groups of 64" in text
     assert "6 benign prompts" in text

@@ -86,6 +86,18 @@ class ControlFigures:
     strongest: str
     broken: tuple[str, ...] = ()
 
+    @property
+    def why(self) -> str:
+        """Why the strongest is what to compare with; empty where it is the only one."""
+        count = len(self.labels)
+        whole = count - len(self.broken)
+        if not self.broken:
+            return f"which refuses least of {count}" if count > 1 else ""
+        if not whole:
+            others = f" of {count}, and like the others" if count > 1 else ", and"
+            return f"which refuses least{others} broke the text"
+        return f"which refuses least of the {whole} of {count} that left the text whole"
+
     def to_json(self) -> dict[str, Any]:
         """The figures as plain data."""
         return {

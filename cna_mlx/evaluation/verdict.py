@@ -223,16 +223,10 @@ def _grounds(outcome: Outcome, group: Group, main: ArmFigures) -> list[str]:
     control = group.control("matched")
     if control and group.against_control:
         other = group.against_control
-        broken, count = len(control.broken), len(control.labels)
-        most = f", the one of {count} that refuses least" if count > 1 else ""
-        if 0 < broken < count:
-            most = (
-                f", of the {count - broken} of {count} that left the text whole the "
-                "one that refuses least"
-            )
+        why = f", {control.why}" if control.why else ""
         low = group.arm(control.strongest)
         lines.append(
-            f"Against the matched control{most}: {other.lost} refusals lost and "
+            f"Against the matched control{why}: {other.lost} refusals lost and "
             f"{other.gained} new, p {p_value(other.p)}. It has as many neurons of the "
             "same layers, as active on benign prompts; its own answers: INVALID "
             f"{_share(low.invalid)}, quality {low.quality.value:.2f}."

@@ -58,8 +58,9 @@ def control_texts(group: Group) -> tuple[str, ...]:
     if main is None or matched is None or (paired := group.against_control) is None:
         return ()
     moved = numbers.change(paired)
+    why = f", {matched.why}," if matched.why else ""
     return (
-        f"{group.set}: {matched.strongest}, the matched control that refuses least, "
+        f"{group.set}: {matched.strongest}{why} "
         f"refuses {numbers.percent(paired.before.value)}; {main.arm.label} refuses "
         f"{numbers.percent(paired.after.value)}. That is a change of {moved.text} "
         f"points ({moved.detail}); {paired.lost} prompts are refused by the control "

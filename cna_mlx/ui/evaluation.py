@@ -135,8 +135,8 @@ def flip_lines(group: Group) -> list[str]:
     matched = group.control("matched")
     if group.against_control and matched:
         which = matched.strongest
-        if len(matched.labels) > 1:
-            which += f", which refuses least of {len(matched.labels)}"
+        if matched.why:
+            which += f", {matched.why}"
         lines.append(
             f"{main.arm.label} against {which}: {flips(group.against_control)}"
         )
