@@ -30,6 +30,7 @@ ARMS = (
     RunArm("ablated", "ablated", 0.0, None, "circuit"),
     RunArm("matched 0", "matched", 0.0, 0, "circuit"),
 )
+LABELS = [arm.label for arm in ARMS]
 PROMPTS = 4
 
 
@@ -113,7 +114,7 @@ def test_wherever_it_is_cut_whole_batches_stay(tmp_path: Path, tail: bytes) -> N
     ends = [n + 1 for n, byte in enumerate(content) if byte == 10][len(ARMS) - 1 :: 3]
     for cut in range(len(content) + 1):
         path.write_bytes(content[:cut] + tail)
-        samples, size = read_samples(path, len(ARMS))
+        samples, size = read_samples(path, LABELS)
         whole = sum(end <= cut for end in ends)
         assert len(samples) == whole * len(ARMS)
         assert size == (ends[whole - 1] if whole else 0)
@@ -146,6 +147,37 @@ def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"another configuration .*\(max_tokens\)"):
         write(tmp_path / "run", PROMPTS, max_tokens=9)
     assert (tmp_path / "run" / "samples.jsonl").read_bytes() == before
+
+
+def test_samples_without_their_run_are_nobodys(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    write(place, 2)
+    (place / "run.json").unlink()
+    before = (place / "samples.jsonl").read_bytes()
+    for changes in ({}, {"max_tokens": 9}):
+        with pytest.raises(
+            InputError, match=r"run.json.* is missing; .* another --out"
+        ):
+            write(place, PROMPTS, **changes)
+    assert (place / "samples.jsonl").read_bytes() == before
+    assert not (place / "run.json").exists()
+    (place / "samples.jsonl").write_bytes(b"")  # a kill before the first batch
+    assert write(place, PROMPTS).status == "complete"
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_samples_of_another_run_are_told(tmp_path: Path, batches: int) -> None:
+    arms = [ARMS[0], RunArm("m=0.5", "scaled", 0.5, None, "circuit"), ARMS[2]]
+    own = tmp_path / "own"
+    run = write(own, 0, arms=[arm.to_json() for arm in arms])
+    write(tmp_path / "other", batches)
+    found = (tmp_path / "other" / "samples.jsonl").read_bytes()
+    (own / "samples.jsonl").write_bytes(found)
+    with pytest.raises(InputError, match=r"line 2 is .*'ablated', where .*'m=0.5'"):
+        run.samples()
+    with pytest.raises(InputError, match="another run's"):
+        write(own, PROMPTS, arms=run.config["arms"])
+    assert (own / "samples.jsonl").read_bytes() == found
 
 
 def test_other_files_are_left_alone(tmp_path: Path) -> None:

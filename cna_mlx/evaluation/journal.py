@@ -108,7 +108,7 @@ def opened(
                 "give another --out"
             ) from None
         run = _begin(directory, config, circuits, facts)
-        samples, size = read_samples(path, len(run.arms))
+        samples, size = read_samples(path, [arm.label for arm in run.arms])
         try:
             file.truncate(size)
             file.seek(size)
@@ -147,7 +147,14 @@ def _begin(
 
 
 def _check_empty_or_run(directory: Path) -> None:
-    """Refuse to write among files that are not ours."""
+    """Refuse to write among files that are not ours, or that nothing is known of."""
+    samples = directory / SAMPLES
+    # in this order: another process writes run.json first
+    if samples.is_file() and samples.stat().st_size and not (directory / RUN).exists():
+        raise InputError(
+            f"{directory}: {SAMPLES} is there, but {RUN}, which says what its answers "
+            f"are of, is missing; put it back, or give another --out"
+        )
     own = {RUN, SAMPLES, CIRCUITS, DIRECTION}
     others = [path.name for path in directory.iterdir() if path.name not in own]
     if others and not (directory / RUN).exists():

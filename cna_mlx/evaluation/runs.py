@@ -113,9 +113,10 @@ class Run:
         """The samples of all whole batches, in the order of the run.
 
         Raises:
-            InputError: the file is damaged in its middle.
+            InputError: the file is damaged in its middle, or another run's.
         """
-        return read_samples(self.directory / SAMPLES, len(self.arms))[0]
+        labels = [arm.label for arm in self.arms]
+        return read_samples(self.directory / SAMPLES, labels)[0]
 
     def save(self) -> None:
         """Write ``run.json``, whole or not at all.
