@@ -1,6 +1,7 @@
 """A run's directory: what is in it, who may read it, how it goes on."""
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -226,6 +227,60 @@ def test_a_full_disk_is_said_and_keeps_what_is_there(
     assert info.value.exit_code == 1
     monkeypatch.undo()
     assert len(Run.load(tmp_path / "run").samples()) >= len(ARMS)
+
+
+def test_a_disk_that_fills_up_within_a_batch(tmp_path: Path) -> None:
+    """In a process of its own, whose files may not grow beyond one batch and a half."""
+    place = tmp_path / "run"
+    write(place, 2)
+    size = (place / "samples.jsonl").stat().st_size
+    write(tmp_path / "begun", 1)
+    script = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "import test_runs\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), hard))\n"
+        "with test_runs.opened(Path(sys.argv[1]), test_runs.config(), {}, {}) as one:\n"
+        "    try:\n"
+        "        one.add(test_runs.batch(1))\n"
+        "    finally:\n"
+        "        one.finish('failed')\n"
+    )
+    words = [sys.executable, "-c", script, str(tmp_path / "begun"), str(size * 3 // 4)]
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    found = subprocess.run(
+        words,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = found.stderr.splitlines()[-1]
+    assert last.startswith("cna_mlx.errors.CnaError"), found.stderr
+    assert str(tmp_path / "begun") in last
+    assert "make room, then the same command goes on" in last
+    kept = (tmp_path / "begun" / "samples.jsonl").stat().st_size
+    assert kept == size * 3 // 4  # half a batch, which is cut off
+    assert write(tmp_path / "begun", 2).samples() == Run.load(place).samples()
+
+
+def test_an_end_that_cannot_be_written_has_a_remedy_and_hides_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Run) -> None:
+        raise InputError(f"{self.directory}/run.json: cannot be written (No space)")
+
+    with opened(tmp_path / "run", config(), {"circuit": CIRCUIT}, {}) as journal:
+        journal.add(batch(0))
+        monkeypatch.setattr(Run, "save", full)
+        with pytest.raises(
+            CnaError, match=r"run\.json: .*No space.* make room, then the same command"
+        ) as info:
+            journal.finish("complete")
+        assert info.value.exit_code == 1
+        journal.finish("failed")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Journal:
         done: how many batches are whole.
     """
 
-    def __init__(self, run: Run, done: int, file: Any) -> None:
+    def __init__(self, run: Run, done: int, file: FileIO) -> None:
         self.run, self.done = run, done
         self._file = file
 
@@ -48,9 +49,10 @@ class Journal:
             CnaError: they cannot be written: the disk is full, say.
         """
         lines = "".join(f"{sample.to_line()}\n" for sample in samples)
+        left = memoryview(lines.encode("utf-8", "backslashreplace"))
         try:
-            self._file.write(lines.encode("utf-8", "backslashreplace"))
-            self._file.flush()
+            while left:  # of a disk that fills up it takes a part
+                left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             raise CnaError(
@@ -63,10 +65,19 @@ class Journal:
         """Say how it ended, with more of what is known.
 
         Raises:
-            InputError: it cannot be written.
+            CnaError: it cannot be written; never of a run that failed, since what is on
+                its way then says more.
         """
         self.run = replace(self.run, status=status, facts={**self.run.facts, **facts})
-        self.run.save()
+        try:
+            self.run.save()
+        except InputError as error:
+            if status == "failed":
+                return
+            raise CnaError(
+                f"{error}; the answers are kept: make room, then the same command "
+                "goes on"
+            ) from None
 
 
 @contextmanager
@@ -99,7 +110,8 @@ def opened(
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise _unwritable(directory, error) from None
-    with os.fdopen(handle, "r+b") as file:
+    # unbuffered: closing it writes nothing, and cannot fail over a full disk once more
+    with FileIO(handle, "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
