@@ -318,6 +318,21 @@ def test_runs_are_listed_and_found_by_name(
     assert find_run(str(place / "run.json")).directory == place
 
 
+def test_a_run_that_went_on_is_the_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CNA_MLX_RUNS", str(tmp_path))
+    for name, year in (("first", 2023), ("second", 2024)):
+        path = write(tmp_path / name, 1).directory / "run.json"
+        data = json.loads(path.read_text("utf-8"))
+        data["updated"] = data["created"] = f"{year}-01-01T00:00:00+00:00"
+        path.write_text(json.dumps(data), "utf-8")
+    assert [run.directory.name for run in list_runs()] == ["second", "first"]
+    write(tmp_path / "first", PROMPTS)
+    assert [run.directory.name for run in list_runs()] == ["first", "second"]
+    assert Run.load(tmp_path / "first").facts["created"].startswith("2023")
+
+
 def test_the_identity_hangs_on_every_value_and_on_no_order() -> None:
     one = config()
     assert identity(dict(reversed(one.items()))) == identity(one)

@@ -129,9 +129,9 @@ class Run:
             "format": FORMAT,
             "status": self.status,
             "identity": self.identity,
-            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
             "config": self.config,
-            **self.facts,
+            **self.facts,  # of a run that was read, with the time of its last writing
+            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         path = self.directory / RUN
         write_atomically(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
