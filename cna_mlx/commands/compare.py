@@ -32,6 +32,7 @@ from cna_mlx.evaluation.sides import (
 from cna_mlx.gauge import Auc
 from cna_mlx.models.families import widths
 from cna_mlx.models.loading import DEMO_NAMES
+from cna_mlx.paths import is_there, typed_path
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.ui.compare import comparison_view
@@ -228,18 +229,19 @@ def _run_of(name: str) -> Run | None:
     """
     if name in DEMO_NAMES:
         return None
+    kept = runs_directory() / name
     try:
-        path = Path(name).expanduser()
+        path = typed_path(name)
         is_run = path.name == RUN or (path / RUN).exists()
-        is_run = is_run or (not path.exists() and (runs_directory() / name).is_dir())
-    except (OSError, RuntimeError):  # too long for a name, nobody's home
+        is_run = is_run or (not path.exists() and kept.is_dir())
+    except (OSError, InputError):  # too long for a name, nobody's home
         return None
     return find_run(name) if is_run else None
 
 
 def _check_names(names: Sequence[str]) -> None:
     for name in names:
-        if "/" not in name and name not in DEMO_NAMES and not Path(name).exists():
+        if "/" not in name and name not in DEMO_NAMES and not is_there(name):
             raise InputError(
                 f"{name}: no such directory, no hub id (organisation/name) and no run "
                 "(cna-mlx runs lists those there are)"

@@ -33,6 +33,7 @@ from cna_mlx.evaluation.runs import RunArm, circuit_sha256, default_directory
 from cna_mlx.gauge import can_gauge
 from cna_mlx.generation import Arm
 from cna_mlx.models.families import widths
+from cna_mlx.paths import typed_path
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark, load_benchmark
 from cna_mlx.steering import MeanDifference, check_multiplier
@@ -176,7 +177,7 @@ def prepare(
             for key in ("contrast", "held_out", "split_half", "expectation", "created")
         },
     }
-    directory = Path(options.out).expanduser() if options.out else None
+    directory = typed_path(options.out, "--out") if options.out else None
     return Prepared(
         evaluation,
         directory or default_directory(config),
