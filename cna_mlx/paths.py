@@ -42,3 +42,10 @@ def is_there(text: str | os.PathLike[str]) -> bool:
         return typed_path(text).exists()
     except (OSError, InputError):
         return False
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest directory above it that is there."""
+    while not is_there(path) and path != path.parent:
+        path = path.parent
+    return path

@@ -392,6 +392,23 @@ def test_audit_says_its_verdict_first(
     assert data["discovery"]["contrast"]["name"] == "red-vs-blue"
 
 
+@pytest.mark.parametrize("name", ["eval", "audit"])
+def test_where_it_goes_is_looked_at_before_the_model_is_loaded(
+    command: Command, questions: str, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    line = [name, "no/such-model", "--offline", "--prompts", questions]
+    for out, message in (
+        (tmp_path, "holds other files"),
+        (tmp_path / "thesis.tex" / "run", "thesis.tex is a file"),
+    ):
+        found = command(*line, "--out", str(out))
+        assert found.code == 2
+        assert message in found.failure
+    found = command(*line, "--out", str(tmp_path / "run"))
+    assert "no/such-model" in found.failure
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -12,7 +12,7 @@ import pytest
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, InputError
-from cna_mlx.evaluation.journal import opened
+from cna_mlx.evaluation.journal import check_place, opened
 from cna_mlx.evaluation.labels import Verdict
 from cna_mlx.evaluation.runs import (
     Run,
@@ -186,6 +186,32 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds other files \(thesis.tex\)"):
         write(tmp_path, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_what_the_finder_leaves_is_nobodys_file(tmp_path: Path) -> None:
+    for name in (".DS_Store", "._.DS_Store"):
+        (tmp_path / name).write_bytes(b"Bud1")
+    assert write(tmp_path, PROMPTS).status == "complete"
+
+
+def test_a_place_is_looked_at_before_the_work_and_nothing_is_made(
+    tmp_path: Path,
+) -> None:
+    check_place(tmp_path / "not" / "here" / "yet")
+    assert list(tmp_path.iterdir()) == []
+    check_place(write(tmp_path / "run", 1).directory)
+    (tmp_path / "thesis.tex").write_text("mine")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "run.json").write_text("{")
+    cases = {
+        ".": "holds other files",
+        "thesis.tex": "is a file",
+        "thesis.tex/run": "thesis.tex is a file",
+        "damaged": "not JSON",
+    }
+    for name, message in cases.items():
+        with pytest.raises(InputError, match=message):
+            check_place(tmp_path / name)
 
 
 def test_two_processes_do_not_write_one_run(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from cna_mlx.commands.evaluate import carry_out, tell_end
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
 from cna_mlx.commands.preparing import (
     EvalOptions,
+    check_out,
     chosen_circuit,
     load_sets,
     prepare,
@@ -83,6 +84,7 @@ def run_compare(
     else:
         _check_names(names)
         _check_agreement(names, selection, options, circuits)
+        check_out(options, *_LETTERS)
         sets = load_sets(names[0], options, source.offline)
         pair = _Pair(names, source, rendering, selection, options, circuits, sets)
         found, is_whole = pair.compare()

@@ -29,7 +29,13 @@ from cna_mlx.evaluation.contamination import discovery_prompts, near_duplicates
 from cna_mlx.evaluation.damage import KL_TOKENS
 from cna_mlx.evaluation.evaluate import Evaluation
 from cna_mlx.evaluation.figures import CONTROLS
-from cna_mlx.evaluation.runs import RunArm, circuit_sha256, default_directory
+from cna_mlx.evaluation.journal import check_place
+from cna_mlx.evaluation.runs import (
+    RunArm,
+    circuit_sha256,
+    default_directory,
+    runs_directory,
+)
 from cna_mlx.gauge import can_gauge
 from cna_mlx.generation import Arm
 from cna_mlx.models.families import widths
@@ -103,6 +109,24 @@ def load_sets(model: str, options: EvalOptions, offline: bool) -> list[Benchmark
     if len({one.name for one in found}) < len(found):
         raise InputError("the same prompt set was asked for twice")
     return [one.limited(options.limit) for one in found]
+
+
+def check_out(options: EvalOptions, *parts: str) -> None:
+    """See that the runs can lie where they were told to, before a model is loaded.
+
+    Args:
+        options: ``out`` may be None: then it is a directory of its own.
+        parts: the directories below it, where the command makes several runs.
+
+    Raises:
+        InputError: something else lies there, or nothing can be written.
+    """
+    if options.out is None:
+        check_place(runs_directory() / "another")
+        return
+    place = typed_path(options.out, "--out")
+    for part in parts or ("",):
+        check_place(place / part)
 
 
 def prepare(

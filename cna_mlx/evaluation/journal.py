@@ -28,6 +28,11 @@ from cna_mlx.evaluation.runs import (
     identity,
 )
 from cna_mlx.evaluation.samples import Sample, read_samples
+from cna_mlx.paths import existing
+
+# What the Finder puts into a directory that it shows, and "._" on foreign disks.
+_FINDERS = (".DS_Store", ".localized")
+_PASSING = ("._", f".{RUN}.")  # the latter is run.json while it is being written
 
 
 class Journal:
@@ -158,6 +163,29 @@ def _begin(
     return run
 
 
+def check_place(directory: Path) -> None:
+    """See that a run can lie in a directory, before the work for it is done.
+
+    Nothing is made or written. Whether the run that lies there is the same one is told
+    by :func:`opened`.
+
+    Raises:
+        InputError: it holds something else, cannot be made, or cannot be written to.
+    """
+    nearest = existing(directory)
+    if not nearest.is_dir():
+        raise InputError(f"{directory}: {nearest} is a file; give another --out")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{directory}: cannot be written ({nearest} is read-only); give another "
+            "--out"
+        )
+    if nearest == directory:
+        _check_empty_or_run(directory)
+    if (directory / RUN).exists():
+        Run.load(directory)
+
+
 def _check_empty_or_run(directory: Path) -> None:
     """Refuse to write among files that are not ours, or that nothing is known of."""
     samples = directory / SAMPLES
@@ -167,15 +195,18 @@ def _check_empty_or_run(directory: Path) -> None:
             f"{directory}: {SAMPLES} is there, but {RUN}, which says what its answers "
             f"are of, is missing; put it back, or give another --out"
         )
-    own = {RUN, SAMPLES, CIRCUITS, DIRECTION}
-    others = [path.name for path in directory.iterdir() if path.name not in own]
+    own = {RUN, SAMPLES, CIRCUITS, DIRECTION, *_FINDERS}
+    try:
+        names = sorted(path.name for path in directory.iterdir())
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be read ({error.strerror})") from None
+    others = [name for name in names if name not in own]
+    others = [name for name in others if not name.startswith(_PASSING)]
     if others and not (directory / RUN).exists():
-        visible = [name for name in others if not name.startswith(f".{RUN}.")]
-        if visible:
-            raise InputError(
-                f"{directory}: holds other files ({sorted(visible)[0]}) and no run; "
-                "give --out a directory of its own"
-            )
+        raise InputError(
+            f"{directory}: holds other files ({others[0]}) and no run; give --out a "
+            "directory of its own"
+        )
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
