@@ -523,7 +523,9 @@ def test_a_circuit_of_other_weights_is_refused(
     words = ("--circuit-a", str(circuit_file), "--circuit-b", str(circuit_file))
     shown = command("compare", TINY, SISTER, *words, "--prompts", questions, *SHORT)
     assert shown.code == 2
-    assert "other weights" in shown.failure
+    assert re.search(rf"other weights \(.+\) than {SISTER}", shown.failure)
+    assert "leave --circuit-b out" in shown.failure
+    assert "--allow-transfer" not in shown.failure  # compare has no such option
 
 
 def test_a_gauge_of_other_weights_or_another_rendering_is_not_taken() -> None:

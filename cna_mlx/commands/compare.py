@@ -20,7 +20,7 @@ from cna_mlx.commands.preparing import (
 from cna_mlx.commands.shared import Session, emit_json, show, split_circuit
 from cna_mlx.defaults import defaults_for
 from cna_mlx.discovery import model_entry, rendering_entry
-from cna_mlx.errors import InputError
+from cna_mlx.errors import InputError, TransferError
 from cna_mlx.evaluation.compare import Comparison, compare_sides
 from cna_mlx.evaluation.findings import findings
 from cna_mlx.evaluation.runs import RUN, Run, find_run, runs_directory
@@ -148,7 +148,18 @@ class _Pair:
     def _look(self, session: Session, which: int) -> _Known:
         file = self.circuits[which]
         own = replace(self.options, circuits=(file,) if file else ())
-        circuit, contrast, _ = chosen_circuit(session, self.selection, own)
+        try:
+            circuit, contrast, _ = chosen_circuit(session, self.selection, own)
+        except TransferError:  # its remedy is none here: the comparison is the transfer
+            assert file is not None
+            path = split_circuit(file)[0]
+            made_on = Circuit.load(path).model
+            raise TransferError(
+                f"{path}: the circuit was made on other weights ({made_on.get('id')}, "
+                f"{made_on.get('quantization')}) than {session.name}; each model's own "
+                "circuit is tried on the other one anyway: leave "
+                f"--circuit-{_LETTERS[which]} out, or give a circuit of {session.name}"
+            ) from None
         model = model_entry(session.model, widths(session.model))
         rendering = rendering_entry(session.tokenizer, session.rendering)
         measured = held_out(circuit, model, rendering)
