@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cna_mlx.errors import CircuitError, InputError, TransferError
+from cna_mlx.paths import typed_path
 
 FORMAT = 1
 _KIND = "cna-mlx circuit"
@@ -219,7 +220,7 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    path = path.expanduser()
+    path = typed_path(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:

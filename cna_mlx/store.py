@@ -13,6 +13,7 @@ from cna_mlx.circuit import Circuit, write_atomically
 from cna_mlx.discovery import ALGORITHM, Discovery, run_discovery
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.fingerprint import fingerprint
+from cna_mlx.paths import typed_path
 from cna_mlx.progress import Progress, silent
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.rendering import Rendering, reference_hash
@@ -24,11 +25,15 @@ _OWN_NAME = re.compile(r"[0-9a-f]{32}\.json|\.[0-9a-f]{32}\.json\.\w+")
 
 
 def cache_directory() -> Path:
-    """``CNA_MLX_CACHE``, else ``cna-mlx`` under ``XDG_CACHE_HOME`` or ``~/.cache``."""
+    """``CNA_MLX_CACHE``, else ``cna-mlx`` under ``XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises:
+        InputError: there can be no such directory.
+    """
     if own := os.environ.get("CNA_MLX_CACHE"):
-        return Path(own).expanduser()
+        return typed_path(own, "CNA_MLX_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "cna-mlx"
+    return typed_path(base, "XDG_CACHE_HOME") / "cna-mlx"
 
 
 @dataclass(frozen=True)

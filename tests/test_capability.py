@@ -644,6 +644,26 @@ def test_a_circuit_that_does_not_fit_is_told_first(
 
 
 @pytest.mark.parametrize(
+    ("name", "body", "said"),
+    [
+        ("lone", "", "group lone names no tasks"),
+        ("empty", "task: []\n", "group empty names no tasks"),
+        ("word", "task: demo_choosing\n", "group word names no tasks"),
+        ("outer", "task: [lone, demo_choosing]\n", "group lone names no tasks"),
+        ("ring", "task: [ring]\n", "ring cannot be loaded: maximum recursion"),
+    ],
+)
+def test_a_group_of_nothing_is_told_in_a_line(
+    name: str, body: str, said: str, tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_own(monkeypatch)
+    (tasks / "lone.yaml").write_text("group: lone\n", encoding="utf-8")
+    (tasks / f"{name}.yaml").write_text(f"group: {name}\n{body}", encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        load_tasks([name], tasks, offline=True)
+
+
+@pytest.mark.parametrize(
     ("name", "kind", "said"),
     [
         ("demo_chosing", InputError, "did you mean demo_choosing"),

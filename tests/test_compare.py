@@ -507,13 +507,25 @@ def test_what_cannot_be_compared_is_one_line(
         assert re.search(message, shown.failure), shown.failure
 
 
+def test_where_it_goes_is_looked_at_before_a_model_is_loaded(
+    compare: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "both" / "b").mkdir(parents=True)
+    (tmp_path / "both" / "b" / "thesis.tex").write_text("mine")
+    shown = compare("no/such-model", TINY, "--out", str(tmp_path / "both"))
+    assert shown.code == 2
+    assert "b: holds other files (thesis.tex)" in shown.failure
+
+
 def test_a_circuit_of_other_weights_is_refused(
     command: Command, circuit_file: Path, questions: str
 ) -> None:
     words = ("--circuit-a", str(circuit_file), "--circuit-b", str(circuit_file))
     shown = command("compare", TINY, SISTER, *words, "--prompts", questions, *SHORT)
     assert shown.code == 2
-    assert "other weights" in shown.failure
+    assert re.search(rf"other weights \(.+\) than {SISTER}", shown.failure)
+    assert "leave --circuit-b out" in shown.failure
+    assert "--allow-transfer" not in shown.failure  # compare has no such option
 
 
 def test_a_gauge_of_other_weights_or_another_rendering_is_not_taken() -> None:

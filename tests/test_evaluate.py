@@ -266,6 +266,29 @@ def test_verify_finds_the_same_tokens(
     assert "parts at token 3" in shown.out
 
 
+def test_a_damaged_direction_is_told_and_written_anew(
+    command: Command, selection: list[str], questions: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "run"
+    line = ["eval", TINY, *selection, "--prompts", questions, "--limit", "1", *SHORT]
+    line += ["--caa", "-1", "--out", str(place)]
+    assert command(*line).code == 0
+    path = place / "direction.npz"
+    whole = path.read_bytes()
+    flipped = whole[:8] + bytes([whole[8] ^ 0xFF]) + whole[9:]
+    for content in (b"", whole[:100], whole[:-9], b"text" * 50, whole + b"\0" * 70_000):
+        path.write_bytes(content)
+        found = command("verify", str(place), "--sample", "1")
+        assert found.code == 2
+        assert "direction.npz: damaged, or cut off" in found.failure
+    for content in (flipped, whole + whole):  # may be taken for whole
+        path.write_bytes(content)
+        assert "unexpected" not in command("verify", str(place)).err
+    assert command(*line).code == 0
+    assert path.read_bytes() == whole
+    assert command("verify", str(place), "--sample", "1").code == 0
+
+
 def test_verify_refuses_other_weights(
     command: Command, selection: list[str], questions: str, tmp_path: Path
 ) -> None:
@@ -448,6 +471,23 @@ def test_audit_says_its_verdict_first(
     data = command(*line, "--no-sweep", "--out", str(tmp_path / "run"), "--json").data
     assert data["verdict"]["outcome"] == "too_few"
     assert data["discovery"]["contrast"]["name"] == "red-vs-blue"
+
+
+@pytest.mark.parametrize("name", ["eval", "audit"])
+def test_where_it_goes_is_looked_at_before_the_model_is_loaded(
+    command: Command, questions: str, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    line = [name, "no/such-model", "--offline", "--prompts", questions]
+    for out, message in (
+        (tmp_path, "holds other files"),
+        (tmp_path / "thesis.tex" / "run", "thesis.tex is a file"),
+    ):
+        found = command(*line, "--out", str(out))
+        assert found.code == 2
+        assert message in found.failure
+    found = command(*line, "--out", str(tmp_path / "run"))
+    assert "no/such-model" in found.failure
 
 
 @pytest.mark.parametrize(

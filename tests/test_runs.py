@@ -1,6 +1,7 @@
 """A run's directory: what is in it, who may read it, how it goes on."""
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, InputError
-from cna_mlx.evaluation.journal import opened
+from cna_mlx.evaluation.journal import check_place, opened
 from cna_mlx.evaluation.labels import Verdict
 from cna_mlx.evaluation.runs import (
     Run,
@@ -30,6 +31,7 @@ ARMS = (
     RunArm("ablated", "ablated", 0.0, None, "circuit"),
     RunArm("matched 0", "matched", 0.0, 0, "circuit"),
 )
+LABELS = [arm.label for arm in ARMS]
 PROMPTS = 4
 
 
@@ -113,7 +115,7 @@ def test_wherever_it_is_cut_whole_batches_stay(tmp_path: Path, tail: bytes) -> N
     ends = [n + 1 for n, byte in enumerate(content) if byte == 10][len(ARMS) - 1 :: 3]
     for cut in range(len(content) + 1):
         path.write_bytes(content[:cut] + tail)
-        samples, size = read_samples(path, len(ARMS))
+        samples, size = read_samples(path, LABELS)
         whole = sum(end <= cut for end in ends)
         assert len(samples) == whole * len(ARMS)
         assert size == (ends[whole - 1] if whole else 0)
@@ -148,11 +150,68 @@ def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "samples.jsonl").read_bytes() == before
 
 
+def test_samples_without_their_run_are_nobodys(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    write(place, 2)
+    (place / "run.json").unlink()
+    before = (place / "samples.jsonl").read_bytes()
+    for changes in ({}, {"max_tokens": 9}):
+        with pytest.raises(
+            InputError, match=r"run.json.* is missing; .* another --out"
+        ):
+            write(place, PROMPTS, **changes)
+    assert (place / "samples.jsonl").read_bytes() == before
+    assert not (place / "run.json").exists()
+    (place / "samples.jsonl").write_bytes(b"")  # a kill before the first batch
+    assert write(place, PROMPTS).status == "complete"
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_samples_of_another_run_are_told(tmp_path: Path, batches: int) -> None:
+    arms = [ARMS[0], RunArm("m=0.5", "scaled", 0.5, None, "circuit"), ARMS[2]]
+    own = tmp_path / "own"
+    run = write(own, 0, arms=[arm.to_json() for arm in arms])
+    write(tmp_path / "other", batches)
+    found = (tmp_path / "other" / "samples.jsonl").read_bytes()
+    (own / "samples.jsonl").write_bytes(found)
+    with pytest.raises(InputError, match=r"line 2 is .*'ablated', where .*'m=0.5'"):
+        run.samples()
+    with pytest.raises(InputError, match="another run's"):
+        write(own, PROMPTS, arms=run.config["arms"])
+    assert (own / "samples.jsonl").read_bytes() == found
+
+
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(InputError, match=r"holds other files \(thesis.tex\)"):
         write(tmp_path, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_what_the_finder_leaves_is_nobodys_file(tmp_path: Path) -> None:
+    for name in (".DS_Store", "._.DS_Store"):
+        (tmp_path / name).write_bytes(b"Bud1")
+    assert write(tmp_path, PROMPTS).status == "complete"
+
+
+def test_a_place_is_looked_at_before_the_work_and_nothing_is_made(
+    tmp_path: Path,
+) -> None:
+    check_place(tmp_path / "not" / "here" / "yet")
+    assert list(tmp_path.iterdir()) == []
+    check_place(write(tmp_path / "run", 1).directory)
+    (tmp_path / "thesis.tex").write_text("mine")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "run.json").write_text("{")
+    cases = {
+        ".": "holds other files",
+        "thesis.tex": "is a file",
+        "thesis.tex/run": "thesis.tex is a file",
+        "damaged": "not JSON",
+    }
+    for name, message in cases.items():
+        with pytest.raises(InputError, match=message):
+            check_place(tmp_path / name)
 
 
 def test_two_processes_do_not_write_one_run(tmp_path: Path) -> None:
@@ -196,6 +255,60 @@ def test_a_full_disk_is_said_and_keeps_what_is_there(
     assert len(Run.load(tmp_path / "run").samples()) >= len(ARMS)
 
 
+def test_a_disk_that_fills_up_within_a_batch(tmp_path: Path) -> None:
+    """In a process of its own, whose files may not grow beyond one batch and a half."""
+    place = tmp_path / "run"
+    write(place, 2)
+    size = (place / "samples.jsonl").stat().st_size
+    write(tmp_path / "begun", 1)
+    script = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "import test_runs\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), hard))\n"
+        "with test_runs.opened(Path(sys.argv[1]), test_runs.config(), {}, {}) as one:\n"
+        "    try:\n"
+        "        one.add(test_runs.batch(1))\n"
+        "    finally:\n"
+        "        one.finish('failed')\n"
+    )
+    words = [sys.executable, "-c", script, str(tmp_path / "begun"), str(size * 3 // 4)]
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    found = subprocess.run(
+        words,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = found.stderr.splitlines()[-1]
+    assert last.startswith("cna_mlx.errors.CnaError"), found.stderr
+    assert str(tmp_path / "begun") in last
+    assert "make room, then the same command goes on" in last
+    kept = (tmp_path / "begun" / "samples.jsonl").stat().st_size
+    assert kept == size * 3 // 4  # half a batch, which is cut off
+    assert write(tmp_path / "begun", 2).samples() == Run.load(place).samples()
+
+
+def test_an_end_that_cannot_be_written_has_a_remedy_and_hides_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Run) -> None:
+        raise InputError(f"{self.directory}/run.json: cannot be written (No space)")
+
+    with opened(tmp_path / "run", config(), {"circuit": CIRCUIT}, {}) as journal:
+        journal.add(batch(0))
+        monkeypatch.setattr(Run, "save", full)
+        with pytest.raises(
+            CnaError, match=r"run\.json: .*No space.* make room, then the same command"
+        ) as info:
+            journal.finish("complete")
+        assert info.value.exit_code == 1
+        journal.finish("failed")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -229,6 +342,21 @@ def test_runs_are_listed_and_found_by_name(
     assert [run.directory for run in list_runs()] == [place]
     assert find_run(place.name).directory == find_run(str(place)).directory == place
     assert find_run(str(place / "run.json")).directory == place
+
+
+def test_a_run_that_went_on_is_the_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CNA_MLX_RUNS", str(tmp_path))
+    for name, year in (("first", 2023), ("second", 2024)):
+        path = write(tmp_path / name, 1).directory / "run.json"
+        data = json.loads(path.read_text("utf-8"))
+        data["updated"] = data["created"] = f"{year}-01-01T00:00:00+00:00"
+        path.write_text(json.dumps(data), "utf-8")
+    assert [run.directory.name for run in list_runs()] == ["second", "first"]
+    write(tmp_path / "first", PROMPTS)
+    assert [run.directory.name for run in list_runs()] == ["first", "second"]
+    assert Run.load(tmp_path / "first").facts["created"].startswith("2023")
 
 
 def test_the_identity_hangs_on_every_value_and_on_no_order() -> None:

@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 from cna_mlx.chat import transcripts
@@ -13,6 +12,7 @@ from cna_mlx.chat.reply import Reply
 from cna_mlx.chat.settings import SETTINGS, change, show
 from cna_mlx.circuit import write_atomically
 from cna_mlx.errors import InputError
+from cna_mlx.paths import typed_path
 from cna_mlx.prompts import contrast_names
 from cna_mlx.steering import check_multiplier
 from cna_mlx.wording import counted
@@ -149,7 +149,7 @@ def _clear(chat: Conversation, _: str) -> Reply:
 def _save(chat: Conversation, argument: str) -> Reply:
     if not argument:
         raise InputError("/save FILE: Markdown if it ends in .md, else JSON")
-    path = Path(argument).expanduser()
+    path = typed_path(argument)
     is_markdown = path.suffix == ".md"
     write = transcripts.to_markdown if is_markdown else transcripts.to_json
     write_atomically(path, write(chat))
@@ -159,7 +159,7 @@ def _save(chat: Conversation, argument: str) -> Reply:
 def _load(chat: Conversation, argument: str) -> Reply:
     if not argument:
         raise InputError("/load FILE: a conversation that /save wrote as JSON")
-    other = transcripts.load_into(chat, Path(argument).expanduser())
+    other = transcripts.load_into(chat, typed_path(argument))
     return Reply(
         f"going on from {_turns(chat)} of {argument}; {_who_answers(chat)}",
         remark=f"it was held with {other}" if other else "",
@@ -167,7 +167,7 @@ def _load(chat: Conversation, argument: str) -> Reply:
 
 
 def _export(chat: Conversation, argument: str) -> Reply:
-    path = Path(argument).expanduser()
+    path = typed_path(argument)
     if path.suffix.lower() == ".md":
         write_atomically(path, transcripts.to_markdown(chat))
     elif path.suffix.lower() in _PICTURES and chat.export is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from cna_mlx.checkup.results import Check, Fact, Item, attempt
 from cna_mlx.models.memory import gigabytes
+from cna_mlx.paths import existing
 from cna_mlx.store import Store
 
 _HUB_SECONDS = 3.0
@@ -44,13 +45,6 @@ def disk_items(store: Store, hub_cache: Path) -> Iterator[Item]:
     yield Fact("free for models", free, "bytes")
     if free is not None:
         yield check_room(free)
-
-
-def existing(path: Path) -> Path:
-    """The path, or the nearest directory above it that is there."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path
 
 
 def free_bytes(path: Path) -> int:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from cna_mlx.circuit import Circuit
@@ -26,6 +25,7 @@ from cna_mlx.evaluation.capability import (
 )
 from cna_mlx.evaluation.harness import require_harness
 from cna_mlx.generation import BASELINE, Arm
+from cna_mlx.paths import typed_path
 from cna_mlx.rendering import uses_template
 from cna_mlx.steering import check_multiplier
 from cna_mlx.ui.capability import Setting, capability_view
@@ -90,7 +90,7 @@ def _load(
     offline: bool,
 ) -> Tasks:
     screen().note(f"reading the tasks and their data: {', '.join(names)}")
-    where = Path(include_path).expanduser() if include_path else None
+    where = typed_path(include_path, "--include-path") if include_path else None
     return load_tasks(names, where, num_shots=num_shots, offline=offline)
 
 

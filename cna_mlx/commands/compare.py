@@ -12,6 +12,7 @@ from cna_mlx.commands.evaluate import carry_out, tell_end
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
 from cna_mlx.commands.preparing import (
     EvalOptions,
+    check_out,
     chosen_circuit,
     load_sets,
     prepare,
@@ -19,7 +20,7 @@ from cna_mlx.commands.preparing import (
 from cna_mlx.commands.shared import Session, emit_json, show, split_circuit
 from cna_mlx.defaults import defaults_for
 from cna_mlx.discovery import model_entry, rendering_entry
-from cna_mlx.errors import InputError
+from cna_mlx.errors import InputError, TransferError
 from cna_mlx.evaluation.compare import Comparison, compare_sides
 from cna_mlx.evaluation.findings import findings
 from cna_mlx.evaluation.runs import RUN, Run, find_run, runs_directory
@@ -32,6 +33,7 @@ from cna_mlx.evaluation.sides import (
 from cna_mlx.gauge import Auc
 from cna_mlx.models.families import widths
 from cna_mlx.models.loading import DEMO_NAMES
+from cna_mlx.paths import is_there, typed_path
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.ui.compare import comparison_view
@@ -82,6 +84,7 @@ def run_compare(
     else:
         _check_names(names)
         _check_agreement(names, selection, options, circuits)
+        check_out(options, *_LETTERS)
         sets = load_sets(names[0], options, source.offline)
         pair = _Pair(names, source, rendering, selection, options, circuits, sets)
         found, is_whole = pair.compare()
@@ -145,7 +148,18 @@ class _Pair:
     def _look(self, session: Session, which: int) -> _Known:
         file = self.circuits[which]
         own = replace(self.options, circuits=(file,) if file else ())
-        circuit, contrast, _ = chosen_circuit(session, self.selection, own)
+        try:
+            circuit, contrast, _ = chosen_circuit(session, self.selection, own)
+        except TransferError:  # its remedy is none here: the comparison is the transfer
+            assert file is not None
+            path = split_circuit(file)[0]
+            made_on = Circuit.load(path).model
+            raise TransferError(
+                f"{path}: the circuit was made on other weights ({made_on.get('id')}, "
+                f"{made_on.get('quantization')}) than {session.name}; each model's own "
+                "circuit is tried on the other one anyway: leave "
+                f"--circuit-{_LETTERS[which]} out, or give a circuit of {session.name}"
+            ) from None
         model = model_entry(session.model, widths(session.model))
         rendering = rendering_entry(session.tokenizer, session.rendering)
         measured = held_out(circuit, model, rendering)
@@ -228,18 +242,19 @@ def _run_of(name: str) -> Run | None:
     """
     if name in DEMO_NAMES:
         return None
+    kept = runs_directory() / name
     try:
-        path = Path(name).expanduser()
+        path = typed_path(name)
         is_run = path.name == RUN or (path / RUN).exists()
-        is_run = is_run or (not path.exists() and (runs_directory() / name).is_dir())
-    except (OSError, RuntimeError):  # too long for a name, nobody's home
+        is_run = is_run or (not path.exists() and kept.is_dir())
+    except (OSError, InputError):  # too long for a name, nobody's home
         return None
     return find_run(name) if is_run else None
 
 
 def _check_names(names: Sequence[str]) -> None:
     for name in names:
-        if "/" not in name and name not in DEMO_NAMES and not Path(name).exists():
+        if "/" not in name and name not in DEMO_NAMES and not is_there(name):
             raise InputError(
                 f"{name}: no such directory, no hub id (organisation/name) and no run "
                 "(cna-mlx runs lists those there are)"

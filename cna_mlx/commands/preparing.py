@@ -29,12 +29,19 @@ from cna_mlx.evaluation.contamination import discovery_prompts, near_duplicates
 from cna_mlx.evaluation.damage import KL_TOKENS
 from cna_mlx.evaluation.evaluate import Evaluation
 from cna_mlx.evaluation.figures import CONTROLS
+from cna_mlx.evaluation.journal import check_place
 from cna_mlx.evaluation.paper import shape_of
-from cna_mlx.evaluation.runs import RunArm, circuit_sha256, default_directory
+from cna_mlx.evaluation.runs import (
+    RunArm,
+    circuit_sha256,
+    default_directory,
+    runs_directory,
+)
 from cna_mlx.gauge import can_gauge
 from cna_mlx.generation import Arm
 from cna_mlx.models.families import widths
 from cna_mlx.models.loading import source_of
+from cna_mlx.paths import typed_path
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark, load_benchmark
 from cna_mlx.steering import MeanDifference, check_multiplier
@@ -121,6 +128,24 @@ def _named_apart(sets: Sequence[Benchmark]) -> list[Benchmark]:
     return named
 
 
+def check_out(options: EvalOptions, *parts: str) -> None:
+    """See that the runs can lie where they were told to, before a model is loaded.
+
+    Args:
+        options: ``out`` may be None: then it is a directory of its own.
+        parts: the directories below it, where the command makes several runs.
+
+    Raises:
+        InputError: something else lies there, or nothing can be written.
+    """
+    if options.out is None:
+        check_place(runs_directory() / "another")
+        return
+    place = typed_path(options.out, "--out")
+    for part in parts or ("",):
+        check_place(place / part)
+
+
 def prepare(
     session: Session,
     selection: SelectionOptions,
@@ -197,7 +222,7 @@ def prepare(
             for key in ("contrast", "held_out", "split_half", "expectation", "created")
         },
     }
-    directory = Path(options.out).expanduser() if options.out else None
+    directory = typed_path(options.out, "--out") if options.out else None
     return Prepared(
         evaluation,
         directory or default_directory(config),

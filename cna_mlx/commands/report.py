@@ -1,11 +1,11 @@
 """`report`: one or several runs as a page, Markdown and CSV."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cna_mlx.commands.shared import emit_json, require, show
 from cna_mlx.evaluation.runs import find_run
+from cna_mlx.paths import typed_path
 from cna_mlx.report.build import Entry, build
 from cna_mlx.report.content import TextLevel
 from cna_mlx.report.writing import ReportFiles, write_report
@@ -31,7 +31,7 @@ def run_report(
         "a report of several runs lies in none of them: say where with --out DIR",
     )
     entries = [Entry.of(run, relabel=relabel) for run in runs.values()]
-    directory = Path(out).expanduser() if out else next(iter(runs.values())).directory
+    directory = typed_path(out, "--out") if out else next(iter(runs.values())).directory
     content = build(entries, level)
     files = write_report(content, entries, directory)
     if as_json:

@@ -5,7 +5,6 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich.text import Text
@@ -20,6 +19,7 @@ from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.loading import DEMO_NAMES, Source, load, source_of
 from cna_mlx.models.plan import Plan
 from cna_mlx.models.streaming import is_streamed
+from cna_mlx.paths import is_there, typed_path
 from cna_mlx.prompts import (
     PromptSet,
 )
@@ -233,7 +233,7 @@ def split_circuit(text: str) -> tuple[str, float | None]:
         InputError: the multiplier is no finite number.
     """
     path, at, number = text.rpartition("@")
-    if not at or Path(text).exists():
+    if not at or is_there(text):
         return text, None
     try:
         multiplier = float(number)
@@ -264,7 +264,7 @@ def check_writable(path: str | None) -> None:
     """
     if path is None:
         return
-    parent = Path(path).expanduser().parent
+    parent = typed_path(path).parent
     if not parent.is_dir():
         raise InputError(f"{path}: cannot be written (there is no directory {parent})")
     if not os.access(parent, os.W_OK):

@@ -1,10 +1,12 @@
 """The arms of an evaluation: the circuit at its strengths, and what they must beat."""
 
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import mlx.core as mx
 import numpy as np
@@ -26,6 +28,17 @@ SWEEP_MULTIPLIERS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 2.0)
 SWEEP_ALPHAS = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 
 Paired = tuple[RunArm, Arm]
+
+# What reading a damaged archive ends in; zipfile takes bits that flipped for features.
+_DAMAGED = (
+    BadZipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,  # and NotImplementedError
+)
 
 
 @dataclass(frozen=True)
@@ -177,7 +190,8 @@ def save_direction(direction: MeanDifference, directory: Path) -> None:
     """
     path = directory / DIRECTION
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
             named = {f"layer_{n}": one for n, one in enumerate(direction.deltas)}
             np.savez(file, **named)  # type: ignore[arg-type]
     except OSError as error:
@@ -185,11 +199,24 @@ def save_direction(direction: MeanDifference, directory: Path) -> None:
 
 
 def load_direction(directory: Path) -> MeanDifference | None:
-    """What :func:`save_direction` kept; None where nothing can be read."""
+    """What :func:`save_direction` kept; None where it kept nothing.
+
+    Raises:
+        InputError: the file cannot be read, or is damaged.
+    """
+    path = directory / DIRECTION
     try:
-        with np.load(directory / DIRECTION, allow_pickle=False) as found:
+        # a file of our own: np.load leaves the one that it opens open where it fails
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             return MeanDifference(
                 tuple(found[f"layer_{n}"] for n in range(len(found.files)))
             )
-    except (OSError, ValueError, KeyError):
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except _DAMAGED:
+        raise InputError(
+            f"{path}: damaged, or cut off; copy it again, or give the run's own "
+            "command and --out again, which write it anew"
+        ) from None

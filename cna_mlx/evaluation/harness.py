@@ -58,13 +58,19 @@ def load_task_dict(
         As lm-eval's ``TaskManager.load``: ``tasks``, ``groups`` and ``group_map``.
 
     Raises:
-        InputError: no such task, two that overlap, one that cannot be run here.
+        InputError: no such task, two that overlap, one that cannot be run here; a group
+            of none.
         HubError: a data set cannot be fetched.
     """
     with hushed():
         manager, names = _find(names, include_path)
         with _offline(offline), _task_errors(names, offline):
             loaded: dict[str, Any] = manager.load(names)
+    for name in loaded["groups"]:
+        if not loaded["group_map"].get(name):
+            raise InputError(
+                f"group {name} names no tasks: give it a list of them, as task: [...]"
+            )
     for name, task in loaded["tasks"].items():
         if getattr(task, "UNSAFE_CODE", False):
             raise InputError(
@@ -101,14 +107,19 @@ def _find(names: Sequence[str], include_path: Path | None) -> tuple[Any, list[st
     return manager, found
 
 
-def _knows(manager: Any, name: str) -> bool:
+def _knows(manager: Any, name: str, within: Sequence[str] = ()) -> bool:
     """Whether it has a task of this name, or a group with all its members."""
-    if name in manager.all_subtasks:
+    if name in manager.all_subtasks or name in within:
         return True
     if name not in manager.all_groups:
         return False
-    members = manager.task_index[name].cfg["task"]
-    return all(isinstance(one, str) and _knows(manager, one) for one in members)
+    members = manager.task_index[name].cfg.get("task")
+    if not isinstance(members, list):  # nor has it any for lm-eval
+        return True
+    return all(
+        isinstance(one, str) and _knows(manager, one, (*within, name))
+        for one in members
+    )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ from cna_mlx.evaluation.runs import (
     identity,
 )
 from cna_mlx.evaluation.samples import Sample, read_samples
+from cna_mlx.paths import existing
+
+# What the Finder puts into a directory that it shows, and "._" on foreign disks.
+_FINDERS = (".DS_Store", ".localized")
+_PASSING = ("._", f".{RUN}.")  # the latter is run.json while it is being written
 
 
 class Journal:
@@ -37,7 +43,7 @@ class Journal:
         done: how many batches are whole.
     """
 
-    def __init__(self, run: Run, done: int, file: Any) -> None:
+    def __init__(self, run: Run, done: int, file: FileIO) -> None:
         self.run, self.done = run, done
         self._file = file
 
@@ -48,9 +54,10 @@ class Journal:
             CnaError: they cannot be written: the disk is full, say.
         """
         lines = "".join(f"{sample.to_line()}\n" for sample in samples)
+        left = memoryview(lines.encode("utf-8", "backslashreplace"))
         try:
-            self._file.write(lines.encode("utf-8", "backslashreplace"))
-            self._file.flush()
+            while left:  # of a disk that fills up it takes a part
+                left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             raise CnaError(
@@ -63,10 +70,19 @@ class Journal:
         """Say how it ended, with more of what is known.
 
         Raises:
-            InputError: it cannot be written.
+            CnaError: it cannot be written; never of a run that failed, since what is on
+                its way then says more.
         """
         self.run = replace(self.run, status=status, facts={**self.run.facts, **facts})
-        self.run.save()
+        try:
+            self.run.save()
+        except InputError as error:
+            if status == "failed":
+                return
+            raise CnaError(
+                f"{error}; the answers are kept: make room, then the same command "
+                "goes on"
+            ) from None
 
 
 @contextmanager
@@ -99,7 +115,8 @@ def opened(
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise _unwritable(directory, error) from None
-    with os.fdopen(handle, "r+b") as file:
+    # unbuffered: closing it writes nothing, and cannot fail over a full disk once more
+    with FileIO(handle, "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -108,7 +125,7 @@ def opened(
                 "give another --out"
             ) from None
         run = _begin(directory, config, circuits, facts)
-        samples, size = read_samples(path, len(run.arms))
+        samples, size = read_samples(path, [arm.label for arm in run.arms])
         try:
             file.truncate(size)
             file.seek(size)
@@ -146,17 +163,50 @@ def _begin(
     return run
 
 
+def check_place(directory: Path) -> None:
+    """See that a run can lie in a directory, before the work for it is done.
+
+    Nothing is made or written. Whether the run that lies there is the same one is told
+    by :func:`opened`.
+
+    Raises:
+        InputError: it holds something else, cannot be made, or cannot be written to.
+    """
+    nearest = existing(directory)
+    if not nearest.is_dir():
+        raise InputError(f"{directory}: {nearest} is a file; give another --out")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{directory}: cannot be written ({nearest} is read-only); give another "
+            "--out"
+        )
+    if nearest == directory:
+        _check_empty_or_run(directory)
+    if (directory / RUN).exists():
+        Run.load(directory)
+
+
 def _check_empty_or_run(directory: Path) -> None:
-    """Refuse to write among files that are not ours."""
-    own = {RUN, SAMPLES, CIRCUITS, DIRECTION}
-    others = [path.name for path in directory.iterdir() if path.name not in own]
+    """Refuse to write among files that are not ours, or that nothing is known of."""
+    samples = directory / SAMPLES
+    # in this order: another process writes run.json first
+    if samples.is_file() and samples.stat().st_size and not (directory / RUN).exists():
+        raise InputError(
+            f"{directory}: {SAMPLES} is there, but {RUN}, which says what its answers "
+            f"are of, is missing; put it back, or give another --out"
+        )
+    own = {RUN, SAMPLES, CIRCUITS, DIRECTION, *_FINDERS}
+    try:
+        names = sorted(path.name for path in directory.iterdir())
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be read ({error.strerror})") from None
+    others = [name for name in names if name not in own]
+    others = [name for name in others if not name.startswith(_PASSING)]
     if others and not (directory / RUN).exists():
-        visible = [name for name in others if not name.startswith(f".{RUN}.")]
-        if visible:
-            raise InputError(
-                f"{directory}: holds other files ({sorted(visible)[0]}) and no run; "
-                "give --out a directory of its own"
-            )
+        raise InputError(
+            f"{directory}: holds other files ({others[0]}) and no run; give --out a "
+            "directory of its own"
+        )
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from cna_mlx.circuit import Circuit, write_atomically
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.samples import Sample, read_samples
+from cna_mlx.paths import is_there, typed_path
 
 FORMAT = 1
 _KIND = "cna-mlx run"
@@ -113,9 +114,10 @@ class Run:
         """The samples of all whole batches, in the order of the run.
 
         Raises:
-            InputError: the file is damaged in its middle.
+            InputError: the file is damaged in its middle, or another run's.
         """
-        return read_samples(self.directory / SAMPLES, len(self.arms))[0]
+        labels = [arm.label for arm in self.arms]
+        return read_samples(self.directory / SAMPLES, labels)[0]
 
     def save(self) -> None:
         """Write ``run.json``, whole or not at all.
@@ -128,9 +130,9 @@ class Run:
             "format": FORMAT,
             "status": self.status,
             "identity": self.identity,
-            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
             "config": self.config,
-            **self.facts,
+            **self.facts,  # of a run that was read, with the time of its last writing
+            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         path = self.directory / RUN
         write_atomically(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
@@ -143,7 +145,7 @@ class Run:
         Raises:
             InputError: there is no run, it is damaged, or of a newer format.
         """
-        place = Path(directory).expanduser()
+        place = typed_path(directory)
         place = place.parent if place.name == RUN else place
         path = place / RUN
         try:
@@ -196,11 +198,15 @@ def circuit_sha256(circuit: Circuit) -> str:
 
 def runs_directory() -> Path:
     """``CNA_MLX_RUNS``, else ``cna-mlx/runs`` under ``XDG_DATA_HOME`` or
-    ``~/.local/share``."""
+    ``~/.local/share``.
+
+    Raises:
+        InputError: there can be no such directory.
+    """
     if own := os.environ.get("CNA_MLX_RUNS"):
-        return Path(own).expanduser()
+        return typed_path(own, "CNA_MLX_RUNS")
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser() / "cna-mlx" / "runs"
+    return typed_path(base, "XDG_DATA_HOME") / "cna-mlx" / "runs"
 
 
 def default_directory(config: Mapping[str, Any]) -> Path:
@@ -236,7 +242,6 @@ def find_run(text: str) -> Run:
     Raises:
         InputError: there is none.
     """
-    named = runs_directory() / text
-    if not Path(text).expanduser().exists() and (named / RUN).exists():
-        return Run.load(named)
+    if not is_there(typed_path(text)) and is_there(runs_directory() / text / RUN):
+        return Run.load(runs_directory() / text)
     return Run.load(text)

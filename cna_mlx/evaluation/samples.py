@@ -1,7 +1,7 @@
 """A sample: one arm's answer to one prompt, as a line of a run's journal."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -105,15 +105,16 @@ def by_arm(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
     return found
 
 
-def read_samples(path: Path, arms: int) -> tuple[list[Sample], int]:
+def read_samples(path: Path, arms: Sequence[str]) -> tuple[list[Sample], int]:
     """The samples of the whole batches, and where in the file the last one ends.
 
     Args:
         path: of ``samples.jsonl``; none is as good as an empty one.
-        arms: how many lines make a batch.
+        arms: the labels of the arms, in the order of a batch's lines.
 
     Raises:
         InputError: a line in the middle is damaged: something else than a kill did it.
+            Or a whole line is not what the run has in its place.
     """
     try:
         content = path.read_bytes()
@@ -130,7 +131,7 @@ def read_samples(path: Path, arms: int) -> tuple[list[Sample], int]:
             sample = Sample.from_line(line.decode())
         except (ValueError, TypeError, KeyError):
             sample = None
-        if sample is None or sample.number != len(samples) // arms:
+        if sample is None:
             # a crash of the machine can leave zeros at the end, and nothing behind
             if content[position:].strip(b"\0"):
                 raise InputError(
@@ -138,7 +139,14 @@ def read_samples(path: Path, arms: int) -> tuple[list[Sample], int]:
                     "begin again in another --out"
                 )
             break
+        number, row = divmod(len(samples), len(arms))
+        if (sample.number, sample.arm) != (number, arms[row]):
+            raise InputError(
+                f"{path}: line {len(samples) + 1} is prompt {sample.number} by "
+                f"{sample.arm!r}, where this run has prompt {number} by {arms[row]!r}: "
+                "it is another run's; begin again in another --out"
+            )
         samples.append(sample)
-        if len(samples) % arms == 0:
+        if len(samples) % len(arms) == 0:
             whole, kept = len(samples), position
     return samples[:whole], kept

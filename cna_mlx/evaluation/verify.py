@@ -79,7 +79,8 @@ def verify(
         For each prompt its samples, one for each arm.
 
     Raises:
-        InputError: the run has no samples, or cannot be repeated as it was.
+        InputError: the run has no samples, or cannot be repeated as it was; the
+            direction of its CAA is damaged.
         CircuitError: a circuit of the run is missing, or does not fit the model.
     """
     samples = run.samples()
@@ -91,7 +92,8 @@ def verify(
     sizes = widths(model)
     for circuit in circuits.values():
         circuit.check_shape(sizes)
-    direction = load_direction(run.directory)
+    has_caa = any(arm.role == "caa" for arm in arms)
+    direction = load_direction(run.directory) if has_caa else None
     steering = [arm_of(arm, circuits, direction) for arm in arms]
     total = len(samples) // len(arms)
     for number in spread(total, count):

@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from cna_mlx.errors import ModelError
+from cna_mlx.errors import InputError, ModelError
 from cna_mlx.limits import check_open_files
 from cna_mlx.models import configuration, hub, memory, rates
 from cna_mlx.models.hub_errors import first_line
 from cna_mlx.models.plan import Plan, check_fits
 from cna_mlx.models.working_set import Shape
+from cna_mlx.paths import typed_path
 from cna_mlx.progress import Progress, silent
 
 # Whether weights stay on the disk; auto: only where they do not fit into the memory.
@@ -172,9 +173,9 @@ def _directory(name: str) -> Path | None:
     if name in DEMO_NAMES:
         return Path(__file__).parent.parent / "demo" / name
     try:
-        path = Path(name).expanduser()
-    except RuntimeError:  # ~nobody
-        raise ModelError(f"{name}: no such user's directory") from None
+        path = typed_path(name)
+    except InputError as error:
+        raise ModelError(str(error)) from None
     if path.exists() and not path.is_dir():
         raise ModelError(
             f"{name} is a file; give the directory of a model, or a hub id"

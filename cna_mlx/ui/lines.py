@@ -108,11 +108,12 @@ def completions(line: str, word: str) -> list[str]:
 
 def _files(word: str) -> list[str]:
     directory, _, start = word.rpartition("/")
-    where = Path(f"{directory}/" if "/" in word else ".").expanduser()
+    where = Path(f"{directory}/" if "/" in word else ".")
     prefix = f"{directory}/" if "/" in word else ""
     try:
-        found = sorted(path for path in where.iterdir() if path.name.startswith(start))
-    except OSError:
+        children = where.expanduser().iterdir()
+        found = sorted(path for path in children if path.name.startswith(start))
+    except (OSError, RuntimeError):  # none, or ~nobody's
         return []
     return [f"{prefix}{path.name}{'/' if path.is_dir() else ''}" for path in found]
 
