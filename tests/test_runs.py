@@ -359,6 +359,18 @@ def test_a_run_that_went_on_is_the_latest(
     assert Run.load(tmp_path / "first").facts["created"].startswith("2023")
 
 
+def test_a_run_that_goes_on_is_running(tmp_path: Path) -> None:
+    """A kill leaves what run.json says: not how it ended the last time."""
+    run = write(tmp_path / "run", 1)
+    assert run.status != "running"
+    with opened(run.directory, run.config, run.circuits, {}):
+        assert Run.load(run.directory).status == "running"
+    write(run.directory, PROMPTS)
+    complete = Run.load(run.directory)
+    with opened(run.directory, run.config, run.circuits, {}):
+        assert Run.load(run.directory).status == complete.status
+
+
 def test_the_identity_hangs_on_every_value_and_on_no_order() -> None:
     one = config()
     assert identity(dict(reversed(one.items()))) == identity(one)

@@ -157,8 +157,8 @@ def arm_of(
     if arm.role == "caa":
         if direction is None:
             raise InputError(
-                f"{arm.label}: the prompts that its direction was made from are not "
-                "known here"
+                f"{arm.label}: its direction ({DIRECTION}) is missing from the run; "
+                "the run's own command and --out write it anew"
             )
         return Arm(arm.label, ((direction, arm.strength),))
     return Arm(arm.label)

@@ -131,7 +131,12 @@ def opened(
             file.seek(size)
         except OSError as error:
             raise _unwritable(directory, error) from None
-        yield Journal(run, len(samples) // len(run.arms), file)
+        done = len(samples) // len(run.arms)
+        if done < run.planned and run.status != "running":
+            # or a kill would leave it as it ended the last time
+            run = replace(run, status="running")
+            run.save()
+        yield Journal(run, done, file)
 
 
 def _begin(
