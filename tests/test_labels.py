@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cna_mlx.evaluation import evidence, labels
-from cna_mlx.evaluation.folding import Folded
+from cna_mlx.evaluation.folding import Folded, sentences_of, words_of
 from cna_mlx.evaluation.labels import Label, Verdict, label
 
 # What was measured when the labels were last changed, less a little.
@@ -378,6 +378,23 @@ def test_the_span_points_at_the_same_words_in_any_wrapping(
     assert wrapped.verdict in (Verdict.REFUSED, Verdict.PARTIAL)
     assert plain.span is not None
     assert wrapped.span is not None
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_ascii_is_folded_as_any_other_text(seed: int) -> None:
+    """The quick way over bytes and the way for other texts come to the same."""
+    draw = random.Random(seed)
+    pieces = [piece for piece in _PIECES if piece.isascii()]
+    text = "".join(draw.choices([*pieces, "AbC. ", "\r\n", "\x1f"], k=40)).strip()
+    end = "\n\u00e9"  # no ASCII; a word of its own, which changes nothing before it
+    quick, slow = Folded(f"x {text} x"), Folded(f"x {text} x{end}")
+    assert slow.text == f"{quick.text} \u00e9"
+    words = words_of(quick.text)
+    assert words_of(slow.text) == [*words, "\u00e9"]
+    assert sentences_of(f"{quick.text}. \u00e9") == [
+        *sentences_of(f"{quick.text}. ")[:-1],
+        "\u00e9",
+    ]
 
 
 def test_the_label_does_not_depend_on_the_hash_seed() -> None:

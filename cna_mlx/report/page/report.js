@@ -1,7 +1,8 @@
 "use strict";
 // Filters of the samples, kept in the address: "report.html#change=lost" can be sent to
 // somebody. Without this script every sample is shown.
-for (const root of document.querySelectorAll(".samples")) {
+const sections = document.querySelectorAll(".samples");
+for (const root of sections) {
   const form = root.querySelector("form");
   const prompts = [...root.querySelectorAll(".p")];
   const output = form.querySelector("output");
@@ -76,10 +77,11 @@ for (const root of document.querySelectorAll(".samples")) {
 
   form.hidden = false;
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", write);
+  for (const kind of ["input", "change"]) form.addEventListener(kind, write);
   form.addEventListener("reset", () => setTimeout(write));
   window.addEventListener("hashchange", () => {
     if (location.hash.includes("=")) read(); // else it is a section's
   });
   read();
 }
+if (sections.length && location.hash.includes("=")) sections[0].scrollIntoView();
