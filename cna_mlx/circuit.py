@@ -229,6 +229,8 @@ def write_atomically(path: Path, text: str) -> None:
                 handle, "w", encoding="utf-8", errors="backslashreplace"
             ) as file:
                 file.write(text)
+                file.flush()
+                os.fsync(file.fileno())  # a power loss must not leave the name alone
             umask = os.umask(0)
             os.umask(umask)
             Path(temporary).chmod(0o666 & ~umask)

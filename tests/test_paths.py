@@ -93,3 +93,13 @@ def test_a_run_that_is_named_by_its_path_needs_no_directory_of_runs(
     run = make_run(tmp_path / "run")
     monkeypatch.setenv("CNA_MLX_RUNS", NOBODY)
     assert find_run(str(run.directory)) == run
+
+
+def test_a_directory_is_no_file_to_write(
+    command: Command, selection: list[str], tmp_path: Path
+) -> None:
+    """It is said before the work, and not after it."""
+    found = command("discover", TINY, *selection, "-o", str(tmp_path))
+    assert found.code == 2
+    assert "is a directory; give the name of a file in it" in found.failure
+    assert "discovered" not in found.err

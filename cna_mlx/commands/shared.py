@@ -260,10 +260,13 @@ def check_writable(path: str | None) -> None:
     """See that a file can be written before the work for it is done.
 
     Raises:
-        InputError: its directory does not exist or may not be written to.
+        InputError: its directory does not exist or may not be written to, or it is a
+            directory itself.
     """
     if path is None:
         return
+    if typed_path(path).is_dir():
+        raise InputError(f"{path} is a directory; give the name of a file in it")
     parent = typed_path(path).parent
     if not parent.is_dir():
         raise InputError(f"{path}: cannot be written (there is no directory {parent})")
