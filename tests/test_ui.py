@@ -421,6 +421,23 @@ def test_tables_fit_and_lose_nothing(
         assert width == 40 or one.name in shown  # there a name may be folded
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 110, 113, 114, 115, 116, 117, 118, 160])
+def test_no_cell_of_the_catalogue_is_cut(width: int) -> None:
+    """At every width its columns are whole, the others' facts stand by the names."""
+    from cna_mlx.models.catalogue import entries
+    from cna_mlx.models.memory import Machine
+
+    screen = make_screen(width)
+    machine = Machine(16 * 10**9, 12 * 10**9)
+    text = "\n".join(printed(screen.out, catalogue_view(screen, entries(), machine)))
+    for title in ("discover", "streamed", "here"):
+        assert title in text.splitlines()[1]
+    for cell in (" 39.7 GB ", "Llama-3.1-70B ", " streamed "):
+        assert cell in text
+    assert "2,293,760" in text
+    assert "141.2 GB" in text
+
+
 def test_an_empty_circuit_can_be_shown() -> None:
     screen = make_screen()
     lines = printed(screen.out, circuit_view(screen, Circuit(())))

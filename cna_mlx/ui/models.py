@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.models.catalogue import Entry
@@ -13,8 +14,8 @@ from cna_mlx.ui.console import Screen
 from cna_mlx.ui.tables import plain_table
 
 _BITS = tuple(QUANTIZATIONS.items())
-# From this width on the table has all columns; below it the rest stands by the names.
-_WIDE = 104
+_UNBOUNDED = 1000  # columns
+# Where the table would be wider than the screen, these stand by the names.
 _WIDE_ONLY = ("layers", "neurons", "0.1%", "8-bit", "bf16", "KV/1k")
 
 
@@ -25,16 +26,14 @@ def catalogue_view(
     checks: dict[str, str] | None = None,
 ) -> RenderableType:
     """The paper's models, what they need, and how they fit this machine."""
-    is_narrow = screen.out.width < _WIDE
-    rows = [_catalogue_row(entry, machine, is_narrow) for entry in entries]
-    table = plain_table(screen, *rows[0])
-    for column in table.columns[1:-1]:
-        column.justify = "right"
-    for column in table.columns:
-        column.no_wrap = True
+    table = _table(screen, entries, machine)
+    unbounded = screen.out.options.update(max_width=_UNBOUNDED)
+    wanted = screen.out.measure(table, options=unbounded).maximum
+    is_narrow = wanted > screen.out.width
+    if is_narrow:
+        table = _table(screen, entries, machine, _WIDE_ONLY)
     names: list[RenderableType] = []
-    for entry, row in zip(entries, rows, strict=True):
-        table.add_row(*row.values())
+    for entry in entries:
         names.append(Text(entry.name, style="bold"))
         if is_narrow:
             names += [Text(f"  {line}") for line in _left_out(entry)]
@@ -53,11 +52,29 @@ def catalogue_view(
     return Group(table, Text(said, style="dim"), Text(), *names)
 
 
-def _catalogue_row(entry: Entry, machine: Machine, is_narrow: bool) -> dict[str, str]:
+def _table(
+    screen: Screen,
+    entries: Sequence[Entry],
+    machine: Machine,
+    left_out: Sequence[str] = (),
+) -> Table:
+    rows = [_catalogue_row(entry, machine) for entry in entries]
+    titles = [title for title in rows[0] if title not in left_out]
+    table = plain_table(screen, *titles)
+    for column in table.columns[1:-1]:
+        column.justify = "right"
+    for column in table.columns:
+        column.no_wrap = True
+    for row in rows:
+        table.add_row(*(row[title] for title in titles))
+    return table
+
+
+def _catalogue_row(entry: Entry, machine: Machine) -> dict[str, str]:
     """What the table tells of a model, by the titles of its columns."""
     plan = plan_of(entry, 4, machine)
     streamed = replace(plan, is_streamed=True)
-    row = {
+    return {
         "model": entry.name,
         "layers": str(entry.shape["layers"]),
         "neurons": f"{entry.neurons:,}",
@@ -68,8 +85,6 @@ def _catalogue_row(entry: Entry, machine: Machine, is_narrow: bool) -> dict[str,
         "streamed": gigabytes(streamed.needed),
         "here": plan.fit,
     }
-    left_out = _WIDE_ONLY if is_narrow else ()
-    return {title: cell for title, cell in row.items() if title not in left_out}
 
 
 def _left_out(entry: Entry) -> list[str]:
@@ -78,6 +93,6 @@ def _left_out(entry: Entry) -> list[str]:
     )
     return [
         f"{entry.shape['layers']} layers, {entry.neurons:,} neurons",
-        f"weights: {', '.join(sizes)}",
+        f"weights: {sizes}",
         f"KV cache: {entry.kv_per_token / 1000:.0f} kB per token and arm",
     ]
