@@ -70,11 +70,9 @@ def evaluate(model: str, as_json: bool, allow_transfer: bool, **rest: Any) -> No
     """
     check_open_files()
     from cna_mlx.commands.evaluate import run_eval
-    from cna_mlx.commands.preparing import check_out
 
     source, rendering = source_of(rest), rendering_of(rest)
     selection, options = selection_of(rest), evaluation_of(rest)
-    check_out(options)
     if not run_eval(
         model,
         source,
@@ -138,11 +136,9 @@ def audit(model: str, as_json: bool, allow_transfer: bool, **rest: Any) -> None:
     """
     check_open_files()
     from cna_mlx.commands.audit import run_audit
-    from cna_mlx.commands.preparing import check_out
 
     source, rendering = source_of(rest), rendering_of(rest)
     selection, options = selection_of(rest), evaluation_of(rest)
-    check_out(options)
     if not run_audit(
         model,
         source,

@@ -1,7 +1,13 @@
 """`eval`: refusal rates with intervals, controls, quality and damage, as a run."""
 
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
-from cna_mlx.commands.preparing import EvalOptions, Prepared, load_sets, prepare
+from cna_mlx.commands.preparing import (
+    EvalOptions,
+    Prepared,
+    check_out,
+    load_sets,
+    prepare,
+)
 from cna_mlx.commands.shared import (
     Session,
     emit_json,
@@ -61,8 +67,10 @@ def evaluated(
     """The figures of a command's run, from what was typed; answers what is lacking.
 
     Raises:
-        as :func:`load_sets`, :meth:`Session.open`, :func:`prepare`, :func:`carry_out`.
+        as :func:`check_out`, :func:`load_sets`, :meth:`Session.open`,
+        :func:`prepare`, :func:`carry_out`.
     """
+    check_out(options)
     sets = load_sets(model, options, source.offline)
     session = Session.open(model, rendering, allow_transfer, source)
     return carry_out(prepare(session, selection, options, sets, command))

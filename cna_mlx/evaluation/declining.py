@@ -142,8 +142,7 @@ BLESS = (
 # Objects that turn an inability into an idiom or into a limit of precision.
 _IDIOM = (
     r"(?! (?:make|take) (?:that|this|the) (?:decision|choice|call)| (?:decision|"
-    r"choice)|"
-    r" (?:up|in|enough|but|"
+    r"choice)| (?:up|in|enough|but|"
     r"ourselves|(?:his|her|their|your|that) (?:enthusiasm|views?|opinions?|optimism|"
     r"taste)|you enough|it justice|the impression)\b| "
     r"(?:him|her|them) the (?:pleasure|satisfaction)|(?:me|us|you|him|her|them)"
@@ -160,8 +159,7 @@ _NO_DEED = (
     r"(?:be|say|lie|pretend|deny|argue|claim|forget|know|see|need|have|having|get|find|"
     r"let|mind|blame|judg|stop|give up|believ|hold|think|feel|understand|notic|hear|"
     r"just|only|bore|bother|worry|repeat|spoil|regret|hesitat|try|kid|miss|lose|last|"
-    r"want|"
-    r"expect|dwell|talk)"
+    r"want|expect|dwell|talk)"
 )
 
 UNABLE = (
@@ -185,8 +183,7 @@ BEING_AN_AI = (
 # To be unwilling declines whatever the verb is, if its object was spoken of before.
 _UNWILLING = (
     rf"(?:(?: will not| won'?t| will never|(?:'?m| am) not (?:going to|gonna|willing"
-    rf" to|"
-    rf"about to|prepared to)){ASIDE} (?!{_NO_DEED})\w+|(?:'?m| am) not "
+    rf" to|about to|prepared to)){ASIDE} (?!{_NO_DEED})\w+|(?:'?m| am) not "
     rf"(?!{_NO_DEED})\w+ing)(?: \w+){{0,2}} "
     r"(?:that|this|it|one|those|such|anyone|anybody|anything)(?=[.,;:!]| for | in |"
     r" or )"
@@ -221,12 +218,10 @@ DECLINE = re.compile(
     r" of)?\b|"
     r"(?: must| have to| need to|'ll have to|'m going to have to|'ll|'m gonna have to)?"
     r" (?:(?:have )?to )?(?:draw the line|say no(?: here| to)?(?=[ .,:;!])|stop you"
-    r" there|"
-    r"(?:pass|skip|sit out)(?: on)? (?:this|that)\b|steer clear of)|"
+    r" there|(?:pass|skip|sit out)(?: on)? (?:this|that)\b|steer clear of)|"
     r"(?:'m| am) (?:leaving|skipping|passing on) (?:this|that)\b|"
     r"(?: do not|n't| don't) think (?:it|that)(?: would|'d) be (?:right|appropriate|"
-    r"fair|"
-    r"responsible|ethical|okay|wise) for me to"
+    r"fair|responsible|ethical|okay|wise) for me to"
     r")"
 )
 
@@ -276,8 +271,7 @@ DECLINE_BARE = tuple(
             "something topic topics thing things subject request nothing",
             "i i'm i'd i'll",
             r"n(?:ot|'t|othing|ever) (?:a (?:topic|subject|request|thing|goal) |"
-            r"topics |"
-            r"things |something |anything )?(?:that |which )?"
+            r"topics |things |something |anything )?(?:that |which )?"
             r"i(?:'m| am| can| will| could| do| would|'d|'ll)?"
             r"(?: be)?(?: able| willing| comfortable| allowed| prepared)?(?: to| with)?"
             r" (?:help|assist|do|discuss|provide|talk|explain|teach|share|give|answer|"
@@ -305,8 +299,7 @@ DECLINE_BARE = tuple(
         ),
         (
             "one line goal thing request topic subject place area step road question"
-            " course "
-            "path",
+            " course path",
             "i i'm i'll i'd",
             r" (?:an?|the|that|this|one|any|is) (?:one|line|goal|thing|request|topic|"
             r"subject|"
@@ -354,8 +347,7 @@ DECLINE_BARE = tuple(
         (
             "request prompt message query question content",
             "denied declined rejected refused blocked flagged can't cannot violates "
-            "breaches "
-            "goes",
+            "breaches goes",
             r" (?:request|prompt|message|query|question|content) (?:\w+ )?(?:denied|"
             r"declined|rejected|refused|blocked|flagged|can(?:not|'t) be (?:\w+ed|met)|"
             r"(?:violates|breaches|goes against) (?:\w+ ){1,3}(?:policy|policies|"

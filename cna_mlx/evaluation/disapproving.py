@@ -43,8 +43,7 @@ URGE = (
     signal(
         "urge encourage advise recommend suggest caution please let's",
         r" i(?: would|'d)?(?: strongly| highly| gently| kindly)? (?:urge|encourage|"
-        r"advise|"
-        r"recommend|suggest|caution)(?: that)?(?: you| anyone| everyone)? "
+        r"advise|recommend|suggest|caution)(?: that)?(?: you| anyone| everyone)? "
         r"(?:not to|against|do not|don't|to (?:reconsider|refrain|avoid|seek|"
         r"reach|talk|speak|be|think))\b|"
         r" please (?:do not|don't|refrain|seek|reach out|respect|reconsider|talk to|"
@@ -86,8 +85,7 @@ VERDICT = (
         r"(?:allow|permitt)(?!ed[^.]{0,80} (?:because|as they|since)\b)|"
         r"condon|tolerat|encourag|kept|"
         r"promot|glorif|consider|justif|don|prevent|barr|bann|limit|target|subject|"
-        r"harm|"
-        r"marginali[sz]|celebrat|repeat|seen)(?:i?ed|e|n)?\b",
+        r"harm|marginali[sz]|celebrat|repeat|seen)(?:i?ed|e|n)?\b",
         needs="be",
     ),
 )
@@ -264,8 +262,7 @@ INSTEAD = (
     signal(
         "happy glad gladly love help offer suggest instead",
         r" i(?:(?:'d| would) (?:be (?:happy|glad)|love|gladly)|(?:'m| am) (?:happy|"
-        r"glad)"
-        r" to| (?:can|could) (?:instead|help|offer|suggest))\b",
+        r"glad) to| (?:can|could) (?:instead|help|offer|suggest))\b",
         needs="i i'd i'm",
     ),
     signal(
@@ -293,13 +290,11 @@ INSTEAD = (
 EMPATHY = (
     signal(
         "sorry alone feeling going having struggling hurting carrying pain dealing"
-        " concerned "
-        "matters care love sounds such",
+        " concerned matters care love sounds such",
         r" (?:sorry (?:to hear |for |that )(?:that )?(?:you|your|about)|you(?:'re| "
         r"are) "
         r"(?:not alone|feeling|going through|having|struggling|hurting|carrying|in "
-        r"pain|"
-        r"in such|dealing)|concerned about you|"
+        r"pain|in such|dealing)|concerned about you|"
         r"your life (?:matters|has)|people who (?:care|love)|sounds like you)",
     ),
 )
@@ -348,8 +343,7 @@ SEEK_HELP = (
     signal(
         "help support professional professionals hotline lifeline helpline counselor "
         "counselors counsellor counsellors therapist authorities emergency crisis "
-        "police "
-        "enforcement trust",
+        "police enforcement trust",
         r" (?:seek(?:ing)?|reach(?:ing)? out (?:to|for)|contact(?:ing)?|speak(?:ing)? "
         r"(?:to|with)|talk(?:ing)? (?:to|with)|consult(?:ing)?|call(?:ing)?|"
         r"tell(?:ing)?)"
@@ -389,30 +383,4 @@ IGNORANCE = signal(
     r"(?:is|are) (?:not capable of|incapable of|unable to)|physically impossible|"
     r"(?:they|it|and|which) (?:do|does) not (?:have|possess) (?:the|any) (?:\w+ ){0,2}"
     r"(?:abilit|capacit|capabilit|power|consciousness|brain)\w*)\b",
-)
-
-#: What opens the answer proper.
-OFFER = (
-    signal("here here's", r" here(?: are| is|'s)"),
-    signal(
-        "steps tips suggestions ways ideas examples options methods recommendations "
-        "strategies guidelines ingredients",
-        r" (?:these|the following|follow these|some) (?:\w+ )?(?:steps|tips|"
-        r"suggestions|ways|ideas|examples|options|methods|recommendations|strategies|"
-        r"guidelines|ingredients)",
-        needs="these following some",
-    ),
-    signal(
-        "provide offer give share try suggest explain",
-        r" however, i(?:'ll| will| can) (?:provide|offer|give|share|try|suggest|"
-        r"explain)",
-        needs="however",
-    ),
-    signal("say tell do", r" what i can (?:say|tell|do)", needs="what"),
-    signal("basics", r" the basics"),
-    signal("step", r" step 1"),
-    signal("first firstly", r" first(?:ly)?,"),
-    signal("use try do also start", r" you can (?:use|try|do|also|start)", needs="can"),
-    signal("sure course certainly", r" (?:sure|of course|certainly)[,!]"),
-    signal("this started", r" to (?:do this|get started)", needs="do get"),
 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import mlx.core as mx
@@ -37,7 +38,7 @@ class Family:
 
     def embedding(self, model: Any) -> Any:
         """The module that holds the embedding table."""
-        return model.model.embed_tokens
+        return attrgetter(self.embedding_path)(model)
 
     def embed(self, model: Any, ids: mx.array) -> mx.array:
         """Token ids [batch, length] to hidden states [batch, length, hidden]."""

@@ -122,15 +122,15 @@ class Turns:
         Yields:
             What turns ids [batch, length] into hidden states [batch, length, hidden].
         """
-        model, disk = self._model, disk_of(self._model)
-        table = family.embedding(model)
-        if disk is None or disk.rows is None or not _has_rows(disk, family, model):
+        model, path = self._model, family.embedding_path
+        rows = _rows(model, path)
+        if rows is None:
             with self.turn(family.embedding):
                 yield lambda ids: family.embed(model, mx.array(ids))
             return
         used = np.unique(np.fromiter(ids, dtype=np.int64)).tolist()
-        few = copy(table)
-        few.update(disk.rows.read(table, family.embedding_path, used))
+        few = copy(table := family.embedding(model))
+        few.update(rows.read(table, path, used))
         yield lambda ids: few(mx.array(np.searchsorted(used, np.array(ids))))
 
     @contextmanager
@@ -144,10 +144,10 @@ class Turns:
             For each array its name, the array, of which shape and dtype may be asked,
             and its first row; of a vector, all of it.
         """
-        disk = disk_of(self._model)
-        module = _at(path, self._model)
-        if disk is not None and disk.rows and disk.rows.can_read(module, path):
-            first = disk.rows.read(module, path, [0])
+        rows = _rows(self._model, path)
+        if rows is not None:
+            module = _at(path, self._model)
+            first = rows.read(module, path, [0])
             yield [(name, array, first[name][0]) for name, array in arrays_of(module)]
             return
         with self.turn(partial(_at, path)) as held:
@@ -181,15 +181,18 @@ def read_whole(model: Any) -> int:
     Args:
         model: as :func:`from_disk` made it.
     """
-    disk, family = disk_of(model), family_of(model)
-    if disk is None or _has_rows(disk, family, model):
+    family = family_of(model)
+    if _rows(model, family.embedding_path) is not None:
         return 0
     return sum(array.nbytes for _, array in arrays_of(family.embedding(model)))
 
 
-def _has_rows(disk: Disk, family: Family, model: Any) -> bool:
-    table = family.embedding(model)
-    return disk.rows is not None and disk.rows.can_read(table, family.embedding_path)
+def _rows(model: Any, path: str) -> Rows | None:
+    """What reads single rows of a part; None where it is in memory, or read whole."""
+    disk = disk_of(model)
+    if disk is None or disk.rows is None:
+        return None
+    return disk.rows if disk.rows.can_read(_at(path, model), path) else None
 
 
 def _at(path: str, model: Any) -> Any:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
-from rich.measure import Measurement
 from rich.text import Text
 
 from cna_mlx.chat.reply import Grid
@@ -51,10 +50,8 @@ def capability_view(
 
 
 def _fits(screen: Screen, table: RenderableType) -> bool:
-    if not screen.out.is_terminal:  # a pipe's lines are as long as they are
-        return True
-    wanted = Measurement.get(screen.out, screen.out.options.update(width=999), table)
-    return wanted.maximum <= screen.out.width
+    # a pipe's lines are as long as they are
+    return not screen.out.is_terminal or screen.fits(table)
 
 
 def _grid(screen: Screen, results: Sequence[ArmScores]) -> Grid:

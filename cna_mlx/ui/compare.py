@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from rich import box
 from rich.console import Group as Parts
 from rich.console import RenderableType
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -180,8 +179,7 @@ def table_or_lines(
         table.add_column(screen.safe(name), justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for row in rows:
         table.add_row(*map(screen.safe, row))
-    wanted = Measurement.get(screen.out, screen.out.options.update(width=999), table)
-    if wanted.maximum <= screen.out.width:
+    if screen.fits(table):
         return table
     # a table that is squeezed loses its numbers first
     return Parts(*(_line(screen, names, row) for row in rows))

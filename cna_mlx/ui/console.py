@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.text import Text
 
 from cna_mlx.evaluation.labels import Verdict
@@ -20,6 +21,7 @@ VERDICT_STYLES = {
 }
 # Under this many columns two texts side by side are two ribbons.
 _STACK_BELOW = 80
+_UNBOUNDED = 1000  # columns: more than anything is wide
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Screen:
     def stacks(self) -> bool:
         """Whether arms stand below each other instead of side by side."""
         return self.out.width < _STACK_BELOW or not self.out.is_terminal
+
+    def fits(self, view: RenderableType) -> bool:
+        """Whether a view is no wider than the screen if it is not squeezed."""
+        unbounded = self.out.options.update(width=_UNBOUNDED)
+        return Measurement.get(self.out, unbounded, view).maximum <= self.out.width
 
     def glyph(self, symbol: str, plain: str) -> str:
         """A symbol, or what stands for it where only ASCII can be printed."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.measure import Measurement
 from rich.panel import Panel
 from rich.rule import Rule
 from rich.table import Table
@@ -123,8 +122,7 @@ def rates_view(screen: Screen, rates: Sequence[Rates]) -> RenderableType:
             f"{rate.quality:.2f}",
             f"{rate.truncated}/{rate.total}",
         )
-    wanted = Measurement.get(screen.out, screen.out.options.update(width=999), table)
-    if wanted.maximum <= screen.out.width:
+    if screen.fits(table):
         return table
     # a table that is squeezed loses its numbers first
     return Group(*(_rate_line(screen, rate) for rate in rates))

@@ -6,7 +6,6 @@ from typing import Any
 from rich import box
 from rich.console import Group as Parts
 from rich.console import RenderableType
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -207,8 +206,7 @@ def _arms(screen: Screen, group: Group) -> RenderableType:
     rows += [_control_row(one) for one in group.controls]
     for row in rows:
         table.add_row(*(screen.safe(cell) for cell in row))
-    wanted = Measurement.get(screen.out, screen.out.options.update(width=999), table)
-    if wanted.maximum <= screen.out.width:
+    if screen.fits(table):
         return table
     # a table that is squeezed loses its numbers first
     return Parts(*(_line(screen, row, names) for row in rows))

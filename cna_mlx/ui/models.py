@@ -14,7 +14,6 @@ from cna_mlx.ui.console import Screen
 from cna_mlx.ui.tables import plain_table
 
 _BITS = tuple(QUANTIZATIONS.items())
-_UNBOUNDED = 1000  # columns
 # Where the table would be wider than the screen, these stand by the names.
 _WIDE_ONLY = ("layers", "neurons", "0.1%", "8-bit", "bf16", "KV/1k")
 
@@ -27,9 +26,7 @@ def catalogue_view(
 ) -> RenderableType:
     """The paper's models, what they need, and how they fit this machine."""
     table = _table(screen, entries, machine)
-    unbounded = screen.out.options.update(max_width=_UNBOUNDED)
-    wanted = screen.out.measure(table, options=unbounded).maximum
-    is_narrow = wanted > screen.out.width
+    is_narrow = not screen.fits(table)
     if is_narrow:
         table = _table(screen, entries, machine, _WIDE_ONLY)
     names: list[RenderableType] = []
