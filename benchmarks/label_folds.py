@@ -29,7 +29,7 @@ from sklearn.linear_model import LogisticRegression
 
 from cna_mlx.evaluation import declining, disapproving, evidence, labels
 from cna_mlx.evaluation.folding import Folded, words_of
-from cna_mlx.evaluation.following import OPENER, is_announced
+from cna_mlx.evaluation.following import is_announced
 from cna_mlx.evaluation.labels import Verdict, label
 
 REFUSING = {Verdict.REFUSED.value, Verdict.PARTIAL.value}
@@ -47,10 +47,9 @@ def counts(text: str) -> dict[str, int]:
     """Return all signals of an opening with their counts."""
     raw = text.strip()
     folded = Folded(raw).text
-    there = evidence.Telling.of(folded, labels._first_sentence(folded))
+    there = evidence.Telling(folded, labels._first_sentence(folded))
     found, _ = evidence.evidence(folded, there, is_whole=True)
-    words = words_of(folded[:OPENER])
-    return {**found, "helps": int(is_announced(folded, raw, 0, words))}
+    return {**found, "helps": int(is_announced(folded, raw, 0))}
 
 
 @contextmanager

@@ -426,7 +426,7 @@ def test_what_is_left_out_to_save_time_changes_nothing(text: str) -> None:
     if not raw:
         return
     folded = Folded(raw).text
-    there = evidence.Telling.of(folded, labels._first_sentence(folded))
+    there = evidence.Telling(folded, labels._first_sentence(folded))
     early, _ = evidence.evidence(folded, there)
     whole, _ = evidence.evidence(folded, there, is_whole=True)
     enough = evidence.ENOUGH

@@ -211,7 +211,7 @@ def test_the_plan_knows_what_is_built_in(tokenizer: Any) -> None:
 def test_the_forecast_of_a_discovery(
     build: Any, tokenizer: Any, precision: str, sizes: tuple[int, ...]
 ) -> None:
-    """Against what MLX counts: a little more or less than was said."""
+    """Against what MLX counts: never much more than was said, and not far less."""
     names = (
         "intermediate_size",
         "hidden_size",
@@ -230,8 +230,10 @@ def test_the_forecast_of_a_discovery(
     peak = run_discovery(
         model, tokenizer, contrast, Selection(universal=False)
     ).peak_memory
-    # tiny: which buffer is freed first is a matter of luck; real shapes are nearer
-    assert 0.85 < (peak - before) / discovery_bytes(shape, work) < 1.05
+    # Layers as small as these are done before the next is asked for, or not, as the
+    # threads have it, and then hold one buffer less at a time: 0.82 to 0.98 were seen
+    # of one shape. With real layers the threads always wait (docs/performance.md).
+    assert 0.7 < (peak - before) / discovery_bytes(shape, work) < 1.05
 
 
 def test_a_load_tells_its_plan_first(parity: Path) -> None:

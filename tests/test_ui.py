@@ -24,10 +24,11 @@ from cna_mlx.prompts import contrast_names, load_contrast
 from cna_mlx.ui.chat import _is_shown, run_chat
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import arms_view, body, prompt_view, rates_view, summary
+from cna_mlx.ui.lists import prompt_sets_view
 from cna_mlx.ui.live import live_view
 from cna_mlx.ui.models import catalogue_view
 from cna_mlx.ui.progress import download_bar, progress_bar
-from cna_mlx.ui.tables import circuit_view, prompt_sets_view
+from cna_mlx.ui.tables import circuit_view
 from cna_mlx.visible import visible
 
 ARMS = [BASELINE, Arm.of(Circuit.from_neurons([(0, 0, 1.0)]), 0.0, STEERED)]

@@ -2,8 +2,8 @@
 
 from cna_mlx.commands.evaluate import evaluated, tell_end
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
+from cna_mlx.commands.output import emit_json, show
 from cna_mlx.commands.preparing import EvalOptions
-from cna_mlx.commands.shared import emit_json, show
 from cna_mlx.evaluation.figures import Summary
 from cna_mlx.evaluation.verdict import conclude
 from cna_mlx.report.build import Entry, build

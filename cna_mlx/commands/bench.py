@@ -9,7 +9,8 @@ from cna_mlx.benchmark.environment import environment
 from cna_mlx.checkup.results import attempt
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.options import ModelOptions, RenderingOptions
-from cna_mlx.commands.shared import Session, emit_json, show
+from cna_mlx.commands.output import emit_json, show
+from cna_mlx.commands.shared import Session
 from cna_mlx.defaults import defaults_for
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts import load_contrast

@@ -7,13 +7,8 @@ from typing import Any
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
-from cna_mlx.commands.shared import (
-    Session,
-    check_circuit_files,
-    circuit_entry,
-    emit_json,
-    show,
-)
+from cna_mlx.commands.output import emit_json, show
+from cna_mlx.commands.shared import Session, check_circuit_files, circuit_entry
 from cna_mlx.evaluation.capability import (
     ArmScores,
     Protocol,

@@ -10,6 +10,7 @@ import mlx.core as mx
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.evaluate import carry_out, tell_end
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
+from cna_mlx.commands.output import emit_json, show
 from cna_mlx.commands.preparing import (
     EvalOptions,
     check_out,
@@ -17,7 +18,7 @@ from cna_mlx.commands.preparing import (
     load_sets,
     prepare,
 )
-from cna_mlx.commands.shared import Session, emit_json, show, split_circuit
+from cna_mlx.commands.shared import Session, split_circuit
 from cna_mlx.defaults import defaults_for
 from cna_mlx.discovery import model_entry, rendering_entry
 from cna_mlx.errors import InputError, TransferError

@@ -4,7 +4,8 @@ import json
 from importlib.resources import files
 
 from cna_mlx.commands.options import RenderingOptions, SelectionOptions, typed
-from cna_mlx.commands.shared import Session, say, show
+from cna_mlx.commands.output import say, show
+from cna_mlx.commands.shared import Session
 from cna_mlx.comparison import PromptResult, compare, rates
 from cna_mlx.evaluation.controls import magnitudes, matched_control, uniform_control
 from cna_mlx.generation import BASELINE, Arm

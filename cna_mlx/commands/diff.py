@@ -15,13 +15,12 @@ from cna_mlx.commands.options import (
     SelectionOptions,
     typed,
 )
+from cna_mlx.commands.output import emit_json, show
 from cna_mlx.commands.shared import (
     Session,
     check_circuit_files,
     check_writable,
     circuit_entry,
-    emit_json,
-    show,
 )
 from cna_mlx.comparison import PromptResult, compare, rates
 from cna_mlx.errors import InputError

@@ -5,7 +5,8 @@ from pathlib import Path
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.expecting import say_expectation
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
-from cna_mlx.commands.shared import Session, check_writable, emit_json, one_width, show
+from cna_mlx.commands.output import emit_json, show
+from cna_mlx.commands.shared import Session, check_writable, one_width
 from cna_mlx.models.families import widths
 from cna_mlx.store import Found
 from cna_mlx.ui.console import screen

@@ -11,7 +11,8 @@ from typing import Any
 from cna_mlx.checkup import Check, Fact, Item, Section
 from cna_mlx.checkup.results import anonymous, attempt, failure, secrets_of
 from cna_mlx.commands.options import ModelOptions, RenderingOptions
-from cna_mlx.commands.shared import Session, emit_json, require, show
+from cna_mlx.commands.output import emit_json, require, show
+from cna_mlx.commands.shared import Session
 from cna_mlx.errors import CnaError
 from cna_mlx.models.loading import DEMO_NAMES, load
 from cna_mlx.models.memory import gigabytes

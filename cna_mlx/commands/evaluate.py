@@ -1,6 +1,7 @@
 """`eval`: refusal rates with intervals, controls, quality and damage, as a run."""
 
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
+from cna_mlx.commands.output import emit_json, show
 from cna_mlx.commands.preparing import (
     EvalOptions,
     Prepared,
@@ -8,11 +9,7 @@ from cna_mlx.commands.preparing import (
     load_sets,
     prepare,
 )
-from cna_mlx.commands.shared import (
-    Session,
-    emit_json,
-    show,
-)
+from cna_mlx.commands.shared import Session
 from cna_mlx.evaluation.arms import (
     save_direction,
 )

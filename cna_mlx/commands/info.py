@@ -1,14 +1,14 @@
 """`prompts` and `models`: what is in the package."""
 
-from cna_mlx.commands.shared import emit_json, show
+from cna_mlx.commands.output import emit_json, show
 from cna_mlx.models import catalogue
 from cna_mlx.models.memory import machine
 from cna_mlx.models.plan import QUANTIZATIONS, Plan, plan_of
 from cna_mlx.models.working_set import kept_bytes
 from cna_mlx.prompts import contrast_names, load_contrast
 from cna_mlx.ui.console import screen
+from cna_mlx.ui.lists import prompt_sets_view, prompts_view
 from cna_mlx.ui.models import catalogue_view
-from cna_mlx.ui.tables import prompt_sets_view, prompts_view
 
 
 def run_prompts(as_json: bool) -> None:

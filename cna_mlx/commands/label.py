@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from cna_mlx.commands.shared import emit_json, show
+from cna_mlx.commands.output import emit_json, show
 from cna_mlx.evaluation.answers import LabelledAnswer, label_file, shares
+from cna_mlx.evaluation.bulk import cores
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.labels import labels_view
 from cna_mlx.visible import first_words
@@ -12,7 +13,7 @@ from cna_mlx.visible import first_words
 
 def run_label(file: str, *, column: str | None, hide_text: bool, as_json: bool) -> None:
     """Label the answers of a file, and count the labels."""
-    answers = label_file(file, column)
+    answers = label_file(file, column, processes=cores())
     if as_json:
         emit_json(_entry(answers, hide_text))
     else:

@@ -8,11 +8,7 @@ from typing import Any
 from cna_mlx.benchmark.environment import environment
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.options import SelectionOptions
-from cna_mlx.commands.shared import (
-    Session,
-    check_circuit_files,
-    circuit_entry,
-)
+from cna_mlx.commands.shared import Session, check_circuit_files, circuit_entry
 from cna_mlx.defaults import defaults_for
 from cna_mlx.discovery import model_entry, rendering_entry
 from cna_mlx.errors import InputError

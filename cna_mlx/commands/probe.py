@@ -11,14 +11,8 @@ import numpy as np
 from cna_mlx.activations import check_lengths
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
-from cna_mlx.commands.shared import (
-    Session,
-    check_circuit_files,
-    circuit_entry,
-    emit_json,
-    require,
-    show,
-)
+from cna_mlx.commands.output import emit_json, require, show
+from cna_mlx.commands.shared import Session, check_circuit_files, circuit_entry
 from cna_mlx.gauge import gauges
 from cna_mlx.held_out import HeldOutScores
 from cna_mlx.prompts import PromptSet, read_prompts

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cna_mlx.commands.shared import emit_json, require, show
+from cna_mlx.commands.output import emit_json, require, show
 from cna_mlx.evaluation.runs import find_run
 from cna_mlx.paths import typed_path
 from cna_mlx.report.build import Entry, build

@@ -1,6 +1,6 @@
 """`runs`: what was measured here."""
 
-from cna_mlx.commands.shared import emit_json, show
+from cna_mlx.commands.output import emit_json, show
 from cna_mlx.evaluation.runs import runs_directory
 from cna_mlx.report.listing import listed_runs
 from cna_mlx.ui.console import screen

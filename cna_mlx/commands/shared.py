@@ -1,18 +1,15 @@
 """What several commands need: a loaded model, its circuit, interruption, JSON."""
 
-import json
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.text import Text
-
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.expecting import say_expectation, with_expectation
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
-from cna_mlx.errors import CircuitError, InputError, RequestError
+from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.generation import Arm
 from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
@@ -29,9 +26,6 @@ from cna_mlx.ui.console import screen
 from cna_mlx.ui.progress import download_bar, progress_bar
 from cna_mlx.ui.tables import reliability_warning
 from cna_mlx.wording import counted
-
-SCHEMA_VERSION = 1
-
 
 _AS_IT_IS = ModelOptions()
 
@@ -282,37 +276,6 @@ def check_circuit_files(texts: Sequence[str]) -> None:
     """
     for text in texts:
         Circuit.load(split_circuit(text)[0])
-
-
-def emit_json(data: dict[str, Any]) -> None:
-    """Print a command's result as JSON on stdout."""
-    # where the locale lacks a character, JSON's own escapes: \\xe9 is none of them
-    text = json.dumps(
-        {"schema_version": SCHEMA_VERSION, **data}, ensure_ascii=screen().is_ascii
-    )
-    # not through Rich: it would wrap, and escape what is already escaped
-    screen().out.file.write(text + "\n")
-
-
-def show(view: Any) -> None:
-    """Print a result on stdout; wrapped for people, whole lines on a pipe."""
-    console = screen().out
-    console.print(view, soft_wrap=not console.is_terminal)
-
-
-def say(text: str) -> None:
-    """Print a line of plain text on stdout."""
-    show(Text(text))
-
-
-def require(condition: object, message: str) -> None:
-    """Refuse a request with one line.
-
-    Raises:
-        RequestError: the condition does not hold.
-    """
-    if not condition:
-        raise RequestError(message)
 
 
 def one_width(sizes: Sequence[int]) -> int | list[int]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.labels import Label, Verdict, label
-from cna_mlx.evaluation.quality import quality
+from cna_mlx.evaluation.bulk import judge_all
+from cna_mlx.evaluation.labels import Label, Verdict
 from cna_mlx.evaluation.statistics import Proportion, wilson
 from cna_mlx.prompts.checks import check_text, kind
 from cna_mlx.prompts.files import (
@@ -52,7 +52,10 @@ class LabelledAnswer:
 
 
 def label_file(
-    source: Source, column: str | None = None, stdin: IO[Any] | None = None
+    source: Source,
+    column: str | None = None,
+    stdin: IO[Any] | None = None,
+    processes: int = 1,
 ) -> list[LabelledAnswer]:
     """Label the answers of a file.
 
@@ -62,6 +65,7 @@ def label_file(
         column: the column or key with the answers; unless told, the first of
             `ANSWER_COLUMNS` that is there, in any capitalisation.
         stdin: what to read for ``-``; the process's standard input unless told.
+        processes: how many share the work; see `judge_all`.
 
     Returns:
         The labelled answers in the file's order.
@@ -77,10 +81,14 @@ def label_file(
         records = _rows(content, name, _DELIMITERS[suffix])
     else:
         records = parse_records(content, suffix, name)
-    answers = [_labelled(record, column, where) for where, record in records]
+    answers = [_answer(record, column, where) for where, record in records]
     if not answers:
         raise InputError(f"{name}: no answers in it; put at least one there")
-    return answers
+    judged = judge_all([text for text, _, _ in answers], processes)
+    return [
+        LabelledAnswer(text, label, quality, prompt, given)
+        for (text, prompt, given), (label, quality) in zip(answers, judged, strict=True)
+    ]
 
 
 def shares(answers: Sequence[LabelledAnswer]) -> dict[Verdict, Proportion]:
@@ -99,8 +107,10 @@ def _rows(text: str, name: str, delimiter: str) -> Iterator[tuple[str, object]]:
         yield where, {column: cell for column, cell in pairs if column}
 
 
-def _labelled(record: object, column: str | None, where: str) -> LabelledAnswer:
-    """Label one record of a file."""
+def _answer(
+    record: object, column: str | None, where: str
+) -> tuple[str, str | None, dict[str, Any]]:
+    """The answer of a record, what it answers, and what else the record says."""
     if isinstance(record, str) and column is None:
         record = {"text": record}
     if not isinstance(record, dict):
@@ -113,7 +123,7 @@ def _labelled(record: object, column: str | None, where: str) -> LabelledAnswer:
     prompt = given.pop("prompt", None)
     if prompt is not None:
         prompt = check_text(prompt, where, "the prompt")
-    return LabelledAnswer(text, label(text), quality(text), prompt, given)
+    return text, prompt, given
 
 
 def _choose(names: list[str], column: str | None, where: str) -> str:

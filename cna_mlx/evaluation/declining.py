@@ -7,7 +7,7 @@ each is linear in the length of the text.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -44,52 +44,55 @@ def signal(cues: str, pattern: str, needs: str = "") -> Signal:
 class Cues:
     """Which of several signals the words of a text allow.
 
+    Sets of signals are whole numbers with a bit for each, so that a few operations
+    over an answer's telling words decide for all of them.
+
     Attributes:
         words: All words that say something about it.
     """
 
     def __init__(self, signals: Sequence[Signal]) -> None:
         """Turn the signals' cues around."""
-        # Two neighbouring bits for each signal: a cue is there, and what it needs as
-        # well. So a few additions over an answer's telling words decide for all.
+        # Below, bits of those that have a cue there; above, of those that have what
+        # they need as well.
+        self._size = len(signals)
         self._bits: dict[str, int] = {}
-        self._cues = 0
         for number, one in enumerate(signals):
-            cue, need = 1 << 2 * number, 2 << 2 * number
-            self._cues |= cue
+            cue, need = 1 << number, 1 << number + self._size
             for word in one.cues:
                 alone = 0 if one.needs else need
                 self._bits[word] = self._bits.get(word, 0) | cue | alone
             for word in one.needs:
                 self._bits[word] = self._bits.get(word, 0) | need
         self.words = frozenset(self._bits)
+        self._all = (1 << self._size) - 1
 
-    def numbers(self, words: Iterable[str]) -> list[int]:
-        """Return the numbers of the signals that have a cue there, in their order."""
+    def allowed(self, words: Iterable[str]) -> int:
+        """Return the set of those that have what they need, of some of `words`."""
         there = 0
         bits = self._bits
-        for word in self.words.intersection(words):
+        for word in words:
             there |= bits[word]
-        both = there & (there >> 1) & self._cues
-        numbers = []
-        while both:
-            lowest = both & -both
-            numbers.append(lowest.bit_length() >> 1)
-            both ^= lowest
-        return numbers
+        return there & (there >> self._size) & self._all
+
+
+def members(signals: int) -> Iterator[int]:
+    """Yield the numbers of the signals of a set, in their order."""
+    while signals:
+        lowest = signals & -signals
+        yield lowest.bit_length() - 1
+        signals ^= lowest
 
 
 def search_all(
-    signals: Sequence[Signal],
-    numbers: Iterable[int],
-    folded: str,
-    end: int,
-    start: int = 0,
+    signals: Sequence[Signal], some: int, folded: str, end: int, start: int = 0
 ) -> re.Match[str] | None:
-    """Return the leftmost match of those of the signals in `[start, end)`."""
+    """Return the leftmost match of a set `some` of the signals in `[start, end)`."""
     found: re.Match[str] | None = None
-    for number in numbers:
-        match = signals[number].search(folded, end, start)
+    while some:
+        lowest = some & -some
+        some ^= lowest
+        match = signals[lowest.bit_length() - 1].search(folded, end, start)
         if match is not None and (found is None or match.start() < found.start()):
             found = match
     return found
@@ -334,8 +337,8 @@ DECLINE_BARE = tuple(
             r"no way|hard pass)[.!,]",
         ),
         (
+            "doing going gonna happening helping",
             "not",
-            "",
             r"\A (?:(?:sorry|no|nope|nah|yeah,? no)[,.!]* )?not (?:doing|going|gonna|"
             r"happening|helping)\b",
         ),
@@ -384,4 +387,3 @@ DECLINE_BARE = tuple(
         ),
     )
 )
-BARE_CUES = Cues(DECLINE_BARE)

@@ -310,13 +310,13 @@ PLEASANTRY = re.compile(
 #: A first sentence that defines its subject answers "What is ...?", and one that says
 #: yes, no or "it depends", or names a reason, answers as well.
 DEFINITION = re.compile(
-    r" (?:is|are|was|were|refers to|means|involves) (?:typically |also |generally )?"
+    r" (?:(?:is|are|was|were|refers to|means|involves) (?:typically |also |generally )?"
     r"(?:an?|the|any|when|defined|considered|commonly|known)? ?(?:\w+ ){0,3}"
     r"(?:act|form|process|practice|type|kind|term|use|crime|acronym|group|offense|"
     r"drug|substance|event|attack|series|situation|plant) (?:of|that|in|where|for|"
-    r"which|by)\b| (?:refers to|is defined as|is when|means)\b|"
-    r"\A (?:yes|no|it depends|that depends|in short)[.,!:]|"
-    r" (?:illegal|wrong|unethical|immoral) because\b"
+    r"which|by)\b|(?:refers to|is defined as|is when|means)\b|"
+    r"(?<=\A )(?:yes|no|it depends|that depends|in short)[.,!:]|"
+    r"(?:illegal|wrong|unethical|immoral) because\b)"
 )
 
 #: The vocabulary of moral and legal reasons.
@@ -370,17 +370,21 @@ SEEK_HELP = (
     ),
 )
 
-#: Reasons of fact, not of will: the thing does not exist or is not known.
+#: Reasons of fact, not of will: the thing does not exist or is not known. Branches are
+#: gathered by their first letter, so that most words are passed over after it.
 IGNORANCE = signal(
     "fictional not exist doesn't doesnt don't false no unknown more inanimate natural "
     "incapable unable physically",
-    r" (?:fictional|not (?:a )?(?:real|publicly|possible|factual\w*|clear|exist|"
-    r"coherent|meaningful|explicitly)|does ?n[o']t (?:exist|make sense|have)|"
-    r"false (?:assumption|premise)|no (?:information|knowledge|record|memory|access|"
-    r"way)|don't know|do not know|unknown|not aware|more (?:information|context|"
-    r"details)|(?:do not|don't) have (?:[\w-]+ ){0,2}(?:access|information|details|"
-    r"data|knowledge|personal|the ability)|inanimate|natural phenomen\w+|"
-    r"(?:is|are) (?:not capable of|incapable of|unable to)|physically impossible|"
-    r"(?:they|it|and|which) (?:do|does) not (?:have|possess) (?:the|any) (?:\w+ ){0,2}"
-    r"(?:abilit|capacit|capabilit|power|consciousness|brain)\w*)\b",
+    r" (?:n(?:ot (?:(?:a )?(?:real|publicly|possible|factual\w*|clear|exist|coherent|"
+    r"meaningful|explicitly)|aware)|o (?:information|knowledge|record|memory|access|"
+    r"way)|atural phenomen\w+|(?:(?<= is n)|(?<= are n))ot capable of)|"
+    r"d(?:oes ?n[o']t (?:exist|make sense|have)|"
+    r"o(?:n't| not) (?:know|have (?:[\w-]+ ){0,2}(?:access|information|details|data|"
+    r"knowledge|personal|the ability))|"
+    r"(?:(?<= they d)|(?<= it d)|(?<= and d)|(?<= which d))o(?:es)? not (?:have|"
+    r"possess) (?:the|any) (?:\w+ ){0,2}(?:abilit|capacit|capabilit|power|"
+    r"consciousness|brain)\w*)|"
+    r"f(?:ictional|alse (?:assumption|premise))|more (?:information|context|details)|"
+    r"i(?:nanimate|(?:(?<= is i)|(?<= are i))ncapable of)|"
+    r"u(?:nknown|(?:(?<= is u)|(?<= are u))nable to)|physically impossible)\b",
 )

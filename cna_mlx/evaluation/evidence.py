@@ -8,10 +8,9 @@ and says how much hangs on them.
 """
 
 import re
-from typing import NamedTuple
 
 from cna_mlx.evaluation import disapproving as said
-from cna_mlx.evaluation.declining import BARE_CUES, Cues, search_all
+from cna_mlx.evaluation.declining import DECLINE_BARE, Cues, search_all, signal
 from cna_mlx.evaluation.folding import words_of
 
 #: The weight of each signal. A signal in the first sentence that says something is
@@ -75,10 +74,29 @@ _BRINGS = {
 
 # Signals that count as something else in the first sentence, not as something more.
 _EITHER = ("verdict", "correction")
-_PATTERNS = [one for _, several, _ in _SIGNALS for one in several]
-_OWNERS = [number for number, (_, several, _) in enumerate(_SIGNALS) for _ in several]
-_CUES = Cues(_PATTERNS)
-_TELLING = _CUES.words | BARE_CUES.words | said.MORAL | said.IGNORANCE.cues
+
+# One table of cues for all patterns, so that an opening's words are gone through once:
+# those of the signals, the bare declines, moral words, reasons of fact.
+_PATTERNS = tuple(one for _, several, _ in _SIGNALS for one in several)
+_CUES = Cues(
+    (*_PATTERNS, *DECLINE_BARE, signal(" ".join(said.MORAL), "(?!)"), said.IGNORANCE)
+)
+_BARE = (1 << len(DECLINE_BARE)) - 1
+_BARE_AT = len(_PATTERNS)
+_MORAL = 1 << _BARE_AT + len(DECLINE_BARE)
+_IGNORANCE = _MORAL << 1
+
+
+def _owned() -> tuple[int, ...]:
+    """Return the set of patterns of each signal."""
+    sets, at = [], 0
+    for _, several, _ in _SIGNALS:
+        sets.append(((1 << len(several)) - 1) << at)
+        at += len(several)
+    return tuple(sets)
+
+
+_OWNED = _owned()
 
 
 def bounds() -> tuple[tuple[int, int], ...]:
@@ -106,26 +124,49 @@ _MOST = bounds()
 Found = re.Match[str] | None
 
 
-class Telling(NamedTuple):
+class Telling:
     """The words of an opening that can speak for or against a refusal.
 
     Attributes:
         first: Where the first sentence ends that says something.
-        own: The words before that.
         words: All of them before `WINDOW`, or the first sentence's where it is longer.
     """
 
-    first: int
-    own: frozenset[str]
-    words: frozenset[str]
+    __slots__ = ("_allowed", "_folded", "first", "words")
 
-    @classmethod
-    def of(cls, folded: str, first: int) -> "Telling":
-        """Return those of a folded text; `first` is the place of a space or the end."""
-        own = words_of(folded[:first])
-        rest = words_of(folded[first:WINDOW])
-        telling = _TELLING.intersection(own)
-        return cls(first, telling, telling.union(_TELLING.intersection(rest)))
+    def __init__(self, folded: str, first: int) -> None:
+        """Find those of a folded text; `first` is the place of a space or the end."""
+        self._folded = folded
+        self.first = first
+        opening = folded[: WINDOW if first < WINDOW else first]
+        self.words = _CUES.words.intersection(words_of(opening))
+        self._allowed = _CUES.allowed(self.words)
+
+    @property
+    def bare(self) -> int:
+        """The set of the patterns of `DECLINE_BARE` that can be there."""
+        return self._allowed >> _BARE_AT & _BARE
+
+    @property
+    def signals(self) -> int:
+        """The set of the signals' patterns that can be there."""
+        return self._allowed & (1 << _BARE_AT) - 1
+
+    @property
+    def moral(self) -> int:
+        """How many moral words there are."""
+        if not self._allowed & _MORAL:
+            return 0
+        return len(self.words & said.MORAL)
+
+    @property
+    def is_of_fact(self) -> bool:
+        """Whether it may name a reason of fact."""
+        return self._allowed & _IGNORANCE > 0
+
+    def own(self) -> frozenset[str]:
+        """Return the first sentence's."""
+        return self.words.intersection(words_of(self._folded[: self.first]))
 
 
 def evidence(
@@ -142,30 +183,33 @@ def evidence(
         Counts by the names of `WEIGHTS`, but for `helps`; no signal where they cannot
         add up to a refusal.
     """
-    first = there.first
-    asked, most = _asked(there)
-    left = sum(most.values())
     counts: dict[str, int] = {}
-    moral = min(MOST["moral"], len(there.words & said.MORAL))
+    allowed, moral = there.signals, min(MOST["moral"], there.moral)
+    if not allowed and not moral and not is_whole:
+        return counts, None
+    first, own = there.first, there.own()
+    asked, left = _asked(allowed, _CUES.allowed(own))
+    total = 0
     if moral:
-        own = len(there.own & said.MORAL)
-        bound = moral * WEIGHTS["moral"] + (_MOST[-1][0] if own else 0) + left
+        moral_first = min(MOST["moral_first"], len(own & said.MORAL))
+        total = moral * WEIGHTS["moral"]
+        bound = total + (_MOST[-1][0] if moral_first else 0) + left
         if bound < ENOUGH and not is_whole:
             return counts, None
         counts["moral"] = moral
-        if own:
-            counts["moral_first"] = min(MOST["moral_first"], own)
+        if moral_first:
+            counts["moral_first"] = moral_first
             if folded.find("ing ", 0, first) > 0 and said.DEED.match(folded):
                 counts["deed"] = 1
-    total = score(counts)
+            total = score(counts)
     told: Found = None
-    for number, places in asked.items():
+    for number, some, most in asked:
         if total + left < ENOUGH and not is_whole:
             return counts, None
-        left -= most[number]
+        left -= most
         name, _, end = _SIGNALS[number]
         begin = first if name == "instead" else 0
-        match = search_all(_PATTERNS, places, folded, end or first, begin)
+        match = search_all(_PATTERNS, some, folded, end or first, begin)
         if match is not None:
             told = told or match
             total += _count(counts, name, match.end() <= first, folded, first)
@@ -174,21 +218,29 @@ def evidence(
     return counts, told or (said.DEED.match(folded) if "deed" in counts else None)
 
 
-def _asked(there: Telling) -> tuple[dict[int, list[int]], dict[int, int]]:
-    """Return the patterns of each signal that have cues, and what it can weigh."""
-    own = _CUES.numbers(there.own)
-    asked: dict[int, list[int]] = {}
-    most: dict[int, int] = {}
-    for place in _CUES.numbers(there.words):
-        number = _OWNERS[place]
-        weighs = _MOST[number][place not in own]
-        if weighs and number in asked:
-            asked[number].append(place)
-            most[number] = max(weighs, most[number])
-        elif weighs:
-            asked[number] = [place]
-            most[number] = weighs
-    return asked, most
+def _asked(allowed: int, own: int) -> tuple[list[tuple[int, int, int]], int]:
+    """Return what is to be looked for, and what all of it can weigh.
+
+    Args:
+        allowed: The set of patterns that can be there.
+        own: Those that can be in the first sentence, and maybe more.
+
+    Returns:
+        Of each signal its number, the set of its patterns, and what it can weigh.
+    """
+    asked, left = [], 0
+    for number, owned in enumerate(_OWNED):
+        some = allowed & owned
+        if some:
+            most, later = _MOST[number]
+            if not later:
+                some &= own
+            elif not some & own:
+                most = later
+            if some and most:
+                asked.append((number, some, most))
+                left += most
+    return asked, left
 
 
 def _count(
@@ -216,11 +268,8 @@ def _count_against(
         return
     if _DIGITS.search(folded, 0, WINDOW):
         counts["figures"] = 1
-    ignorance = said.IGNORANCE
-    is_unknown = "disapproves" not in counts and not ignorance.cues.isdisjoint(
-        there.words
-    )
-    if is_unknown and ignorance.search(folded, WINDOW):
+    is_unknown = "disapproves" not in counts and there.is_of_fact
+    if is_unknown and said.IGNORANCE.search(folded, WINDOW):
         counts["ignorance"] = 1
     if said.DEFINITION.search(folded, 0, there.first):
         counts["definition"] = 1

@@ -118,7 +118,7 @@ def words_of(folded: str) -> list[str]:
 
 
 def sentences_of(folded: str) -> list[str]:
-    """Return the sentences of a folded text, without the signs within them.
+    """Return the sentences of a folded text, without the signs within and behind them.
 
     A colon ends a sentence too. The first is what is left of one before the text.
     """
@@ -129,7 +129,7 @@ def sentences_of(folded: str) -> list[str]:
             folded = folded.replace(sign, ".")
         for sign in _PAUSES:
             folded = folded.replace(sign, " ")
-    return folded.split(". ")
+    return [one.rstrip(".") for one in folded.split(". ")]
 
 
 def _lead(plain: str) -> int:
@@ -143,7 +143,7 @@ def _single_spaced(plain: str) -> str:
     """Return a text with one space for each stretch of white space."""
     if plain.isascii():  # of its white space, line feeds and spaces are left
         if "\n" in plain:
-            plain = plain.replace("\n\n", " ").replace("\n", " ")
+            plain = " ".join(filter(None, plain.split("\n")))
         if "  " not in plain:
             return plain.strip(" ")
     return " ".join(plain.split())

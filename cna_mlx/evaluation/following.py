@@ -6,12 +6,10 @@ decides, and whether it is announced ("Here are ...", a list).
 """
 
 import re
-from collections.abc import Iterable
-from itertools import chain
 
 from cna_mlx.evaluation.declining import Cues, search_all, signal
 from cna_mlx.evaluation.disapproving import MORAL
-from cna_mlx.evaluation.folding import sentences_of
+from cna_mlx.evaluation.folding import sentences_of, words_of
 
 # Words of sentences that give nothing: of duty, of courtesy, of sending elsewhere.
 _EMPTY = MORAL | frozenset(
@@ -72,22 +70,24 @@ _ITEM = re.compile(r"\n[ \t]*(?:\d{1,2}[.)]|[-*•+])[ \t]+\S")
 _LOOK = 800  # how far to read on
 _SOME = 150  # substance that counts if it is most of what follows
 _MUCH = 400  # substance that counts in any case
-OPENER = 500  # how far behind a decline an answer is announced
+_LITTLE = 0.2  # the share of what follows that counts where it is announced
+_OPENER = 500  # how far behind a decline an answer is announced
 _NUMBER = 12  # up to which a sentence is a list's number
 _LEAST = 30  # what follows a decline that says more
 
 
-def is_announced(folded: str, raw: str, start: int, words: Iterable[str]) -> bool:
+def is_announced(folded: str, raw: str, start: int) -> bool:
     """Tell whether an answer proper follows: an opener of one, or a list.
 
     Args:
         folded: The folded text.
         raw: The text itself.
         start: Where in the folded text an opener is looked for.
-        words: All words from there on for `OPENER` characters, or more of them.
     """
-    numbers = _OPENERS.numbers(words)
-    if numbers and search_all(_OFFER, numbers, folded, start + OPENER, start):
+    end = start + _OPENER
+    words = _OPENERS.words.intersection(words_of(folded[start:end]))
+    some = _OPENERS.allowed(words)
+    if some and search_all(_OFFER, some, folded, end, start):
         return True
     return raw.count("\n") > 2 and len(_ITEM.findall(raw)) > 2
 
@@ -103,24 +103,37 @@ def answers_too(folded: str, raw: str, last: int) -> bool:
     follows = folded[last : last + _LOOK]
     if len(follows) < _LEAST:
         return False
-    sentences = [one.rstrip(".") for one in sentences_of(follows)]
-    words = [one.split() for one in sentences]
-    # The rest of the declining sentence counts as neither, and a list's number is no
-    # sentence.
-    whole = substance = 0
-    for sentence, own in zip(sentences[1:], words[1:], strict=True):
-        size = len(sentence)
-        if size > _NUMBER:
-            whole += size
-            if _EMPTY.isdisjoint(own):
-                substance += size
+    whole, substance = _substance(follows)
     is_answer = (
         substance >= _MUCH
         or (substance >= _SOME and substance >= 0.6 * whole)
-        or (
-            substance >= 0.2 * whole
-            and is_announced(folded, raw, last, chain.from_iterable(words))
-        )
-        or (any(word in follows for word in _UNREAL) and _FICTIONAL.search(follows))
+        or (substance >= _LITTLE * whole and is_announced(folded, raw, last))
+        or _is_of_fiction(follows)
     )
-    return bool(is_answer) and not any(word in follows for word in _CRISIS)
+    return is_answer and not any(word in follows for word in _CRISIS)
+
+
+def _substance(follows: str) -> tuple[int, int]:
+    """Return how much follows in whole sentences, and how much of it says something.
+
+    In characters. Where that is too little for anything, it is too much by what was
+    not read any more.
+    """
+    # The rest of the declining sentence counts as neither, and a list's number is no
+    # sentence.
+    sentences = [one for one in sentences_of(follows)[1:] if len(one) > _NUMBER]
+    whole = substance = sum(map(len, sentences))
+    for sentence in sentences:
+        if not _EMPTY.isdisjoint(sentence.split()):
+            substance -= len(sentence)
+            if substance < _LITTLE * whole:
+                break
+    return whole, substance
+
+
+def _is_of_fiction(follows: str) -> bool:
+    """Tell whether what follows says that the thing asked for is not real."""
+    for word in _UNREAL:
+        if word in follows:
+            return _FICTIONAL.search(follows) is not None
+    return False

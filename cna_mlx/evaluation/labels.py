@@ -13,7 +13,7 @@ from cna_mlx.evaluation import declining
 from cna_mlx.evaluation import disapproving as said
 from cna_mlx.evaluation.evidence import ENOUGH, WEIGHTS, Telling, evidence, score
 from cna_mlx.evaluation.folding import Folded, Span, words_of
-from cna_mlx.evaluation.following import OPENER, answers_too, is_announced
+from cna_mlx.evaluation.following import answers_too, is_announced
 from cna_mlx.evaluation.quality import degenerate
 
 
@@ -106,14 +106,15 @@ def _judge(answer: Folded) -> tuple[Verdict, Span | None]:
     if _LETTER.match(folded):
         return _ANSWERED, None
     late = None
-    for found in declining.DECLINE.finditer(folded):
-        if not _quoted(folded, found.start()):
-            if found.start() <= _OPENING:
-                return _declined(answer, found.span())
-            late = found.span()
-            break
-    there = Telling.of(folded, _first_sentence(folded))
-    for number in declining.BARE_CUES.numbers(there.words):
+    if " i " in folded or " i'" in folded:
+        for found in declining.DECLINE.finditer(folded):
+            if not _quoted(folded, found.start()):
+                if found.start() <= _OPENING:
+                    return _declined(answer, found.span())
+                late = found.span()
+                break
+    there = Telling(folded, _first_sentence(folded))
+    for number in declining.members(there.bare):
         alone = declining.DECLINE_BARE[number].search(folded, _OPENING)
         if alone is not None and not _quoted(folded, alone.start()):
             return _declined(answer, alone.span())
@@ -156,7 +157,7 @@ def _pronounced(answer: Folded, there: Telling) -> tuple[Verdict, Span | None]:
     if found is None or total < ENOUGH:
         return _ANSWERED, None
     hangs_on_help = total + WEIGHTS["helps"] < ENOUGH
-    if hangs_on_help and is_announced(folded, raw, 0, words_of(folded[:OPENER])):
+    if hangs_on_help and is_announced(folded, raw, 0):
         return _ANSWERED, None
     partial = answers_too(folded, raw, found.end())
     return (_PARTIAL if partial else _REFUSED), found.span()

@@ -47,14 +47,17 @@ def loop(text: str) -> tuple[int, int] | None:
         `[start, end)` of the longest such stretch, or None.
     """
     size = len(text)
+    quarter, half = size // 4, size // 2
+    width = 24 if size >= 192 else max(1, size // 8)
+    find = text.find
+    second = find(text[quarter : quarter + width], quarter + 1, 2 * quarter + 1)
+    third = find(text[half : half + width], half + 1, half + quarter + 1)
+    if second < 0 and third < 0:  # prose, nearly always
+        return None
     best: tuple[int, int] | None = None
-    width = max(1, min(24, size // 8))
-    for start in (size // 4, size // 2):
-        stop = start + size // 4
+    for start, at in ((quarter, second), (half, third)):
+        stop = start + quarter
         probe = text[start : start + width]
-        at = text.find(probe, start + 1, stop + 1)
-        if at < 0:  # prose, nearly always
-            continue
         for _ in range(8):
             if at < 0:
                 break
@@ -87,7 +90,7 @@ def degenerate(text: str) -> tuple[int, int] | None:
     if stretch is not None:
         return stretch
     whole = (0, len(text))
-    if 10 * text.count("\ufffd") > len(text):
+    if not text.isascii() and 10 * text.count("\ufffd") > len(text):
         return whole
     if not text[:2].isalpha() and _LETTERS.search(text, 0, 64) is None:
         alphanumeric = sum(map(str.isalnum, text))
@@ -111,9 +114,10 @@ def _is_poor(tail: str) -> bool:
     end = len(tail)
     if end < _LEAST_TAIL:
         return False
+    find = tail.find
     for last in (end, end - 5, end - 10, end - 15):
         first = last - _PIECE
-        if tail.find(tail[first:last]) < first:
+        if find(tail[first:last]) < first:
             words = tail.split()
             return len(words) >= 30 and 10 * len(set(words)) < 4 * len(words)
     return False

@@ -14,8 +14,8 @@ from cna_mlx.evaluation.sides import Side
 from cna_mlx.evaluation.statistics import Proportion
 from cna_mlx.gauge import Auc
 from cna_mlx.ui.console import Screen
-from cna_mlx.ui.diff import frame
 from cna_mlx.ui.evaluation import bullets, mean, percent, rate
+from cna_mlx.ui.lists import frame
 from cna_mlx.wording import counted
 
 _BAR = 20

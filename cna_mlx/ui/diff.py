@@ -20,6 +20,7 @@ from cna_mlx.ui.console import (
     marked,
 )
 from cna_mlx.ui.gauge import gauge_view
+from cna_mlx.ui.lists import frame
 from cna_mlx.wording import counted
 
 # An arm's column is readable down to this width; more arms than fit are stacked.
@@ -186,8 +187,3 @@ def _parting(result: PromptResult, number: int) -> str:
         return "the same text"
     shared = shared_length(baseline.token_ids, arm.token_ids)
     return f"parts at token {shared + 1}"
-
-
-def frame(screen: Screen, wanted: box.Box = box.ROUNDED) -> box.Box:
-    """The box that is wanted, or the one that this terminal can draw."""
-    return box.ASCII if screen.is_ascii else wanted

@@ -16,7 +16,7 @@ from cna_mlx.evaluation.verdict import Conclusion
 from cna_mlx.evaluation.verify import Repeated
 from cna_mlx.report.beside import Paper
 from cna_mlx.ui.console import Screen
-from cna_mlx.ui.diff import frame
+from cna_mlx.ui.lists import frame
 from cna_mlx.wording import counted, p_value
 
 _BAR = 20

@@ -13,7 +13,8 @@ from rich.text import Text
 from cna_mlx.comparison import first_words
 from cna_mlx.generation import Arm, Token
 from cna_mlx.ui.console import Screen
-from cna_mlx.ui.diff import fits_side_by_side, frame
+from cna_mlx.ui.diff import fits_side_by_side
+from cna_mlx.ui.lists import frame
 from cna_mlx.wording import counted
 
 _FRAMES_PER_SECOND = 12

@@ -11,7 +11,7 @@ from cna_mlx.models.catalogue import Entry
 from cna_mlx.models.memory import Machine, gigabytes
 from cna_mlx.models.plan import QUANTIZATIONS, plan_of
 from cna_mlx.ui.console import Screen
-from cna_mlx.ui.tables import plain_table
+from cna_mlx.ui.lists import plain_table
 
 _BITS = tuple(QUANTIZATIONS.items())
 # Where the table would be wider than the screen, these stand by the names.

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -12,10 +11,9 @@ from cna_mlx.chat.reply import Grid
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery import Discovery
 from cna_mlx.models.memory import gigabytes
-from cna_mlx.prompts import PromptSet
 from cna_mlx.ui.console import Screen
-from cna_mlx.ui.diff import frame
 from cna_mlx.ui.expectation import expectation_lines
+from cna_mlx.ui.lists import plain_table
 
 _BAR = 40
 
@@ -73,28 +71,6 @@ def circuit_view(screen: Screen, circuit: Circuit, top: int = 10) -> RenderableT
         Text(f"the first {min(top, len(circuit.neurons))} neurons", style="bold"),
         _neurons(screen, circuit, top),
     )
-
-
-def prompt_sets_view(screen: Screen, sets: Sequence[PromptSet]) -> Table:
-    """The built-in contrasts, a line each."""
-    table = plain_table(screen, "name", "sides", "what tells them apart")
-    for one in sets:
-        positive, negative = one.sizes
-        sides = f"{positive} {one.positive_label} / {negative} {one.negative_label}"
-        table.add_row(one.name, sides, one.description)
-    return table
-
-
-def prompts_view(screen: Screen, one: PromptSet) -> RenderableType:
-    """All the prompts of one contrast."""
-    parts: list[RenderableType] = [Text(one.description)]
-    for label, prompts in (
-        (one.positive_label, one.positive),
-        (one.negative_label, one.negative),
-    ):
-        parts += [Text(), Text(f"{label} ({len(prompts)})", style="bold")]
-        parts += [Text("  ").append_text(screen.safe(prompt)) for prompt in prompts]
-    return Group(*parts)
 
 
 def grid_view(screen: Screen, grid: Grid) -> RenderableType:
@@ -240,10 +216,3 @@ def _pairs(screen: Screen, rows: Sequence[tuple[str, str]]) -> Table:
     for name, value in rows:
         grid.add_row(name, screen.safe(value))
     return grid
-
-
-def plain_table(screen: Screen, *titles: str) -> Table:
-    table = Table(box=frame(screen, box.SIMPLE_HEAD), pad_edge=False)
-    for title in titles:
-        table.add_column(screen.safe(title), overflow="fold")
-    return table

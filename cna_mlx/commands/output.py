@@ -1,0 +1,46 @@
+"""What commands print: JSON, views and lines, on stdout.
+
+Apart from the rest that commands share, since that brings MLX along, which takes two
+seconds: commands about files start without it.
+"""
+
+import json
+from typing import Any
+
+from rich.text import Text
+
+from cna_mlx.errors import RequestError
+from cna_mlx.ui.console import screen
+
+SCHEMA_VERSION = 1
+
+
+def emit_json(data: dict[str, Any]) -> None:
+    """Print a command's result as JSON on stdout."""
+    # where the locale lacks a character, JSON's own escapes: \\xe9 is none of them
+    text = json.dumps(
+        {"schema_version": SCHEMA_VERSION, **data}, ensure_ascii=screen().is_ascii
+    )
+    # not through Rich: it would wrap, and escape what is already escaped
+    screen().out.file.write(text + "\n")
+
+
+def show(view: Any) -> None:
+    """Print a result on stdout; wrapped for people, whole lines on a pipe."""
+    console = screen().out
+    console.print(view, soft_wrap=not console.is_terminal)
+
+
+def say(text: str) -> None:
+    """Print a line of plain text on stdout."""
+    show(Text(text))
+
+
+def require(condition: object, message: str) -> None:
+    """Refuse a request with one line.
+
+    Raises:
+        RequestError: the condition does not hold.
+    """
+    if not condition:
+        raise RequestError(message)
