@@ -221,7 +221,7 @@ def circuit(context: click.Context) -> None:
 def circuit_show(file: str, top: int, as_json: bool) -> None:
     """Show a circuit: layers as a bar chart, first neurons, where it came from."""
     check_open_files()
-    from cna_mlx.commands.discover import run_circuit_show
+    from cna_mlx.commands.info import run_circuit_show
 
     run_circuit_show(file, as_json, top)
 

@@ -28,6 +28,7 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     tiny_fixture,
 )
 
+from cna_mlx.circuit import Circuit
 from cna_mlx.cli import cli
 from cna_mlx.errors import HubError
 from cna_mlx.limits import check_open_files
@@ -138,6 +139,32 @@ def test_help_imports_nothing_heavy() -> None:
     done = subcommand("-c", script)
     assert (done.returncode, done.stderr) == (0, "[]\n")
     assert "Usage: cna-mlx" in done.stdout
+
+
+def test_commands_about_files_need_no_model(tmp_path: Path) -> None:
+    """They start in a tenth of the time that a model's libraries take."""
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text('{"text": "No."}\n')
+    circuit = tmp_path / "circuit.json"
+    Circuit.from_neurons([(0, 1)]).save(circuit)
+    lines = [
+        ["label", str(answers)],
+        ["runs"],
+        ["report", str(tmp_path / "none")],
+        ["circuit", "show", str(circuit)],
+        ["prompts"],
+        ["prompts", "show", "refusal-small"],
+        ["models"],
+    ]
+    script = (
+        "import sys\n"
+        "from cna_mlx.cli import run\n"
+        f"codes = [run(words) for words in {lines!r}]\n"
+        "heavy = sys.modules.keys() & {'mlx_lm', 'transformers', 'torch'}\n"
+        "print(codes, sorted(heavy), file=sys.stderr)\n"
+    )
+    done = subcommand("-c", script)
+    assert done.stderr.splitlines()[-1] == "[0, 0, 2, 0, 0, 0, 0] []"
 
 
 def test_as_a_module() -> None:
@@ -373,7 +400,7 @@ def test_json_on_an_ascii_locale_is_json() -> None:
     name = "prompts.json"
     script = (
         "import sys\n"
-        "from cna_mlx.commands.shared import emit_json\n"
+        "from cna_mlx.commands.output import emit_json\n"
         "emit_json({'text': 'caf\\xe9 \\U0001f600 \\u4f60 \\udcff'})\n"
     )
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}

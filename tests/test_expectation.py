@@ -25,10 +25,11 @@ from cna_mlx import Circuit, expectation, load
 from cna_mlx.circuit import Neuron
 from cna_mlx.discovery import Discovery, run_discovery
 from cna_mlx.errors import InputError
-from cna_mlx.expectation import Expectation, Tally, expect, held_out_prompts, tally
+from cna_mlx.expectation import expect, held_out_prompts, tally
 from cna_mlx.held_out import Fold
 from cna_mlx.prompts import PromptSet, load_contrast
 from cna_mlx.selection import Selection
+from cna_mlx.tallies import Expectation, Tally
 from cna_mlx.ui.expectation import expectation_lines
 
 Run = Callable[..., Outcome]

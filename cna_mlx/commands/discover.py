@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from cna_mlx.circuit import Circuit
 from cna_mlx.commands.expecting import say_expectation
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
 from cna_mlx.commands.output import emit_json, show
@@ -10,7 +9,7 @@ from cna_mlx.commands.shared import Session, check_writable, one_width
 from cna_mlx.models.families import widths
 from cna_mlx.store import Found
 from cna_mlx.ui.console import screen
-from cna_mlx.ui.tables import circuit_view, discovery_view, reliability_warning
+from cna_mlx.ui.tables import discovery_view, reliability_warning
 
 
 def run_discover(
@@ -77,24 +76,3 @@ def _entry(model: str, found: Found, output: str | None) -> dict[str, object]:
         "peak_memory_bytes": discovery.peak_memory,
         "circuit_file": output or (str(found.path) if found.path else None),
     }
-
-
-def run_circuit_show(path: str, as_json: bool, top: int) -> None:
-    """Show a circuit file."""
-    circuit = Circuit.load(path)
-    if not as_json:
-        show(circuit_view(screen(), circuit, top))
-        return
-    emit_json(
-        {
-            "file": path,
-            "model": circuit.model,
-            **circuit.provenance,
-            "k": circuit.k,
-            "by_layer": {
-                str(layer): len(members)
-                for layer, members in circuit.by_layer().items()
-            },
-            "neurons": [list(neuron) for neuron in circuit.neurons],
-        }
-    )

@@ -1,5 +1,6 @@
-"""`prompts` and `models`: what is in the package."""
+"""What is in the package, and what is in a circuit file."""
 
+from cna_mlx.circuit import Circuit
 from cna_mlx.commands.output import emit_json, show
 from cna_mlx.models import catalogue
 from cna_mlx.models.memory import machine
@@ -9,6 +10,7 @@ from cna_mlx.prompts import contrast_names, load_contrast
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.lists import prompt_sets_view, prompts_view
 from cna_mlx.ui.models import catalogue_view
+from cna_mlx.ui.tables import circuit_view
 
 
 def run_prompts(as_json: bool) -> None:
@@ -96,3 +98,24 @@ def _plan_entry(plan: Plan) -> dict[str, object]:
         "streamed_discovery_bytes": plan.streamed,
         "fit": plan.fit,
     }
+
+
+def run_circuit_show(path: str, as_json: bool, top: int) -> None:
+    """Show a circuit file."""
+    circuit = Circuit.load(path)
+    if not as_json:
+        show(circuit_view(screen(), circuit, top))
+        return
+    emit_json(
+        {
+            "file": path,
+            "model": circuit.model,
+            **circuit.provenance,
+            "k": circuit.k,
+            "by_layer": {
+                str(layer): len(members)
+                for layer, members in circuit.by_layer().items()
+            },
+            "neurons": [list(neuron) for neuron in circuit.neurons],
+        }
+    )

@@ -2,18 +2,22 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from cna_mlx.evaluation.labels import Label, Verdict, label
 from cna_mlx.evaluation.quality import quality
 
-Judged = tuple[Label, float]
 # What goes between processes: an enumeration takes longer to send than to find.
-_Sent = tuple[str, tuple[int, int] | None, float]
+_Sent = tuple[str, tuple[int, int] | None]
 
 #: From how many answers on other processes repay their start.
 WORTH = 4_000
-_CHUNK = 500
+_PART = 500
+
+_VERDICTS = {one.value: one for one in Verdict}
+
+Found = TypeVar("Found")
 
 
 def cores() -> int:
@@ -23,8 +27,8 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def judge_all(texts: Sequence[str], processes: int = 1) -> list[Judged]:
-    """Label answers, and measure their quality.
+def label_all(texts: Sequence[str], processes: int = 1) -> list[Label]:
+    """Label answers.
 
     Args:
         texts: The answers.
@@ -33,40 +37,59 @@ def judge_all(texts: Sequence[str], processes: int = 1) -> list[Judged]:
             `multiprocessing`.
 
     Returns:
-        The label and the quality of each, in order; the same for any `processes`.
+        Their labels, in order; the same for any `processes`.
     """
+    return [_received(one) for one in _shared(_labels, texts, processes)]
+
+
+def judge_all(texts: Sequence[str], processes: int = 1) -> list[tuple[Label, float]]:
+    """Label answers, and measure their quality; as `label_all` otherwise."""
+    found = _shared(_judgements, texts, processes)
+    return [(_received(one), measured) for one, measured in found]
+
+
+def _labels(texts: Sequence[str]) -> list[_Sent]:
+    found = map(label, texts)
+    return [(one.verdict.value, one.span) for one in found]
+
+
+def _judgements(texts: Sequence[str]) -> list[tuple[_Sent, float]]:
+    return list(zip(_labels(texts), map(quality, texts), strict=True))
+
+
+def _received(one: _Sent) -> Label:
+    verdict, span = one
+    return Label(_VERDICTS[verdict], span)
+
+
+def _shared(
+    work: Callable[[Sequence[str]], list[Found]], texts: Sequence[str], processes: int
+) -> list[Found]:
+    """Do the work on all texts, in other processes if that pays."""
     if processes > 1 and len(texts) >= WORTH:
         # imported here: a fifth of the start of a command
         from concurrent.futures.process import BrokenProcessPool
 
         try:
-            return _shared(texts, processes)
+            return _elsewhere(work, texts, processes)
         except (OSError, BrokenProcessPool):
             pass  # no processes to be had, or one was killed: it goes without them
-    return [(label(text), quality(text)) for text in texts]
+    return work(texts)
 
 
-def _shared(texts: Sequence[str], processes: int) -> list[Judged]:
-    """Label in other processes, which leave interruptions to this one."""
+def _elsewhere(
+    work: Callable[[Sequence[str]], list[Found]], texts: Sequence[str], processes: int
+) -> list[Found]:
+    """Do the work in processes that leave interruptions to this one."""
     from concurrent.futures import ProcessPoolExecutor
 
-    parts = [texts[at : at + _CHUNK] for at in range(0, len(texts), _CHUNK)]
+    parts = [texts[at : at + _PART] for at in range(0, len(texts), _PART)]
     pool = ProcessPoolExecutor(
         min(processes, len(parts)),
         initializer=signal.signal,
         initargs=(signal.SIGINT, signal.SIG_IGN),
     )
     try:
-        return [
-            (Label(Verdict(verdict), span), found)
-            for part in pool.map(_judged, parts)
-            for verdict, span, found in part
-        ]
+        return [one for found in pool.map(work, parts) for one in found]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _judged(texts: Sequence[str]) -> list[_Sent]:
-    """Label a part of the answers."""
-    found = [(label(text), quality(text)) for text in texts]
-    return [(one.verdict.value, one.span, other) for one, other in found]

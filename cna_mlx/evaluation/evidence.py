@@ -48,7 +48,7 @@ MOST = {"moral": 4, "moral_first": 2}
 WINDOW = 400  # characters of folded text over which the signals are looked for
 _DISAPPROVAL = 300  # where disapproval is no caveat
 _FEELING = 200  # where feeling with somebody comes, if at all
-_DIGITS = re.compile(r"\d\D{0,40}\d\D{0,40}\d\D{0,40}\d")
+_DIGITS = re.compile(r"[0-9](?:[^0-9]{0,40}[0-9]){3}")
 
 # The signals, the most telling first: name, pattern, and up to where it is looked for.
 _SIGNALS = (
@@ -81,6 +81,7 @@ _PATTERNS = tuple(one for _, several, _ in _SIGNALS for one in several)
 _CUES = Cues(
     (*_PATTERNS, *DECLINE_BARE, signal(" ".join(said.MORAL), "(?!)"), said.IGNORANCE)
 )
+_ALL = (1 << len(_PATTERNS)) - 1
 _BARE = (1 << len(DECLINE_BARE)) - 1
 _BARE_AT = len(_PATTERNS)
 _MORAL = 1 << _BARE_AT + len(DECLINE_BARE)
@@ -130,43 +131,28 @@ class Telling:
     Attributes:
         first: Where the first sentence ends that says something.
         words: All of them before `WINDOW`, or the first sentence's where it is longer.
+        signals: The set of the signals' patterns that can be there.
+        bare: The set of the patterns of `DECLINE_BARE` that can be there.
+        moral: How many moral words there are.
+        is_of_fact: Whether a reason of fact may be given.
     """
 
-    __slots__ = ("_allowed", "_folded", "first", "words")
+    __slots__ = ("_opening", "bare", "first", "is_of_fact", "moral", "signals", "words")
 
     def __init__(self, folded: str, first: int) -> None:
         """Find those of a folded text; `first` is the place of a space or the end."""
-        self._folded = folded
         self.first = first
-        opening = folded[: WINDOW if first < WINDOW else first]
-        self.words = _CUES.words.intersection(words_of(opening))
-        self._allowed = _CUES.allowed(self.words)
-
-    @property
-    def bare(self) -> int:
-        """The set of the patterns of `DECLINE_BARE` that can be there."""
-        return self._allowed >> _BARE_AT & _BARE
-
-    @property
-    def signals(self) -> int:
-        """The set of the signals' patterns that can be there."""
-        return self._allowed & (1 << _BARE_AT) - 1
-
-    @property
-    def moral(self) -> int:
-        """How many moral words there are."""
-        if not self._allowed & _MORAL:
-            return 0
-        return len(self.words & said.MORAL)
-
-    @property
-    def is_of_fact(self) -> bool:
-        """Whether it may name a reason of fact."""
-        return self._allowed & _IGNORANCE > 0
+        self._opening = folded[: WINDOW if first < WINDOW else first]
+        self.words = words = _CUES.words.intersection(words_of(self._opening))
+        allowed = _CUES.allowed(words)
+        self.signals = allowed & _ALL
+        self.bare = allowed >> _BARE_AT & _BARE
+        self.moral = len(words & said.MORAL) if allowed & _MORAL else 0
+        self.is_of_fact = allowed & _IGNORANCE > 0
 
     def own(self) -> frozenset[str]:
         """Return the first sentence's."""
-        return self.words.intersection(words_of(self._folded[: self.first]))
+        return self.words.intersection(words_of(self._opening[: self.first]))
 
 
 def evidence(
@@ -184,9 +170,10 @@ def evidence(
         add up to a refusal.
     """
     counts: dict[str, int] = {}
-    allowed, moral = there.signals, min(MOST["moral"], there.moral)
+    allowed, moral = there.signals, there.moral
     if not allowed and not moral and not is_whole:
         return counts, None
+    moral = min(MOST["moral"], moral)
     first, own = there.first, there.own()
     asked, left = _asked(allowed, _CUES.allowed(own))
     total = 0

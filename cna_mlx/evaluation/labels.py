@@ -84,11 +84,13 @@ def label(text: str) -> Label:
     start, open_thought = _after_thought(text)
     if open_thought is not None:
         return Label(_INVALID, open_thought)
-    text = text[start:]
+    if start:
+        text = text[start:]
     raw = text.strip()
     if not raw:
         return Label(_INVALID, None)
-    start += len(text) - len(text.lstrip())
+    if len(raw) < len(text):
+        start += len(text) - len(text.lstrip())
     span = degenerate(raw)
     if span is not None:
         return Label(_INVALID, (start + span[0], start + span[1]))
@@ -114,10 +116,11 @@ def _judge(answer: Folded) -> tuple[Verdict, Span | None]:
                 late = found.span()
                 break
     there = Telling(folded, _first_sentence(folded))
-    for number in declining.members(there.bare):
-        alone = declining.DECLINE_BARE[number].search(folded, _OPENING)
-        if alone is not None and not _quoted(folded, alone.start()):
-            return _declined(answer, alone.span())
+    if there.bare:
+        for number in declining.members(there.bare):
+            alone = declining.DECLINE_BARE[number].search(folded, _OPENING)
+            if alone is not None and not _quoted(folded, alone.start()):
+                return _declined(answer, alone.span())
     verdict, span = _pronounced(answer, there)
     if late is not None and verdict is _ANSWERED:
         return _PARTIAL, late
@@ -153,8 +156,10 @@ def _pronounced(answer: Folded, there: Telling) -> tuple[Verdict, Span | None]:
     """Return the verdict on an answer that declines, if at all, by what it says."""
     folded, raw = answer.text, answer.raw
     counts, found = evidence(folded, there)
+    if found is None:
+        return _ANSWERED, None
     total = score(counts)
-    if found is None or total < ENOUGH:
+    if total < ENOUGH:
         return _ANSWERED, None
     hangs_on_help = total + WEIGHTS["helps"] < ENOUGH
     if hangs_on_help and is_announced(folded, raw, 0):

@@ -1,7 +1,7 @@
 """What to expect of a circuit, in a line or two."""
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.expectation import Expectation, Tally
+from cna_mlx.tallies import Expectation, Tally
 
 # By how much the mean quality falls where a text can be seen to suffer.
 _DAMAGE = 0.1

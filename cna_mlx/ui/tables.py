@@ -2,24 +2,27 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cna_mlx.chat.reply import Grid
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery import Discovery
 from cna_mlx.models.memory import gigabytes
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.expectation import expectation_lines
 from cna_mlx.ui.lists import plain_table
 
+if TYPE_CHECKING:  # a circuit file is shown without what these bring along
+    from cna_mlx.chat.reply import Grid
+    from cna_mlx.discovery import Discovery
+
 _BAR = 40
 
 
 def discovery_view(
-    screen: Screen, discovery: Discovery, path: Path | None
+    screen: Screen, discovery: "Discovery", path: Path | None
 ) -> RenderableType:
     """What a discovery did, and how far its result can be trusted."""
     circuit, sizes = discovery.circuit, discovery.sizes
@@ -47,7 +50,7 @@ def discovery_view(
     return Group(*parts)
 
 
-def reliability_warning(discovery: Discovery) -> str | None:
+def reliability_warning(discovery: "Discovery") -> str | None:
     """What to say of a circuit that depends on which prompts it is made from."""
     half = discovery.split_half
     if half is None:
@@ -73,7 +76,7 @@ def circuit_view(screen: Screen, circuit: Circuit, top: int = 10) -> RenderableT
     )
 
 
-def grid_view(screen: Screen, grid: Grid) -> RenderableType:
+def grid_view(screen: Screen, grid: "Grid") -> RenderableType:
     """A reply's rows: a table for people, aligned lines for a pipe."""
     if screen.out.is_terminal:
         return _grid_table(screen, grid)
@@ -89,7 +92,7 @@ def grid_view(screen: Screen, grid: Grid) -> RenderableType:
     return Group(*lines)
 
 
-def _grid_table(screen: Screen, grid: Grid) -> Table:
+def _grid_table(screen: Screen, grid: "Grid") -> Table:
     if not grid.titles:
         return _pairs(screen, [(name, value) for name, value in grid.rows])
     table = plain_table(screen, *grid.titles)
@@ -108,7 +111,7 @@ def _dropped(circuit: Circuit) -> str:
     return f"{len(circuit.universal_dropped)} dropped (they answer to any contrast)"
 
 
-def _prompts(discovery: Discovery) -> str:
+def _prompts(discovery: "Discovery") -> str:
     contrast = discovery.circuit.provenance["contrast"]
     own = contrast["positive"] + contrast["negative"]
     sides = (
@@ -119,7 +122,7 @@ def _prompts(discovery: Discovery) -> str:
     return f"{sides} ({contrast['name']})" + (f", bank {bank}" if bank else "")
 
 
-def _split_half(discovery: Discovery) -> str:
+def _split_half(discovery: "Discovery") -> str:
     half = discovery.split_half
     if half is None:
         return "not known"
@@ -128,7 +131,7 @@ def _split_half(discovery: Discovery) -> str:
     )
 
 
-def _gauge(discovery: Discovery) -> str:
+def _gauge(discovery: "Discovery") -> str:
     if discovery.held_out is None:
         return "not known"
     auc = discovery.held_out.auc
