@@ -459,7 +459,10 @@ def test_an_unfit_file_is_refused(write, name: str, content: str, said: str) -> 
         ("nothing-here.csv", "no such file or prompt set"),
         ("", "no such file or prompt set"),
         ("jbb=", "no such file or prompt set"),
-        ("advbench=x.csv", "before a file jbb, jbb-benign, xstest, harmful, benign"),
+        (
+            "advbench=x.csv",
+            "jbb=FILE, jbb-benign=FILE, xstest=FILE, harmful=FILE, benign=FILE",
+        ),
         ("a\0b", "no such file or prompt set"),
         ("x" * 5000, "no such file or prompt set"),
         ("jbb=nothing-here.csv", "nothing-here.csv: no such file"),

@@ -90,6 +90,20 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert again.circuits == {"circuit": CIRCUIT}
 
 
+def test_a_run_that_is_only_looked_at_keeps_its_date(tmp_path: Path) -> None:
+    """The list of runs has the latest first: to call a finished one is no news."""
+    write(tmp_path / "run", 1)
+    path = tmp_path / "run" / "run.json"
+    for done in (1, PROMPTS, PROMPTS):  # interrupted again; finished; called again
+        old = path.read_text().replace(Run.load(path).facts["updated"], "2020")
+        path.write_text(old)
+        write(tmp_path / "run", done)
+        status = Run.load(path).status
+        assert status == ("complete" if done == PROMPTS else "interrupted")
+        is_new = Run.load(path).facts["updated"] != "2020"
+        assert is_new is (done == 1 or '"interrupted"' in old)
+
+
 def test_only_its_owner_can_read_a_run(tmp_path: Path) -> None:
     write(tmp_path / "run", 1)
     modes = {

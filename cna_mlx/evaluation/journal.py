@@ -45,6 +45,7 @@ class Journal:
 
     def __init__(self, run: Run, done: int, file: FileIO) -> None:
         self.run, self.done = run, done
+        self._begun = done
         self._file = file
 
     def add(self, samples: Sequence[Sample]) -> None:
@@ -73,6 +74,8 @@ class Journal:
             CnaError: it cannot be written; never of a run that failed, since what is on
                 its way then says more.
         """
+        if status == self.run.status and self.done == self._begun and not facts:
+            return  # nothing came of it: the file's date stays
         self.run = replace(self.run, status=status, facts={**self.run.facts, **facts})
         try:
             self.run.save()

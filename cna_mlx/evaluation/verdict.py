@@ -153,7 +153,8 @@ def _headline(
     if outcome is Outcome.TOO_FEW:
         return (
             f"Too few refusals to tell: the model refuses "
-            f"{_count(group.baseline.refused)} prompts to begin with."
+            f"{group.baseline.refused.successes} of "
+            f"{counted(group.baseline.refused.n, 'prompt')} to begin with."
         )
     if outcome is Outcome.HELD:
         broken = damage(group) or (damage(benign) if benign else None)
@@ -296,7 +297,3 @@ def _bounds(summary: Summary, group: Group) -> list[str]:
 
 def _share(one: Proportion) -> str:
     return f"{100 * one.value:.0f}%"
-
-
-def _count(one: Proportion) -> str:
-    return f"{one.successes} of {one.n}"

@@ -150,9 +150,10 @@ def _exists(text: str) -> bool:
 def _unknown(text: str) -> InputError:
     close = get_close_matches(text, NAMES, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]!r}? " if close else ""
+    files = ", ".join(f"{name}=FILE" for name in FILE_NAMES)
     return InputError(
-        f"{shown(text) or 'nothing'}: no such file or prompt set: {hint}there are "
-        f"{', '.join(NAMES)}, and before a file {', '.join(FILE_NAMES)} as NAME=FILE"
+        f"{shown(text) or 'nothing'}: no such file or prompt set; {hint}the sets are "
+        f"{', '.join(NAMES)}; of a file it can be said what it holds: {files}"
     )
 
 
