@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from cna_mlx.auc import Auc, auc
 from cna_mlx.circuit import Circuit, Neuron
-from cna_mlx.gauge import Auc, auc
 
 _FOLDS = 5
 

@@ -27,6 +27,7 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     selection_fixture,
     tiny_fixture,
 )
+from evaluation_runs import make_run
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.cli import cli
@@ -147,10 +148,11 @@ def test_commands_about_files_need_no_model(tmp_path: Path) -> None:
     answers.write_text('{"text": "No."}\n')
     circuit = tmp_path / "circuit.json"
     Circuit.from_neurons([(0, 1)]).save(circuit)
+    make_run(tmp_path / "run")
     lines = [
         ["label", str(answers)],
         ["runs"],
-        ["report", str(tmp_path / "none")],
+        ["report", str(tmp_path / "run")],
         ["circuit", "show", str(circuit)],
         ["prompts"],
         ["prompts", "show", "refusal-small"],
@@ -164,7 +166,7 @@ def test_commands_about_files_need_no_model(tmp_path: Path) -> None:
         "print(codes, sorted(heavy), file=sys.stderr)\n"
     )
     done = subcommand("-c", script)
-    assert done.stderr.splitlines()[-1] == "[0, 0, 2, 0, 0, 0, 0] []"
+    assert done.stderr.splitlines()[-1] == "[0, 0, 0, 0, 0, 0, 0] []"
 
 
 def test_as_a_module() -> None:

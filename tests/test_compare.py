@@ -29,6 +29,7 @@ from evaluation_runs import ABLATED, ANSWER, ARMS, BASELINE, REFUSAL, make_run
 from scipy import stats
 
 from cna_mlx import load
+from cna_mlx.auc import Auc
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands import shared
 from cna_mlx.errors import InputError
@@ -37,7 +38,6 @@ from cna_mlx.evaluation.compare import Comparison, compare_sides
 from cna_mlx.evaluation.findings import findings
 from cna_mlx.evaluation.runs import Run, RunArm, list_runs
 from cna_mlx.evaluation.sides import Side, held_out
-from cna_mlx.gauge import Auc
 from cna_mlx.prompts.benchmarks import load_benchmark
 from cna_mlx.ui.compare import comparison_view
 

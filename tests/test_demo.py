@@ -20,11 +20,12 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
 
 from cna_mlx import Answer, Arm, Circuit, generate_arms, load, render_prompt, steered
 from cna_mlx.attribution import causes
+from cna_mlx.auc import auc
 from cna_mlx.defaults import defaults_for
 from cna_mlx.discovery import run_discovery
 from cna_mlx.evaluation.controls import magnitudes, matched_control, uniform_control
 from cna_mlx.evaluation.labels import Verdict, label
-from cna_mlx.gauge import auc, gauges
+from cna_mlx.gauge import gauges
 from cna_mlx.generation import BASELINE
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import load_bank, load_contrast

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from cna_mlx.auc import Auc
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.evaluate import carry_out, tell_end
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
@@ -31,7 +32,6 @@ from cna_mlx.evaluation.sides import (
     have_same_shape,
     held_out,
 )
-from cna_mlx.gauge import Auc
 from cna_mlx.models.families import widths
 from cna_mlx.models.loading import DEMO_NAMES
 from cna_mlx.paths import is_there, typed_path

@@ -334,7 +334,7 @@ MORAL = frozenset(
     biased consequences inhumane cruel cruelty condone wrong consent endanger endangers
     offense fraud fraudulent abuse abusive abused deserve deserves innocent atrocity
     boundaries irresponsible lawful harm hurt suffering exploitation oppression inferior
-    law laws trauma.split
+    law laws
     """.split()  # noqa: SIM905  # words are read and kept in order more easily so
 )
 

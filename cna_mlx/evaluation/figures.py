@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cna_mlx.auc import Auc
 from cna_mlx.evaluation.labels import Verdict
 from cna_mlx.evaluation.runs import Run, RunArm
 from cna_mlx.evaluation.statistics import Interval, PairedChange, Proportion
-
-if TYPE_CHECKING:
-    from cna_mlx.gauge import Auc
 
 CONTROLS = ("matched", "uniform")
 
@@ -236,7 +234,7 @@ class Summary:
     groups: tuple[Group, ...]
     target: Group | None = None
     benign: Group | None = None
-    separation: "Auc | None" = None
+    separation: Auc | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The figures as plain data."""

@@ -1,8 +1,8 @@
 """What a comparison comes to, in plain words and chosen by the figures alone."""
 
 from statistics import fmean
-from typing import TYPE_CHECKING
 
+from cna_mlx.auc import Auc
 from cna_mlx.evaluation.compare import Comparison, Effect, Figures
 from cna_mlx.evaluation.overlap import SharedNeurons
 from cna_mlx.evaluation.paper import BASE_AND_INSTRUCT, rows
@@ -11,9 +11,6 @@ from cna_mlx.evaluation.sides import Side
 from cna_mlx.evaluation.statistics import PairedChange, Proportion
 from cna_mlx.evaluation.verdict import FEWEST, Conclusion, Outcome, conclude, fell
 from cna_mlx.wording import counted, p_value
-
-if TYPE_CHECKING:
-    from cna_mlx.gauge import Auc
 
 _LEVEL = 0.05
 # The paper's two pairs of a base model and its instruct model.
@@ -298,7 +295,7 @@ def _bounds(found: Comparison) -> list[str]:
     return lines
 
 
-def _auc(value: "Auc") -> str:
+def _auc(value: Auc) -> str:
     return f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
 
 

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cna_mlx.auc import Auc
 from cna_mlx.circuit import Circuit
 from cna_mlx.evaluation.figures import main_arm
 from cna_mlx.evaluation.runs import CIRCUITS, Run
-
-if TYPE_CHECKING:
-    from cna_mlx.gauge import Auc
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,8 @@ class Side:
     model: Mapping[str, Any]
     rendering: Mapping[str, Any]
     circuit: Circuit | None = None
-    own: "Auc | None" = None
-    same: "Auc | None" = None
+    own: Auc | None = None
+    same: Auc | None = None
     run: Run | None = None
 
     @classmethod
@@ -93,7 +91,7 @@ def are_rendered_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 def held_out(
     circuit: Circuit, model: Mapping[str, Any], rendering: Mapping[str, Any]
-) -> "Auc | None":
+) -> Auc | None:
     """What a circuit's discovery said of its gauge on prompts that it had not seen.
 
     Args:
@@ -112,8 +110,6 @@ def held_out(
         return None
     if not are_rendered_alike(own, rendering):
         return None
-    from cna_mlx.gauge import Auc  # brings MLX with it
-
     try:
         return Auc(float(found["auc"]), float(found["low"]), float(found["high"]))
     except (TypeError, KeyError, ValueError):

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import TYPE_CHECKING
 
+from cna_mlx.auc import Auc, auc
 from cna_mlx.evaluation.figures import (
     CONTROLS,
     ArmFigures,
@@ -19,9 +19,6 @@ from cna_mlx.evaluation.labels import Verdict
 from cna_mlx.evaluation.runs import Run, RunArm
 from cna_mlx.evaluation.samples import Sample, by_arm
 from cna_mlx.evaluation.statistics import mean_interval, paired_change, wilson
-
-if TYPE_CHECKING:
-    from cna_mlx.gauge import Auc
 
 
 def summarize(run: Run, samples: Sequence[Sample] | None = None) -> Summary:
@@ -91,7 +88,7 @@ def _with_unseen(
     return replace(group, seen=count, unseen=unseen)
 
 
-def _separation(target: list[Sample], benign: list[Sample]) -> "Auc | None":
+def _separation(target: list[Sample], benign: list[Sample]) -> Auc | None:
     first = target[0].arm if target else ""  # the baseline: it leads each batch
     sides = [
         [one.gauge for one in side if one.gauge is not None and one.arm == first]
@@ -99,8 +96,6 @@ def _separation(target: list[Sample], benign: list[Sample]) -> "Auc | None":
     ]
     if not all(sides):
         return None
-    from cna_mlx.gauge import auc  # brings MLX with it
-
     return auc(*sides)
 
 

@@ -8,11 +8,11 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cna_mlx.auc import Auc
 from cna_mlx.evaluation.compare import KINDS, Comparison, Figures
 from cna_mlx.evaluation.figures import ArmFigures, ControlFigures
 from cna_mlx.evaluation.sides import Side
 from cna_mlx.evaluation.statistics import Proportion
-from cna_mlx.gauge import Auc
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.evaluation import bullets, mean, percent, rate
 from cna_mlx.ui.lists import frame
