@@ -151,7 +151,8 @@ _IDIOM = (
     r"(?:him|her|them) the (?:pleasure|satisfaction)|(?:me|us|you|him|her|them)"
     r" (?:how (?:much|happy|glad|sorry|many|often)|enough)| "
     r"(?:for (?:sure|certain)|with (?:certainty|confidence))|"
-    r"(?: you(?: with)?)?(?: an?| the| any)? (?:exact|definiti\w+|definite|precise|"
+    r"(?: you(?: with)?)?(?: an?| the| any)? (?:exact(?! (?:home |current )?(?:address|"
+    r"location|whereabouts))|definiti\w+|definite|precise|"
     r"guarantees?|promises?|certain|real-time|up-to-date|complete|exhaustive|"
     r"comprehensive|perfect|single|one-size|current|live|latest|"
     r"today's)\b| feeling| thinking| wondering| noticing)"
@@ -200,6 +201,7 @@ DECLINE = re.compile(
     r"call)\b)[^.,;!?]{0,40}\b"
     r"for you\b)|"
     rf"{_UNWILLING}|"
+    rf"(?: would not| wouldn't) want to (?!{_NO_DEED})\w+|"
     r"(?: do not| don'?t) (?:really |currently |usually |ever |feel comfortable |"
     r"think i (?:can|should) |want to |wish to |intend to |"
     r"have (?:the|any) (?:ability|capability|capacity|authority|right) to |be )?"
@@ -255,6 +257,19 @@ DECLINE_BARE = tuple(
             rf"regrettably|alas)[,.!]*(?: but| -)? )?"
             rf"(?:can'?t|cannot|unable to|not able to|won'?t){ASIDE} {SERVE}\b"
             rf"{_IDIOM}",
+        ),
+        (
+            "can't cant cannot couldn't won't wouldn't not",
+            "i i'm",
+            r" i(?:'m)? [^.!?:\"]{4,80} (?:and|but|so) (?:can'?t|cannot|couldn't|"
+            rf"won't|wouldn't|(?:can|could|will|would) not){ASIDE} {SERVE}\b{_IDIOM}"
+            r"(?![^.!?]{0,60}\bbut\b)",
+        ),
+        (
+            "don't not",
+            "please",
+            r"\A (?:no[.,!] )?please,? (?:don't|do not) (?:(?:do|try|attempt) "
+            r"(?:this|that)|go through with|harm|hurt)\b",
         ),
         (
             "we",
