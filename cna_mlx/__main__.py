@@ -2,4 +2,5 @@
 
 from cna_mlx.cli import main
 
-main()
+if __name__ == "__main__":  # or other processes would run the command as well
+    main()

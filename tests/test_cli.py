@@ -156,17 +156,20 @@ def test_commands_about_files_need_no_model(tmp_path: Path) -> None:
         ["circuit", "show", str(circuit)],
         ["prompts"],
         ["prompts", "show", "refusal-small"],
-        ["models"],
     ]
     script = (
         "import sys\n"
         "from cna_mlx.cli import run\n"
         f"codes = [run(words) for words in {lines!r}]\n"
+        "print(codes, 'mlx.core' in sys.modules, file=sys.stderr)\n"
+        "codes = run(['models'])\n"  # which asks MLX for this machine's memory
         "heavy = sys.modules.keys() & {'mlx_lm', 'transformers', 'torch'}\n"
         "print(codes, sorted(heavy), file=sys.stderr)\n"
     )
     done = subcommand("-c", script)
-    assert done.stderr.splitlines()[-1] == "[0, 0, 0, 0, 0, 0, 0] []"
+    said = done.stderr.splitlines()
+    assert "[0, 0, 0, 0, 0, 0] False" in said
+    assert said[-1] == "0 []"
 
 
 def test_as_a_module() -> None:

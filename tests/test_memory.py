@@ -231,9 +231,9 @@ def test_the_forecast_of_a_discovery(
         model, tokenizer, contrast, Selection(universal=False)
     ).peak_memory
     # Layers as small as these are done before the next is asked for, or not, as the
-    # threads have it, and then hold one buffer less at a time: 0.82 to 0.98 were seen
-    # of one shape. With real layers the threads always wait (docs/performance.md).
-    assert 0.7 < (peak - before) / discovery_bytes(shape, work) < 1.05
+    # threads have it, and then hold one buffer less at a time: 0.80 to 0.98 were seen
+    # of one shape. Of real shapes docs/performance.md has the peaks.
+    assert 0.6 < (peak - before) / discovery_bytes(shape, work) < 1.05
 
 
 def test_a_load_tells_its_plan_first(parity: Path) -> None:

@@ -1,4 +1,4 @@
-"""`discover` and `circuit show`."""
+"""`discover`: the neurons that tell two sets of prompts apart."""
 
 from pathlib import Path
 

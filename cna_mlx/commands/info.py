@@ -1,4 +1,4 @@
-"""What is in the package, and what is in a circuit file."""
+"""`prompts`, `models` and `circuit show`: what is in the package, and in a file."""
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.output import emit_json, show
@@ -89,17 +89,6 @@ def run_models(check: bool, as_json: bool) -> None:
     )
 
 
-def _plan_entry(plan: Plan) -> dict[str, object]:
-    return {
-        "weights_bytes": plan.weights,
-        "kv_bytes_per_token": plan.shape.kv_per_token,
-        "discovery_bytes": plan.discovery,
-        "kept_bytes": kept_bytes(plan.shape),
-        "streamed_discovery_bytes": plan.streamed,
-        "fit": plan.fit,
-    }
-
-
 def run_circuit_show(path: str, as_json: bool, top: int) -> None:
     """Show a circuit file."""
     circuit = Circuit.load(path)
@@ -119,3 +108,14 @@ def run_circuit_show(path: str, as_json: bool, top: int) -> None:
             "neurons": [list(neuron) for neuron in circuit.neurons],
         }
     )
+
+
+def _plan_entry(plan: Plan) -> dict[str, object]:
+    return {
+        "weights_bytes": plan.weights,
+        "kv_bytes_per_token": plan.shape.kv_per_token,
+        "discovery_bytes": plan.discovery,
+        "kept_bytes": kept_bytes(plan.shape),
+        "streamed_discovery_bytes": plan.streamed,
+        "fit": plan.fit,
+    }

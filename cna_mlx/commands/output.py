@@ -1,4 +1,4 @@
-"""What commands print: JSON, views and lines, on stdout.
+"""What commands print: JSON, views and lines, on stdout; and what they refuse.
 
 Apart from the rest that commands share, since that brings MLX along, which takes two
 seconds: commands about files start without it.

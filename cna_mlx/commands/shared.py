@@ -1,4 +1,4 @@
-"""What several commands need: a loaded model, its circuit, interruption, JSON."""
+"""What several commands need: a loaded model, its circuits, paths that will do."""
 
 import math
 import os

@@ -1,6 +1,6 @@
 """The grammar of declining in English, as compiled patterns; no decisions here.
 
-The patterns read folded text (`labels._Answer`): lower case, straight quotes, no
+The patterns read folded text (`folding.Folded`): lower case, straight quotes, no
 markdown, single spaces, a space in front. So every pattern can begin with a literal
 space, which the engine looks for quickly, and no pattern needs a nested repetition:
 each is linear in the length of the text.
@@ -68,7 +68,11 @@ class Cues:
         self._all = (1 << self._size) - 1
 
     def allowed(self, words: Iterable[str]) -> int:
-        """Return the set of those that have what they need, of some of `words`."""
+        """Return the set of those that have what they need.
+
+        Args:
+            words: Some of those of the attribute; others raise KeyError.
+        """
         there = 0
         bits = self._bits
         for word in words:

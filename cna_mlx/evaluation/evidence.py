@@ -76,7 +76,8 @@ _BRINGS = {
 _EITHER = ("verdict", "correction")
 
 # One table of cues for all patterns, so that an opening's words are gone through once:
-# those of the signals, the bare declines, moral words, reasons of fact.
+# those of the signals, the bare declines, moral words (cues of a pattern that matches
+# nothing), reasons of fact.
 _PATTERNS = tuple(one for _, several, _ in _SIGNALS for one in several)
 _CUES = Cues(
     (*_PATTERNS, *DECLINE_BARE, signal(" ".join(said.MORAL), "(?!)"), said.IGNORANCE)
@@ -151,7 +152,7 @@ class Telling:
         self.is_of_fact = allowed & _IGNORANCE > 0
 
     def own(self) -> frozenset[str]:
-        """Return the first sentence's."""
+        """Return the telling words of the first sentence."""
         return self.words.intersection(words_of(self._opening[: self.first]))
 
 

@@ -108,7 +108,8 @@ def _judge(answer: Folded) -> tuple[Verdict, Span | None]:
     if _LETTER.match(folded):
         return _ANSWERED, None
     late = None
-    if " i " in folded or " i'" in folded:
+    # to look for what every such decline begins with takes a third of the time
+    if " i " in folded or " i'" in folded or " im " in folded:
         for found in declining.DECLINE.finditer(folded):
             if not _quoted(folded, found.start()):
                 if found.start() <= _OPENING:
@@ -116,11 +117,10 @@ def _judge(answer: Folded) -> tuple[Verdict, Span | None]:
                 late = found.span()
                 break
     there = Telling(folded, _first_sentence(folded))
-    if there.bare:
-        for number in declining.members(there.bare):
-            alone = declining.DECLINE_BARE[number].search(folded, _OPENING)
-            if alone is not None and not _quoted(folded, alone.start()):
-                return _declined(answer, alone.span())
+    for number in declining.members(there.bare):
+        alone = declining.DECLINE_BARE[number].search(folded, _OPENING)
+        if alone is not None and not _quoted(folded, alone.start()):
+            return _declined(answer, alone.span())
     verdict, span = _pronounced(answer, there)
     if late is not None and verdict is _ANSWERED:
         return _PARTIAL, late

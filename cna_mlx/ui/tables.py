@@ -1,4 +1,4 @@
-"""Circuits, discoveries and prompt sets as tables and bars."""
+"""Circuits, discoveries and replies of the chat as tables and bars."""
 
 from collections.abc import Sequence
 from pathlib import Path
