@@ -7,8 +7,8 @@ positive class, over all answers and per model; then the confusion of the classe
 (rows: people; columns: ours), with PARTIAL's own precision and recall. The work is a
 handful of linear scans of each text by compiled patterns, so its speed is that of the
 `re` module on one core: CPU time of the process, the median of several passes and the
-best of them. `cna-mlx label` shares large files between all cores: the same answers,
-`MANY` of them, by the clock.
+best of them. `cna-mlx label` shares large files between all cores: labels alone, of the
+same answers, `MANY` of them, by the clock.
 The last line is one JSON object.
 
     python benchmarks/label_scores.py labelled.jsonl
