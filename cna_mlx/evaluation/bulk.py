@@ -127,7 +127,10 @@ def _later_interrupted() -> Iterator[None]:
 def _begin() -> None:
     """Leave Ctrl-C to the process that began this one, and end when that has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        Thread(target=_end_with_parent, daemon=True).start()
+    except RuntimeError:  # threads have run out: then the work is done elsewhere
+        os._exit(1)
 
 
 def _end_with_parent() -> None:
