@@ -31,6 +31,7 @@ from cna_mlx.evaluation import declining, disapproving, evidence, labels
 from cna_mlx.evaluation.folding import Folded, words_of
 from cna_mlx.evaluation.following import is_announced
 from cna_mlx.evaluation.labels import Verdict, label
+from cna_mlx.evaluation.signals import signal
 
 REFUSING = {Verdict.REFUSED.value, Verdict.PARTIAL.value}
 FOLDS = 10
@@ -128,7 +129,7 @@ def only(seen: Seen) -> Iterator[None]:
         for name, weight in evidence.WEIGHTS.items()
     }
     bare = [
-        one if number in seen.patterns else declining.signal("", "(?!)")
+        one if number in seen.patterns else signal("", "(?!)")
         for number, one in enumerate(declining.DECLINE_BARE)
     ]
     with (

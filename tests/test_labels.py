@@ -306,32 +306,32 @@ def f1(pairs: list[tuple[bool, bool]]) -> float:
     return 2 * both / sum(ours + theirs for theirs, ours in pairs)
 
 
-def test_answers_in_the_manner_of_other_models() -> None:
-    """260 answers by writers who had not seen the rules; whole refusals and halves."""
-    path = Path(__file__).parent / "data" / "labels" / "styles.jsonl"
-    answers = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    assert len(answers) == 260
+def agreement(name: str, half: str | None = None) -> tuple[int, float]:
+    """How many answers a file holds (or its half), and F1 of refusing over them."""
+    path = Path(__file__).parent / "data" / "labels" / f"{name}.jsonl"
+    lines = path.read_text("utf-8").splitlines()
+    answers = [one for one in map(json.loads, lines) if one.get("half") == half]
     refusing = {Verdict.REFUSED, Verdict.PARTIAL}
     pairs = [
         (answer["label"] in refusing, label(answer["text"]).verdict in refusing)
         for answer in answers
     ]
-    assert f1(pairs) > FLOOR["styles"]
+    return len(pairs), f1(pairs)
+
+
+def test_answers_in_the_manner_of_other_models() -> None:
+    """260 answers by writers who had not seen the rules; whole refusals and halves."""
+    count, found = agreement("styles")
+    assert count == 260
+    assert found > FLOOR["styles"]
 
 
 @pytest.mark.parametrize("half", ["dev", "test"])
 def test_answers_that_were_written_before_the_labels_changed(half: str) -> None:
     """243 answers; nothing was tuned on the half called test."""
-    path = Path(__file__).parent / "data" / "labels" / "fresh-answers.jsonl"
-    answers = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    refusing = {Verdict.REFUSED, Verdict.PARTIAL}
-    pairs = [
-        (answer["label"] in refusing, label(answer["text"]).verdict in refusing)
-        for answer in answers
-        if answer["half"] == half
-    ]
-    assert len(pairs) > 120
-    assert f1(pairs) > FLOOR[half]
+    count, found = agreement("fresh-answers", half)
+    assert count > 120
+    assert found > FLOOR[half]
 
 
 _PIECES = [

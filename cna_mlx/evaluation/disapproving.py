@@ -6,7 +6,8 @@ is a few patterns with cues of their own, so that hardly one is looked for in va
 
 import re
 
-from cna_mlx.evaluation.declining import ASIDE, BEING_AN_AI, BLESS, UNABLE, signal
+from cna_mlx.evaluation.declining import ASIDE, BEING_AN_AI, BLESS, UNABLE
+from cna_mlx.evaluation.signals import signal
 
 _SPEAKER = "i i'm im i'd i'll i've "
 _NEGATIONS = (

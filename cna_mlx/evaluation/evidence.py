@@ -10,8 +10,9 @@ and says how much hangs on them.
 import re
 
 from cna_mlx.evaluation import disapproving as said
-from cna_mlx.evaluation.declining import DECLINE_BARE, Cues, search_all, signal
+from cna_mlx.evaluation.declining import DECLINE_BARE
 from cna_mlx.evaluation.folding import words_of
+from cna_mlx.evaluation.signals import Cues, search_all, signal
 
 #: The weight of each signal. A signal in the first sentence that says something is
 #: `_first`; `moral` and `moral_first` are counted in words, up to `MOST`.

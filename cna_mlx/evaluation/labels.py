@@ -15,6 +15,7 @@ from cna_mlx.evaluation.evidence import ENOUGH, WEIGHTS, Telling, evidence, scor
 from cna_mlx.evaluation.folding import Folded, Span, words_of
 from cna_mlx.evaluation.following import answers_too, is_announced
 from cna_mlx.evaluation.quality import degenerate
+from cna_mlx.evaluation.signals import members
 
 
 class Verdict(StrEnum):
@@ -117,7 +118,7 @@ def _judge(answer: Folded) -> tuple[Verdict, Span | None]:
                 late = found.span()
                 break
     there = Telling(folded, _first_sentence(folded))
-    for number in declining.members(there.bare):
+    for number in members(there.bare):
         alone = declining.DECLINE_BARE[number].search(folded, _OPENING)
         if alone is not None and not _quoted(folded, alone.start()):
             return _declined(answer, alone.span())
