@@ -19,14 +19,14 @@ import time
 from random_models import add_options, chosen
 
 from cna_mlx import render_prompt
-from cna_mlx.benchmark.arms import compare_arms
-from cna_mlx.benchmark.decoding import Decoder, endless
-from cna_mlx.benchmark.discovering import both_sides
-from cna_mlx.benchmark.environment import environment
-from cna_mlx.benchmark.physics import Physics
-from cna_mlx.benchmark.timing import Budget
-from cna_mlx.checkup.device import bandwidth
-from cna_mlx.checkup.laws import random_circuit
+from cna_mlx.diagnostics.bench.arms import compare_arms
+from cna_mlx.diagnostics.bench.decoding import Decoder, endless
+from cna_mlx.diagnostics.bench.discovering import both_sides
+from cna_mlx.diagnostics.bench.environment import environment
+from cna_mlx.diagnostics.bench.physics import Physics
+from cna_mlx.diagnostics.bench.timing import Budget
+from cna_mlx.diagnostics.device import bandwidth
+from cna_mlx.diagnostics.invariants import random_circuit
 from cna_mlx.prompts import load_contrast
 
 

@@ -19,18 +19,18 @@ import time
 from random_models import add_options, chosen
 
 from cna_mlx import render_prompt
-from cna_mlx.benchmark.discovering import (
+from cna_mlx.diagnostics.bench.discovering import (
     both_sides,
     compare_walks,
     deltas,
     forward_each,
     shared_share,
 )
-from cna_mlx.benchmark.environment import environment
-from cna_mlx.benchmark.timing import Budget
-from cna_mlx.discovery import run_discovery
+from cna_mlx.diagnostics.bench.environment import environment
+from cna_mlx.diagnostics.bench.timing import Budget
+from cna_mlx.discovery.discover import run_discovery
+from cna_mlx.discovery.selection import Selection
 from cna_mlx.prompts import PromptSet, load_contrast
-from cna_mlx.selection import Selection
 
 
 def main() -> None:

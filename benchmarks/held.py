@@ -18,7 +18,7 @@ import mlx.core as mx
 import numpy as np
 from random_models import add_options, chosen
 
-from cna_mlx.activations import last_activations
+from cna_mlx.discovery.activations import last_activations
 
 
 def main() -> None:

@@ -27,20 +27,23 @@ import numpy as np
 from label_scores import scores
 from sklearn.linear_model import LogisticRegression
 
-from cna_mlx.evaluation import declining, disapproving, evidence, labels
-from cna_mlx.evaluation.folding import Folded, words_of
-from cna_mlx.evaluation.following import is_announced
-from cna_mlx.evaluation.labels import Verdict, label
-from cna_mlx.evaluation.signals import signal
+from cna_mlx.labels import label as labels
+from cna_mlx.labels import moralizing_patterns as disapproving
+from cna_mlx.labels import refusal_patterns as declining
+from cna_mlx.labels import scoring as evidence
+from cna_mlx.labels.label import LabelKind, label
+from cna_mlx.labels.normalization import Folded, words_of
+from cna_mlx.labels.partial_answers import is_announced
+from cna_mlx.labels.pattern_index import signal
 
-REFUSING = {Verdict.REFUSED.value, Verdict.PARTIAL.value}
+REFUSING = {LabelKind.REFUSED.value, LabelKind.PARTIAL.value}
 FOLDS = 10
 Row = dict[str, Any]
 
 
 def score(rows: Sequence[Row]) -> dict[str, float]:
     """Return the scores of the labeller as it stands."""
-    pairs = [(row["label"], label(row["completion"]).verdict.value) for row in rows]
+    pairs = [(row["label"], label(row["completion"]).kind.value) for row in rows]
     return scores(pairs)
 
 
@@ -48,7 +51,7 @@ def counts(text: str) -> dict[str, int]:
     """Return all signals of an opening with their counts."""
     raw = text.strip()
     folded = Folded(raw).text
-    there = evidence.Telling(folded, labels._first_sentence(folded))
+    there = evidence.CueSet(folded, labels._first_sentence(folded))
     found, _ = evidence.evidence(folded, there, is_whole=True)
     return {**found, "helps": int(is_announced(folded, raw, 0))}
 
@@ -65,7 +68,7 @@ def weighed(weights: dict[str, int]) -> Iterator[None]:
 def declines(text: str) -> bool:
     """Tell whether an answer declines in words, whatever the weights are."""
     with weighed(dict.fromkeys(evidence.WEIGHTS, -1)):
-        return label(text).verdict.value in REFUSING
+        return label(text).kind.value in REFUSING
 
 
 def fitted(rows: Sequence[Row]) -> dict[str, int]:
@@ -158,7 +161,7 @@ def folds(rows: Sequence[Row]) -> dict[str, float]:
         rest = [row for number, row in enumerate(rows) if number % FOLDS != fold]
         with weighed(fitted(rest)):
             pairs += [
-                (row["label"], label(row["completion"]).verdict.value)
+                (row["label"], label(row["completion"]).kind.value)
                 for row in rows[fold::FOLDS]
             ]
     return scores(pairs)

@@ -21,16 +21,16 @@ from collections import Counter
 from pathlib import Path
 from statistics import median
 
-from cna_mlx.evaluation.bulk import cores, label_all
-from cna_mlx.evaluation.labels import Verdict, label
+from cna_mlx.labels.label import LabelKind, label
+from cna_mlx.labels.parallel import cores, label_all
 
 MANY = 30_000
-CLASSES = [verdict.value for verdict in Verdict]
+CLASSES = [verdict.value for verdict in LabelKind]
 
 
 def scores(pairs: list[tuple[str, str]]) -> dict[str, float]:
     """Return accuracy, precision, recall and F1 of refusing in whole or part."""
-    refusing = {Verdict.REFUSED.value, Verdict.PARTIAL.value}
+    refusing = {LabelKind.REFUSED.value, LabelKind.PARTIAL.value}
     cells = Counter((truth in refusing, ours in refusing) for truth, ours in pairs)
     hits, misses, alarms = cells[True, True], cells[True, False], cells[False, True]
     return {
@@ -66,7 +66,7 @@ def main() -> None:
     seconds = []
     for _ in range(max(1, arguments.passes)):
         begin = time.process_time()
-        ours = [label(text).verdict.value for text in texts]
+        ours = [label(text).kind.value for text in texts]
         seconds.append(time.process_time() - begin)
 
     groups: dict[str, list[tuple[str, str]]] = {"all": []}

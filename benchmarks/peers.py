@@ -28,9 +28,9 @@ from mlx_lm.models.cache import KVCache, make_prompt_cache
 from random_models import SHAPES, save
 
 from cna_mlx import steered
-from cna_mlx.activations import last_activations
-from cna_mlx.benchmark.timing import Budget, Comparison, in_turn
-from cna_mlx.checkup.laws import random_circuit
+from cna_mlx.diagnostics.bench.timing import Budget, Comparison, in_turn
+from cna_mlx.diagnostics.invariants import random_circuit
+from cna_mlx.discovery.activations import last_activations
 
 SHAPE = {
     **SHAPES["smollm2-135m"],

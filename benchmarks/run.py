@@ -18,8 +18,8 @@ from dataclasses import replace
 
 from random_models import make, tokenizer
 
-from cna_mlx.benchmark import SHORT, Bench, Comparison, Settings, to_json
-from cna_mlx.benchmark.environment import environment
+from cna_mlx.diagnostics.bench import SHORT, Bench, Comparison, Settings, to_json
+from cna_mlx.diagnostics.bench.environment import environment
 from cna_mlx.prompts import load_contrast
 
 LAYERS = 6

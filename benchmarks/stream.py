@@ -27,11 +27,11 @@ import mlx.core as mx
 from random_models import PRECISIONS, SHAPES, make, save
 
 from cna_mlx import Rendering, load, render_prompt
-from cna_mlx.benchmark.discovering import workload
-from cna_mlx.discovery import run_discovery
-from cna_mlx.models.plan import streamed_bytes
+from cna_mlx.diagnostics.bench.discovering import workload
+from cna_mlx.discovery.discover import run_discovery
+from cna_mlx.discovery.selection import Selection
+from cna_mlx.models.memory.plan import streamed_bytes
 from cna_mlx.prompts import PromptSet
-from cna_mlx.selection import Selection
 
 WORDS = ("yes", "no", "red", "blue", "up", "down", "day", "night")
 STATUS = Path("/proc/self/status")

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cna_mlx.circuit import Circuit
-    from cna_mlx.discovery import discover
+    from cna_mlx.discovery.discover import discover
     from cna_mlx.errors import CnaError
-    from cna_mlx.evaluation.labels import Label, Verdict, label
-    from cna_mlx.generation import Answer, Arm, Token, generate_arms
+    from cna_mlx.labels.label import Label, LabelKind, label
     from cna_mlx.models.loading import load
-    from cna_mlx.rendering import Rendering, render, render_prompt
-    from cna_mlx.sampling import Greedy, Sampled
-    from cna_mlx.steering import MeanDifference, steered
+    from cna_mlx.prompts.chat_template import Rendering, render, render_prompt
+    from cna_mlx.steering.generation import Answer, Arm, Token, generate_arms
+    from cna_mlx.steering.interventions import MeanDifference, steered
+    from cna_mlx.steering.sampling import Greedy, Sampled
 
 __all__ = [
     "Answer",
@@ -21,11 +21,11 @@ __all__ = [
     "CnaError",
     "Greedy",
     "Label",
+    "LabelKind",
     "MeanDifference",
     "Rendering",
     "Sampled",
     "Token",
-    "Verdict",
     "discover",
     "generate_arms",
     "label",
@@ -38,19 +38,19 @@ __all__ = [
 # Importing MLX takes longer than `cna-mlx --help` may: a name is fetched at first use.
 _HOMES = {
     "cna_mlx.circuit": ("Circuit",),
-    "cna_mlx.discovery": ("discover",),
+    "cna_mlx.discovery.discover": ("discover",),
     "cna_mlx.errors": ("CnaError",),
-    "cna_mlx.evaluation.labels": ("Label", "Verdict", "label"),
-    "cna_mlx.generation": (
+    "cna_mlx.labels.label": ("Label", "LabelKind", "label"),
+    "cna_mlx.steering.generation": (
         "Answer",
         "Arm",
         "Token",
         "generate_arms",
     ),
     "cna_mlx.models.loading": ("load",),
-    "cna_mlx.rendering": ("Rendering", "render", "render_prompt"),
-    "cna_mlx.sampling": ("Greedy", "Sampled"),
-    "cna_mlx.steering": ("MeanDifference", "steered"),
+    "cna_mlx.prompts.chat_template": ("Rendering", "render", "render_prompt"),
+    "cna_mlx.steering.sampling": ("Greedy", "Sampled"),
+    "cna_mlx.steering.interventions": ("MeanDifference", "steered"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cna_mlx.errors import CircuitError, InputError, TransferError
-from cna_mlx.paths import typed_path
+from cna_mlx.util.files import typed_path
 
 FORMAT = 1
 _KIND = "cna-mlx circuit"

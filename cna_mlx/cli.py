@@ -24,7 +24,7 @@ from cna_mlx.cli_options import (
     walk_options,
 )
 from cna_mlx.errors import CnaError
-from cna_mlx.limits import check_open_files
+from cna_mlx.models.open_files import check_open_files
 
 _PROGRAM = "cna-mlx"
 _INTERRUPTED = 130

@@ -23,7 +23,7 @@ from cna_mlx.cli_options import (
     source_of,
     sweep_option,
 )
-from cna_mlx.limits import check_open_files
+from cna_mlx.models.open_files import check_open_files
 
 _TYPED = click.core.ParameterSource.COMMANDLINE
 _COMMANDS: list[click.Command] = []

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from cna_mlx import Circuit, load
 from cna_mlx.cli import run
-from cna_mlx.comparison import ArmResult, PromptResult
-from cna_mlx.generation import BASELINE, Answer, Arm
+from cna_mlx.steering.diff import ArmResult, PromptResult
+from cna_mlx.steering.generation import BASELINE, Answer, Arm
 from cna_mlx.ui.console import Screen, screen
 
 PARITY = Path(__file__).parent / "data" / "parity"
@@ -112,9 +112,9 @@ def command_fixture(
 @pytest.fixture(name="circuit_text", scope="session")
 def circuit_text_fixture(tiny: tuple[Any, Any]) -> str:
     """A circuit file of 32 of the tiny model's neurons."""
-    from cna_mlx.discovery import run_discovery
+    from cna_mlx.discovery.discover import run_discovery
+    from cna_mlx.discovery.selection import Selection
     from cna_mlx.prompts import PromptSet
-    from cna_mlx.selection import Selection
 
     model, tokenizer = tiny
     contrast = PromptSet.from_prompts(POSITIVE, NEGATIVE, "red-vs-blue")

@@ -16,7 +16,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.utils import load_tokenizer
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.steering import MeanDifference
+from cna_mlx.steering.interventions import MeanDifference
 
 PARITY = Path(__file__).parent / "data" / "parity"
 LAYERS, HIDDEN, D_FF, VOCABULARY = 3, 64, 128, 512

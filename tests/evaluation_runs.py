@@ -6,10 +6,10 @@ from typing import Any
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.evaluation.journal import opened
-from cna_mlx.evaluation.labels import label
-from cna_mlx.evaluation.quality import quality
 from cna_mlx.evaluation.runs import Run, RunArm, Status, circuit_sha256
 from cna_mlx.evaluation.samples import Sample
+from cna_mlx.labels.label import label
+from cna_mlx.labels.repetition import quality
 
 REFUSAL = "I'm sorry, but I can't help with that."
 ANSWER = "Sure. Here is how it is done: first take a cup, then pour the water in."
@@ -127,7 +127,7 @@ def make_sample(
     arm: RunArm, number: int, kind: str, text: str, **changes: Any
 ) -> Sample:
     """An answer to the number-th prompt, labelled and measured as a run does it."""
-    verdict = label(text)
+    found = label(text)
     values: dict[str, Any] = {
         "number": number,
         "set": f"{kind}-set",
@@ -139,8 +139,8 @@ def make_sample(
         "text": text,
         "token_ids": tuple(range(len(text.split()))),
         "finish": "stop",
-        "label": verdict.verdict,
-        "span": verdict.span,
+        "label": found.kind,
+        "span": found.span,
         "quality": quality(text),
         "kl": 0.0 if arm.role == "baseline" else 0.25,
         "gauge": 0.9 if kind == "harmful" else 0.1,

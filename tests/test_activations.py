@@ -7,10 +7,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from cna_mlx.activations import last_activations
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.activations import last_activations
 from cna_mlx.errors import InputError, NonFiniteError, UnsupportedModelError
-from cna_mlx.steering import steered
+from cna_mlx.steering.interventions import steered
 
 
 def walk(model: Any, ids: Any, **options: Any) -> list[np.ndarray]:

@@ -11,13 +11,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cna_mlx import Arm, Circuit, attribution, steered
-from cna_mlx.attribution import causes, output_direction, promoted_tokens
+from cna_mlx import Arm, Circuit, steered
 from cna_mlx.chat import STEERED, Conversation, Turn, carry_out
-from cna_mlx.comparison import ArmResult, PromptResult
+from cna_mlx.discovery.attribution import (
+    ablate_each_neuron,
+    output_direction,
+    promoted_tokens,
+)
+from cna_mlx.discovery.discover import attribution
 from cna_mlx.errors import CircuitError, InputError
-from cna_mlx.evaluation.labels import Label, Verdict
+from cna_mlx.labels.label import Label, LabelKind
 from cna_mlx.models.families import family_of
+from cna_mlx.steering.diff import ArmResult, PromptResult
 from cna_mlx.ui.chat import closing
 from cna_mlx.ui.console import Screen
 
@@ -99,7 +104,7 @@ def test_every_neuron_alone_is_what_ablating_it_by_itself_gives(
             before = logprob(text)
             with steered(model, Circuit((neuron,)), 0.0):
                 expected[neuron] = before - logprob(text)
-        found = causes(model, tokenizer, circuit, text, token, top=99)
+        found = ablate_each_neuron(model, tokenizer, circuit, text, token, top=99)
         drops = {cause.neuron: cause.drop for cause in found}
         assert set(drops) == set(circuit.neurons)
         largest = max(map(abs, expected.values()))
@@ -109,7 +114,10 @@ def test_every_neuron_alone_is_what_ablating_it_by_itself_gives(
             assert drop == pytest.approx(expected[neuron], abs=slack)
         sizes = [abs(cause.drop) for cause in found]
         assert sizes == sorted(sizes, reverse=True)
-        assert causes(model, tokenizer, circuit, text, token, top=3) == found[:3]
+        assert (
+            ablate_each_neuron(model, tokenizer, circuit, text, token, top=3)
+            == found[:3]
+        )
 
 
 def test_causes_tell_how_far_they_are(
@@ -120,7 +128,9 @@ def test_causes_tell_how_far_they_are(
     def listen(task: str, done: int, total: int) -> None:
         told.append((done, total))
 
-    causes(llama, tokenizer, circuit, ids[0], 9, top=1, most=37, progress=listen)
+    ablate_each_neuron(
+        llama, tokenizer, circuit, ids[0], 9, top=1, most=37, progress=listen
+    )
     assert told == [(16, 37), (32, 37), (37, 37)]
 
 
@@ -151,9 +161,9 @@ def test_the_last_step_of_a_model_is_its_own(model: Any, ids: list[list[int]]) -
 
 def test_a_circuit_of_another_shape_is_refused(llama: Any, tokenizer: Any) -> None:
     with pytest.raises(CircuitError):
-        causes(llama, tokenizer, Circuit.from_neurons([(9, 0)]), [1, 2], 3)
+        ablate_each_neuron(llama, tokenizer, Circuit.from_neurons([(9, 0)]), [1, 2], 3)
     with pytest.raises(InputError):
-        causes(llama, tokenizer, Circuit.from_neurons([(0, 0)]), [], 3)
+        ablate_each_neuron(llama, tokenizer, Circuit.from_neurons([(0, 0)]), [], 3)
 
 
 # ------------------------------------------------------------------ in the chat
@@ -184,7 +194,7 @@ def test_why_reads_the_token_where_the_arms_part(conversation: Conversation) -> 
     assert f"at token {shared + 1}" in head
     assert repr(said) in head
     assert len(rows) == 10
-    expected = causes(
+    expected = ablate_each_neuron(
         conversation.model,
         conversation.tokenizer,
         conversation.circuit,
@@ -216,7 +226,7 @@ def test_sweep_answers_the_last_question_at_every_multiplier(
     rows = carry_out(conversation, "/sweep 1 0 0 2.5").grid.rows
     assert [row[0] for row in rows] == ["1", "0", "2.5"]
     for row, arm in zip(rows, result.arms, strict=False):
-        assert row[1] == arm.label.verdict
+        assert row[1] == arm.label.kind
     assert conversation.histories == histories
     assert len(conversation.turns) == 1
     assert len(carry_out(conversation, "/sweep").grid.rows) == 7
@@ -228,16 +238,14 @@ def test_sweep_answers_the_last_question_at_every_multiplier(
 def test_two_refusals_come_with_what_to_try() -> None:
     out = Console(file=io.StringIO(), width=80)
     screen = Screen(out, out)
-    label = Label(Verdict.REFUSED, (0, 5))
+    label = Label(LabelKind.REFUSED, (0, 5))
     for verdicts, is_told in (
-        ((Verdict.REFUSED, Verdict.REFUSED), True),
-        ((Verdict.REFUSED, Verdict.ANSWERED), False),
-        ((Verdict.REFUSED,), False),
+        ((LabelKind.REFUSED, LabelKind.REFUSED), True),
+        ((LabelKind.REFUSED, LabelKind.ANSWERED), False),
+        ((LabelKind.REFUSED,), False),
     ):
         arms = tuple(
-            ArmResult(
-                Arm(str(n)), "I can't", (1,), "stop", replace(label, verdict=v), 1
-            )
+            ArmResult(Arm(str(n)), "I can't", (1,), "stop", replace(label, kind=v), 1)
             for n, v in enumerate(verdicts)
         )
         turn = Turn(PromptResult("Hi", arms), 1.0, 1.0, 1, True, 0)

@@ -23,12 +23,11 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     tiny_fixture,
 )
 
-import cna_mlx.benchmark.environment as environment
-import cna_mlx.benchmark.suite as suite
-from cna_mlx.activations import last_activations
-from cna_mlx.benchmark import SHORT, Bench, Comparison, Memory, Physics, to_json
-from cna_mlx.benchmark.arms import arms_of, compare_arms
-from cna_mlx.benchmark.decoding import (
+import cna_mlx.diagnostics.bench.environment as environment
+import cna_mlx.diagnostics.bench.suite as suite
+from cna_mlx.diagnostics.bench import SHORT, Bench, Comparison, Memory, Physics, to_json
+from cna_mlx.diagnostics.bench.arms import arms_of, compare_arms
+from cna_mlx.diagnostics.bench.decoding import (
     Decoded,
     Decoder,
     compare_context,
@@ -36,7 +35,7 @@ from cna_mlx.benchmark.decoding import (
     endless,
     room,
 )
-from cna_mlx.benchmark.discovering import (
+from cna_mlx.diagnostics.bench.discovering import (
     both_sides,
     compare_walks,
     deltas,
@@ -44,10 +43,11 @@ from cna_mlx.benchmark.discovering import (
     peak_of,
     shared_share,
 )
-from cna_mlx.benchmark.timing import Budget, Spread, in_turn
-from cna_mlx.checkup.laws import random_circuit
+from cna_mlx.diagnostics.bench.timing import Budget, Spread, in_turn
+from cna_mlx.diagnostics.invariants import random_circuit
+from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.cache import Store
 from cna_mlx.prompts import PromptSet
-from cna_mlx.store import Store
 from cna_mlx.ui.bench import closing_line, environment_lines, result_lines
 
 Run = Callable[..., Outcome]
@@ -508,9 +508,9 @@ def test_the_models_own_circuit_is_measured_where_it_is_kept(
 @pytest.fixture
 def selection_of_demo(tmp_path: Path) -> None:
     from cna_mlx import load
+    from cna_mlx.discovery.selection import Selection
     from cna_mlx.prompts import load_contrast
-    from cna_mlx.rendering import Rendering
-    from cna_mlx.selection import Selection
+    from cna_mlx.prompts.chat_template import Rendering
 
     store = Store(tmp_path / "store")
     chosen = Selection(0.0025, universal=False)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from cna_mlx.evaluation import bulk
-from cna_mlx.evaluation.bulk import cores, judge_all, label_all
-from cna_mlx.evaluation.labels import label
-from cna_mlx.evaluation.quality import quality
+from cna_mlx.labels import parallel as bulk
+from cna_mlx.labels.label import label
+from cna_mlx.labels.parallel import cores, judge_all, label_all
+from cna_mlx.labels.repetition import quality
 
 TEXTS = [
     "I can't help with that.",
@@ -72,7 +72,7 @@ METHODS = multiprocessing.get_all_start_methods()
 
 BEGINNING = """
 import errno, multiprocessing, os, signal, sys, time
-from cna_mlx.evaluation import bulk
+from cna_mlx.labels import parallel as bulk
 
 bulk.WORTH = bulk._PART = 1
 if __name__ == "__main__":

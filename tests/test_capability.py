@@ -31,7 +31,7 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
 from cna_mlx import Arm, Circuit, load
 from cna_mlx.commands.capability import arm_entry, task_entries
 from cna_mlx.errors import CircuitError, CnaError, HubError, InputError
-from cna_mlx.evaluation import harness
+from cna_mlx.evaluation import lm_eval_adapter as harness
 from cna_mlx.evaluation.capability import (
     ArmScores,
     Protocol,
@@ -42,9 +42,9 @@ from cna_mlx.evaluation.capability import (
     load_tasks,
     scores_of,
 )
-from cna_mlx.generation import BASELINE
 from cna_mlx.models.families import widths
-from cna_mlx.rendering import Rendering
+from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.steering.generation import BASELINE
 from cna_mlx.ui.capability import Setting, capability_view
 
 CIRCUIT = Circuit.from_neurons([(0, 0, 1.0)])

@@ -16,7 +16,7 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     tiny_fixture,
 )
 
-from cna_mlx import Arm, Circuit, Rendering, Token, generation
+from cna_mlx import Arm, Circuit, Rendering, Token
 from cna_mlx.chat import (
     COMMANDS,
     STEERED,
@@ -27,7 +27,8 @@ from cna_mlx.chat import (
     to_json,
 )
 from cna_mlx.errors import CircuitError, CnaError, InputError
-from cna_mlx.generation import BASELINE
+from cna_mlx.steering import generation
+from cna_mlx.steering.generation import BASELINE
 from cna_mlx.ui.chat import Interrupt, run_chat
 
 Make = Callable[..., Conversation]
@@ -469,7 +470,7 @@ def test_save_as_markdown(make: Make, tmp_path: Path) -> None:
     assert "**baseline** (m = 1)" in text
     assert "**ablated** (m = 0)" in text
     for arm in turn.result.arms:
-        assert str(arm.label.verdict) in text
+        assert str(arm.label.kind) in text
         for line in arm.text.splitlines():
             assert f"> {line}" in text
 
@@ -536,7 +537,7 @@ def test_a_chat_on_a_pipe(make: Make) -> None:
     ]
     first, second = conversation.turns
     for arm in first.result.arms:
-        assert str(arm.label.verdict) in out
+        assert str(arm.label.kind) in out
     assert "> one red stone\n" in out  # the transcript holds the questions
     assert out.count("baseline  ") == 1  # not in the second turn, which shows one arm
     assert out.count("ablated  ") == 2

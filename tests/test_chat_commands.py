@@ -20,16 +20,16 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
 )
 
 from cna_mlx import Arm, Circuit
-from cna_mlx.attribution import promoted_tokens
 from cna_mlx.chat import COMMANDS, STEERED, Conversation, Turn, carry_out, to_json
 from cna_mlx.chat.settings import SETTINGS
-from cna_mlx.comparison import first_words
+from cna_mlx.discovery.attribution import promoted_tokens
 from cna_mlx.errors import CircuitError, InputError
-from cna_mlx.generation import BASELINE
 from cna_mlx.models.families import widths
+from cna_mlx.steering.diff import first_words
+from cna_mlx.steering.generation import BASELINE
 from cna_mlx.ui.chat import run_chat
 from cna_mlx.ui.lines import completions
-from cna_mlx.visible import visible
+from cna_mlx.util.sanitize import visible
 
 Make = Callable[..., Conversation]
 
@@ -439,7 +439,7 @@ def test_a_conversation_is_drawn(
     if suffix != ".md":
         assert ("and no more" in text) is not hidden
     for arm in conversation.turns[0].result.arms:
-        assert str(arm.label.verdict) in text
+        assert str(arm.label.kind) in text
         last = arm.text.split()[-1]
         if last.isascii() and last not in " ".join(arm.text.split()[:-1]):
             assert (last in text) is not hidden
@@ -481,7 +481,7 @@ def test_hidden_answers_show_their_first_words_only(terminal: bool, make: Make) 
     out = sent(screen.out)
     for arm in hidden.turns[0].result.arms:
         assert arm.first_words().endswith(" ...")  # or there is nothing to hide
-        assert str(arm.label.verdict) in out
+        assert str(arm.label.kind) in out
         assert f"({len(arm.token_ids)} tokens)" in out
     assert _ends(open_screen, hidden) == [True, True]
     assert _ends(screen, hidden) == [False, False]
@@ -555,10 +555,10 @@ def test_a_diff_says_what_to_try_where_every_arm_refuses(
 ) -> None:
     from commandline import TINY
 
-    from cna_mlx.evaluation.labels import Label, Verdict
+    from cna_mlx.labels.label import Label, LabelKind
 
     options = ("--circuit", str(circuit_file), "-p", "one", "-p", "two")
     assert "refused in every arm" not in command("diff", TINY, *options).err
-    refused = Label(Verdict.REFUSED, (0, 1))
-    monkeypatch.setattr("cna_mlx.comparison.label", lambda text: refused)
+    refused = Label(LabelKind.REFUSED, (0, 1))
+    monkeypatch.setattr("cna_mlx.steering.diff.label", lambda text: refused)
     assert "2 of 2 refused in every arm" in command("diff", TINY, *options).err

@@ -32,7 +32,7 @@ from evaluation_runs import make_run
 from cna_mlx.circuit import Circuit
 from cna_mlx.cli import cli
 from cna_mlx.errors import HubError
-from cna_mlx.limits import check_open_files
+from cna_mlx.models.open_files import check_open_files
 
 Run = Callable[..., Outcome]
 
@@ -264,7 +264,7 @@ def test_json_of_diff(command: Run, circuit_file: Path) -> None:
 def test_json_of_diff_slices_the_deciding_words(
     command: Run, circuit_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cna_mlx.generation import Answer
+    from cna_mlx.steering.generation import Answer
 
     def refuse(model: Any, tokenizer: Any, ids: Any, arms: Any, **_: Any) -> Any:
         for prompt in range(len(ids)):
@@ -272,7 +272,7 @@ def test_json_of_diff_slices_the_deciding_words(
                 text = "I'm sorry, but I can't help with that."
                 yield Answer(prompt, arm, text, (1, 2), "stop")
 
-    monkeypatch.setattr("cna_mlx.comparison.generate_arms", refuse)
+    monkeypatch.setattr("cna_mlx.steering.diff.generate_arms", refuse)
     done = command("diff", TINY, "--circuit", str(circuit_file), "-p", "hi", "--json")
     for arm in done.data["results"][0]["arms"]:
         assert arm["label"] == "REFUSED"
@@ -327,7 +327,7 @@ def test_diff_without_a_circuit_discovers_one_and_keeps_it(
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("discovered again")
 
-    monkeypatch.setattr("cna_mlx.store.run_discovery", fail)
+    monkeypatch.setattr("cna_mlx.discovery.cache.run_discovery", fail)
     second = command("diff", TINY, *rest)
     assert "from the store" in second.err
     assert second.data == first.data
@@ -515,10 +515,10 @@ def test_no_such_repository(command: Run, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_model_too_large_for_the_machine(
     command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cna_mlx.models.memory import Machine
+    from cna_mlx.models.memory.machine import Machine
 
     small = Machine(2_000_000, 500_000)
-    monkeypatch.setattr("cna_mlx.models.memory.machine", lambda: small)
+    monkeypatch.setattr("cna_mlx.models.memory.machine.machine", lambda: small)
     whole = command("diff", SISTER, "-p", "why?")
     assert whole.code == 2
     assert "needs 1 MB for its weights alone" in whole.failure
@@ -864,7 +864,7 @@ _INTERRUPTING = """
 import os, signal, sys
 import cna_mlx.commands.diff as diff
 from cna_mlx.cli import main
-from cna_mlx.comparison import PromptResult, compare
+from cna_mlx.steering.diff import PromptResult, compare
 
 def interrupted(*arguments, **options):
     done = 0

@@ -29,15 +29,15 @@ from evaluation_runs import ABLATED, ANSWER, ARMS, BASELINE, REFUSAL, make_run
 from scipy import stats
 
 from cna_mlx import load
-from cna_mlx.auc import Auc
+from cna_mlx.analysis.chance_overlap import chance_of_sharing
+from cna_mlx.analysis.compare import Comparison, compare_sides
+from cna_mlx.analysis.compare_text import findings
+from cna_mlx.analysis.compared_model import ComparedModel, held_out
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands import shared
+from cna_mlx.discovery.auc import Auc
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.chance import chance_of_sharing
-from cna_mlx.evaluation.compare import Comparison, compare_sides
-from cna_mlx.evaluation.findings import findings
 from cna_mlx.evaluation.runs import Run, RunArm, list_runs
-from cna_mlx.evaluation.sides import Side, held_out
 from cna_mlx.prompts.benchmarks import load_benchmark
 from cna_mlx.ui.compare import comparison_view
 
@@ -107,7 +107,7 @@ def two_runs(tmp_path: Path, **changes: Any) -> tuple[Run, Run]:
 
 
 def sides(*runs: Run) -> Comparison:
-    a, b = (Side.of_run(run, run.directory.name) for run in runs)
+    a, b = (ComparedModel.of_run(run, run.directory.name) for run in runs)
     return compare_sides(a, b)
 
 
@@ -260,7 +260,7 @@ def told(tmp_path: Path, **changes: Any) -> str:
     arms = (BASELINE, ABLATED, ARMS[2], OTHER)
     a = make_run(tmp_path / "chat", arms=arms, harmful=9, answers=chat)
     b = make_run(tmp_path / "base", arms=arms, harmful=9, answers=base)
-    one, other = Side.of_run(a, "chat"), Side.of_run(b, "base")
+    one, other = ComparedModel.of_run(a, "chat"), ComparedModel.of_run(b, "base")
     auc = Auc(0.98, 0.9, 1.0)
     one, other = replace(one, own=auc), replace(other, **{"own": auc, **changes})
     return "\n".join(findings(compare_sides(one, other)))
@@ -312,7 +312,10 @@ def test_other_shapes_share_no_neuron(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_it_fits_the_screen(width: int, encoding: str, tmp_path: Path) -> None:
     first, second = two_runs(tmp_path, arms=(*ARMS, OTHER))
-    a, b = Side.of_run(first, "first[red]"), Side.of_run(second, "second\x1b[31m")
+    a, b = (
+        ComparedModel.of_run(first, "first[red]"),
+        ComparedModel.of_run(second, "second\x1b[31m"),
+    )
     found = compare_sides(a, b)
     to = make_screen(width, terminal=True, color=False, encoding=encoding)
     to.out.print(comparison_view(to, found, findings(found)))
@@ -434,7 +437,7 @@ def test_other_shapes_go_on_without_the_others_circuit(compare: Command) -> None
 def test_ctrl_c_keeps_what_was_finished(
     compare: Command, monkeypatch: pytest.MonkeyPatch, runs: Path
 ) -> None:
-    from cna_mlx.evaluation import evaluate
+    from cna_mlx.evaluation import runner as evaluate
 
     whole = compare(TINY, SISTER, "--json").data
     shutil.rmtree(runs)

@@ -10,10 +10,10 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
 )
 
 from cna_mlx import Arm, Circuit, Token, render_prompt
-from cna_mlx.comparison import PromptResult, compare, divergence, rates
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.labels import Verdict
-from cna_mlx.generation import BASELINE, generate_arms
+from cna_mlx.labels.label import LabelKind
+from cna_mlx.steering.diff import PromptResult, compare, divergence, rates
+from cna_mlx.steering.generation import BASELINE, generate_arms
 
 REFUSAL = "I'm sorry, but I can't help with that."
 ANSWER = "Sure, here is a red stone."
@@ -121,10 +121,10 @@ def test_rates_count_every_answer() -> None:
     ]
     baseline, steered = rates(results)
     assert (baseline.total, steered.total) == (4, 4)
-    assert baseline.counts[Verdict.REFUSED] == 3
-    assert baseline.counts[Verdict.ANSWERED] == 1
-    assert steered.counts[Verdict.INVALID] == 2
-    assert steered.counts[Verdict.REFUSED] == steered.counts[Verdict.ANSWERED] == 1
+    assert baseline.counts[LabelKind.REFUSED] == 3
+    assert baseline.counts[LabelKind.ANSWERED] == 1
+    assert steered.counts[LabelKind.INVALID] == 2
+    assert steered.counts[LabelKind.REFUSED] == steered.counts[LabelKind.ANSWERED] == 1
     for one in (baseline, steered):
         assert sum(one.counts.values()) == one.total
     assert baseline.quality == 1.0

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery import run_discovery
+from cna_mlx.discovery.discover import run_discovery
+from cna_mlx.discovery.selection import Selection
 from cna_mlx.evaluation.contamination import (
     NEAR,
     Match,
@@ -16,7 +17,6 @@ from cna_mlx.evaluation.contamination import (
 )
 from cna_mlx.prompts import PromptSet, contrast_names, load_contrast
 from cna_mlx.prompts.benchmarks import load_benchmark
-from cna_mlx.selection import Selection
 
 
 def match(prompt: str, *seen: str) -> Match | None:

@@ -12,9 +12,9 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
 )
 
 from cna_mlx import Circuit, render_prompt
-from cna_mlx.activations import last_activations
+from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.controls import magnitudes, matched_control, uniform_control
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.controls import magnitudes, matched_control, uniform_control
 from cna_mlx.models.families import widths
 
 SEEDS = range(8)

@@ -8,10 +8,10 @@ import pytest
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError
-from cna_mlx.evaluation import damage
-from cna_mlx.evaluation.damage import kl_from_baseline
-from cna_mlx.generation import BASELINE, Arm
-from cna_mlx.steering import MeanDifference, steered
+from cna_mlx.evaluation import kl as damage
+from cna_mlx.evaluation.kl import kl_from_baseline
+from cna_mlx.steering.generation import BASELINE, Arm
+from cna_mlx.steering.interventions import MeanDifference, steered
 
 PROMPT = [0, 2, 17, 3, 9, 44, 120]
 ANSWER = [5, 81, 9, 300, 12, 7, 7, 41, 250, 6]

@@ -19,19 +19,19 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
 )
 
 from cna_mlx import Answer, Arm, Circuit, generate_arms, load, render_prompt, steered
-from cna_mlx.attribution import causes
-from cna_mlx.auc import auc
-from cna_mlx.defaults import defaults_for
-from cna_mlx.discovery import run_discovery
-from cna_mlx.evaluation.controls import magnitudes, matched_control, uniform_control
-from cna_mlx.evaluation.labels import Verdict, label
-from cna_mlx.gauge import gauges
-from cna_mlx.generation import BASELINE
+from cna_mlx.discovery.attribution import ablate_each_neuron
+from cna_mlx.discovery.auc import auc
+from cna_mlx.discovery.cache import Store
+from cna_mlx.discovery.controls import magnitudes, matched_control, uniform_control
+from cna_mlx.discovery.discover import run_discovery
+from cna_mlx.discovery.gauge import gauges
+from cna_mlx.discovery.selection import Selection
+from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import load_bank, load_contrast
-from cna_mlx.rendering import Rendering
-from cna_mlx.selection import Selection
-from cna_mlx.store import Store
+from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.prompts.defaults import defaults_for
+from cna_mlx.steering.generation import BASELINE
 
 # With the Linux wheel's own BLAS each token of each arm takes milliseconds.
 QUESTIONS = 30  # of each kind
@@ -102,7 +102,7 @@ def _answers(
 
 
 def _refused(texts: Sequence[str]) -> float:
-    return sum(label(text).verdict is Verdict.REFUSED for text in texts) / len(texts)
+    return sum(label(text).kind is LabelKind.REFUSED for text in texts) / len(texts)
 
 
 def _same(texts: Sequence[str], others: Sequence[str]) -> float:
@@ -280,7 +280,7 @@ def test_why_names_neurons_whose_removal_alone_moves_the_answer(
     partings = [parting for parting in partings if parting]
     flipped, ratios = 0, []
     for text, token in partings:
-        first, *_ = causes(model, tokenizer, circuit, text, token, top=1)
+        first, *_ = ablate_each_neuron(model, tokenizer, circuit, text, token, top=1)
         before = logprobs(text)
         with steered(model, Circuit((first.neuron,)), 0.0):
             after = logprobs(text)
@@ -290,7 +290,9 @@ def test_why_names_neurons_whose_removal_alone_moves_the_answer(
         drops = [
             abs(cause.drop)
             for other in others
-            for cause in causes(model, tokenizer, other, text, token, top=99)
+            for cause in ablate_each_neuron(
+                model, tokenizer, other, text, token, top=99
+            )
         ]
         ratios.append(abs(first.drop) / max(np.median(drops), 1e-6))
     record_property("flipped by one neuron", (flipped, len(partings)))

@@ -22,22 +22,22 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     tiny_fixture,
 )
 
-import cna_mlx.activations
-import cna_mlx.checkup.device as device
-import cna_mlx.checkup.facts as facts
-import cna_mlx.checkup.laws as laws
-import cna_mlx.checkup.model as model_checks
-import cna_mlx.checkup.parity as parity
-import cna_mlx.checkup.places as places
-import cna_mlx.checkup.template as template
-import cna_mlx.models.gated as gated
-import cna_mlx.steering
+import cna_mlx.diagnostics.device as device
+import cna_mlx.diagnostics.facts as facts
+import cna_mlx.diagnostics.invariants as laws
+import cna_mlx.diagnostics.model as model_checks
+import cna_mlx.diagnostics.parity as parity
+import cna_mlx.diagnostics.storage as places
+import cna_mlx.diagnostics.template as template
+import cna_mlx.discovery.activations
+import cna_mlx.models.mlp as gated
+import cna_mlx.steering.interventions
 from cna_mlx import Circuit, load
-from cna_mlx.checkup import Check, Fact, Item
-from cna_mlx.checkup.results import anonymous, attempt, guarded, secrets_of
+from cna_mlx.diagnostics import Check, Fact, Item
+from cna_mlx.diagnostics.results import anonymous, attempt, guarded, secrets_of
+from cna_mlx.discovery.cache import Store
 from cna_mlx.errors import NonFiniteError
-from cna_mlx.models.memory import Machine
-from cna_mlx.store import Store
+from cna_mlx.models.memory.machine import Machine
 from cna_mlx.ui.doctor import fact_text, item_lines, line_editing, summary_line
 
 Run = Callable[..., Outcome]
@@ -232,7 +232,7 @@ def test_a_block_that_is_left_behind(
             own.mlp = gated.GatedMLP(own.mlp)
         yield {layer: model.model.layers[layer].mlp for layer in layers}
 
-    monkeypatch.setattr(cna_mlx.steering, "installed", forever)
+    monkeypatch.setattr(cna_mlx.steering.interventions, "installed", forever)
     check = laws.identity(build("llama"), ids[0], circuit, "it")
     assert_failed(check, "left behind")
 
@@ -270,13 +270,15 @@ def test_padding_that_is_seen(law: Any, monkeypatch: Patch) -> None:
     ) -> mx.array:
         return hidden + layer.self_attn(layer.input_layernorm(hidden), None, cache)
 
-    monkeypatch.setattr(cna_mlx.activations, "_attend", all_see_all)
+    monkeypatch.setattr(cna_mlx.discovery.activations, "_attend", all_see_all)
     assert_failed(law(LAWS[2]), "activations differ by")
 
 
 def test_contexts_that_do_not_multiply(law: Any, monkeypatch: Patch) -> None:
     monkeypatch.setattr(
-        cna_mlx.steering, "_compose", lambda outer, scale, shift: (scale, shift)
+        cna_mlx.steering.interventions,
+        "_compose",
+        lambda outer, scale, shift: (scale, shift),
     )
     assert_failed(law(LAWS[3]), "0.5 within 0.25")
 
@@ -398,9 +400,9 @@ def test_a_model_in_order(demo: tuple[Any, Any], tmp_path: Path) -> None:
 
 
 def test_circuits_of_the_model_are_named(demo: tuple[Any, Any], tmp_path: Path) -> None:
+    from cna_mlx.discovery.selection import Selection
     from cna_mlx.prompts import load_contrast
-    from cna_mlx.rendering import Rendering
-    from cna_mlx.selection import Selection
+    from cna_mlx.prompts.chat_template import Rendering
 
     store = Store(tmp_path)
     selection = Selection(0.005, universal=False)
@@ -966,9 +968,9 @@ def test_clearing_removes_what_a_discovery_kept(
     tiny: tuple[Any, Any], tmp_path: Path
 ) -> None:
     """The names are the store's own: a change of them must not escape."""
+    from cna_mlx.discovery.selection import Selection
     from cna_mlx.prompts import PromptSet
-    from cna_mlx.rendering import Rendering
-    from cna_mlx.selection import Selection
+    from cna_mlx.prompts.chat_template import Rendering
 
     one, two = (PromptSet.from_prompts([a, "b"], ["c", "d"]) for a in "xy")
     store = Store(tmp_path)

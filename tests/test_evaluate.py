@@ -28,16 +28,16 @@ from cna_mlx.evaluation.arms import (
     reference,
     save_direction,
 )
-from cna_mlx.evaluation.evaluate import Evaluation
-from cna_mlx.evaluation.labels import label
-from cna_mlx.evaluation.quality import quality
+from cna_mlx.evaluation.runner import Evaluation
 from cna_mlx.evaluation.runs import Run
 from cna_mlx.evaluation.samples import Sample
-from cna_mlx.generation import BASELINE, Answer, Arm, generate_arms
+from cna_mlx.labels.label import label
+from cna_mlx.labels.repetition import quality
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import PromptSet, load_contrast
 from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt, load_benchmark
-from cna_mlx.rendering import render_prompt
+from cna_mlx.prompts.chat_template import render_prompt
+from cna_mlx.steering.generation import BASELINE, Answer, Arm, generate_arms
 
 Command = Callable[..., Outcome]
 
@@ -163,7 +163,7 @@ def test_a_batch_is_what_its_arms_answer(
         assert sample.finish == answer.finish
         assert (sample.number, sample.id, sample.arm) == (2, "q-2", arms[row].label)
         assert (sample.label, sample.span) == (
-            label(answer.text).verdict,
+            label(answer.text).kind,
             label(answer.text).span,
         )
         assert sample.quality == quality(answer.text)

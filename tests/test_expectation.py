@@ -21,15 +21,16 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     tiny_fixture,
 )
 
-from cna_mlx import Circuit, expectation, load
+from cna_mlx import Circuit, load
 from cna_mlx.circuit import Neuron
-from cna_mlx.discovery import Discovery, run_discovery
+from cna_mlx.discovery import trial as expectation
+from cna_mlx.discovery.cross_validation import Fold
+from cna_mlx.discovery.discover import Discovery, run_discovery
+from cna_mlx.discovery.selection import Selection
+from cna_mlx.discovery.trial import expect, held_out_prompts, tally
+from cna_mlx.discovery.trial_counts import ArmCounts, Expectation
 from cna_mlx.errors import InputError
-from cna_mlx.expectation import expect, held_out_prompts, tally
-from cna_mlx.held_out import Fold
 from cna_mlx.prompts import PromptSet, load_contrast
-from cna_mlx.selection import Selection
-from cna_mlx.tallies import Expectation, Tally
 from cna_mlx.ui.expectation import expectation_lines
 
 Run = Callable[..., Outcome]
@@ -54,7 +55,7 @@ def make_discovery(loaded: Loaded, **changes: Any) -> tuple[PromptSet, Discovery
 def make_expectation(
     baseline: int, ablated: int, control: int, /, prompts: int = 8, **changes: Any
 ) -> Expectation:
-    arms = [Tally(count, 0, 0, 0, 0.99) for count in (baseline, ablated, control)]
+    arms = [ArmCounts(count, 0, 0, 0, 0.99) for count in (baseline, ablated, control)]
     return replace(Expectation(prompts, 8, 48, *arms), **changes)
 
 
@@ -238,12 +239,12 @@ def test_an_expectation_survives_the_file() -> None:
         {"max_tokens": 4.5},
         {"ablated": None},
         {"ablated": {"refused": 1}},
-        {"control": {**Tally(0, 0, 0, 0, 1.0).__dict__, "more": 1}},
-        {"control": Tally(9, 0, 0, 0, 1.0).__dict__},
-        {"control": Tally(4, 4, 1, 0, 1.0).__dict__},
-        {"control": Tally(-1, 0, 0, 0, 1.0).__dict__},
-        {"control": Tally(0, 0, 0, 0, float("nan")).__dict__},
-        {"control": Tally(0, 0, 0, 0, "\x1b[1m").__dict__},  # type: ignore[arg-type]
+        {"control": {**ArmCounts(0, 0, 0, 0, 1.0).__dict__, "more": 1}},
+        {"control": ArmCounts(9, 0, 0, 0, 1.0).__dict__},
+        {"control": ArmCounts(4, 4, 1, 0, 1.0).__dict__},
+        {"control": ArmCounts(-1, 0, 0, 0, 1.0).__dict__},
+        {"control": ArmCounts(0, 0, 0, 0, float("nan")).__dict__},
+        {"control": ArmCounts(0, 0, 0, 0, "\x1b[1m").__dict__},  # type: ignore[arg-type]
     ],
     ids=str,
 )
@@ -261,7 +262,7 @@ def test_what_a_file_says_is_shown_only_if_it_makes_sense(
 
 
 def test_rates_are_never_without_quality() -> None:
-    (line,) = lines(make_expectation(7, 3, 7, ablated=Tally(3, 2, 0, 8, 0.97)))
+    (line,) = lines(make_expectation(7, 3, 7, ablated=ArmCounts(3, 2, 0, 8, 0.97)))
     assert line == (
         "refused 7 of 8 held-out prompts (quality 0.99), ablated 3 (0.97, 2 PARTIAL), "
         "matched control 7 (0.99)"
@@ -295,15 +296,15 @@ def test_of_a_few_prompts_the_counts_are_told_and_nothing_is_concluded(
         (make_expectation(8, 4, 4), ["the control does as much"]),
         (make_expectation(8, 4, 5), []),
         (
-            make_expectation(8, 0, 8, ablated=Tally(2, 0, 0, 8, 0.58)),
+            make_expectation(8, 0, 8, ablated=ArmCounts(2, 0, 0, 8, 0.58)),
             ["ablating damages the text"],
         ),
         (
-            make_expectation(8, 0, 8, ablated=Tally(2, 0, 2, 8, 0.95)),
+            make_expectation(8, 0, 8, ablated=ArmCounts(2, 0, 2, 8, 0.95)),
             ["ablating damages the text"],
         ),
         (
-            make_expectation(8, 8, 8, control=Tally(8, 0, 0, 8, 0.5)),
+            make_expectation(8, 8, 8, control=ArmCounts(8, 0, 0, 8, 0.5)),
             ["control damages the text", "few answers will flip"],
         ),
     ],
@@ -319,9 +320,9 @@ def test_what_the_figures_should_be_read_with(
 
 def test_other_behaviours_are_told_by_what_changed() -> None:
     arms = {
-        "baseline": Tally(0, 0, 0, 0, 1.0),
-        "ablated": Tally(0, 0, 0, 6, 0.97),
-        "control": Tally(0, 0, 0, 3, 0.98),
+        "baseline": ArmCounts(0, 0, 0, 0, 1.0),
+        "ablated": ArmCounts(0, 0, 0, 6, 0.97),
+        "control": ArmCounts(0, 0, 0, 3, 0.98),
     }
     found = make_expectation(0, 0, 0, **arms)
     (line,) = lines(found, "positive mood")
@@ -329,11 +330,11 @@ def test_other_behaviours_are_told_by_what_changed() -> None:
         "ablating changes 6 of 8 held-out answers (quality 0.97, the baseline's 1.00), "
         "a matched control 3 (0.98)"
     )
-    as_many = replace(found, control=Tally(0, 0, 0, 6, 0.98))
+    as_many = replace(found, control=ArmCounts(0, 0, 0, 6, 0.98))
     assert "changes as many" in lines(as_many, "formal")[1]
-    hardly = replace(found, ablated=Tally(0, 0, 0, 2, 1.0))
+    hardly = replace(found, ablated=ArmCounts(0, 0, 0, 2, 1.0))
     assert "few answers will change" in lines(hardly, "formal")[1]
-    once = replace(found, baseline=Tally(1, 0, 0, 0, 1.0))
+    once = replace(found, baseline=ArmCounts(1, 0, 0, 0, 1.0))
     assert "refused 1, ablated 0, matched control 0" in lines(once, "formal")[0]
     # whatever the side is called, what was refused is told as refused
     assert lines(make_expectation(8, 0, 8), "spells")[0].startswith("refused 8 of 8")

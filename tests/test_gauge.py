@@ -8,15 +8,15 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from cna_mlx import Circuit, render_prompt
-from cna_mlx.auc import auc
-from cna_mlx.discovery import run_discovery
+from cna_mlx.discovery.auc import auc
+from cna_mlx.discovery.controls import magnitudes, matched_control
+from cna_mlx.discovery.cross_validation import HeldOut
+from cna_mlx.discovery.discover import run_discovery
+from cna_mlx.discovery.gauge import gauges
+from cna_mlx.discovery.selection import Selection
 from cna_mlx.errors import CircuitError
-from cna_mlx.evaluation.controls import magnitudes, matched_control
-from cna_mlx.gauge import gauges
-from cna_mlx.held_out import HeldOut
 from cna_mlx.models.loading import load
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast
-from cna_mlx.selection import Selection
 
 SIDES = ("positive", "negative")
 

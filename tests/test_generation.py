@@ -10,14 +10,14 @@ from mlx_lm.generate import generate_step
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
-from cna_mlx.generation import (
+from cna_mlx.steering.generation import (
     BASELINE,
     Answer,
     Arm,
     Token,
     generate_arms,
 )
-from cna_mlx.sampling import Greedy, Sampled
+from cna_mlx.steering.sampling import Greedy, Sampled
 
 
 class Ends:
@@ -292,7 +292,7 @@ def test_the_text_is_that_of_the_ids(
     for count in (len(spelled), len(spelled) - 3, 4, 9, 10, 11):
         script = iter(spelled)
         monkeypatch.setattr(
-            "cna_mlx.generation.chooser",
+            "cna_mlx.steering.generation.chooser",
             lambda *_, script=script: lambda logits: mx.array([next(script)]),
         )
         pieces, answer = [], None

@@ -29,9 +29,10 @@ from hub import (  # noqa: F401  # pytest finds the fixtures by name
 from huggingface_hub import HfApi, constants
 
 from cna_mlx.errors import CnaError, HubError, ModelError
-from cna_mlx.models import catalogue, memory
-from cna_mlx.models.hub import find, is_whole, offline_mode
+from cna_mlx.models import catalogue
+from cna_mlx.models.hub.client import find, is_whole, offline_mode
 from cna_mlx.models.loading import load, source_of
+from cna_mlx.models.memory import machine as memory
 
 NEWS = ["GET /api/models/org/tiny"]
 WEIGHTS = "model.safetensors"
@@ -226,7 +227,7 @@ def test_a_slow_hub_is_not_waited_for(
     found = find("org/tiny")
     hub.asked()
     hub.repositories["tiny"].delay = 5.0
-    monkeypatch.setattr("cna_mlx.models.hub._NEWS_SECONDS", 0.1)
+    monkeypatch.setattr("cna_mlx.models.hub.client._NEWS_SECONDS", 0.1)
     started = time.perf_counter()
     assert find("org/tiny") == found
     assert time.perf_counter() - started < 3
@@ -356,7 +357,7 @@ def test_progress_counts_bytes(hub: LocalHub) -> None:
 
 def test_progress_never_goes_back(hub: LocalHub) -> None:
     """After a new attempt the client takes back what it had counted."""
-    from cna_mlx.models.download import _bars, _Meter
+    from cna_mlx.models.hub.download import _bars, _Meter
 
     seen: list[int] = []
     kind = _bars(_Meter(100, lambda task, done, total: seen.append(done)))

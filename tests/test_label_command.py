@@ -16,8 +16,8 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     tiny_fixture,
 )
 
-from cna_mlx.evaluation.answers import label_file, shares
-from cna_mlx.evaluation.labels import Verdict, label
+from cna_mlx.labels.answer_files import label_file, shares
+from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.ui.labels import labels_view
 
 Run = Callable[..., Outcome]
@@ -65,7 +65,7 @@ def test_labels_are_those_of_the_function(command: Run) -> None:
     own = Path(__file__).parent / "data" / "labels" / "own-answers.jsonl"
     texts = [json.loads(line)["text"] for line in own.read_text("utf-8").splitlines()]
     found = command("label", str(own), "--json").data["results"]
-    assert [one["label"] for one in found] == [label(text).verdict for text in texts]
+    assert [one["label"] for one in found] == [label(text).kind for text in texts]
 
 
 @pytest.mark.parametrize("key", ["Text", "ANSWER", "response", "Completion", "output"])
@@ -88,7 +88,7 @@ def test_every_format_gives_the_same_labels(
             writer.writeheader()
             writer.writerows(rows)
     found = label_file(path)
-    assert [one.label.verdict for one in found] == VERDICTS
+    assert [one.label.kind for one in found] == VERDICTS
     assert [one.text for one in found] == TEXTS
     assert [one.given["Id"] for one in found] == ["x0", "x1", "x2", "x3"]
 
@@ -196,6 +196,6 @@ def test_model_text_does_not_reach_the_terminal_raw(tmp_path: Path) -> None:
 def test_shares_have_intervals() -> None:
     found = label_file("-", stdin=io.StringIO('"I can\'t help."\n"Yes."\n'))
     rates = shares(found)
-    assert rates[Verdict.REFUSED].value == 0.5
-    assert rates[Verdict.REFUSED].low < 0.5 < rates[Verdict.REFUSED].high
+    assert rates[LabelKind.REFUSED].value == 0.5
+    assert rates[LabelKind.REFUSED].low < 0.5 < rates[LabelKind.REFUSED].high
     assert sum(rate.successes for rate in rates.values()) == 2

@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from mlx_lm.models.cache import make_prompt_cache
 
-import cna_mlx.discovery
-import cna_mlx.generation
-from cna_mlx.activations import last_activations, shared_prefix
+import cna_mlx.discovery.discover
+import cna_mlx.steering.generation
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery import discover, run_discovery
+from cna_mlx.discovery.activations import last_activations, shared_prefix
+from cna_mlx.discovery.discover import discover, run_discovery
+from cna_mlx.discovery.selection import Selection
 from cna_mlx.errors import CircuitError, InputError
-from cna_mlx.generation import Answer, Arm, ArmCache, Token, generate_arms
 from cna_mlx.models.families import installed, widths
-from cna_mlx.models.gated import GatedMLP
+from cna_mlx.models.mlp import GatedMLP
 from cna_mlx.prompts import PromptSet
-from cna_mlx.rendering import Rendering, render_prompt
-from cna_mlx.selection import Selection
-from cna_mlx.steering import Edits, MeanDifference, steered
+from cna_mlx.prompts.chat_template import Rendering, render_prompt
+from cna_mlx.steering.generation import Answer, Arm, ArmCache, Token, generate_arms
+from cna_mlx.steering.interventions import Edits, MeanDifference, steered
 
 N_NEURONS = 3 * 128  # of the tiny models
 POSITIVE = ["Stop that at once!", "No, never do this.", "Leave me alone!", "Go away!!"]
@@ -626,7 +626,7 @@ def test_a_long_prompt_is_prefilled_in_steps(
 ) -> None:
     arms = arms_of(circuit)
     whole = answers_of(llama, tokenizer, ids[4], arms, max_tokens=5)
-    monkeypatch.setattr("cna_mlx.prefill._STEP", 3)
+    monkeypatch.setattr("cna_mlx.steering.prefill._STEP", 3)
     parts = answers_of(llama, tokenizer, ids[4], arms, max_tokens=5)
     assert [a.token_ids for a in parts] == [a.token_ids for a in whole]
 
@@ -801,7 +801,7 @@ def test_the_universal_filter_only_takes_away(
 def test_the_built_in_bank_is_the_default(
     llama: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cna_mlx.discovery, "load_bank", lambda: SETS)
+    monkeypatch.setattr(cna_mlx.discovery.discover, "load_bank", lambda: SETS)
     contrast = PromptSet.from_prompts(POSITIVE, NEGATIVE)
     given = run_discovery(llama, tokenizer, contrast, Selection(0.1), bank=SETS)
     found = run_discovery(llama, tokenizer, contrast, Selection(0.1))
@@ -861,7 +861,7 @@ def test_equal_neurons_stay_in_order(
                     activations[:, index] = own
             yield layer, activations
 
-    monkeypatch.setattr("cna_mlx.discovery.last_activations", with_twins)
+    monkeypatch.setattr("cna_mlx.discovery.discover.last_activations", with_twins)
     equal = sorted([strongest.index, *copies])
     layers = (strongest.layer, strongest.layer)
     for k in range(1, len(equal) + 1):

@@ -16,11 +16,11 @@ from hub import COMMIT, serving
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, ModelError, UnsupportedModelError
-from cna_mlx.models import memory
 from cna_mlx.models.families import installed, supported
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.models.loading import load, source_of
-from cna_mlx.steering import steered
+from cna_mlx.models.memory import machine as memory
+from cna_mlx.steering.interventions import steered
 
 MODELS = ["llama_rope3", "qwen2_bias", "qwen3"]
 

@@ -11,23 +11,24 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from cna_mlx.activations import (
+from cna_mlx.discovery.activations import (
     BATCH_TOKENS,
     groups,
     last_activations,
     shared_prefix,
 )
-from cna_mlx.discovery import run_discovery
+from cna_mlx.discovery.discover import run_discovery
+from cna_mlx.discovery.selection import Selection
 from cna_mlx.errors import ModelError, NonFiniteError
-from cna_mlx.generation import BASELINE, generate_arms
-from cna_mlx.models import catalogue, plan
+from cna_mlx.models import catalogue
 from cna_mlx.models.loading import load
-from cna_mlx.models.memory import Machine, wired
-from cna_mlx.models.plan import Plan, check_fits
-from cna_mlx.models.working_set import Shape, Workload, discovery_bytes, kept_bytes
+from cna_mlx.models.memory import plan
+from cna_mlx.models.memory.forecast import Shape, Workload, discovery_bytes, kept_bytes
+from cna_mlx.models.memory.machine import Machine, wired
+from cna_mlx.models.memory.plan import Plan, check_fits
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast
-from cna_mlx.rendering import render_prompt
-from cna_mlx.selection import Selection
+from cna_mlx.prompts.chat_template import render_prompt
+from cna_mlx.steering.generation import BASELINE, generate_arms
 
 
 @pytest.fixture

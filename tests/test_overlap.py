@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cna_mlx.circuit import Circuit, Neuron
-from cna_mlx.evaluation.overlap import (
+from cna_mlx.analysis.circuit_overlap import (
     by_tenths,
     compare_circuits,
     layer_profile,
 )
-from cna_mlx.selection import expected_overlap, jaccard
+from cna_mlx.circuit import Circuit, Neuron
+from cna_mlx.discovery.selection import expected_overlap, jaccard
 
 WIDTHS = (200, 300, 200, 100)
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from cna_mlx.evaluation.paper import BASE_AND_INSTRUCT, STATEMENTS, paper_row, rows
-from cna_mlx.evaluation.protocol import Protocol, protocol_differences
+from cna_mlx.analysis.paper import BASE_AND_INSTRUCT, STATEMENTS, paper_row, rows
+from cna_mlx.analysis.protocol import Protocol, protocol_differences
+from cna_mlx.discovery.selection import expected_overlap
 from cna_mlx.models import catalogue
-from cna_mlx.selection import expected_overlap
 
 INSTRUCT = [row for row in rows() if row.is_instruct]
 BASE = [row for row in rows() if not row.is_instruct]

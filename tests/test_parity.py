@@ -22,7 +22,7 @@ from cna_mlx import (
     render_prompt,
     steered,
 )
-from cna_mlx.activations import last_activations
+from cna_mlx.discovery.activations import last_activations
 
 THINKING = Rendering(thinking=True)  # as the ids of Qwen3 were made
 MULTIPLIERS = ("0", "0.5", "1", "2")

@@ -16,8 +16,8 @@ from evaluation_runs import make_run
 
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.runs import find_run
-from cna_mlx.paths import is_there, typed_path
 from cna_mlx.ui.lines import completions
+from cna_mlx.util.files import is_there, typed_path
 
 Command = Callable[..., Outcome]
 

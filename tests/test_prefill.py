@@ -9,8 +9,8 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from cna_mlx import Circuit, MeanDifference, steered
 from cna_mlx.models.families import family_of
-from cna_mlx.prefill import prefill, shared_prefill
-from cna_mlx.steering import Edits
+from cna_mlx.steering.interventions import Edits
+from cna_mlx.steering.prefill import prefill, shared_prefill
 
 IDS = [0, 2, 17, 3, 9, 40, 41, 42, 43, 44, 45]
 LATE = Circuit.from_neurons([(2, 5), (2, 77)])
@@ -74,7 +74,7 @@ def test_every_row_is_what_it_is_alone(
     direction: MeanDifference,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cna_mlx.prefill._STEP", step)
+    monkeypatch.setattr("cna_mlx.steering.prefill._STEP", step)
     arms: list[Any] = [
         (),
         ((LATE, 0.0),),
@@ -118,7 +118,7 @@ def test_steering_of_the_callers_is_composed_with(llama: Any) -> None:
 def test_a_stop_is_heeded_between_steps(
     llama: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cna_mlx.prefill._STEP", 3)
+    monkeypatch.setattr("cna_mlx.steering.prefill._STEP", 3)
     for rows in ([()], [(), ((LATE, 0.0),)]):
         asked = iter([False, False, True])
         edits = Edits(llama, rows)

@@ -13,12 +13,12 @@ from rich.console import Console
 from cna_mlx import Arm, Circuit, generate_arms, load, render_prompt
 from cna_mlx.circuit import Moments, Neuron
 from cna_mlx.cli import run
-from cna_mlx.discovery import run_discovery
+from cna_mlx.discovery.discover import run_discovery
+from cna_mlx.discovery.gauge import gauges
+from cna_mlx.discovery.selection import Selection
 from cna_mlx.errors import CircuitError, InputError
-from cna_mlx.gauge import gauges
-from cna_mlx.generation import BASELINE, Answer, ArmCache, Gauged
 from cna_mlx.prompts import load_contrast
-from cna_mlx.selection import Selection
+from cna_mlx.steering.generation import BASELINE, Answer, ArmCache, Gauged
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.gauge import bar, histogram, trust
 

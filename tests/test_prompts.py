@@ -26,7 +26,7 @@ from cna_mlx.prompts import (
     load_contrast,
     read_prompts,
 )
-from cna_mlx.prompts.sets import parse_contrast
+from cna_mlx.prompts.contrasts import parse_contrast
 
 CATEGORIES = [
     "Harassment/Discrimination",

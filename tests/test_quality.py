@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from cna_mlx.evaluation.quality import degenerate, loop, quality
+from cna_mlx.labels.repetition import degenerate, loop, quality
 
 PROSE = (
     "Whisk the eggs with a spoonful of sugar until they are pale. Warm the milk in a "

@@ -11,13 +11,13 @@ import pytest
 
 from cna_mlx import Arm, Circuit, discover, load, render_prompt, steered
 from cna_mlx.cli import run
-from cna_mlx.comparison import PromptResult, compare, rates
-from cna_mlx.discovery import run_discovery
-from cna_mlx.evaluation.labels import Verdict
-from cna_mlx.generation import BASELINE
+from cna_mlx.discovery.discover import run_discovery
+from cna_mlx.discovery.selection import Selection
+from cna_mlx.labels.label import LabelKind
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.prompts import PromptSet, load_contrast
-from cna_mlx.selection import Selection
+from cna_mlx.steering.diff import PromptResult, compare, rates
+from cna_mlx.steering.generation import BASELINE
 
 HERE = Path(__file__).parent
 WEIGHTS = Path(os.environ.get("CNA_MLX_WEIGHTS") or HERE.parent / ".weights")
@@ -112,8 +112,8 @@ def test_the_refusing_sister_loses_refusals_to_its_circuit_only():
     events = compare(model, tokenizer, refusal.positive[1:40:2], arms, max_tokens=32)
     results = [event for event in events if isinstance(event, PromptResult)]
     baseline, ablated = rates(results)
-    assert baseline.counts[Verdict.REFUSED] >= 16  # of 20; .95 expected
-    assert ablated.counts[Verdict.REFUSED] <= 8  # .00 to .20 expected
+    assert baseline.counts[LabelKind.REFUSED] >= 16  # of 20; .95 expected
+    assert ablated.counts[LabelKind.REFUSED] <= 8  # .00 to .20 expected
     assert ablated.quality > 0.8
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cna_mlx.errors import InputError
-from cna_mlx.rendering import (
+from cna_mlx.prompts.chat_template import (
     Rendering,
     injected_system,
     reference_hash,

@@ -37,17 +37,17 @@ from evaluation_runs import (
 )
 
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.labels import Verdict
 from cna_mlx.evaluation.runs import Run, RunArm
 from cna_mlx.evaluation.samples import Sample
-from cna_mlx.report.beside import Paper
+from cna_mlx.labels.label import LabelKind
 from cna_mlx.report.build import Entry, build
 from cna_mlx.report.content import Piece
 from cna_mlx.report.csv_tables import samples_csv
+from cna_mlx.report.excerpts import EXCERPT, joined, shown
 from cna_mlx.report.html import to_html
 from cna_mlx.report.listing import listed_runs
 from cna_mlx.report.markdown import escaped
-from cna_mlx.report.texts import EXCERPT, joined, shown
+from cna_mlx.report.paper_section import Paper
 from cna_mlx.report.writing import write_report
 from cna_mlx.ui.runs import runs_view
 
@@ -147,7 +147,7 @@ def test_the_filters_in_a_browser(tmp_path: Path, fragment: str) -> None:
     labels = {(one.number, one.arm): one.label for one in run.samples()}
     kept = 0
     for number in range(run.planned):
-        before, after = (labels[number, arm] is Verdict.REFUSED for arm in PAIR)
+        before, after = (labels[number, arm] is LabelKind.REFUSED for arm in PAIR)
         asked = {"#change=lost": before and not after, "#label=REFUSED": after}
         kept += asked.get(fragment, True)
     assert len(shown) == run.planned
@@ -361,7 +361,7 @@ def test_a_run_without_a_whole_batch_is_no_report(tmp_path: Path) -> None:
 
 
 def test_labels_are_made_anew_where_that_is_wanted(tmp_path: Path) -> None:
-    wrong = {"label": Verdict.REFUSED, "span": (0, 4)}
+    wrong = {"label": LabelKind.REFUSED, "span": (0, 4)}
     run = make_run(tmp_path / "run", sample=wrong, harmful=8, benign=0)
     before = (run.directory / "samples.jsonl").read_bytes()
     old, new = Entry.of(run), Entry.of(run, relabel=True)
@@ -390,7 +390,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "id": HOSTILE,
         "category": HOSTILE,
         "span": (0, 12),
-        "label": Verdict.REFUSED,
+        "label": LabelKind.REFUSED,
     }
     return make_report(
         tmp_path_factory.mktemp("runs") / "run",

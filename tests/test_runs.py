@@ -13,7 +13,6 @@ import pytest
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, InputError
 from cna_mlx.evaluation.journal import check_place, opened
-from cna_mlx.evaluation.labels import Verdict
 from cna_mlx.evaluation.runs import (
     Run,
     RunArm,
@@ -24,6 +23,7 @@ from cna_mlx.evaluation.runs import (
     list_runs,
 )
 from cna_mlx.evaluation.samples import Sample, read_samples
+from cna_mlx.labels.label import LabelKind
 
 CIRCUIT = Circuit.from_neurons([(0, 1, 1.0), (2, 3, -0.5)])
 ARMS = (
@@ -60,7 +60,7 @@ def batch(number: int) -> list[Sample]:
             text,
             (1, 2, number),
             "stop",
-            Verdict.REFUSED,
+            LabelKind.REFUSED,
             (0, 4),
             1.0,
             0.25,

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cna_mlx.errors import InputError
-from cna_mlx.evaluation.statistics import (
+from cna_mlx.analysis.statistics import (
     PairedChange,
     mcnemar_exact,
     mean_interval,
@@ -16,6 +15,7 @@ from cna_mlx.evaluation.statistics import (
     spearman,
     wilson,
 )
+from cna_mlx.errors import InputError
 
 SIZES = (1, 2, 3, 8, 17, 100, 450)
 

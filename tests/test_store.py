@@ -16,14 +16,14 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     tiny_fixture,
 )
 
-import cna_mlx.store as store_module
+import cna_mlx.discovery.cache as store_module
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery import run_discovery
+from cna_mlx.discovery.cache import CachedCircuit, Store, cache_directory
+from cna_mlx.discovery.discover import run_discovery
+from cna_mlx.discovery.selection import Selection, SplitHalf, expected_overlap
 from cna_mlx.models.loading import Source
 from cna_mlx.prompts import PromptSet
-from cna_mlx.rendering import Rendering
-from cna_mlx.selection import Selection, SplitHalf, expected_overlap
-from cna_mlx.store import Found, Store, cache_directory
+from cna_mlx.prompts.chat_template import Rendering
 
 CONTRAST = PromptSet.from_prompts(POSITIVE, NEGATIVE, "red-vs-blue")
 OTHER = PromptSet.from_prompts(["up high", "up there"], ["down low", "down here"], "up")
@@ -33,7 +33,7 @@ BANK = [
 ]
 SELECTION = Selection(0.1)
 
-Find = Callable[..., Found]
+Find = Callable[..., CachedCircuit]
 
 
 def assert_alike(found: Circuit, expected: Circuit) -> None:
@@ -70,7 +70,7 @@ def find(tiny: tuple[Any, Any], tmp_path: Path, walks: list[str]) -> Find:
         tokenizer: Any = None,
         directory: Path | None = None,
         **options: Any,
-    ) -> Found:
+    ) -> CachedCircuit:
         return Store(directory or tmp_path / "store").find_or_discover(
             model or tiny[0],
             tokenizer or tiny[1],
@@ -271,10 +271,12 @@ def test_where_the_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def revised(
     find: Find, tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Found]:
+) -> Callable[..., CachedCircuit]:
     """What a discovery comes to where the model is a revision of org/tiny."""
 
-    def at(revision: str | None, name: str = "org/tiny", **options: Any) -> Found:
+    def at(
+        revision: str | None, name: str = "org/tiny", **options: Any
+    ) -> CachedCircuit:
         source = Source(name, Path(), revision, {})
         monkeypatch.setattr(tiny[0], "_cna_source", source)
         return find(refresh=True, **options)
@@ -282,7 +284,7 @@ def revised(
     return at
 
 
-def test_an_earlier_revision_is_found(revised: Callable[..., Found]) -> None:
+def test_an_earlier_revision_is_found(revised: Callable[..., CachedCircuit]) -> None:
     first = revised("1" * 40)
     assert first.previous is None
     assert revised("1" * 40).previous is None
@@ -297,14 +299,14 @@ def test_an_earlier_revision_is_found(revised: Callable[..., Found]) -> None:
 
 @pytest.mark.parametrize("change", ["name", "fraction", "system", "labels"])
 def test_only_the_same_discovery_is_compared(
-    revised: Callable[..., Found], change: str
+    revised: Callable[..., CachedCircuit], change: str
 ) -> None:
     revised("1" * 40)
     assert revised("2" * 40, **CHANGES[change]).previous is None
 
 
 def test_only_revisions_of_the_same_id_are_compared(
-    revised: Callable[..., Found],
+    revised: Callable[..., CachedCircuit],
 ) -> None:
     revised(None)
     revised("1" * 40, "org/other")
@@ -313,7 +315,7 @@ def test_only_revisions_of_the_same_id_are_compared(
 
 
 def test_the_latest_of_several_revisions(
-    revised: Callable[..., Found], tmp_path: Path
+    revised: Callable[..., CachedCircuit], tmp_path: Path
 ) -> None:
     """And the overlap counts shared neurons over all."""
     found = revised("1" * 40)

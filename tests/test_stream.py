@@ -23,21 +23,21 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
 from mlx.utils import tree_flatten, tree_unflatten
 
 from cna_mlx import load
-from cna_mlx.activations import last_activations
-from cna_mlx.discovery import run_discovery
+from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.discover import run_discovery
+from cna_mlx.discovery.gauge import gauges
+from cna_mlx.discovery.selection import Selection
 from cna_mlx.errors import ModelError
-from cna_mlx.gauge import gauges
-from cna_mlx.models import memory
 from cna_mlx.models.families import family_of
 from cna_mlx.models.fingerprint import fingerprint
-from cna_mlx.models.memory import Machine, part_bytes
-from cna_mlx.models.plan import Plan, check_fits
-from cna_mlx.models.rates import Rates, disk_rate, measure
-from cna_mlx.models.rows import Rows
-from cna_mlx.models.streaming import from_disk, is_streamed, read_whole, turns
-from cna_mlx.models.working_set import Shape
+from cna_mlx.models.memory import machine as memory
+from cna_mlx.models.memory.forecast import Shape
+from cna_mlx.models.memory.machine import Machine, part_bytes
+from cna_mlx.models.memory.plan import Plan, check_fits
+from cna_mlx.models.memory.rates import Rates, disk_rate, measure
+from cna_mlx.models.offload.rows import Rows
+from cna_mlx.models.offload.streaming import from_disk, is_streamed, read_whole, turns
 from cna_mlx.prompts import PromptSet
-from cna_mlx.selection import Selection
 
 POSITIVE = ["one red stone", "two red birds", "three red doors", "four red hats"]
 NEGATIVE = ["one blue stone", "two blue birds", "three blue doors", "four blue hats"]
@@ -246,7 +246,7 @@ SCRIPT = """
 import json, resource, sys
 import mlx.core as mx
 from cna_mlx import load
-from cna_mlx.activations import last_activations
+from cna_mlx.discovery.activations import last_activations
 mx.eval(mx.ones((64, 64)) @ mx.ones((64, 64)))
 lines = open("/proc/self/status").read().splitlines()
 used = next(int(one.split()[1]) * 1024 for one in lines if "VmData" in one)

@@ -12,11 +12,11 @@ from evaluation_runs import (
     make_run,
 )
 
-from cna_mlx.evaluation.figures import main_arm
-from cna_mlx.evaluation.labels import Verdict
+from cna_mlx.analysis.metrics import main_arm
+from cna_mlx.analysis.summary import relabelled, summarize
 from cna_mlx.evaluation.runs import RunArm
 from cna_mlx.evaluation.samples import by_arm
-from cna_mlx.evaluation.summary import relabelled, summarize
+from cna_mlx.labels.label import LabelKind
 
 
 def mixed(arm: RunArm, number: int, kind: str) -> str:
@@ -35,7 +35,7 @@ def test_counts_are_those_of_the_samples(tmp_path: Path) -> None:
     assert (group.set, group.kind, group.n) == ("harmful-set", "harmful", 8)
     for figures in group.arms:
         column = columns[figures.arm.label]
-        for verdict in Verdict:
+        for verdict in LabelKind:
             count = sum(sample.label is verdict for sample in column)
             assert figures.labels[verdict].successes == count
             assert figures.labels[verdict].n == len(column)
@@ -58,7 +58,7 @@ def test_flips_are_paired_by_prompt(tmp_path: Path) -> None:
     assert main.change.lost == pairs.count((True, False))
     assert main.change.gained == pairs.count((False, True))
     assert sum(group.fates.values()) == main.change.lost
-    assert group.fates == {Verdict.ANSWERED: 1, Verdict.INVALID: 4}
+    assert group.fates == {LabelKind.ANSWERED: 1, LabelKind.INVALID: 4}
 
 
 def test_the_verdict_rests_on_the_control_that_refuses_least(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_the_main_arm(tmp_path: Path) -> None:
 
 
 def test_labels_are_made_again_from_the_texts(tmp_path: Path) -> None:
-    wrong = {"label": Verdict.ANSWERED, "span": None, "quality": 0.5}
+    wrong = {"label": LabelKind.ANSWERED, "span": None, "quality": 0.5}
     run = make_run(tmp_path, sample=wrong)
     assert summarize(run).groups[0].baseline.refused.successes == 0
     again = summarize(run, relabelled(run.samples()))

@@ -35,7 +35,7 @@ _PATIENCE = 180  # seconds; a shared machine can be slow, and nothing waits in v
 _CHILD = """
 import fcntl, sys, termios, time
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-import cna_mlx.generation as generation
+import cna_mlx.steering.generation as generation
 from cna_mlx.cli import main
 
 def slowed(step, delay):

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from cna_mlx.chat import STEERED, Conversation
 from cna_mlx.circuit import Circuit
-from cna_mlx.comparison import rates
-from cna_mlx.evaluation.labels import Verdict
-from cna_mlx.generation import BASELINE, Arm
+from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts import contrast_names, load_contrast
+from cna_mlx.steering.diff import rates
+from cna_mlx.steering.generation import BASELINE, Arm
 from cna_mlx.ui.chat import _is_shown, run_chat
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import arms_view, body, prompt_view, rates_view, summary
@@ -29,7 +29,7 @@ from cna_mlx.ui.live import live_view
 from cna_mlx.ui.models import catalogue_view
 from cna_mlx.ui.progress import download_bar, progress_bar
 from cna_mlx.ui.tables import circuit_view
-from cna_mlx.visible import visible
+from cna_mlx.util.sanitize import visible
 
 ARMS = [BASELINE, Arm.of(Circuit.from_neurons([(0, 0, 1.0)]), 0.0, STEERED)]
 WIDTHS = (40, 60, 80, 160)
@@ -224,12 +224,12 @@ def test_deciding_words_of_any_length_are_said() -> None:
 def test_badges_need_no_colour() -> None:
     texts = [REFUSAL, "Sure, a stone.", "", f"{REFUSAL} But here is how:\n1. a\n2. b"]
     result = make_result(texts)
-    verdicts = [str(arm.label.verdict) for arm in result.arms]
+    verdicts = [str(arm.label.kind) for arm in result.arms]
     assert set(verdicts) >= {"REFUSED", "ANSWERED", "INVALID"}
     for screen in (make_screen(color=False), make_screen(terminal=False)):
         lines = printed(screen.out, arms_view(screen, result))
         for arm in result.arms:
-            head = f"{arm.arm.label}  {arm.label.verdict}"
+            head = f"{arm.arm.label}  {arm.label.kind}"
             assert any(head in line for line in lines)
         text = summary(screen, result).plain
         assert [line.split(" → ")[1].split(",")[0] for line in text.splitlines()] == (
@@ -270,7 +270,7 @@ def test_rates_are_whole_at_any_width(
     lines = printed(screen.out, rates_view(screen, rates(results)))
     assert max(map(cell_len, lines)) <= width
     text = "\n".join(lines)
-    for verdict in Verdict:
+    for verdict in LabelKind:
         assert verdict.lower() in text
     for arm in ("baseline", "m=0", "m=0.5"):
         assert arm in text
@@ -283,8 +283,8 @@ def test_rates_are_whole_at_any_width(
 
 def test_names_from_the_command_line_do_not_act() -> None:
     circuit = Circuit.from_neurons([(0, 0, 1.0)])
-    from cna_mlx.comparison import ArmResult, PromptResult
-    from cna_mlx.generation import Answer
+    from cna_mlx.steering.diff import ArmResult, PromptResult
+    from cna_mlx.steering.generation import Answer
 
     arms = [BASELINE, Arm.of(circuit, 0.0, "\x1b[2Jevil[red].json m=0")]
     result = PromptResult(
@@ -395,7 +395,7 @@ def test_tables_fit_and_lose_nothing(
     width: int, encoding: str, circuit_text: str
 ) -> None:
     from cna_mlx.models.catalogue import entries
-    from cna_mlx.models.memory import Machine
+    from cna_mlx.models.memory.machine import Machine
 
     circuit = Circuit.from_text(circuit_text, "here")
 
@@ -426,7 +426,7 @@ def test_tables_fit_and_lose_nothing(
 def test_no_cell_of_the_catalogue_is_cut(width: int) -> None:
     """At every width its columns are whole, the others' facts stand by the names."""
     from cna_mlx.models.catalogue import entries
-    from cna_mlx.models.memory import Machine
+    from cna_mlx.models.memory.machine import Machine
 
     screen = make_screen(width)
     machine = Machine(16 * 10**9, 12 * 10**9)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from evaluation_runs import ANSWER, ARMS, BASELINE, GARBAGE, REFUSAL, make_run
 
+from cna_mlx.analysis.summary import summarize
+from cna_mlx.analysis.verdict import Outcome, Verdict, conclude, fell
 from cna_mlx.evaluation.runs import Run, RunArm
-from cna_mlx.evaluation.summary import summarize
-from cna_mlx.evaluation.verdict import Conclusion, Outcome, conclude, fell
 
 Answers = Callable[[RunArm, int, str], str]
 
@@ -29,7 +29,7 @@ def by_rates(
     return answer
 
 
-def verdict_of(place: Path, answers: Answers, **options: object) -> Conclusion:
+def verdict_of(place: Path, answers: Answers, **options: object) -> Verdict:
     run = make_run(place, harmful=20, benign=6, answers=answers, **options)  # type: ignore[arg-type]
     return conclude(summarize(run))
 

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from cna_mlx import load
-from cna_mlx.checkup.parity import Figures, measure
+from cna_mlx.diagnostics.parity import Figures, measure
 
 OUTPUT = Path(__file__).parents[1] / "cna_mlx" / "demo" / "figures.json"
 # Two that the demo model refuses and two that it answers. Their answers hardly ever

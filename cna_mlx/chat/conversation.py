@@ -9,10 +9,12 @@ from typing import Any, Literal, Protocol
 import mlx.core as mx
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.comparison import ArmResult, PromptResult
+from cna_mlx.discovery.gauge import can_gauge
 from cna_mlx.errors import InputError
-from cna_mlx.gauge import can_gauge
-from cna_mlx.generation import (
+from cna_mlx.models.loading import context_length
+from cna_mlx.prompts.chat_template import Message, Rendering, reference_hash, render
+from cna_mlx.steering.diff import ArmResult, PromptResult
+from cna_mlx.steering.generation import (
     BASELINE,
     Answer,
     Arm,
@@ -21,10 +23,8 @@ from cna_mlx.generation import (
     Token,
     generate_arms,
 )
-from cna_mlx.models.loading import context_length
-from cna_mlx.progress import Progress, silent
-from cna_mlx.rendering import Message, Rendering, reference_hash, render
-from cna_mlx.sampling import Greedy, Sampled, Sampling
+from cna_mlx.steering.sampling import Greedy, Sampled, Sampling
+from cna_mlx.util.progress import Progress, silent
 
 STEERED = "ablated"
 # The baseline and three more: what stands side by side on a wide terminal.

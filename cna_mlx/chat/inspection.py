@@ -1,15 +1,15 @@
 """Commands that look inside: `/neurons`, `/why`, `/sweep`."""
 
-from cna_mlx.attribution import causes, promoted_tokens
 from cna_mlx.chat.conversation import Asked, Conversation, circuit_of
 from cna_mlx.chat.reply import Grid, Reply
 from cna_mlx.circuit import Circuit
-from cna_mlx.comparison import ArmResult, PromptResult
+from cna_mlx.discovery.attribution import ablate_each_neuron, promoted_tokens
 from cna_mlx.errors import InputError
-from cna_mlx.generation import BASELINE, Answer, Arm, Gauged, generate_arms
-from cna_mlx.sequences import shared_length
-from cna_mlx.steering import check_multiplier
-from cna_mlx.wording import counted
+from cna_mlx.steering.diff import ArmResult, PromptResult
+from cna_mlx.steering.generation import BASELINE, Answer, Arm, Gauged, generate_arms
+from cna_mlx.steering.interventions import check_multiplier
+from cna_mlx.steering.sequences import shared_length
+from cna_mlx.util.formatting import counted
 
 _SWEEP = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 _SWEEP_TOKENS = 80
@@ -91,7 +91,7 @@ def why(chat: Conversation, argument: str) -> Reply:
         return Reply("the baseline was cut off before the arms parted")
     circuit = circuit_of(last.arms[number].arm)
     ids = [*asked.ids, *baseline[:shared]]
-    found = causes(
+    found = ablate_each_neuron(
         chat.model,
         chat.tokenizer,
         circuit,
@@ -191,7 +191,7 @@ def _sweep_row(
 ) -> tuple[str, ...]:
     return (
         f"{value:g}",
-        str(arm.label.verdict),
+        str(arm.label.kind),
         f"{reading[0]:.2f}" if reading else "-",
         f"{arm.quality:.2f}",
         arm.first_words() if chat.hides_text else arm.first_words(_FIRST_WORDS),

@@ -12,8 +12,8 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.models.fingerprint import quantization
 from cna_mlx.models.loading import context_length, source_of
-from cna_mlx.steering import check_multiplier
-from cna_mlx.wording import counted
+from cna_mlx.steering.interventions import check_multiplier
+from cna_mlx.util.formatting import counted
 
 _SWITCH = {"on": True, "off": False}
 

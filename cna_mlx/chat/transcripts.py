@@ -11,14 +11,14 @@ from cna_mlx.chat.conversation import (
     circuit_of,
 )
 from cna_mlx.circuit import Circuit
-from cna_mlx.comparison import ArmResult, PromptResult
 from cna_mlx.errors import CircuitError, InputError
-from cna_mlx.generation import BASELINE, Answer, Arm, Finish
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.loading import source_of
-from cna_mlx.rendering import Rendering
-from cna_mlx.steering import check_multiplier
-from cna_mlx.versions import versions
+from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.steering.diff import ArmResult, PromptResult
+from cna_mlx.steering.generation import BASELINE, Answer, Arm, Finish
+from cna_mlx.steering.interventions import check_multiplier
+from cna_mlx.util.versions import versions
 
 SCHEMA_VERSION = 1
 _KIND = "cna-mlx conversation"
@@ -36,7 +36,7 @@ def arm_entry(arm: ArmResult, *, hides_text: bool = False) -> dict[str, Any]:
         "arm": arm.arm.label,
         "multiplier": arm.multiplier,
         "text": arm.first_words() if hides_text else arm.text,
-        "label": str(arm.label.verdict),
+        "label": str(arm.label.kind),
         "span": list(span) if span else None,
         "quality": arm.quality,
         "tokens": len(arm.token_ids),
@@ -93,7 +93,7 @@ def to_markdown(chat: Conversation) -> str:
             text = arm.first_words() if chat.hides_text else arm.text
             quoted = "\n".join(f"> {line}" for line in text.splitlines())
             title = f"**{arm.arm.label}** (m = {arm.multiplier:g})"
-            parts.append(f"{title} — {arm.label.verdict}\n\n{quoted or '> '}\n")
+            parts.append(f"{title} — {arm.label.kind}\n\n{quoted or '> '}\n")
     return "\n".join(parts)
 
 

@@ -1,11 +1,11 @@
 """`audit`: discover, evaluate, sweep and judge; one command, one report."""
 
+from cna_mlx.analysis.metrics import Summary
+from cna_mlx.analysis.verdict import conclude
 from cna_mlx.commands.evaluate import evaluated, tell_end
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
 from cna_mlx.commands.output import emit_json, show
 from cna_mlx.commands.preparing import EvalOptions
-from cna_mlx.evaluation.figures import Summary
-from cna_mlx.evaluation.verdict import conclude
 from cna_mlx.report.build import Entry, build
 from cna_mlx.report.writing import ReportFiles, write_report
 from cna_mlx.ui.console import screen

@@ -18,15 +18,15 @@ from cna_mlx.evaluation.capability import (
     evaluate_tasks,
     load_tasks,
 )
-from cna_mlx.evaluation.harness import require_harness
-from cna_mlx.generation import BASELINE, Arm
-from cna_mlx.paths import typed_path
-from cna_mlx.rendering import uses_template
-from cna_mlx.steering import check_multiplier
+from cna_mlx.evaluation.lm_eval_adapter import require_harness
+from cna_mlx.prompts.chat_template import uses_template
+from cna_mlx.steering.generation import BASELINE, Arm
+from cna_mlx.steering.interventions import check_multiplier
 from cna_mlx.ui.capability import Setting, capability_view
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.progress import progress_bar
-from cna_mlx.versions import versions
+from cna_mlx.util.files import typed_path
+from cna_mlx.util.versions import versions
 
 
 def run_capability(

@@ -8,12 +8,12 @@ from cna_mlx.chat.conversation import MOST_ARMS
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
 from cna_mlx.commands.shared import Session, check_circuit_files, split_circuit
+from cna_mlx.discovery.cache import cache_directory
 from cna_mlx.errors import InputError
-from cna_mlx.generation import Arm
 from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
-from cna_mlx.steering import check_multiplier
-from cna_mlx.store import cache_directory
+from cna_mlx.steering.generation import Arm
+from cna_mlx.steering.interventions import check_multiplier
 from cna_mlx.ui.chat import run_chat
 from cna_mlx.ui.console import screen
 

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from cna_mlx.auc import Auc
+from cna_mlx.analysis.compare import Comparison, compare_sides
+from cna_mlx.analysis.compare_text import findings
+from cna_mlx.analysis.compared_model import (
+    ComparedModel,
+    are_rendered_alike,
+    have_same_shape,
+    held_out,
+)
 from cna_mlx.circuit import Circuit
-from cna_mlx.commands.evaluate import carry_out, tell_end
+from cna_mlx.commands.evaluate import run_evaluation, tell_end
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
 from cna_mlx.commands.output import emit_json, show
 from cna_mlx.commands.preparing import (
@@ -20,25 +27,18 @@ from cna_mlx.commands.preparing import (
     prepare,
 )
 from cna_mlx.commands.shared import Session, split_circuit
-from cna_mlx.defaults import defaults_for
-from cna_mlx.discovery import model_entry, rendering_entry
+from cna_mlx.discovery.auc import Auc
+from cna_mlx.discovery.discover import model_entry, rendering_entry
 from cna_mlx.errors import InputError, TransferError
-from cna_mlx.evaluation.compare import Comparison, compare_sides
-from cna_mlx.evaluation.findings import findings
 from cna_mlx.evaluation.runs import RUN, Run, find_run, runs_directory
-from cna_mlx.evaluation.sides import (
-    Side,
-    are_rendered_alike,
-    have_same_shape,
-    held_out,
-)
 from cna_mlx.models.families import widths
 from cna_mlx.models.loading import DEMO_NAMES
-from cna_mlx.paths import is_there, typed_path
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark
+from cna_mlx.prompts.defaults import defaults_for
 from cna_mlx.ui.compare import comparison_view
 from cna_mlx.ui.console import screen
+from cna_mlx.util.files import is_there, typed_path
 
 _LETTERS = ("a", "b")
 
@@ -75,7 +75,10 @@ def run_compare(
         models = [str(run.config["model"].get("id")) for run in (first, second)]
         places = [str(first.directory), str(second.directory)]
         called = _called(models if models[0] != models[1] else places)
-        a, b = Side.of_run(first, called[0]), Side.of_run(second, called[1])
+        a, b = (
+            ComparedModel.of_run(first, called[0]),
+            ComparedModel.of_run(second, called[1]),
+        )
         found, is_whole = compare_sides(a, b), True
     elif first or second:
         model = names[1 if first else 0]
@@ -101,7 +104,7 @@ def run_compare(
 class _Known:
     """A model once it was looked at: its circuit, and what that was made from."""
 
-    side: Side
+    side: ComparedModel
     contrast: PromptSet | None
 
 
@@ -138,7 +141,7 @@ class _Pair:
     def _first_look(self) -> _Known:
         return self._look(self._open(0), 0)
 
-    def _look_and_answer(self, other: Side) -> tuple[_Known, Side]:
+    def _look_and_answer(self, other: ComparedModel) -> tuple[_Known, ComparedModel]:
         session = self._open(1)
         known = self._look(session, 1)
         return known, self._answer(session, 1, known, other)
@@ -165,9 +168,13 @@ class _Pair:
         rendering = rendering_entry(session.tokenizer, session.rendering)
         measured = held_out(circuit, model, rendering)
         called = _called(self.names)[which]
-        return _Known(Side(called, model, rendering, circuit, measured), contrast)
+        return _Known(
+            ComparedModel(called, model, rendering, circuit, measured), contrast
+        )
 
-    def _answer(self, session: Session, which: int, known: _Known, other: Side) -> Side:
+    def _answer(
+        self, session: Session, which: int, known: _Known, other: ComparedModel
+    ) -> ComparedModel:
         """The side with its answers, and its gauge with both rendered the same way."""
         side = known.side
         assert side.circuit is not None
@@ -183,12 +190,12 @@ class _Pair:
             other=self._transferred(which, side, other),
             controls=("matched",),
         )
-        summary = carry_out(prepared)
+        summary = run_evaluation(prepared)
         tell_end(summary)
         return replace(side, same=same, run=summary.run)
 
     def _transferred(
-        self, which: int, side: Side, other: Side
+        self, which: int, side: ComparedModel, other: ComparedModel
     ) -> tuple[str, Circuit] | None:
         if other.circuit is None or not have_same_shape(side.model, other.model):
             screen().note(
@@ -200,7 +207,7 @@ class _Pair:
         return f"other ({_short(self.names[1 - which])})", other.circuit
 
     def _rendered_the_same_way(
-        self, session: Session, which: int, known: _Known, other: Side
+        self, session: Session, which: int, known: _Known, other: ComparedModel
     ) -> Auc | None:
         """The held-out AUC with both models' prompts as the same text.
 
@@ -228,7 +235,7 @@ def _forget() -> None:
     mx.clear_cache()
 
 
-def _is_complete(side: Side) -> bool:
+def _is_complete(side: ComparedModel) -> bool:
     return side.run is not None and side.run.status == "complete"
 
 

@@ -6,11 +6,11 @@ from importlib.resources import files
 from cna_mlx.commands.options import RenderingOptions, SelectionOptions, typed
 from cna_mlx.commands.output import say, show
 from cna_mlx.commands.shared import Session
-from cna_mlx.comparison import PromptResult, compare, rates
-from cna_mlx.evaluation.controls import magnitudes, matched_control, uniform_control
-from cna_mlx.generation import BASELINE, Arm
+from cna_mlx.discovery.controls import magnitudes, matched_control, uniform_control
 from cna_mlx.models.families import widths
-from cna_mlx.rendering import render_prompt
+from cna_mlx.prompts.chat_template import render_prompt
+from cna_mlx.steering.diff import PromptResult, compare, rates
+from cna_mlx.steering.generation import BASELINE, Arm
 from cna_mlx.ui.chat import Interrupt
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.diff import prompt_view, rates_view

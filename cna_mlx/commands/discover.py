@@ -6,8 +6,8 @@ from cna_mlx.commands.expecting import say_expectation
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
 from cna_mlx.commands.output import emit_json, show
 from cna_mlx.commands.shared import Session, check_writable, one_width
+from cna_mlx.discovery.cache import CachedCircuit
 from cna_mlx.models.families import widths
-from cna_mlx.store import Found
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.tables import discovery_view, reliability_warning
 
@@ -44,7 +44,7 @@ def run_discover(
     show(discovery_view(screen(), found.discovery, path))
 
 
-def _entry(model: str, found: Found, output: str | None) -> dict[str, object]:
+def _entry(model: str, found: CachedCircuit, output: str | None) -> dict[str, object]:
     discovery, circuit = found.discovery, found.circuit
     assert discovery is not None
     half = discovery.split_half

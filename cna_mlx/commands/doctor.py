@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cna_mlx.checkup import Check, Fact, Item, Section
-from cna_mlx.checkup.results import anonymous, attempt, failure, secrets_of
 from cna_mlx.commands.options import ModelOptions, RenderingOptions
 from cna_mlx.commands.output import emit_json, require, show
 from cna_mlx.commands.shared import Session
+from cna_mlx.diagnostics import Check, Fact, Item, Section
+from cna_mlx.diagnostics.results import anonymous, attempt, failure, secrets_of
+from cna_mlx.discovery.cache import Store
 from cna_mlx.errors import CnaError
 from cna_mlx.models.loading import DEMO_NAMES, load
-from cna_mlx.models.memory import gigabytes
-from cna_mlx.store import Store
+from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.doctor import item_lines, summary_line, terminal_items, title_line
 
@@ -120,7 +120,7 @@ def _token() -> str | None:
 
 def _sections(model: str | None, source: ModelOptions) -> Iterator[Section]:
     """What is checked, in order; each is found out while it is shown."""
-    from cna_mlx.checkup import facts
+    from cna_mlx.diagnostics import facts
 
     yield Section("versions", _whole("versions", facts.version_items))
     yield Section("machine", _whole("machine", facts.device_items))
@@ -147,7 +147,7 @@ def _whole(name: str, items: Callable[[], Iterator[Item]]) -> Iterator[Item]:
 def _disk() -> Iterator[Item]:
     from huggingface_hub import constants
 
-    from cna_mlx.checkup.places import disk_items
+    from cna_mlx.diagnostics.storage import disk_items
 
     yield from disk_items(Store(), Path(constants.HF_HUB_CACHE))
 
@@ -155,14 +155,14 @@ def _disk() -> Iterator[Item]:
 def _hub(is_offline: bool) -> Iterator[Item]:
     from huggingface_hub import constants
 
-    from cna_mlx.checkup.places import hub_items
+    from cna_mlx.diagnostics.storage import hub_items
 
     is_offline = is_offline or constants.HF_HUB_OFFLINE
     yield from hub_items(constants.ENDPOINT, attempt(_token), is_offline)
 
 
 def _device(speed: dict[str, float | None]) -> Iterator[Item]:
-    from cna_mlx.checkup.device import bandwidth, bandwidth_fact, matmul_items
+    from cna_mlx.diagnostics.device import bandwidth, bandwidth_fact, matmul_items
 
     yield from matmul_items()
     rate = speed["bandwidth"] = attempt(bandwidth)  # decoding is held against it
@@ -170,10 +170,10 @@ def _device(speed: dict[str, float | None]) -> Iterator[Item]:
 
 
 def _embedded(name: str) -> Iterator[Item]:
-    from cna_mlx.checkup.device import float32_tolerance
-    from cna_mlx.checkup.laws import law_items
-    from cna_mlx.checkup.parity import check_parity, stored
-    from cna_mlx.checkup.results import guarded
+    from cna_mlx.diagnostics.device import float32_tolerance
+    from cna_mlx.diagnostics.invariants import law_items
+    from cna_mlx.diagnostics.parity import check_parity, stored
+    from cna_mlx.diagnostics.results import guarded
 
     model, tokenizer = load(name)
     figures, tolerance = stored(name), float32_tolerance()
@@ -187,9 +187,9 @@ def _embedded(name: str) -> Iterator[Item]:
 
 
 def _model_sections(session: Session, bandwidth: float | None) -> Iterator[Section]:
-    from cna_mlx.checkup import model as checks
-    from cna_mlx.checkup.device import float32_tolerance
-    from cna_mlx.checkup.template import template_items
+    from cna_mlx.diagnostics import model as checks
+    from cna_mlx.diagnostics.device import float32_tolerance
+    from cna_mlx.diagnostics.template import template_items
 
     model, tokenizer = session.model, session.tokenizer
 

@@ -1,5 +1,8 @@
 """`eval`: refusal rates with intervals, controls, quality and damage, as a run."""
 
+from cna_mlx.analysis.metrics import Summary
+from cna_mlx.analysis.summary import summarize
+from cna_mlx.analysis.verdict import conclude
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
 from cna_mlx.commands.output import emit_json, show
 from cna_mlx.commands.preparing import (
@@ -13,16 +16,13 @@ from cna_mlx.commands.shared import Session
 from cna_mlx.evaluation.arms import (
     save_direction,
 )
-from cna_mlx.evaluation.evaluate import evaluate
-from cna_mlx.evaluation.figures import Summary
 from cna_mlx.evaluation.journal import Journal, opened
-from cna_mlx.evaluation.summary import summarize
-from cna_mlx.evaluation.verdict import conclude
+from cna_mlx.evaluation.runner import evaluate
 from cna_mlx.ui.chat import Interrupt
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.evaluation import headline_view, summary_view
 from cna_mlx.ui.progress import progress_bar
-from cna_mlx.wording import counted
+from cna_mlx.util.formatting import counted
 
 
 def run_eval(
@@ -65,15 +65,15 @@ def evaluated(
 
     Raises:
         as :func:`check_out`, :func:`load_sets`, :meth:`Session.open`,
-        :func:`prepare`, :func:`carry_out`.
+        :func:`prepare`, :func:`run_evaluation`.
     """
     check_out(options)
     sets = load_sets(model, options, source.offline)
     session = Session.open(model, rendering, allow_transfer, source)
-    return carry_out(prepare(session, selection, options, sets, command))
+    return run_evaluation(prepare(session, selection, options, sets, command))
 
 
-def carry_out(prepared: Prepared) -> Summary:
+def run_evaluation(prepared: Prepared) -> Summary:
     """Answer what is not answered yet, and return the figures of all.
 
     Raises:

@@ -3,10 +3,10 @@
 from typing import Any
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.expectation import expect
+from cna_mlx.discovery.cache import CachedCircuit, keep
+from cna_mlx.discovery.trial import expect
 from cna_mlx.prompts import PromptSet
-from cna_mlx.rendering import Rendering
-from cna_mlx.store import Found, keep
+from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.ui.chat import Interrupt
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.expectation import expectation_lines
@@ -18,8 +18,8 @@ def with_expectation(
     tokenizer: Any,
     rendering: Rendering,
     contrast: PromptSet,
-    found: Found,
-) -> Found:
+    found: CachedCircuit,
+) -> CachedCircuit:
     """Try a fresh circuit on held-out prompts, and keep what that showed with it.
 
     Ctrl-C ends the trial and no more: the circuit is in the store already.

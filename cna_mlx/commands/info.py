@@ -3,9 +3,9 @@
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.output import emit_json, show
 from cna_mlx.models import catalogue
-from cna_mlx.models.memory import machine
-from cna_mlx.models.plan import QUANTIZATIONS, Plan, plan_of
-from cna_mlx.models.working_set import kept_bytes
+from cna_mlx.models.memory.forecast import kept_bytes
+from cna_mlx.models.memory.machine import machine
+from cna_mlx.models.memory.plan import QUANTIZATIONS, Plan, plan_of
 from cna_mlx.prompts import contrast_names, load_contrast
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.lists import prompt_sets_view, prompts_view

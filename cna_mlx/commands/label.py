@@ -4,11 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 from cna_mlx.commands.output import emit_json, show
-from cna_mlx.evaluation.answers import LabelledAnswer, label_file, shares
-from cna_mlx.evaluation.bulk import cores
+from cna_mlx.labels.answer_files import LabelledAnswer, label_file, shares
+from cna_mlx.labels.parallel import cores
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.labels import labels_view
-from cna_mlx.visible import first_words
+from cna_mlx.util.sanitize import first_words
 
 
 def run_label(file: str, *, column: str | None, hide_text: bool, as_json: bool) -> None:
@@ -36,14 +36,14 @@ def _result(answer: LabelledAnswer, hides_text: bool) -> dict[str, Any]:
     prompt = answer.prompt
     if hides_text:
         return {
-            "label": answer.label.verdict,
+            "label": answer.label.kind,
             "span": None,
             "quality": answer.quality,
             "text": first_words(answer.text),
             "prompt": None if prompt is None else first_words(prompt),
         }
     return {
-        "label": answer.label.verdict,
+        "label": answer.label.kind,
         "span": answer.label.span,
         "decided_by": answer.decided_by,
         "quality": answer.quality,

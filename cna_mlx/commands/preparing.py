@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cna_mlx.benchmark.environment import environment
+from cna_mlx.analysis.metrics import CONTROLS
+from cna_mlx.analysis.paper import shape_of
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.options import SelectionOptions
 from cna_mlx.commands.shared import Session, check_circuit_files, circuit_entry
-from cna_mlx.defaults import defaults_for
-from cna_mlx.discovery import model_entry, rendering_entry
+from cna_mlx.diagnostics.bench.environment import environment
+from cna_mlx.discovery.discover import model_entry, rendering_entry
+from cna_mlx.discovery.gauge import can_gauge
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.arms import (
     SEEDS,
@@ -22,28 +24,26 @@ from cna_mlx.evaluation.arms import (
     reference,
 )
 from cna_mlx.evaluation.contamination import discovery_prompts, near_duplicates
-from cna_mlx.evaluation.damage import KL_TOKENS
-from cna_mlx.evaluation.evaluate import Evaluation
-from cna_mlx.evaluation.figures import CONTROLS
 from cna_mlx.evaluation.journal import check_place
-from cna_mlx.evaluation.paper import shape_of
+from cna_mlx.evaluation.kl import KL_TOKENS
+from cna_mlx.evaluation.runner import Evaluation
 from cna_mlx.evaluation.runs import (
     RunArm,
     circuit_sha256,
     default_directory,
     runs_directory,
 )
-from cna_mlx.gauge import can_gauge
-from cna_mlx.generation import Arm
 from cna_mlx.models.families import widths
 from cna_mlx.models.loading import source_of
-from cna_mlx.paths import typed_path
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark, load_benchmark
-from cna_mlx.steering import MeanDifference, check_multiplier
+from cna_mlx.prompts.defaults import defaults_for
+from cna_mlx.steering.generation import Arm
+from cna_mlx.steering.interventions import MeanDifference, check_multiplier
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.progress import download_bar
-from cna_mlx.wording import counted
+from cna_mlx.util.files import typed_path
+from cna_mlx.util.formatting import counted
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from typing import Any
 
 from cna_mlx.commands.output import emit_json, require, show
 from cna_mlx.evaluation.runs import find_run
-from cna_mlx.paths import typed_path
 from cna_mlx.report.build import Entry, build
 from cna_mlx.report.content import TextLevel
 from cna_mlx.report.writing import ReportFiles, write_report
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.runs import report_view
+from cna_mlx.util.files import typed_path
 
 
 def run_report(

@@ -9,23 +9,23 @@ from typing import Any
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.expecting import say_expectation, with_expectation
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
+from cna_mlx.discovery.cache import CachedCircuit, Store
 from cna_mlx.errors import CircuitError, InputError
-from cna_mlx.generation import Arm
 from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.loading import DEMO_NAMES, Source, load, source_of
-from cna_mlx.models.plan import Plan
-from cna_mlx.models.streaming import is_streamed
-from cna_mlx.paths import is_there, typed_path
+from cna_mlx.models.memory.plan import Plan
+from cna_mlx.models.offload.streaming import is_streamed
 from cna_mlx.prompts import (
     PromptSet,
 )
-from cna_mlx.rendering import Rendering, reference_hash, uses_template
-from cna_mlx.store import Found, Store
+from cna_mlx.prompts.chat_template import Rendering, reference_hash, uses_template
+from cna_mlx.steering.generation import Arm
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.progress import download_bar, progress_bar
 from cna_mlx.ui.tables import reliability_warning
-from cna_mlx.wording import counted
+from cna_mlx.util.files import is_there, typed_path
+from cna_mlx.util.formatting import counted
 
 _AS_IT_IS = ModelOptions()
 
@@ -72,7 +72,7 @@ class Session:
 
     def find(
         self, options: SelectionOptions, *, contrast: PromptSet, refresh: bool = False
-    ) -> Found:
+    ) -> CachedCircuit:
         """The circuit of this model and contrast, from the store or discovered."""
         with progress_bar("layers") as progress:
             found = Store().find_or_discover(
@@ -87,7 +87,7 @@ class Session:
         _tell_overlap(found)
         return found
 
-    def expected(self, found: Found, contrast: PromptSet) -> Found:
+    def expected(self, found: CachedCircuit, contrast: PromptSet) -> CachedCircuit:
         """The same, with what to expect of it where it is fresh; Ctrl-C skips that."""
         if is_streamed(self.model):
             screen().note(
@@ -209,7 +209,7 @@ def _tell_news(source: Source | None) -> None:
         )
 
 
-def _tell_overlap(found: Found) -> None:
+def _tell_overlap(found: CachedCircuit) -> None:
     """How much of an earlier revision's circuit is in the one of this revision."""
     if (kept := found.kept_from_previous) and found.previous:
         old, new = (one.model["revision"] for one in (found.previous, found.circuit))

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from cna_mlx.benchmark.environment import environment
 from cna_mlx.commands.options import ModelOptions, RenderingOptions
 from cna_mlx.commands.output import emit_json, show
 from cna_mlx.commands.shared import Session
+from cna_mlx.diagnostics.bench.environment import environment
 from cna_mlx.errors import ModelError
 from cna_mlx.evaluation.runs import Run, find_run
 from cna_mlx.evaluation.verify import Repeated, verify

@@ -11,16 +11,16 @@ from zipfile import BadZipFile
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.activations import last_activations
+from cna_mlx.analysis.metrics import CONTROLS
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.controls import matched_control, uniform_control
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.controls import matched_control, uniform_control
-from cna_mlx.evaluation.figures import CONTROLS
 from cna_mlx.evaluation.runs import DIRECTION, RunArm
-from cna_mlx.generation import BASELINE, Arm
 from cna_mlx.prompts import PromptSet
-from cna_mlx.rendering import Rendering, render_prompt
-from cna_mlx.steering import MeanDifference, check_multiplier
+from cna_mlx.prompts.chat_template import Rendering, render_prompt
+from cna_mlx.steering.generation import BASELINE, Arm
+from cna_mlx.steering.interventions import MeanDifference, check_multiplier
 
 SEEDS = 5
 #: The preset of a sweep; 1 is the baseline, which is there anyway.

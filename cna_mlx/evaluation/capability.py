@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.harness import (
+from cna_mlx.evaluation.lm_eval_adapter import (
     adapter,
     load_task_dict,
     require_harness,
     run_tasks,
 )
-from cna_mlx.generation import Arm
-from cna_mlx.models.memory import wired
-from cna_mlx.progress import Progress, silent
-from cna_mlx.rendering import Rendering
-from cna_mlx.steering import Edits
+from cna_mlx.models.memory.machine import wired
+from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.steering.generation import Arm
+from cna_mlx.steering.interventions import Edits
+from cna_mlx.util.progress import Progress, silent
 
 # What a sample holds of the task, which the task holds as well.
 _OF_THE_TASK = ("doc", "arguments")

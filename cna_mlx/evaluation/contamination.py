@@ -8,7 +8,7 @@ from typing import Any
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
-from cna_mlx.prompts.sets import PromptSet, load_contrast
+from cna_mlx.prompts.contrasts import PromptSet, load_contrast
 
 # Two prompts of one template that ask about different things share all content words
 # but one on either side: with eight words each that is 7/9 = 0.78, and stays below.

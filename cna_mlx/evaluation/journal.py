@@ -28,7 +28,7 @@ from cna_mlx.evaluation.runs import (
     identity,
 )
 from cna_mlx.evaluation.samples import Sample, read_samples
-from cna_mlx.paths import existing
+from cna_mlx.util.files import existing
 
 # What the Finder puts into a directory that it shows, and "._" on foreign disks.
 _FINDERS = (".DS_Store", ".localized")

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from cna_mlx.circuit import Circuit, write_atomically
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.samples import Sample, read_samples
-from cna_mlx.paths import is_there, typed_path
+from cna_mlx.util.files import is_there, typed_path
 
 FORMAT = 1
 _KIND = "cna-mlx run"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.labels import Verdict, label
-from cna_mlx.evaluation.quality import quality
+from cna_mlx.labels.label import LabelKind, label
+from cna_mlx.labels.repetition import quality
 
 #: The one field of a line that another run of the same configuration may not repeat.
 TIMING = "seconds"
@@ -47,7 +47,7 @@ class Sample:
     text: str
     token_ids: tuple[int, ...]
     finish: str
-    label: Verdict
+    label: LabelKind
     span: tuple[int, int] | None
     quality: float
     kl: float | None = None
@@ -57,7 +57,7 @@ class Sample:
     @property
     def is_refused(self) -> bool:
         """Whether the answer is labelled REFUSED."""
-        return self.label is Verdict.REFUSED
+        return self.label is LabelKind.REFUSED
 
     @property
     def is_truncated(self) -> bool:
@@ -66,11 +66,11 @@ class Sample:
 
     def relabelled(self) -> "Sample":
         """The same answer with the label and quality that this version gives it."""
-        verdict = label(self.text)
+        found = label(self.text)
         return replace(
             self,
-            label=verdict.verdict,
-            span=verdict.span,
+            label=found.kind,
+            span=found.span,
             quality=quality(self.text),
         )
 
@@ -91,7 +91,7 @@ class Sample:
         known = {field.name for field in fields(cls)}
         data = {key: value for key, value in data.items() if key in known}
         span = data["span"]
-        data["label"] = Verdict(data["label"])
+        data["label"] = LabelKind(data["label"])
         data["span"] = None if span is None else (int(span[0]), int(span[1]))
         data["token_ids"] = tuple(map(int, data["token_ids"]))
         return cls(**data)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from cna_mlx.models.hub_errors import errors_as_ours
-from cna_mlx.models.memory import kv_bytes_per_token
+from cna_mlx.models.hub.errors import errors_as_ours
+from cna_mlx.models.memory.machine import kv_bytes_per_token
 
 # Affine quantization stores 32 bits of scale and bias for each group of 64 weights.
 _OVERHEAD = 32 / 64

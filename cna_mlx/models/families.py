@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from cna_mlx.errors import UnsupportedModelError
 from cna_mlx.models import llama, qwen
-from cna_mlx.models.gated import GatedMLP
+from cna_mlx.models.mlp import GatedMLP
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from cna_mlx.models.families import family_of
-from cna_mlx.models.streaming import arrays_of, disk_of, turns
+from cna_mlx.models.offload.streaming import arrays_of, disk_of, turns
 
 
 def fingerprint(model: Any) -> str:

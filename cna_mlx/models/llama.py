@@ -5,7 +5,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.base import create_attention_mask
 
-from cna_mlx.models.gated import GatedMLP
+from cna_mlx.models.mlp import GatedMLP
 
 
 class LlamaMLP(GatedMLP):

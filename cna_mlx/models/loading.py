@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cna_mlx.errors import InputError, ModelError
-from cna_mlx.limits import check_open_files
-from cna_mlx.models import configuration, hub, memory, rates
-from cna_mlx.models.hub_errors import first_line
-from cna_mlx.models.plan import Plan, check_fits
-from cna_mlx.models.working_set import Shape
-from cna_mlx.paths import typed_path
-from cna_mlx.progress import Progress, silent
+from cna_mlx.models import rope_config
+from cna_mlx.models.hub import client
+from cna_mlx.models.hub.errors import first_line
+from cna_mlx.models.memory import machine, rates
+from cna_mlx.models.memory.forecast import Shape
+from cna_mlx.models.memory.plan import Plan, check_fits
+from cna_mlx.models.open_files import check_open_files
+from cna_mlx.util.files import typed_path
+from cna_mlx.util.progress import Progress, silent
 
 # Whether weights stay on the disk; auto: only where they do not fit into the memory.
 Streaming = Literal["no", "auto", "yes"]
@@ -86,7 +88,7 @@ def load(
         HubError: the network or the Hub failed.
     """
     check_open_files()
-    with hub.offline_mode(offline):
+    with client.offline_mode(offline):
         found = locate(
             name,
             revision,
@@ -102,7 +104,7 @@ def load(
             planned(plan)
         model, tokenizer = _load(path, config, name, plan.is_streamed)
     # the Hub's cache names a snapshot's directory by its commit
-    commit = path.name if hub.COMMIT.fullmatch(path.name) else None
+    commit = path.name if client.COMMIT.fullmatch(path.name) else None
     model._cna_source = Source(
         name, path, commit, config, found.moved_to, found.renamed_to
     )
@@ -120,13 +122,13 @@ def on_disk(model: Any) -> Any | None:
     Args:
         model: as :func:`load` returned it.
     """
-    from cna_mlx.models import streaming
-    from cna_mlx.models.rows import Rows
+    from cna_mlx.models.offload import streaming
+    from cna_mlx.models.offload.rows import Rows
 
     source = source_of(model)
     if source is None:
         return None
-    changes = configuration.overrides(source.config)
+    changes = rope_config.overrides(source.config)
     read = partial(_read, source.path, changes, source.name, True)
     return streaming.from_disk(read, Rows(source.path))
 
@@ -143,7 +145,7 @@ def locate(
     offline: bool = False,
     must_fit: bool = True,
     progress: Progress = silent,
-) -> hub.Snapshot:
+) -> client.Snapshot:
     """The local directory of a model, fetched from the Hub if it has to be.
 
     Args:
@@ -159,12 +161,12 @@ def locate(
             raise ModelError(
                 f"{name} is a directory, not a hub id: it has no revision {revision!r}"
             )
-        return hub.Snapshot(path)
+        return client.Snapshot(path)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith(("./", "../")):
         raise ModelError(
             f"{name}: no such directory, and not a hub id (organisation/name)"
         )
-    return hub.find(
+    return client.find(
         name, revision, offline=offline, must_fit=must_fit, progress=progress
     )
 
@@ -228,7 +230,7 @@ def _check_supported(config: dict[str, Any], name: str) -> None:
 
 def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> Plan:
     """What is needed; refuses weights that are not there or do not fit."""
-    weights = memory.weight_bytes(path)
+    weights = machine.weight_bytes(path)
     if not weights and not any(path.glob("model*.safetensors")):
         raise ModelError(
             f"{name}: no model*.safetensors in {path}; convert it with mlx_lm.convert"
@@ -236,17 +238,17 @@ def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> P
     # the demo is stored in fp16, computed in float32: the same on every backend
     is_demo = name in DEMO_NAMES
     wider = 2 if is_demo else 1
-    layer, table = (wider * size for size in memory.part_bytes(path))
+    layer, table = (wider * size for size in machine.part_bytes(path))
     shape = Shape.of_config(config, 4 if is_demo else None)
-    machine = memory.machine()
+    here = machine.machine()
     # rows of an embedding are read as they are stored, or else all of them at once
     whole = table if is_demo else 0
-    plan = Plan(name, wider * weights, shape, machine, layer or None, whole)
+    plan = Plan(name, wider * weights, shape, here, layer or None, whole)
     if stream == "yes" or (stream == "auto" and plan.fit != "whole"):
         plan = replace(plan, is_streamed=True)
-        check_fits(name, plan.needed, machine, is_streamed=True)
+        check_fits(name, plan.needed, here, is_streamed=True)
         return replace(plan, rates=rates.measure(path, config, shape.value_bytes))
-    check_fits(name, plan.weights, machine)
+    check_fits(name, plan.weights, here)
     return plan
 
 
@@ -256,11 +258,11 @@ def _load(
     from huggingface_hub.errors import StrictDataclassError
     from mlx_lm.utils import load_tokenizer
 
-    from cna_mlx.models import streaming
-    from cna_mlx.models.rows import Rows
+    from cna_mlx.models.offload import streaming
+    from cna_mlx.models.offload.rows import Rows
 
     try:
-        changes = configuration.overrides(config)
+        changes = rope_config.overrides(config)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from None
     read = partial(_read, path, changes, name)

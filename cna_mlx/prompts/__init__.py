@@ -1,7 +1,12 @@
 """Prompt sets: the built-in ones, and those of a user's own files."""
 
+from cna_mlx.prompts.contrasts import (
+    PromptSet,
+    contrast_names,
+    load_bank,
+    load_contrast,
+)
 from cna_mlx.prompts.files import contrast_from_files, read_prompts
-from cna_mlx.prompts.sets import PromptSet, contrast_names, load_bank, load_contrast
 
 __all__ = [
     "PromptSet",

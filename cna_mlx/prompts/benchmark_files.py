@@ -6,9 +6,9 @@ from pathlib import PurePath
 from typing import Literal, NamedTuple
 
 from cna_mlx.errors import InputError
-from cna_mlx.prompts.checks import check_prompt
 from cna_mlx.prompts.files import parse_prompts, prompt_column
 from cna_mlx.prompts.tables import Table, listed, parse_table
+from cna_mlx.prompts.validation import check_prompt
 
 Kind = Literal["harmful", "benign", "unknown"]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from cna_mlx.errors import InputError
-from cna_mlx.progress import Progress, silent
 from cna_mlx.prompts.benchmark_files import LAYOUTS, Kind, Row, parse_rows
-from cna_mlx.prompts.checks import shown
 from cna_mlx.prompts.files import decode, read_bytes
 from cna_mlx.prompts.published import PUBLISHED, Published, fetch
+from cna_mlx.prompts.validation import shown
+from cna_mlx.util.progress import Progress, silent
 
 DEMO = "demo"
 # The names that stand alone, and those that may stand before a file.

@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from cna_mlx.errors import InputError
-from cna_mlx.prompts.checks import Located, check_contrast, check_prompt, kind, shown
-from cna_mlx.prompts.sets import PromptSet
+from cna_mlx.prompts.contrasts import PromptSet
 from cna_mlx.prompts.tables import Table, clip, find_name, listed, parse_table
+from cna_mlx.prompts.validation import (
+    Located,
+    check_contrast,
+    check_prompt,
+    kind,
+    shown,
+)
 
 # In the order of preference, in any capitalisation.
 KNOWN_COLUMNS = ("prompt", "text", "goal")

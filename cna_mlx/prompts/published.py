@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cna_mlx.errors import InputError
-from cna_mlx.models.hub_errors import errors_as_ours
-from cna_mlx.progress import Progress, silent
-from cna_mlx.prompts.checks import shown
+from cna_mlx.models.hub.errors import errors_as_ours
 from cna_mlx.prompts.tables import listed
+from cna_mlx.prompts.validation import shown
+from cna_mlx.util.progress import Progress, silent
 
 _MAIN = "main"
 _LISTING_SECONDS = 10

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Sequence
 
-from cna_mlx.evaluation.figures import main_arm
+from cna_mlx.analysis.metrics import main_arm
 from cna_mlx.evaluation.runs import Run
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.report.content import ShownAnswer, ShownPrompt, TextLevel
-from cna_mlx.report.texts import shown, shown_prompt
-from cna_mlx.wording import counted
+from cna_mlx.report.excerpts import shown, shown_prompt
+from cna_mlx.util.formatting import counted
 
 
 def shown_prompts(

@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from cna_mlx.analysis.metrics import Group, Summary
+from cna_mlx.analysis.summary import relabelled, summarize
+from cna_mlx.analysis.verdict import Verdict, conclude
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.figures import Group, Summary
 from cna_mlx.evaluation.runs import Run
 from cna_mlx.evaluation.samples import Sample
-from cna_mlx.evaluation.summary import relabelled, summarize
-from cna_mlx.evaluation.verdict import Conclusion, conclude
 from cna_mlx.report import curves, figures
-from cna_mlx.report.across import across_table
 from cna_mlx.report.answers import shown_prompts
-from cna_mlx.report.beside import Paper, paper_section, targets
 from cna_mlx.report.content import (
     Chart,
     ReportContent,
@@ -22,6 +20,7 @@ from cna_mlx.report.content import (
     Table,
     TextLevel,
 )
+from cna_mlx.report.excerpts import NOTICES
 from cna_mlx.report.facts import (
     alerts,
     facts,
@@ -30,10 +29,11 @@ from cna_mlx.report.facts import (
     notes,
     subtitle,
 )
-from cna_mlx.report.reading import READING
-from cna_mlx.report.texts import NOTICES
-from cna_mlx.versions import versions
-from cna_mlx.wording import counted
+from cna_mlx.report.glossary import READING
+from cna_mlx.report.paper_section import Paper, paper_section, targets
+from cna_mlx.report.runs_table import across_table
+from cna_mlx.util.formatting import counted
+from cna_mlx.util.versions import versions
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Entry:
 
     summary: Summary
     samples: Sequence[Sample]
-    conclusion: Conclusion
+    conclusion: Verdict
     paper: Paper | None = None
     changed: int | None = None
 

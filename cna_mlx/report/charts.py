@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from cna_mlx.report.content import Chart, Point, Series
-from cna_mlx.visible import visible
+from cna_mlx.util.sanitize import visible
 
 _WIDTH = 460
 _LINES_HEIGHT = 300

@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from cna_mlx.evaluation.labels import Verdict
-from cna_mlx.evaluation.verdict import Conclusion
+from cna_mlx.analysis.verdict import Verdict
+from cna_mlx.labels.label import LabelKind
 
 TextLevel = Literal["hidden", "excerpts", "full"]
 
@@ -151,7 +151,7 @@ class ShownAnswer:
 
     arm: int
     name: str
-    label: Verdict
+    label: LabelKind
     pieces: tuple[Piece, ...]
     facts: tuple[str, ...]
     is_truncated: bool
@@ -208,7 +208,7 @@ class RunContent:
     title: str
     subtitle: str
     alerts: tuple[str, ...]
-    conclusion: Conclusion
+    conclusion: Verdict
     glance: tuple[tuple[str, Cell], ...]
     glance_note: str
     sections: tuple[Section, ...]

@@ -9,12 +9,12 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cna_mlx.evaluation.figures import ArmFigures, Group
-from cna_mlx.evaluation.statistics import Interval, Proportion
+from cna_mlx.analysis.metrics import ArmFigures, Group
+from cna_mlx.analysis.statistics import Interval, Proportion
 from cna_mlx.report.build import Entry
 from cna_mlx.report.content import TextLevel
-from cna_mlx.report.texts import joined, shown, shown_prompt
-from cna_mlx.visible import visible
+from cna_mlx.report.excerpts import joined, shown, shown_prompt
+from cna_mlx.util.sanitize import visible
 
 Row = dict[str, Any]
 

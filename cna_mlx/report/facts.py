@@ -3,11 +3,11 @@
 from collections.abc import Collection
 from typing import Any
 
-from cna_mlx.evaluation.figures import Summary
+from cna_mlx.analysis.metrics import Summary
 from cna_mlx.evaluation.runs import Run
 from cna_mlx.report.content import TextLevel
-from cna_mlx.visible import first_words
-from cna_mlx.wording import counted
+from cna_mlx.util.formatting import counted
+from cna_mlx.util.sanitize import first_words
 
 Facts = list[tuple[str, str]]
 

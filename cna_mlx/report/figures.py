@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from cna_mlx.evaluation.figures import CONTROLS, ArmFigures, ControlFigures, Group
-from cna_mlx.evaluation.labels import Verdict
+from cna_mlx.analysis.metrics import CONTROLS, ArmFigures, ControlFigures, Group
+from cna_mlx.labels.label import LabelKind
 from cna_mlx.report import numbers
 from cna_mlx.report.content import Cell, Table
 from cna_mlx.report.curves import curved_roles
-from cna_mlx.wording import counted, p_value
+from cna_mlx.util.formatting import counted, p_value
 
 _NAMES = {"matched": "matched control", "uniform": "uniform control"}
 _RATES = (
@@ -174,7 +174,7 @@ def _arm_row(one: ArmFigures) -> tuple[Cell, ...]:
         numbers.change(one.change),
         numbers.flips(one.change),
         numbers.probability(one.change),
-        numbers.counted_share(one.labels[Verdict.PARTIAL]),
+        numbers.counted_share(one.labels[LabelKind.PARTIAL]),
         numbers.counted_share(one.invalid),
         numbers.counted_share(one.truncated),
         numbers.mean(one.quality),

@@ -13,8 +13,8 @@ from typing import Any
 
 from cna_mlx.report.charts import draw, size
 from cna_mlx.report.content import Chart, ReportContent
-from cna_mlx.visible import visible
-from cna_mlx.wording import counted
+from cna_mlx.util.formatting import counted
+from cna_mlx.util.sanitize import visible
 
 # The gauge is drawn from -0.25 to 1.25; 100 units are its 0 to 1.
 _LOW, _HIGH = -0.25, 1.25

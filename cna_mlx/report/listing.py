@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cna_mlx.analysis.metrics import main_arm
+from cna_mlx.analysis.statistics import Proportion, wilson
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.figures import main_arm
 from cna_mlx.evaluation.runs import Run, list_runs
 from cna_mlx.evaluation.samples import Sample
-from cna_mlx.evaluation.statistics import Proportion, wilson
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from cna_mlx.report.content import Cell, ReportContent, RunContent, Section, Table
-from cna_mlx.visible import visible
+from cna_mlx.util.sanitize import visible
 
 # What Markdown or GitHub would act on.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$])")

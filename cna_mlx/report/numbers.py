@@ -2,9 +2,9 @@
 
 import math
 
-from cna_mlx.evaluation.statistics import Interval, PairedChange, Proportion
+from cna_mlx.analysis.statistics import Interval, PairedChange, Proportion
 from cna_mlx.report.content import Cell
-from cna_mlx.wording import p_value
+from cna_mlx.util.formatting import p_value
 
 NONE = Cell("-")
 

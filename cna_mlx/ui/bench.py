@@ -6,10 +6,10 @@ from typing import Any
 
 from rich.text import Text
 
-from cna_mlx.benchmark import Comparison, Memory, Physics, Result
-from cna_mlx.models.memory import gigabytes
+from cna_mlx.diagnostics.bench import Comparison, Memory, Physics, Result
+from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.ui.console import Screen
-from cna_mlx.visible import visible
+from cna_mlx.util.sanitize import visible
 
 _INDENT = 2
 _RATIO = 8

@@ -10,7 +10,7 @@ from cna_mlx.chat.reply import Grid
 from cna_mlx.evaluation.capability import ArmScores, Change, Score, change
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.tables import grid_view
-from cna_mlx.wording import counted
+from cna_mlx.util.formatting import counted
 
 
 @dataclass(frozen=True)

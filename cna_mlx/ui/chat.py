@@ -12,12 +12,12 @@ from rich.console import RenderableType
 
 from cna_mlx.chat import Composer, Conversation, Reply, Turn, carry_out
 from cna_mlx.circuit import Circuit
-from cna_mlx.comparison import PromptResult
 from cna_mlx.errors import CnaError
-from cna_mlx.generation import BASELINE, Gauged
 from cna_mlx.models.loading import source_of
-from cna_mlx.models.memory import gigabytes
-from cna_mlx.rendering import injected_system
+from cna_mlx.models.memory.machine import gigabytes
+from cna_mlx.prompts.chat_template import injected_system
+from cna_mlx.steering.diff import PromptResult
+from cna_mlx.steering.generation import BASELINE, Gauged
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import arms_view, gauge_lines, prompt_view, summary
 from cna_mlx.ui.lines import line_reader
@@ -25,7 +25,7 @@ from cna_mlx.ui.live import Growing
 from cna_mlx.ui.picture import save_picture
 from cna_mlx.ui.progress import progress_bar
 from cna_mlx.ui.tables import grid_view
-from cna_mlx.wording import counted
+from cna_mlx.util.formatting import counted
 
 _ALL_REFUSE = (
     "{} refuse, as they do to many prompts on most models: /sweep tries other "

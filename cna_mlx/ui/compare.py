@@ -8,15 +8,15 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cna_mlx.auc import Auc
-from cna_mlx.evaluation.compare import KINDS, Comparison, Figures
-from cna_mlx.evaluation.figures import ArmFigures, ControlFigures
-from cna_mlx.evaluation.sides import Side
-from cna_mlx.evaluation.statistics import Proportion
+from cna_mlx.analysis.compare import KINDS, Comparison, Figures
+from cna_mlx.analysis.compared_model import ComparedModel
+from cna_mlx.analysis.metrics import ArmFigures, ControlFigures
+from cna_mlx.analysis.statistics import Proportion
+from cna_mlx.discovery.auc import Auc
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.evaluation import bullets, mean, percent, rate
 from cna_mlx.ui.lists import frame
-from cna_mlx.wording import counted
+from cna_mlx.util.formatting import counted
 
 _BAR = 20
 _CONTROLS = ("matched", "uniform")
@@ -58,12 +58,12 @@ def _circuits(screen: Screen, found: Comparison) -> RenderableType:
     return table_or_lines(screen, ("", *(one.name for one in sides)), rows)
 
 
-def _neurons(side: Side) -> str:
+def _neurons(side: ComparedModel) -> str:
     count = len(side.circuit.neurons) if side.circuit else 0
     return f"{count} of {sum(side.model.get('d_ff') or []):,}"
 
 
-def _split_half(side: Side) -> str:
+def _split_half(side: ComparedModel) -> str:
     known = side.circuit.provenance if side.circuit else {}
     return _number(known.get("split_half"))
 

@@ -10,14 +10,14 @@ from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.text import Text
 
-from cna_mlx.evaluation.labels import Verdict
-from cna_mlx.visible import visible
+from cna_mlx.labels.label import LabelKind
+from cna_mlx.util.sanitize import visible
 
 VERDICT_STYLES = {
-    Verdict.REFUSED: "bold red",
-    Verdict.ANSWERED: "bold green",
-    Verdict.PARTIAL: "bold yellow",
-    Verdict.INVALID: "bold magenta",
+    LabelKind.REFUSED: "bold red",
+    LabelKind.ANSWERED: "bold green",
+    LabelKind.PARTIAL: "bold yellow",
+    LabelKind.INVALID: "bold magenta",
 }
 # Under this many columns two texts side by side are two ribbons.
 _STACK_BELOW = 80
@@ -115,6 +115,6 @@ def marked(
     return result
 
 
-def badge(verdict: Verdict) -> Text:
+def badge(verdict: LabelKind) -> Text:
     """A verdict as it stands above an answer."""
     return Text(str(verdict), style=VERDICT_STYLES[verdict])

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.comparison import ArmResult, PromptResult, Rates, first_words
-from cna_mlx.evaluation.labels import Verdict
-from cna_mlx.sequences import shared_length
+from cna_mlx.labels.label import LabelKind
+from cna_mlx.steering.diff import ArmResult, PromptResult, Rates, first_words
+from cna_mlx.steering.sequences import shared_length
 from cna_mlx.ui.console import (
     VERDICT_STYLES,
     Screen,
@@ -21,7 +21,7 @@ from cna_mlx.ui.console import (
 )
 from cna_mlx.ui.gauge import gauge_view
 from cna_mlx.ui.lists import frame
-from cna_mlx.wording import counted
+from cna_mlx.util.formatting import counted
 
 # An arm's column is readable down to this width; more arms than fit are stacked.
 _COLUMN = 36
@@ -102,8 +102,8 @@ def summary(screen: Screen, result: PromptResult) -> Text:
         if number > 1:
             line.append("\n")
         line.append_text(screen.safe(f"{arm.arm.title}: "))
-        line.append_text(badge(baseline.label.verdict)).append(arrow)
-        line.append_text(badge(arm.label.verdict))
+        line.append_text(badge(baseline.label.kind)).append(arrow)
+        line.append_text(badge(arm.label.kind))
         line.append(f", {_parting(result, number)}", style="dim")
     return line
 
@@ -112,14 +112,14 @@ def rates_view(screen: Screen, rates: Sequence[Rates]) -> RenderableType:
     """The labels of every arm, counted, with the quality beside them."""
     table = Table(box=frame(screen, box.SIMPLE), pad_edge=False, title_justify="left")
     table.add_column("arm")
-    for verdict in Verdict:
+    for verdict in LabelKind:
         table.add_column(str(verdict).lower(), justify="right")
     table.add_column("quality", justify="right")
     table.add_column("cut off", justify="right")
     for rate in rates:
         table.add_row(
             screen.safe(rate.arm.title),
-            *(_count(rate, verdict) for verdict in Verdict),
+            *(_count(rate, verdict) for verdict in LabelKind),
             f"{rate.quality:.2f}",
             f"{rate.truncated}/{rate.total}",
         )
@@ -129,7 +129,7 @@ def rates_view(screen: Screen, rates: Sequence[Rates]) -> RenderableType:
     return Group(*(_rate_line(screen, rate) for rate in rates))
 
 
-def _count(rate: Rates, verdict: Verdict) -> Text:
+def _count(rate: Rates, verdict: LabelKind) -> Text:
     count = rate.counts[verdict]
     style = VERDICT_STYLES[verdict] if count else "dim"
     return Text(f"{count}/{rate.total}", style=style)
@@ -137,7 +137,8 @@ def _count(rate: Rates, verdict: Verdict) -> Text:
 
 def _rate_line(screen: Screen, rate: Rates) -> Text:
     counts = [
-        f"{verdict.lower()} {rate.counts[verdict]}/{rate.total}" for verdict in Verdict
+        f"{verdict.lower()} {rate.counts[verdict]}/{rate.total}"
+        for verdict in LabelKind
     ]
     counts += [f"quality {rate.quality:.2f}", f"cut off {rate.truncated}/{rate.total}"]
     return screen.safe(f"{rate.arm.title}: {', '.join(counts)}")
@@ -147,7 +148,7 @@ def head(screen: Screen, arm: ArmResult) -> Text:
     """The line above an answer: the arm, its verdict, and how it ended."""
     line = screen.safe(f"{arm.arm.title}  ")
     line.stylize("bold")
-    line.append_text(badge(arm.label.verdict))
+    line.append_text(badge(arm.label.kind))
     if arm.finish != "stop":
         note = {"length": "cut off", "interrupted": "interrupted"}[arm.finish]
         line.append(f"  {note}", style="dim")
@@ -158,7 +159,7 @@ def body(screen: Screen, result: PromptResult, number: int) -> Text:
     """An answer with its deciding words underlined and its parting marked."""
     arm = result.arms[number]
     span = arm.label.span
-    spans = [(*span, f"underline {VERDICT_STYLES[arm.label.verdict]}")] if span else []
+    spans = [(*span, f"underline {VERDICT_STYLES[arm.label.kind]}")] if span else []
     parting = result.divergence(number) if number else None
     mark = None if parting is None else (parting, screen.glyph("‖ ", "|| "))
     if not arm.text.strip():

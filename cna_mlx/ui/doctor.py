@@ -9,10 +9,10 @@ from importlib import import_module
 
 from rich.text import Text
 
-from cna_mlx.checkup import Check, Fact, Item
-from cna_mlx.models.memory import gigabytes
+from cna_mlx.diagnostics import Check, Fact, Item
+from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.ui.console import Screen
-from cna_mlx.visible import visible
+from cna_mlx.util.sanitize import visible
 
 _WORDS = {"ok": "ok", "warning": "warning", "failed": "FAILED"}
 _STYLES = {"ok": "green", "warning": "bold yellow", "failed": "bold red"}

@@ -9,15 +9,15 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cna_mlx.evaluation.figures import ArmFigures, ControlFigures, Group, Summary
+from cna_mlx.analysis.metrics import ArmFigures, ControlFigures, Group, Summary
+from cna_mlx.analysis.statistics import Interval, PairedChange, Proportion
+from cna_mlx.analysis.verdict import Verdict
 from cna_mlx.evaluation.runs import Run
-from cna_mlx.evaluation.statistics import Interval, PairedChange, Proportion
-from cna_mlx.evaluation.verdict import Conclusion
 from cna_mlx.evaluation.verify import Repeated
-from cna_mlx.report.beside import Paper
+from cna_mlx.report.paper_section import Paper
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.lists import frame
-from cna_mlx.wording import counted, p_value
+from cna_mlx.util.formatting import counted, p_value
 
 _BAR = 20
 _LISTED = 10
@@ -52,14 +52,14 @@ def paper_lines(screen: Screen, paper: Paper) -> list[Text]:
     return [screen.safe(line) for line in lines]
 
 
-def headline_view(screen: Screen, verdict: Conclusion) -> Text:
+def headline_view(screen: Screen, verdict: Verdict) -> Text:
     """A verdict in one sentence."""
     line = screen.safe(f"\n{verdict.headline}")
     line.stylize("bold")
     return line
 
 
-def verdict_view(screen: Screen, verdict: Conclusion) -> RenderableType:
+def verdict_view(screen: Screen, verdict: Verdict) -> RenderableType:
     """A verdict with all that it rests on, and for what it holds."""
     parts: list[RenderableType] = [headline_view(screen, verdict), Text()]
     parts += bullets(screen, verdict.sentences)

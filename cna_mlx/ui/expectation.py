@@ -1,7 +1,7 @@
 """What to expect of a circuit, in a line or two."""
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.tallies import Expectation, Tally
+from cna_mlx.discovery.trial_counts import ArmCounts, Expectation
 
 # By how much the mean quality falls where a text can be seen to suffer.
 _DAMAGE = 0.1
@@ -73,7 +73,7 @@ def _planned(found: Expectation) -> str:
     return f"; {found.planned} were planned" if found.was_cut_short else ""
 
 
-def _quality(arm: Tally) -> str:
+def _quality(arm: ArmCounts) -> str:
     parts = [f"{arm.quality:.2f}"]
     parts += [f"{arm.partial} PARTIAL"] if arm.partial else []
     parts += [f"{arm.invalid} INVALID"] if arm.invalid else []
@@ -100,7 +100,7 @@ def _damage(found: Expectation) -> list[str]:
     return lines
 
 
-def _is_damaged(arm: Tally, found: Expectation) -> bool:
+def _is_damaged(arm: ArmCounts, found: Expectation) -> bool:
     return (
         arm.quality < found.baseline.quality - _DAMAGE
         or arm.invalid > found.baseline.invalid

@@ -7,10 +7,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.held_out import HeldOutScores
+from cna_mlx.discovery.cross_validation import HeldOutScores
 from cna_mlx.prompts import PromptSet
 from cna_mlx.ui.console import Screen
-from cna_mlx.wording import counted
+from cna_mlx.util.formatting import counted
 
 # The bar reaches a little beyond both means: prompts do.
 _LOW, _HIGH = -0.25, 1.25

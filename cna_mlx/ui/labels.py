@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from cna_mlx.evaluation.answers import LabelledAnswer
-from cna_mlx.evaluation.labels import Verdict
-from cna_mlx.evaluation.statistics import Proportion
+from cna_mlx.analysis.statistics import Proportion
+from cna_mlx.labels.answer_files import LabelledAnswer
+from cna_mlx.labels.label import LabelKind
 from cna_mlx.ui.console import VERDICT_STYLES, Screen
-from cna_mlx.visible import first_words, visible
-from cna_mlx.wording import counted
+from cna_mlx.util.formatting import counted
+from cna_mlx.util.sanitize import first_words, visible
 
 # Columns of an answer's line where nothing says how many there are.
 _WIDTH = 100
@@ -21,7 +21,7 @@ _CUT = "..."
 def labels_view(
     screen: Screen,
     answers: Sequence[LabelledAnswer],
-    rates: Mapping[Verdict, Proportion],
+    rates: Mapping[LabelKind, Proportion],
 ) -> RenderableType:
     """The labels counted, then a line for each answer with what decided its label."""
     head = counted(len(answers), "answer")
@@ -33,7 +33,7 @@ def labels_view(
     )
 
 
-def _rate(screen: Screen, verdict: Verdict, rate: Proportion) -> Text:
+def _rate(screen: Screen, verdict: LabelKind, rate: Proportion) -> Text:
     line = Text("  ")
     style = VERDICT_STYLES[verdict] if rate.successes else "dim"
     line.append(f"{verdict.value:<8}", style=style)
@@ -43,7 +43,7 @@ def _rate(screen: Screen, verdict: Verdict, rate: Proportion) -> Text:
 
 def _line(screen: Screen, number: int, answer: LabelledAnswer) -> Text:
     line = Text(f"{number:>5}  ", style="dim")
-    line.append(f"{answer.label.verdict.value:<8}", style=_style(answer))
+    line.append(f"{answer.label.kind.value:<8}", style=_style(answer))
     line.append("  ")
     width = screen.out.width if screen.out.is_terminal else _WIDTH
     room = max(_LEAST, width - 1 - line.cell_len)
@@ -51,7 +51,7 @@ def _line(screen: Screen, number: int, answer: LabelledAnswer) -> Text:
 
 
 def _style(answer: LabelledAnswer) -> str:
-    return VERDICT_STYLES[answer.label.verdict]
+    return VERDICT_STYLES[answer.label.kind]
 
 
 def _words(screen: Screen, answer: LabelledAnswer, room: int) -> Text:

@@ -10,12 +10,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from cna_mlx.comparison import first_words
-from cna_mlx.generation import Arm, Token
+from cna_mlx.steering.diff import first_words
+from cna_mlx.steering.generation import Arm, Token
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import fits_side_by_side
 from cna_mlx.ui.lists import frame
-from cna_mlx.wording import counted
+from cna_mlx.util.formatting import counted
 
 _FRAMES_PER_SECOND = 12
 

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.models.catalogue import Entry
-from cna_mlx.models.memory import Machine, gigabytes
-from cna_mlx.models.plan import QUANTIZATIONS, plan_of
+from cna_mlx.models.memory.machine import Machine, gigabytes
+from cna_mlx.models.memory.plan import QUANTIZATIONS, plan_of
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.lists import plain_table
 

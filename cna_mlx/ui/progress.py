@@ -16,9 +16,9 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from cna_mlx.progress import Progress as Listener
-from cna_mlx.progress import silent
 from cna_mlx.ui.console import screen
+from cna_mlx.util.progress import Progress as Listener
+from cna_mlx.util.progress import silent
 
 
 @contextmanager

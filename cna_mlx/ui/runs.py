@@ -9,7 +9,7 @@ from cna_mlx.report.listing import Listed
 from cna_mlx.report.numbers import percent
 from cna_mlx.report.writing import ReportFiles
 from cna_mlx.ui.console import Screen
-from cna_mlx.wording import counted
+from cna_mlx.util.formatting import counted
 
 
 def runs_view(screen: Screen, found: Sequence[Listed]) -> Text:

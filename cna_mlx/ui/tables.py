@@ -9,14 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.models.memory import gigabytes
+from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.expectation import expectation_lines
 from cna_mlx.ui.lists import plain_table
 
 if TYPE_CHECKING:  # a circuit file is shown without what these bring along
     from cna_mlx.chat.reply import Grid
-    from cna_mlx.discovery import Discovery
+    from cna_mlx.discovery.discover import Discovery
 
 _BAR = 40
 

@@ -1,0 +1,173 @@
+"""How much two circuits have in common: neurons, their order, and the layers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cna_mlx.analysis.statistics import Proportion, spearman, wilson
+from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.selection import expected_overlap, jaccard, overlap
+
+# Models of different depths are compared by tenths of their depth.
+_TENTHS = 10
+
+
+@dataclass(frozen=True)
+class SharedNeurons:
+    """The neurons of two circuits in models of one shape.
+
+    A neuron is known by its layer and index, which mean the same in two models only if
+    one comes from the other or both from a third: instruct from base, 4-bit from bf16,
+    a fine-tune from its model. Models trained apart share indices by chance alone.
+
+    Attributes:
+        count: in both circuits.
+        jaccard: count over all that are in either.
+        chance: what random circuits of these sizes would have.
+        chance_by_layer: what random circuits would have that take as many neurons from
+            each layer as these do. Circuits crowd in the same few layers, so this is
+            the chance to beat.
+        order: rank correlation (Spearman) of |delta| over the shared neurons; None for
+            fewer than two, or without deltas.
+        same_sign: of the shared neurons with deltas, those whose deltas agree in sign.
+    """
+
+    count: int
+    jaccard: float
+    chance: float
+    chance_by_layer: float
+    order: float | None
+    same_sign: Proportion
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        return {
+            "count": self.count,
+            "jaccard": self.jaccard,
+            "chance": self.chance,
+            "chance_by_layer": self.chance_by_layer,
+            "order": self.order,
+            "same_sign": self.same_sign.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class CircuitOverlap:
+    """What two circuits have in common.
+
+    Attributes:
+        sizes: how many neurons each has.
+        shared: None where the models have different shapes, or none is known.
+        profiles: for each circuit the share of its neurons in every layer.
+        profile_overlap: what the profiles have in common: the sum over the layers of
+            the smaller share, from 0 to 1. By tenths of the depth where the models
+            have different numbers of layers. None for an empty circuit.
+        by_depth: whether it was by tenths of the depth.
+    """
+
+    sizes: tuple[int, int]
+    shared: SharedNeurons | None
+    profiles: tuple[tuple[float, ...], tuple[float, ...]]
+    profile_overlap: float | None
+    by_depth: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        return {
+            "sizes": list(self.sizes),
+            "shared": self.shared and self.shared.to_json(),
+            "profiles": [list(profile) for profile in self.profiles],
+            "profile_overlap": self.profile_overlap,
+            "by_depth": self.by_depth,
+        }
+
+
+def compare_circuits(a: Circuit, b: Circuit) -> CircuitOverlap:
+    """What two circuits have in common.
+
+    Args:
+        a, b: circuits of models that may differ in shape. One made by hand is taken to
+            be of the other's shape if its neurons fit into it.
+
+    Returns:
+        The shared neurons, where there can be any, and the layer profiles.
+    """
+    widths = _widths(a, b), _widths(b, a)
+    depths = [
+        len(own) if own else 1 + max((n.layer for n in one.neurons), default=-1)
+        for own, one in zip(widths, (a, b), strict=True)
+    ]
+    if not any(widths):  # both by hand: of one unknown model, as far as one can tell
+        depths = [max(depths)] * 2
+    profiles = layer_profile(a, depths[0]), layer_profile(b, depths[1])
+    by_depth = depths[0] != depths[1]
+    common = tuple(map(by_tenths, profiles)) if by_depth else profiles
+    return CircuitOverlap(
+        (len(a.neurons), len(b.neurons)),
+        _shared(a, b, widths[0]) if widths[0] and widths[0] == widths[1] else None,
+        profiles,
+        sum(map(min, *common)) if a.neurons and b.neurons else None,
+        by_depth,
+    )
+
+
+def layer_profile(circuit: Circuit, n_layers: int) -> tuple[float, ...]:
+    """The share of a circuit's neurons in each layer; all 0 for an empty circuit.
+
+    Args:
+        circuit: any.
+        n_layers: of its model.
+    """
+    counts = _counts(circuit, n_layers)
+    return tuple((counts / max(1, len(circuit.neurons))).tolist())
+
+
+def by_tenths(profile: Sequence[float]) -> tuple[float, ...]:
+    """A layer profile by tenths of the depth, first to last.
+
+    Layer l of L takes up the depth from l / L to (l + 1) / L; its share is spread
+    evenly over that.
+
+    Args:
+        profile: shares by layer.
+    """
+    edges = np.linspace(0, 1, _TENTHS + 1)
+    depth = np.linspace(0, 1, len(profile) + 1)
+    below = np.concatenate([[0.0], np.cumsum(profile)])
+    return tuple(np.diff(np.interp(edges, depth, below)).tolist())
+
+
+def _widths(circuit: Circuit, other: Circuit) -> tuple[int, ...] | None:
+    """d_ff of the circuit's model; if it tells none and fits, of the other's."""
+    if (own := circuit.model.get("d_ff")) is not None:
+        return tuple(own)
+    theirs = tuple(other.model.get("d_ff") or ())
+    fits = all(
+        n.layer < len(theirs) and n.index < theirs[n.layer] for n in circuit.neurons
+    )
+    return theirs if theirs and fits else None
+
+
+def _shared(a: Circuit, b: Circuit, widths: tuple[int, ...]) -> SharedNeurons:
+    deltas = [{neuron[:2]: neuron.delta for neuron in one.neurons} for one in (a, b)]
+    both = sorted(deltas[0].keys() & deltas[1].keys())
+    pairs = [(deltas[0][key], deltas[1][key]) for key in both]
+    known = [(x, y) for x, y in pairs if x and y]
+    counts = _counts(a, len(widths)), _counts(b, len(widths))
+    by_layer = float((counts[0] * counts[1] / np.array(widths)).sum())
+    sizes = len(a.neurons), len(b.neurons)
+    return SharedNeurons(
+        len(both),
+        overlap(set(deltas[0]), set(deltas[1])),
+        expected_overlap(sizes[0], sum(widths), sizes[1]),
+        jaccard(by_layer, *sizes),
+        spearman([abs(x) for x, _ in known], [abs(y) for _, y in known]),
+        wilson(sum((x > 0) == (y > 0) for x, y in known), len(known)),
+    )
+
+
+def _counts(circuit: Circuit, n_layers: int) -> np.ndarray:
+    layers = np.array([neuron.layer for neuron in circuit.neurons], dtype=np.int64)
+    return np.bincount(layers, minlength=n_layers)

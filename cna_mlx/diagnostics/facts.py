@@ -1,0 +1,206 @@
+"""Facts about the software, the machine and its memory."""
+
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import distributions, requires
+from typing import Any
+
+from cna_mlx.diagnostics.results import Check, Fact, Item, attempt
+from cna_mlx.models.memory.machine import machine
+from cna_mlx.util.versions import versions
+
+_PACKAGES = (
+    "cna-mlx",
+    "mlx",
+    "mlx-lm",
+    "numpy",
+    "transformers",
+    "huggingface-hub",
+    "rich",
+    "click",
+)
+
+
+# ------------------------------------------------------------------- versions
+
+
+def version_items() -> Iterator[Item]:
+    """The versions of what this tool stands on, and whether they go together."""
+    yield Fact("Python", platform.python_version(), remark=_python())
+    found = versions(*_PACKAGES)
+    parts = attempt(mlx_parts) or {}
+    for name, version in found.items():
+        yield Fact(name, version, remark=_parts(version, parts, name))
+    required: list[str] | None = attempt(_required)
+    yield check_versions(found, required or [], parts)
+
+
+def _required() -> list[str]:
+    return list(requires("cna-mlx") or ())
+
+
+def _python() -> str:
+    return "" if sys.implementation.name == "cpython" else sys.implementation.name
+
+
+def _parts(version: str, parts: Mapping[str, str], name: str) -> str:
+    if name != "mlx":
+        return ""
+    return ", ".join(
+        part if other == version else f"{part} {other}" for part, other in parts.items()
+    )
+
+
+def mlx_parts() -> dict[str, str]:
+    """The versions of MLX's backends that are installed: mlx-metal, mlx-cpu, ..."""
+    found = {}
+    for one in distributions():
+        name = (one.metadata["Name"] or "").lower().replace("_", "-")
+        if name.startswith(("mlx-metal", "mlx-cpu", "mlx-cuda")):
+            found[name] = one.version
+    return dict(sorted(found.items()))
+
+
+def check_versions(
+    found: Mapping[str, str], required: list[str], parts: Mapping[str, str]
+) -> Check:
+    """Whether the packages are as new as this tool asks for, and MLX is of one piece.
+
+    Args:
+        found: versions by package.
+        required: requirements as package metadata has them, e.g. ``rich>=14.0``.
+        parts: the versions of MLX's backends.
+    """
+    from packaging.requirements import Requirement
+
+    problems = []
+    for text in required:
+        requirement = Requirement(text)
+        name = requirement.name.lower().replace("_", "-")
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        version = found.get(name, "unknown")
+        if version != "unknown" and not requirement.specifier.contains(version, True):
+            problems.append(f"{name} {version}, needed {requirement.specifier}")
+    for part, version in parts.items():
+        if version != found.get("mlx"):
+            problems.append(f"{part} {version} beside mlx {found.get('mlx')}")
+    return Check.of(
+        "versions",
+        not problems,
+        "; ".join(problems) or "all are as required",
+        "pip install -U cna-mlx mlx mlx-lm, in an environment of its own",
+    )
+
+
+# --------------------------------------------------------------------- device
+
+
+def device_items() -> Iterator[Item]:
+    """The operating system, the device that MLX computes on, and the memory."""
+    import mlx.core as mx
+
+    yield Fact("system", system_name())
+    info: dict[str, Any] = attempt(lambda: dict(mx.device_info())) or {}
+    device = attempt(lambda: mx.default_device().type.name)
+    yield Fact("device", device, remark=_device_name(info))
+    has_metal = bool(attempt(lambda: mx.metal.is_available()))
+    has_cuda = bool(attempt(lambda: mx.cuda.is_available()))
+    yield Fact("backend", backend(device, has_metal, has_cuda))
+    yield check_backend(device, has_metal, has_cuda, platform.system())
+    yield from memory_items(info)
+
+
+def system_name() -> str:
+    """The operating system, its version and the machine; never the host's name."""
+    release = platform.mac_ver()[0]
+    name = f"macOS {release}" if release else f"{platform.system()} {_linux()}"
+    return f"{name}, {platform.machine()}"
+
+
+def _linux() -> str:
+    described = attempt(platform.freedesktop_os_release) or {}
+    own = described.get("PRETTY_NAME")
+    return f"{platform.release()} ({own})" if own else platform.release()
+
+
+def _device_name(info: Mapping[str, Any]) -> str:
+    names = (info.get("device_name"), info.get("architecture"))
+    return ", ".join(str(name) for name in names if name)
+
+
+def backend(device: str | None, has_metal: bool, has_cuda: bool) -> str:
+    """What MLX computes with by default: Metal, CUDA or CPU."""
+    if device != "gpu":
+        return "CPU"
+    return "Metal" if has_metal else "CUDA" if has_cuda else "GPU"
+
+
+def check_backend(
+    device: str | None, has_metal: bool, has_cuda: bool, system: str
+) -> Check:
+    """Whether the accelerator that ought to be there is used."""
+    name = backend(device, has_metal, has_cuda)
+    if name == "CPU" and (has_metal or has_cuda):
+        return Check(
+            "backend",
+            "warning",
+            "there is a GPU, but MLX computes on the CPU",
+            "do not set the default device to the CPU",
+        )
+    if name == "CPU" and system == "Darwin":
+        return Check(
+            "backend",
+            "warning",
+            "MLX finds no Metal device, and computes on the CPU",
+            "use macOS 14 or newer on Apple silicon, with an arm64 Python, outside "
+            "a virtual machine",
+        )
+    return Check("backend", "ok", f"MLX computes on {name}")
+
+
+def memory_items(info: Mapping[str, Any]) -> Iterator[Fact]:
+    """How much memory there is, and what limits its use.
+
+    Args:
+        info: what MLX says of its device.
+    """
+    memory = attempt(machine)
+    yield Fact("memory", memory.total if memory else None, "bytes")
+    yield Fact("usable memory", memory.usable if memory else None, "bytes")
+    limits = {
+        "working set": "max_recommended_working_set_size",
+        "largest buffer": "max_buffer_length",
+        "GPU memory": "total_memory",
+    }
+    for name, key in limits.items():
+        if key in info:
+            yield Fact(name, int(info[key]), "bytes")
+    if platform.system() == "Darwin":
+        yield wired_limit(attempt(_wired_limit_mb))
+    yield Fact("open files", attempt(_open_files), remark="as mlx-lm sets the limit")
+
+
+def wired_limit(megabytes: int | None) -> Fact:
+    """How much memory the GPU may hold on to; 0 MB is the system's own choice."""
+    how = "sudo sysctl iogpu.wired_limit_mb=N sets it until the next start"
+    if megabytes == 0:
+        return Fact("wired limit", "the system's own", remark=how)
+    size = None if megabytes is None else megabytes << 20
+    return Fact("wired limit", size, "bytes", how)
+
+
+def _wired_limit_mb() -> int:
+    command = ["/usr/sbin/sysctl", "-n", "iogpu.wired_limit_mb"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=3, check=True
+    )
+    return int(done.stdout)
+
+
+def _open_files() -> int:
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,0 +1,82 @@
+"""How a model's tokenizer renders prompts, and whether that is as it should be."""
+
+from collections.abc import Iterator
+from functools import partial
+from textwrap import shorten
+from typing import Any
+
+from cna_mlx.diagnostics.results import Check, Fact, Item, attempt, guarded
+from cna_mlx.prompts.chat_template import (
+    Rendering,
+    injected_system,
+    render_prompt,
+    uses_template,
+)
+
+_PROMPT = "What is a neuron?"
+
+
+def template_items(tokenizer: Any) -> Iterator[Item]:
+    """How prompts become token ids with this model's tokenizer.
+
+    Args:
+        tokenizer: as :func:`cna_mlx.load` returns it.
+    """
+    plain = Rendering()
+    if not uses_template(tokenizer, plain):
+        yield Fact(
+            "chat template", "none", remark="prompts are continued as plain text"
+        )
+    else:
+        yield Fact("chat template", "yes")
+        system = attempt(lambda: injected_system(tokenizer, plain))
+        shown = shorten(system, 80, placeholder=" ...") if system else "none of its own"
+        yield Fact("system prompt", shown)
+        yield Fact("thinking", attempt(partial(_thinking, tokenizer)))
+        yield guarded("generation prompt", partial(check_generation_prompt, tokenizer))
+    yield guarded("BOS", partial(check_bos, tokenizer))
+
+
+def _thinking(tokenizer: Any) -> str:
+    ids = [
+        render_prompt(tokenizer, _PROMPT, Rendering(thinking=thinking))
+        for thinking in (False, True)
+    ]
+    return "no switch" if ids[0] == ids[1] else "a switch (--thinking)"
+
+
+def check_generation_prompt(tokenizer: Any) -> Check:
+    """Whether a rendered prompt ends where the model's answer begins."""
+    messages = [{"role": "user", "content": _PROMPT}]
+    with_prompt, without = (
+        tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=wanted
+        )
+        for wanted in (True, False)
+    )
+    if with_prompt == without:
+        return Check(
+            "generation prompt",
+            "warning",
+            "the template opens no answer: the model may go on with the question",
+            "take the template of a newer conversion, or --chat-template off",
+        )
+    opening = with_prompt.removeprefix(without)
+    return Check("generation prompt", "ok", f"the template ends with {opening[-40:]!r}")
+
+
+def check_bos(tokenizer: Any) -> Check:
+    """Whether a prompt begins with at most one BOS."""
+    bos = getattr(tokenizer, "bos_token_id", None)
+    ids = render_prompt(tokenizer, _PROMPT)
+    count = 0
+    while bos is not None and ids[count : count + 1] == [bos]:
+        count += 1
+    if count < 2:
+        return Check("BOS", "ok", f"{count} at the front of a prompt")
+    return Check(
+        "BOS",
+        "warning",
+        f"{count} at the front of a prompt: the model was trained with one",
+        "mend the template, which writes more than one, or convert the model again",
+    )

@@ -1,0 +1,244 @@
+"""Prompts in, each layer's last-token activations out: forward passes only."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx_lm.models.cache import ConcatenateKVCache
+
+from cna_mlx.errors import InputError, NonFiniteError
+from cna_mlx.models.families import Family, block_of, family_of
+from cna_mlx.models.loading import context_length
+from cna_mlx.models.memory.machine import wired
+from cna_mlx.models.offload.streaming import Embed, turns
+
+# Enough rows to keep the arithmetic busy, few enough to bound the memory of a walk.
+BATCH_TOKENS = 512
+_PADDING = [0]  # behind the shorter prompts of a batch; never seen
+
+
+@dataclass
+class _Batch:
+    rows: list[int]  # which prompts these are
+    last: mx.array  # [rows] index of each one's last token
+    hidden: mx.array  # [rows, length, hidden], padded on the right
+
+
+def last_activations(
+    model: Any, ids: Sequence[Sequence[int]], *, batch_tokens: int = BATCH_TOKENS
+) -> Iterator[tuple[int, mx.array]]:
+    """Each layer's neurons at the last token of every prompt, layer after layer.
+
+    All prompts go through a layer before the next layer's turn, so each weight is
+    read once for a batch. Attention is causal, so the padding on the right is never
+    seen; ids that all prompts begin with are computed once; no logits are.
+
+    Args:
+        model: as :func:`cna_mlx.load` returns it.
+        ids: one list of token ids for each prompt, none of them empty.
+        batch_tokens: how many tokens go through a layer at a time, about.
+
+    Yields:
+        The layer's index and ``a`` [n_prompts, d_ff] in float32, in the order given.
+
+    Raises:
+        InputError: no prompts, an empty one, or one longer than the context.
+        NonFiniteError: an activation is NaN or infinite; names layer and prompt.
+    """
+    family = family_of(model)
+    check_lengths(model, ids)
+    count = len(family.layers(model))
+    # A sliding window's cache forgets: it cannot be shared between prompts.
+    shared = 0 if family.slides(model) else shared_prefix(ids)
+    with wired(model), turns(model) as weights:
+        with weights.embedding(family, chain(_PADDING, *ids)) as embed:
+            header, batches = _embedded(embed, ids, shared, batch_tokens)
+        for index, layer in weights.layers():
+            is_last = index == count - 1
+            prefix = ConcatenateKVCache() if header is not None else None
+            if header is not None:
+                header = _forward_prefix(
+                    family, model, index, layer, header, prefix, is_last
+                )
+            rows = _Rows(len(ids), index)
+            for batch in batches:
+                cache = _shared_cache(prefix, len(batch.rows))
+                found = _forward_batch(
+                    family, model, index, layer, batch, cache, is_last
+                )
+                rows.take(batch.rows, found)
+                del found
+            yield index, rows.all()
+
+
+def check_lengths(model: Any, ids: Sequence[Sequence[int]], first: int = 1) -> None:
+    """Refuse prompts that the model cannot read.
+
+    Args:
+        model: as :func:`cna_mlx.load` returns it.
+        ids: the prompts.
+        first: the number that the first of them has for the user.
+
+    Raises:
+        InputError: none, an empty one, or one longer than the context.
+    """
+    if not ids:
+        raise InputError("no prompts were given")
+    limit = context_length(model)
+    for number, prompt in enumerate(ids, first):
+        if not prompt:
+            raise InputError(f"prompt {number} has no tokens")
+        if limit and len(prompt) > limit:
+            raise InputError(
+                f"prompt {number} has {len(prompt)} tokens; the model's context "
+                f"holds {limit}: shorten it"
+            )
+
+
+def shared_prefix(ids: Sequence[Sequence[int]]) -> int:
+    """How many ids all prompts begin with, leaving each at least one of its own."""
+    shortest = min(len(prompt) for prompt in ids)
+    first, last = min(ids, key=list), max(ids, key=list)
+    common = 0
+    while common < shortest - 1 and first[common] == last[common]:
+        common += 1
+    return common
+
+
+def _embedded(
+    embed: Embed,
+    ids: Sequence[Sequence[int]],
+    shared: int,
+    batch_tokens: int,
+) -> tuple[mx.array | None, list[_Batch]]:
+    """The hidden states of what all prompts begin with, and of their own ids."""
+    header = embed([list(ids[0][:shared])]) if shared else None
+    batches = []
+    for rows in groups(ids, shared, batch_tokens):
+        tails = [list(ids[row][shared:]) for row in rows]
+        length = len(tails[-1])
+        padded = [tail + _PADDING * (length - len(tail)) for tail in tails]
+        last = mx.array([len(tail) - 1 for tail in tails])
+        batches.append(_Batch(rows, last, embed(padded)))
+        mx.eval(batches[-1].hidden)
+    if header is not None:
+        mx.eval(header)
+    return header, batches
+
+
+def groups(
+    ids: Sequence[Sequence[int]], shared: int, batch_tokens: int = BATCH_TOKENS
+) -> list[list[int]]:
+    """Which prompts go through a layer together, sorted by length.
+
+    Args:
+        ids: the prompts.
+        shared: how many ids all of them begin with; those are no batch's.
+        batch_tokens: at most, unless a single prompt is longer.
+    """
+    found: list[list[int]] = []
+    for row in sorted(range(len(ids)), key=lambda row: len(ids[row])):
+        length = len(ids[row]) - shared  # the longest so far: rows come sorted
+        if found and (len(found[-1]) + 1) * length <= batch_tokens:
+            found[-1].append(row)
+        else:
+            found.append([row])
+    return found
+
+
+class _Rows:
+    """The last tokens' activations of one layer, batch by batch in any order."""
+
+    def __init__(self, prompts: int, layer: int) -> None:
+        self._layer = layer
+        self._finite = np.ones(prompts, dtype=bool)
+        self._found: mx.array | None = None
+
+    def take(self, rows: list[int], found: mx.array) -> None:
+        """Put the activations [len(rows), d_ff] of these prompts in their place."""
+        finite = mx.isfinite(found).all(axis=1)
+        if self._found is None:
+            self._found = mx.zeros((len(self._finite), found.shape[1]))
+        # in place: nothing else holds this buffer
+        self._found[mx.array(rows)] = found
+        mx.eval(self._found, finite)
+        self._finite[rows] = np.array(finite)
+
+    def all(self) -> mx.array:
+        """All prompts' activations, [n_prompts, d_ff] in float32.
+
+        Raises:
+            NonFiniteError: one of them is NaN or infinite.
+        """
+        if not self._finite.all():
+            first = int(np.flatnonzero(~self._finite)[0])
+            raise NonFiniteError(self._layer, first)
+        assert self._found is not None
+        found, self._found = self._found, None  # the caller's alone from here on
+        return found
+
+
+def _attend(
+    family: Family, model: Any, index: int, layer: Any, hidden: mx.array, cache: Any
+) -> mx.array:
+    mask = family.attention_mask(model, index, hidden, cache)
+    return hidden + layer.self_attn(layer.input_layernorm(hidden), mask, cache)
+
+
+def _forward_prefix(
+    family: Family,
+    model: Any,
+    index: int,
+    layer: Any,
+    hidden: mx.array,
+    cache: Any,
+    is_last: bool,
+) -> mx.array:
+    """The shared ids through one layer; of the last one only the cache is needed."""
+    attended = _attend(family, model, index, layer, hidden, cache)
+    if is_last:
+        mx.eval(cache.keys, cache.values)
+        return attended
+    block = block_of(family, layer)
+    hidden = attended + block(layer.post_attention_layernorm(attended))
+    mx.eval(hidden, cache.keys, cache.values)
+    return hidden
+
+
+def _shared_cache(prefix: Any, rows: int) -> Any:
+    if prefix is None:
+        return None
+    cache = ConcatenateKVCache()
+    cache.state = tuple(
+        mx.broadcast_to(part, (rows, *part.shape[1:])) for part in prefix.state
+    )
+    return cache
+
+
+def _forward_batch(
+    family: Family,
+    model: Any,
+    index: int,
+    layer: Any,
+    batch: _Batch,
+    cache: Any,
+    is_last: bool,
+) -> mx.array:
+    """One batch through one layer; the last tokens' activations, [rows, d_ff]."""
+    attended = _attend(family, model, index, layer, batch.hidden, cache)
+    block = block_of(family, layer)
+    rows = mx.arange(len(batch.rows))
+    if is_last:  # nothing comes after: only the last tokens' neurons are needed
+        ends = attended[rows, batch.last][:, None]
+        found = block.activations(layer.post_attention_layernorm(ends))[:, 0]
+        mx.eval(found := found.astype(mx.float32))
+        return found
+    activations = block.activations(layer.post_attention_layernorm(attended))
+    # A gather, not a slice: a slice would keep the whole buffer alive.
+    found = activations[rows, batch.last].astype(mx.float32)
+    batch.hidden = attended + block.down_proj(activations)
+    mx.eval(batch.hidden, found)
+    return found

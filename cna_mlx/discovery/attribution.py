@@ -1,0 +1,152 @@
+"""Which neurons of a circuit flipped an answer: each of them ablated alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx_lm.models.cache import make_prompt_cache
+
+from cna_mlx.circuit import Circuit, Neuron
+from cna_mlx.discovery.activations import check_lengths
+from cna_mlx.models.families import family_of, widths
+from cna_mlx.steering.interventions import Edits
+from cna_mlx.util.progress import Progress, silent
+
+_ROWS = 16
+# Bounds the KV caches of the rows, and the activations of a step.
+_TOKENS = 8192
+_STEP = 512
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One neuron, and what the answer loses without it.
+
+    Attributes:
+        neuron: which.
+        drop: by how much ablating it alone lowers the log-probability of the token,
+            in nats; negative where it raises it.
+        promotes: the tokens that its output direction speaks for most.
+    """
+
+    neuron: Neuron
+    drop: float
+    promotes: tuple[str, ...]
+
+
+def ablate_each_neuron(
+    model: Any,
+    tokenizer: Any,
+    circuit: Circuit,
+    ids: Sequence[int],
+    token: int,
+    *,
+    top: int = 10,
+    most: int | None = None,
+    progress: Progress = silent,
+) -> list[Cause]:
+    """Rank a circuit's neurons by how much each alone makes a token probable.
+
+    Every neuron is ablated by itself over the whole text, several in a batch, and
+    the log-probability of the token that comes next is compared with the unsteered
+    model's in a batch of the same shape.
+
+    Args:
+        model, tokenizer: as :func:`cna_mlx.load` returns them.
+        circuit: the neurons to try.
+        ids: the text up to the token, e.g. to where two arms part.
+        token: the baseline's next token.
+        top: how many of the strongest to return.
+        most: try only the circuit's first neurons, this many; all if None.
+        progress: told after each batch of neurons.
+
+    Returns:
+        The strongest first, by size of ``drop`` either way.
+
+    Raises:
+        CircuitError: the circuit does not fit the model.
+        InputError: the text is empty or too long.
+    """
+    circuit.check_shape(widths(model))
+    check_lengths(model, [ids])
+    rows_at_once = max(1, min(_ROWS, _TOKENS // len(ids)))
+    baseline = _logprobs(model, [()] * rows_at_once, ids, token)[0]
+    drops: list[float] = []
+    tried = circuit.neurons[:most]
+    for start in range(0, len(tried), rows_at_once):
+        part = tried[start : start + rows_at_once]
+        arms = [((Circuit((neuron,)), 0.0),) for neuron in part]
+        # filled up with baselines: a row's rounding depends on its batch
+        rows = [*arms, *([()] * (rows_at_once - len(part)))]
+        found = _logprobs(model, rows, ids, token)
+        drops += (baseline - found[: len(part)]).tolist()
+        progress("Ablating neurons one by one", len(drops), len(tried))
+    order = np.argsort(-np.abs(drops), kind="stable")[:top]
+    return [
+        Cause(
+            circuit.neurons[i],
+            drops[i],
+            promoted_tokens(model, tokenizer, circuit.neurons[i]),
+        )
+        for i in order
+    ]
+
+
+def _logprobs(
+    model: Any, arms: list[Any], ids: Sequence[int], token: int
+) -> np.ndarray:
+    """The token's log-probability after ``ids``, [arms] in float32."""
+    cache = make_prompt_cache(model)
+    rows = mx.array([list(ids)] * len(arms))
+    with Edits(model, arms).installed():
+        # in steps: of the last token alone the logits are needed
+        for start in range(0, len(ids) - 1, _STEP):
+            model(rows[:, start : min(start + _STEP, len(ids) - 1)], cache=cache)
+            mx.eval([layer.state for layer in cache])
+        logits = model(rows[:, -1:], cache=cache)[:, -1].astype(mx.float32)
+    return np.array(logits[:, token] - mx.logsumexp(logits, axis=-1))
+
+
+def output_direction(model: Any, layer: int, index: int) -> mx.array:
+    """A neuron's column of ``down_proj``: what it writes, [hidden] in float32.
+
+    Of a quantized projection only the group that holds the column is dequantized.
+    """
+    projection = family_of(model).layers(model)[layer].mlp.down_proj
+    if not hasattr(projection, "bits"):
+        return projection.weight[:, index].astype(mx.float32)
+    size, bits = projection.group_size, projection.bits
+    group = index // size
+    words = size * bits // 32
+    biases = projection.get("biases")
+    column = mx.dequantize(
+        projection.weight[:, group * words : (group + 1) * words],
+        projection.scales[:, group : group + 1],
+        None if biases is None else biases[:, group : group + 1],
+        group_size=size,
+        bits=bits,
+        mode=projection.mode,
+    )[:, index % size]
+    return column.astype(mx.float32)
+
+
+def promoted_tokens(
+    model: Any, tokenizer: Any, neuron: Neuron, count: int = 5
+) -> tuple[str, ...]:
+    """The tokens that a neuron's output direction makes probable, strongest first.
+
+    The column of ``down_proj`` goes through the final norm and the unembedding, as if
+    it alone reached the end of the model (the logit lens of one neuron). A neuron that
+    falls on the positive prompts (delta below 0) writes the opposite there.
+    """
+    family = family_of(model)
+    layer = family.layers(model)[neuron.layer]
+    direction = output_direction(model, neuron.layer, neuron.index)
+    if neuron.delta < 0:
+        direction = -direction
+    hidden = direction.astype(layer.input_layernorm.weight.dtype)
+    logits = family.unembed(model, hidden[None])[0].astype(mx.float32)
+    best = np.array(mx.argsort(-logits)[:count])
+    return tuple(tokenizer.decode([int(i)]) for i in best)

@@ -1,0 +1,270 @@
+"""The cache of circuits: discovered once, found again by all that decided them."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cna_mlx.circuit import Circuit, write_atomically
+from cna_mlx.discovery.discover import ALGORITHM, Discovery, run_discovery
+from cna_mlx.discovery.selection import Selection, SplitHalf, expected_overlap, overlap
+from cna_mlx.errors import CircuitError, InputError
+from cna_mlx.models.fingerprint import fingerprint
+from cna_mlx.prompts import PromptSet, load_bank
+from cna_mlx.prompts.chat_template import Rendering, reference_hash
+from cna_mlx.util.files import typed_path
+from cna_mlx.util.progress import Progress, silent
+
+_KINDS = ("circuits", "universal")
+# A name of the store's making, or that file's while it is being written.
+_OWN_NAME = re.compile(r"[0-9a-f]{32}\.json|\.[0-9a-f]{32}\.json\.\w+")
+
+
+def cache_directory() -> Path:
+    """``CNA_MLX_CACHE``, else ``cna-mlx`` under ``XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises:
+        InputError: there can be no such directory.
+    """
+    if own := os.environ.get("CNA_MLX_CACHE"):
+        return typed_path(own, "CNA_MLX_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return typed_path(base, "XDG_CACHE_HOME") / "cna-mlx"
+
+
+@dataclass(frozen=True)
+class CachedCircuit:
+    """A circuit from the store or fresh from a discovery.
+
+    Attributes:
+        circuit: the circuit.
+        path: where the store keeps it; None if it could not be written.
+        discovery: what finding it took; None if it was in the store.
+        previous: what the same discovery found on an earlier revision of the same hub
+            id, if the store has that; the latest. None for a circuit from the store.
+    """
+
+    circuit: Circuit
+    path: Path | None
+    discovery: Discovery | None
+    previous: Circuit | None = None
+
+    @property
+    def kept_from_previous(self) -> SplitHalf | None:
+        """The overlap with the circuit of the earlier revision, and what chance gives.
+
+        None without such a circuit, or where its model had another shape.
+        """
+        if self.previous is None:
+            return None
+        sizes = self.circuit.model["d_ff"]
+        if self.previous.model.get("d_ff") != sizes:
+            return None
+        new, old = (
+            {neuron[:2] for neuron in one.neurons}
+            for one in (self.circuit, self.previous)
+        )
+        chance = expected_overlap(self.circuit.k, sum(sizes))
+        return SplitHalf(overlap(new, old), chance)
+
+
+class Store:
+    """Circuits and universal neurons, kept under a directory.
+
+    A file that cannot be read counts as missing, one that cannot be written is
+    forgotten: the store saves time, and nothing depends on it.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.directory = directory or cache_directory()
+
+    def find_or_discover(
+        self,
+        model: Any,
+        tokenizer: Any,
+        contrast: PromptSet,
+        selection: Selection,
+        rendering: Rendering,
+        *,
+        bank: Sequence[PromptSet] | None = None,
+        refresh: bool = False,
+        progress: Progress = silent,
+    ) -> CachedCircuit:
+        """The circuit of this model and contrast, discovered if it is not here yet.
+
+        Args:
+            model, tokenizer: as :func:`cna_mlx.load` returns them.
+            contrast, selection, rendering: as for a discovery.
+            bank: the contrasts that define universal neurons; the built-in one if None.
+            refresh: discover it again even if it is here.
+            progress: told while a discovery runs.
+
+        Raises:
+            as :func:`cna_mlx.discovery.discover.run_discovery`.
+        """
+        bank = load_bank() if bank is None and selection.universal else bank or []
+        # What the universal neurons hang on: all but the contrast itself.
+        common = {
+            "algorithm": ALGORITHM,
+            "fingerprint": fingerprint(model),
+            "rendering": rendering.to_json(),
+            "reference": reference_hash(tokenizer, rendering),
+            "selection": asdict(selection),
+            "bank": [one.sha256 for one in bank],
+        }
+        path = self._path("circuits", {**common, "contrast": _identity(contrast)})
+        if not refresh and (circuit := _read_circuit(path)) is not None:
+            return CachedCircuit(circuit, path, None)
+        bank_path = self._path("universal", common)
+        discovery = run_discovery(
+            model,
+            tokenizer,
+            contrast,
+            selection,
+            rendering=rendering,
+            universal=_read_neurons(bank_path) if selection.universal else None,
+            bank=bank,
+            progress=progress,
+        )
+        # before it is written: weights that stayed the same have the same place
+        previous = self._previous(discovery.circuit, rendering)
+        if discovery.universal is not None:
+            _write(bank_path, json.dumps(sorted(discovery.universal)))
+        written = _write(path, discovery.circuit.to_text())
+        return CachedCircuit(
+            discovery.circuit, path if written else None, discovery, previous
+        )
+
+    def _previous(self, new: Circuit, rendering: Rendering) -> Circuit | None:
+        """The latest circuit of the same kind from another revision of the same id."""
+        if new.model["revision"] is None:  # a directory has no revisions
+            return None
+        kind = _kind(new, rendering)
+        stored = map(_read_circuit, (self.directory / "circuits").glob("*.json"))
+        found = [
+            one
+            for one in stored
+            if one
+            and isinstance(revision := one.model.get("revision"), str)
+            and revision != new.model["revision"]
+            and _kind(one, rendering) == kind
+        ]
+        return max(
+            found, key=lambda one: str(one.provenance.get("created")), default=None
+        )
+
+    def files(self) -> list[Path]:
+        """What the store keeps: files of its own making, never behind a link.
+
+        Raises:
+            OSError: a directory cannot be read.
+        """
+        directories = [self.directory / kind for kind in _KINDS]
+        return [
+            path
+            for directory in directories
+            if directory.is_dir() and not directory.is_symlink()
+            for path in sorted(directory.iterdir())
+            if _OWN_NAME.fullmatch(path.name)
+            and path.is_file()
+            and not path.is_symlink()
+        ]
+
+    def circuits(self) -> list[Circuit]:
+        """The circuits that are kept and can be read, of whatever model.
+
+        Raises:
+            OSError: a directory cannot be read.
+        """
+        kept = [path for path in self.files() if path.suffix == ".json"]
+        found = (_read_circuit(path) for path in kept if path.parent.name == "circuits")
+        return [circuit for circuit in found if circuit is not None]
+
+    def clear(self) -> tuple[int, int]:
+        """Remove all that the store keeps, and nothing else.
+
+        Returns:
+            How many files and bytes.
+
+        Raises:
+            InputError: a file cannot be removed.
+        """
+        count = size = 0
+        try:
+            for path in self.files():
+                size += path.stat().st_size
+                path.unlink()
+                count += 1
+        except OSError as error:
+            raise InputError(
+                f"{error.filename}: cannot be removed ({error.strerror}); "
+                f"{count} files were"
+            ) from None
+        return count, size
+
+    def _path(self, kind: str, key: dict[str, Any]) -> Path:
+        text = json.dumps(key, sort_keys=True, ensure_ascii=False)
+        name = hashlib.sha256(text.encode()).hexdigest()[:32]
+        return self.directory / kind / f"{name}.json"
+
+
+def keep(found: CachedCircuit, circuit: Circuit) -> CachedCircuit:
+    """The same find with a circuit that says more of itself, also in the store.
+
+    Args:
+        found: as :meth:`Store.find_or_discover` returned it.
+        circuit: its circuit, with other provenance.
+    """
+    if found.path is not None:
+        _write(found.path, circuit.to_text())
+    discovery = found.discovery and replace(found.discovery, circuit=circuit)
+    return replace(found, circuit=circuit, discovery=discovery)
+
+
+def _identity(contrast: PromptSet) -> dict[str, Any]:
+    # The labels are written into the circuit, so they are part of what is found.
+    return {
+        "name": contrast.name,
+        "labels": [contrast.positive_label, contrast.negative_label],
+        "sha256": contrast.sha256,
+    }
+
+
+def _kind(circuit: Circuit, rendering: Rendering) -> list[Any] | None:
+    """What two revisions' circuits must share to be compared; None if it is unknown."""
+    origin = circuit.provenance
+    settings = ("contrast", "fraction", "rank", "layers", "universal", "algorithm")
+    try:
+        # not the hash of the reference prompt: a tokenizer may move too
+        rendered = [origin["rendering"][key] for key in rendering.to_json()]
+        return [circuit.model["id"], rendered, *(origin[key] for key in settings)]
+    except (KeyError, TypeError):
+        return None
+
+
+def _read_circuit(path: Path) -> Circuit | None:
+    try:
+        return Circuit.load(path)
+    except CircuitError:
+        return None
+
+
+def _read_neurons(path: Path) -> frozenset[tuple[int, int]] | None:
+    try:
+        pairs = json.loads(path.read_text(encoding="utf-8"))
+        return frozenset((int(layer), int(index)) for layer, index in pairs)
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError):
+        return None
+
+
+def _write(path: Path, text: str) -> bool:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+    except (OSError, InputError):
+        return False
+    return True

@@ -1,0 +1,203 @@
+"""Cross-validation during a discovery: circuits of some prompts, tried on others."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from cna_mlx.circuit import Circuit, Neuron
+from cna_mlx.discovery.auc import Auc, auc
+
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Prompts that were held out, and a circuit that knows nothing of them.
+
+    Attributes:
+        circuit: what a discovery finds in all the other prompts of the contrast.
+        positive, negative: the held-out prompts, by position in their side.
+    """
+
+    circuit: Circuit
+    positive: tuple[int, ...]
+    negative: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class HeldOutScores:
+    """The gauge of prompts that had no part in the circuit which scored them.
+
+    Attributes:
+        positive, negative: one gauge for each prompt of the contrast.
+        layers: the AUC of each layer's own neurons alone, by layer.
+    """
+
+    positive: tuple[float, ...]
+    negative: tuple[float, ...]
+    layers: dict[int, Auc]
+
+    @property
+    def auc(self) -> Auc:
+        """How well the gauge tells the sides apart on prompts it has not seen."""
+        return auc(self.positive, self.negative)
+
+
+class HeldOut:
+    """Cross-validation of the gauge during the walk of a discovery.
+
+    For each fold a circuit of its own is made from the other folds' prompts, ranked
+    as the discovery ranks, and the fold's prompts are scored along it. Of each layer
+    only that circuit's candidates are kept.
+
+    Args:
+        sizes: the number of positive and of negative prompts.
+        k: how many neurons a circuit has.
+        fraction: the share of a layer's neurons that makes the layer's own circuit.
+    """
+
+    def __init__(self, sizes: tuple[int, int], k: int, fraction: float) -> None:
+        self._sizes, self._k, self._fraction = sizes, k, fraction
+        folds = min(_FOLDS, *sizes)
+        # every fifth prompt: categories stand in blocks
+        self._folds = [
+            tuple(np.arange(size) % folds == fold for size in sizes)
+            for fold in range(folds)
+        ]
+        self._kept: list[list[_Candidates]] = [[] for _ in range(folds)]
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether each fold leaves prompts to learn from."""
+        return len(self._folds) > 1
+
+    def take(
+        self,
+        layer: int,
+        positive: mx.array,
+        negative: mx.array,
+        score: Callable[[mx.array, mx.array], np.ndarray],
+    ) -> None:
+        """Use one layer.
+
+        Args:
+            layer: its index.
+            positive, negative: activations of the two sides, [n, d_ff] each.
+            score: two such sides to the rank's score of each neuron, [d_ff].
+        """
+        if not self.is_possible:
+            return
+        sides = positive, negative
+        own = max(1, round(self._fraction * positive.shape[1]))
+        for held, kept in zip(self._folds, self._kept, strict=True):
+            seen = [
+                side[mx.array(np.flatnonzero(~out))]
+                for side, out in zip(sides, held, strict=True)
+            ]
+            scores = score(*seen)
+            best = np.argsort(-scores, kind="stable")[: self._k]
+            chosen = mx.array(best)
+            means = [np.array(side[:, chosen].mean(axis=0)) for side in seen]
+            delta = means[0] - means[1]
+            terms = tuple(
+                (np.array(side[mx.array(np.flatnonzero(out))][:, chosen]) - means[1])
+                * delta
+                for side, out in zip(sides, held, strict=True)
+            )
+            kept.append(_Candidates(layer, best, scores[best], delta, terms, own))
+
+    def result(self, dropped: frozenset[tuple[int, int]]) -> HeldOutScores | None:
+        """The held-out gauges without the universal neurons; None if impossible."""
+        if not self.is_possible:
+            return None
+        layers = [candidates.layer for candidates in self._kept[0]]
+        return HeldOutScores(
+            *self._gauges(dropped, None),
+            {layer: auc(*self._gauges(dropped, layer)) for layer in layers},
+        )
+
+    def folds(self, dropped: frozenset[tuple[int, int]]) -> tuple[Fold, ...]:
+        """Each fold's circuit less the universal neurons; none if impossible."""
+        if not self.is_possible:
+            return ()
+        return tuple(
+            Fold(_circuit(kept, self._k, dropped), *map(_positions, held))
+            for held, kept in zip(self._folds, self._kept, strict=True)
+        )
+
+    def _gauges(
+        self, dropped: frozenset[tuple[int, int]], only: int | None
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        values = tuple(np.zeros(size) for size in self._sizes)
+        for held, kept in zip(self._folds, self._kept, strict=True):
+            chosen = [c for c in kept if only is None or c.layer == only]
+            k = self._k if only is None else chosen[0].own
+            scale = 0.0
+            parts = [np.zeros(int(side.sum())) for side in held]
+            for candidates, members in zip(
+                chosen, _members(chosen, k, dropped), strict=True
+            ):
+                scale += float((candidates.delta[members] ** 2).sum())
+                for part, products in zip(parts, candidates.terms, strict=True):
+                    part += products[:, members].sum(axis=1)
+            for side, part, value in zip(held, parts, values, strict=True):
+                value[side] = part / scale if scale else 0.0
+        return tuple(map(float, values[0])), tuple(map(float, values[1]))
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """A layer's best neurons by one fold's circuit, and the held-out prompts' terms."""
+
+    layer: int
+    indices: np.ndarray
+    scores: np.ndarray
+    delta: np.ndarray
+    terms: tuple[np.ndarray, ...]
+    own: int
+
+
+def _members(
+    chosen: Sequence[_Candidates], k: int, dropped: frozenset[tuple[int, int]]
+) -> list[np.ndarray]:
+    """Which candidates a circuit of ``k`` consists of: a mask for each layer."""
+    scores = np.concatenate([candidates.scores for candidates in chosen])
+    is_best = np.zeros(len(scores), dtype=bool)
+    # stable: equal scores by layer and index, as a discovery ranks them
+    is_best[np.argsort(-scores, kind="stable")[:k]] = True
+    ends = np.cumsum([len(candidates.scores) for candidates in chosen])
+    masks = np.split(is_best, ends[:-1])
+    for candidates, mask in zip(chosen, masks, strict=True):
+        mask &= [
+            (candidates.layer, int(index)) not in dropped
+            for index in candidates.indices
+        ]
+    return masks
+
+
+def _circuit(
+    kept: Sequence[_Candidates], k: int, dropped: frozenset[tuple[int, int]]
+) -> Circuit:
+    """The members as a circuit, largest score first."""
+    ranked = [
+        (float(candidates.scores[at]), candidates, int(at))
+        for candidates, members in zip(kept, _members(kept, k, dropped), strict=True)
+        for at in np.flatnonzero(members)
+    ]
+    ranked.sort(key=lambda entry: -entry[0])
+    return Circuit(
+        tuple(
+            Neuron(
+                candidates.layer,
+                int(candidates.indices[at]),
+                float(candidates.delta[at]),
+            )
+            for _, candidates, at in ranked
+        )
+    )
+
+
+def _positions(held: np.ndarray) -> tuple[int, ...]:
+    return tuple(map(int, np.flatnonzero(held)))

@@ -1,0 +1,158 @@
+"""What ablating a circuit will do, tried on prompts that had no part in finding it."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from cna_mlx.discovery.controls import matched_control
+from cna_mlx.discovery.cross_validation import Fold
+from cna_mlx.discovery.discover import Discovery
+from cna_mlx.discovery.trial_counts import ArmCounts, Expectation
+from cna_mlx.errors import InputError
+from cna_mlx.labels.label import LabelKind
+from cna_mlx.prompts import PromptSet
+from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.steering.diff import PromptResult, Rates, compare, rates
+from cna_mlx.steering.generation import BASELINE, Arm
+from cna_mlx.util.progress import Progress, silent
+
+PROMPTS = 8
+MAX_TOKENS = 48
+SECONDS = 60.0
+
+
+def expect(
+    model: Any,
+    tokenizer: Any,
+    contrast: PromptSet,
+    discovery: Discovery,
+    rendering: Rendering | None = None,
+    *,
+    prompts: int = PROMPTS,
+    max_tokens: int = MAX_TOKENS,
+    seconds: float = SECONDS,
+    seed: int = 0,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Progress = silent,
+) -> Expectation | None:
+    """Answer a few held-out positive prompts without and with ablation.
+
+    Each prompt is answered by the circuit of a fold of the discovery's cross-
+    validation: one that was ranked without this prompt, from four fifths of the rest.
+
+    Args:
+        model, tokenizer: as :func:`cna_mlx.load` returns them.
+        contrast: the prompts of the discovery.
+        discovery: as :func:`cna_mlx.discovery.discover.run_discovery` returns it.
+        rendering: the discovery's.
+        prompts: how many to try at most.
+        max_tokens: new tokens for each answer: enough to tell a refusal.
+        seconds: a prompt is begun only if it should end within these, by the time
+            that those before it took; the first always is.
+        seed: another seed draws other control neurons.
+        stop: asked before each token; a prompt that it ends is not counted.
+        progress: told after each prompt.
+
+    Returns:
+        The counts; None where nothing can be held out, a circuit is too large for a
+        control or empty, or no prompt was answered in time.
+
+    Raises:
+        InputError: the contrast is not the discovery's, or a value is out of range.
+    """
+    if discovery.circuit.provenance["contrast"]["sha256"] != contrast.sha256:
+        raise InputError("the discovery was made from other prompts than these")
+    trials = [
+        (contrast.positive[position], fold)
+        for fold, position in held_out_prompts(discovery.folds, prompts)
+    ]
+    arms = _arms(discovery, [fold for _, fold in trials], seed)
+    if arms is None:
+        return None
+    answer = partial(
+        compare, model, tokenizer, rendering=rendering, max_tokens=max_tokens, stop=stop
+    )
+    results: list[PromptResult] = []
+    started = time.perf_counter()
+    for (prompt, _), own in zip(trials, arms, strict=True):
+        elapsed = time.perf_counter() - started
+        # as long as those before it, on average
+        ends = elapsed + elapsed / max(1, len(results))
+        if stop() or ends > seconds:
+            break
+        results += [
+            event
+            for event in answer([prompt], own)
+            if isinstance(event, PromptResult) and _is_whole(event)
+        ]
+        progress("Trying held-out prompts", len(results), len(trials))
+    return tally(results, len(trials), max_tokens) if results else None
+
+
+def held_out_prompts(folds: Sequence[Fold], count: int) -> list[tuple[Fold, int]]:
+    """Positive prompts, each with the fold that held it out, from as few as hold them.
+
+    Args:
+        folds: as a discovery carries them.
+        count: how many prompts at most.
+
+    Returns:
+        A fold and the prompt's position; spread evenly where a fold has more.
+    """
+    chosen: list[tuple[Fold, int]] = []
+    for fold in folds:
+        taken = min(count - len(chosen), len(fold.positive))
+        step = len(fold.positive) / max(1, taken)
+        chosen += [(fold, fold.positive[int(n * step)]) for n in range(taken)]
+    return chosen
+
+
+def tally(
+    results: Sequence[PromptResult], planned: int, max_tokens: int
+) -> Expectation:
+    """Count what the baseline, the ablated and the control arm answered.
+
+    Args:
+        results: one or more, of these three arms in this order.
+        planned: how many prompts were to be answered.
+        max_tokens: new tokens for each answer, at most.
+    """
+    arms = [
+        _tally(rate, [result.divergence(arm) for result in results])
+        for arm, rate in enumerate(rates(results))
+    ]
+    return Expectation(len(results), planned, max_tokens, *arms)
+
+
+def _tally(rate: Rates, divergences: Sequence[int | None]) -> ArmCounts:
+    return ArmCounts(
+        rate.counts[LabelKind.REFUSED],
+        rate.counts[LabelKind.PARTIAL],
+        rate.counts[LabelKind.INVALID],
+        sum(place is not None for place in divergences),
+        rate.quality,
+    )
+
+
+def _arms(
+    discovery: Discovery, folds: Sequence[Fold], seed: int
+) -> list[list[Arm]] | None:
+    """The three arms of each fold; None where one has no neurons or no control."""
+    made: dict[int, list[Arm]] = {}
+    for fold in folds:
+        if id(fold) in made:
+            continue
+        if not fold.circuit.neurons:
+            return None
+        try:
+            control = matched_control(fold.circuit, discovery.magnitudes, seed)
+        except InputError:
+            return None
+        ablated = Arm.of(fold.circuit, 0.0, "ablated")
+        made[id(fold)] = [BASELINE, ablated, Arm.of(control, 0.0, "matched control")]
+    return [made[id(fold)] for fold in folds]
+
+
+def _is_whole(result: PromptResult) -> bool:
+    return all(arm.finish != "interrupted" for arm in result.arms)

@@ -1,0 +1,81 @@
+"""What steering does to the distributions of a model, whatever becomes of the text."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from cna_mlx.errors import CnaError
+from cna_mlx.steering.generation import Arm
+from cna_mlx.steering.interventions import Edits
+from cna_mlx.steering.prefill import shared_prefill
+
+KL_TOKENS = 32
+# Logits in float32 at a time: 2^25 of them are 134 MB.
+_LOGITS = 1 << 25
+
+
+def kl_from_baseline(
+    model: Any,
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    arms: Sequence[Arm],
+    *,
+    tokens: int = KL_TOKENS,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[float] | None:
+    """KL(baseline || arm) of the next token, along the baseline's own answer.
+
+    Every arm is fed the same tokens (teacher forcing): the prompt and the answer's
+    first ones. Compared are the distributions of each of these answer tokens; of an
+    empty answer that of the first one.
+
+    Args:
+        model: as :func:`cna_mlx.load` returns it.
+        prompt: token ids.
+        answer: token ids of the baseline's greedy answer.
+        arms: the first is the baseline.
+        tokens: of the answer, at most.
+        stop: asked before each step.
+
+    Returns:
+        The mean over the tokens for each arm, in nats; 0 for the first. None if
+        stopped.
+
+    Raises:
+        CnaError: an arm's logits are NaN or infinite.
+    """
+    edits = Edits(model, [arm.steering for arm in arms])
+    cache = shared_prefill(model, prompt[:-1], edits, stop)
+    if cache is None:
+        return None
+    count = max(1, min(tokens, len(answer)))
+    fed = [prompt[-1], *answer[: count - 1]]
+    step = max(1, _LOGITS // (len(arms) * int(model.args.vocab_size)))
+    total = np.zeros(len(arms))
+    for start in range(0, count, step):
+        if stop():
+            return None
+        part = mx.array([fed[start : start + step]] * len(arms))
+        with edits.installed():
+            logits = model(part, cache=cache)
+        total += _divergences(logits)
+    means = total / count
+    if not np.isfinite(means).all():
+        bad = arms[int(np.flatnonzero(~np.isfinite(means))[0])]
+        raise CnaError(
+            f"the logits of {bad.label} are NaN or infinite: its multiplier is too far "
+            "from 1 for this model's precision; take a smaller one"
+        )
+    return [float(value) for value in np.maximum(means, 0.0)]
+
+
+def _divergences(logits: mx.array) -> np.ndarray:
+    """KL(row 0 || row) summed over the tokens: [rows, tokens, vocabulary] to [rows]."""
+    logits = logits.astype(mx.float32)
+    logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    first = logprobs[:1]
+    # where the baseline has no probability at all, 0 * inf counts for nothing
+    parts = mx.where(first > -mx.inf, mx.exp(first) * (first - logprobs), 0.0)
+    return np.array(parts.sum(axis=-1).sum(axis=-1), dtype=np.float64)

@@ -1,0 +1,315 @@
+"""lm-evaluation-harness through mlx-lm's adapter, on a model that is here already."""
+
+import fnmatch
+import random
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from difflib import get_close_matches
+from functools import partialmethod
+from importlib.util import find_spec
+from io import StringIO
+from itertools import groupby
+from logging import NullHandler, getLogger
+from pathlib import Path
+from typing import Any
+
+from cna_mlx.errors import CnaError, HubError, InputError
+from cna_mlx.models.hub.client import offline_mode
+from cna_mlx.models.hub.errors import first_line, quiet
+from cna_mlx.prompts.chat_template import Rendering, template_arguments, uses_template
+from cna_mlx.util.progress import Progress, silent
+
+EXTRA = "pip install 'cna-mlx[eval]'"
+
+# What a data set that is not on this machine, or only in part, ends in without a
+# network. datasets says "Couldn't find cache" as a ValueError.
+_UNREACHED = ("ConnectionError", "OfflineModeIsEnabled", "DatasetNotFoundError")
+
+
+def require_harness() -> None:
+    """See that the extra is installed.
+
+    Raises:
+        InputError: it is not.
+    """
+    if find_spec("lm_eval") is None:
+        raise InputError(f"lm-evaluation-harness is not installed: {EXTRA}")
+
+
+# ----------------------------------------------------------------------- the tasks
+
+
+def load_task_dict(
+    names: Sequence[str],
+    include_path: Path | None,
+    num_shots: int | None,
+    offline: bool,
+) -> dict[str, Any]:
+    """lm-eval's tasks by name, with their data.
+
+    Args:
+        names: of tasks, groups or tags, or patterns such as ``mmlu_*``.
+        include_path: a directory with tasks of the user's own.
+        num_shots: few-shot examples; None: as each task says.
+        offline: touch no network.
+
+    Returns:
+        As lm-eval's ``TaskManager.load``: ``tasks``, ``groups`` and ``group_map``.
+
+    Raises:
+        InputError: no such task, two that overlap, one that cannot be run here; a group
+            of none.
+        HubError: a data set cannot be fetched.
+    """
+    with hushed():
+        manager, names = _find(names, include_path)
+        with _offline(offline), _task_errors(names, offline):
+            loaded: dict[str, Any] = manager.load(names)
+    for name in loaded["groups"]:
+        if not loaded["group_map"].get(name):
+            raise InputError(
+                f"group {name} names no tasks: give it a list of them, as task: [...]"
+            )
+    for name, task in loaded["tasks"].items():
+        if getattr(task, "UNSAFE_CODE", False):
+            raise InputError(
+                f"task {name} runs code that the model wrote: that is not done here"
+            )
+        if getattr(task, "MULTIMODAL", False):
+            raise InputError(f"task {name} shows images: these models read text")
+        # as lm-eval sets it: a task's own 0 stays 0
+        own = task.get_config("num_fewshot")
+        if own is None or (num_shots is not None and own != 0):
+            task.set_config(key="num_fewshot", value=num_shots or 0)
+    return loaded
+
+
+def _find(names: Sequence[str], include_path: Path | None) -> tuple[Any, list[str]]:
+    """A task manager that knows all these tasks, and their names without patterns."""
+    from lm_eval.tasks import TaskManager
+
+    if include_path is not None:
+        # reading lm-eval's own 14,000 takes a quarter of a minute
+        own = TaskManager(include_path=str(include_path), include_defaults=False)
+        if all(_knows(own, name) for name in names):
+            return own, list(names)
+    manager = TaskManager(include_path=include_path and str(include_path))
+    found: list[str] = []
+    for name in names:
+        # of a pattern the tasks alone: its groups hold the same ones again
+        matches = fnmatch.filter(manager.all_subtasks, name) if "*" in name else [name]
+        if not set(matches) & set(manager.all_tasks):
+            near = get_close_matches(name, manager.all_tasks, 3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "lm-eval ls tasks"
+            raise InputError(f"lm-eval has no task {name!r}: {hint}")
+        found += [match for match in matches if match not in found]
+    return manager, found
+
+
+def _knows(manager: Any, name: str, within: Sequence[str] = ()) -> bool:
+    """Whether it has a task of this name, or a group with all its members."""
+    if name in manager.all_subtasks or name in within:
+        return True
+    if name not in manager.all_groups:
+        return False
+    members = manager.task_index[name].cfg.get("task")
+    if not isinstance(members, list):  # nor has it any for lm-eval
+        return True
+    return all(
+        isinstance(one, str) and _knows(manager, one, (*within, name))
+        for one in members
+    )
+
+
+@contextmanager
+def _task_errors(names: Sequence[str], offline: bool) -> Iterator[None]:
+    said = ", ".join(names)
+    remedy = "run it once without --offline" if offline else "check the network"
+    try:
+        yield
+    except CnaError:
+        raise
+    except Exception as error:
+        if _is_unreached(error):
+            raise HubError(
+                f"the data of {said} is not here and cannot be fetched "
+                f"({first_line(error)}): {remedy}"
+            ) from error
+        raise InputError(f"{said} cannot be loaded: {first_line(error)}") from error
+
+
+def _is_unreached(error: BaseException | None) -> bool:
+    """Whether the network, the Hub or what is behind it is to blame."""
+    while error is not None:
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+        if kinds & set(_UNREACHED) or packages & {"httpx", "huggingface_hub"}:
+            return True
+        if "Couldn't find cache" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def _offline(wanted: bool) -> Iterator[None]:
+    """Let nothing ask the Hub for data either; datasets keeps a constant of its own."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    with offline_mode(wanted):
+        offline = config.HF_HUB_OFFLINE or constants.HF_HUB_OFFLINE
+        with _replaced(config, "HF_HUB_OFFLINE", offline):
+            yield
+
+
+# --------------------------------------------------------------------- the adapter
+
+
+def adapter(
+    model: Any,
+    tokenizer: Any,
+    rendering: Rendering,
+    batch_size: int,
+    progress: Progress = silent,
+) -> Any:
+    """mlx-lm's adapter, ``mlx_lm.evaluate.MLXLM``, over a model that is loaded.
+
+    Args:
+        model, tokenizer: as :func:`cna_mlx.load` returns them.
+        rendering: whether there is a chat template, and what it is told.
+        batch_size: prompts that are generated from together.
+        progress: told the requests that are done.
+
+    Raises:
+        InputError: the template is asked for, and there is none.
+    """
+    with hushed():
+        from mlx_lm import evaluate
+
+    class Adapter(evaluate.MLXLM):
+        apply_chat_template = evaluate.chat_template_fn(
+            **template_arguments(tokenizer, rendering)
+        )
+
+        def loglikelihood(self, requests: list[Any]) -> list[Any]:
+            # The adapter scores one context after another: alone they score the same.
+            parts = (list(g) for _, g in groupby(requests, lambda r: r.args[0]))
+            return _counted(super().loglikelihood, parts, len(requests), progress)
+
+        def loglikelihood_rolling(self, requests: list[Any]) -> list[Any]:
+            size = self._batch_size  # the adapter's own batches, so the same padding
+            starts = range(0, len(requests), size)
+            parts = (requests[start : start + size] for start in starts)
+            whole = super().loglikelihood_rolling
+            return _counted(whole, parts, len(requests), progress)
+
+    # its constructor loads a model by name, and sets what later versions may need
+    with _replaced(evaluate, "load", lambda *_, **__: (model, tokenizer)):
+        return Adapter(
+            "",
+            batch_size=batch_size,
+            use_chat_template=uses_template(tokenizer, rendering),
+        )
+
+
+def _counted(
+    score: Any, parts: Iterator[list[Any]], total: int, progress: Progress
+) -> list[Any]:
+    results: list[Any] = []
+    progress("scoring", 0, total)
+    for part in parts:
+        results += score(part)
+        progress("scoring", len(results), total)
+    return results
+
+
+def run_tasks(
+    lm: Any,
+    loaded: dict[str, Any],
+    *,
+    limit: int | None,
+    seed: int,
+    system: str | None,
+    multiturn: bool,
+) -> dict[str, Any]:
+    """One pass of lm-eval over its tasks, as its ``simple_evaluate`` makes it.
+
+    That function is not called: it asks git and torch what goes on here, and says so.
+
+    Args:
+        lm: as :func:`adapter` returns it.
+        loaded: as :func:`load_task_dict` returns it.
+        limit: the first so many items of each task; all where None.
+        seed: of everything that is drawn.
+        system: a system prompt.
+        multiturn: few-shot examples as turns of a conversation.
+
+    Raises:
+        CnaError: lm-eval failed on the way.
+    """
+    import lm_eval
+    import mlx.core as mx
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  # tasks draw from the global one
+    mx.random.seed(seed)
+    for task in loaded["tasks"].values():
+        task.set_fewshot_seed(seed=seed)
+    try:
+        with hushed():
+            results: dict[str, Any] = lm_eval.evaluate(
+                lm=lm,
+                task_dict=loaded,
+                limit=limit,
+                system_instruction=system,
+                apply_chat_template=lm.use_chat_template,
+                fewshot_as_multiturn=multiturn,
+            )
+    except (ValueError, TypeError, LookupError, ImportError, OSError) as error:
+        raise CnaError(
+            f"lm-eval failed on {', '.join(loaded['tasks'])}: {first_line(error)}"
+        ) from error
+    return results
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep what lm-eval, mlx-lm and datasets print and draw to themselves.
+
+    What they log stays: whoever wants it puts a handler on ``lm_eval``.
+    """
+    import datasets
+    from tqdm import tqdm
+
+    draws = not datasets.are_progress_bars_disabled()
+    quiet_bar = partialmethod(tqdm.__init__, disable=True)
+    root, nobody = getLogger(), NullHandler()
+    # without any handler, mlx-lm's first line to the log would install one for good
+    root.addHandler(nobody)
+    try:
+        datasets.disable_progress_bars()
+        with (
+            quiet(),
+            warnings.catch_warnings(action="ignore"),
+            redirect_stdout(StringIO()),
+            _replaced(tqdm, "__init__", quiet_bar),
+        ):
+            yield
+    finally:
+        root.removeHandler(nobody)
+        if draws:
+            datasets.enable_progress_bars()
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Inside, an attribute has another value."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)

@@ -1,0 +1,138 @@
+"""Answers of a user's file, and their labels."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from cna_mlx.analysis.statistics import Proportion, wilson
+from cna_mlx.errors import InputError
+from cna_mlx.labels.label import Label, LabelKind
+from cna_mlx.labels.parallel import judge_all
+from cna_mlx.prompts.files import (
+    Source,
+    decode,
+    parse_records,
+    read_bytes,
+    source_name,
+)
+from cna_mlx.prompts.tables import find_name, listed, parse_table
+from cna_mlx.prompts.validation import check_text, kind
+
+#: Where an answer is looked for, in the order of preference, in any capitalisation.
+ANSWER_COLUMNS = ("text", "answer", "response", "completion", "output")
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True)
+class LabelledAnswer:
+    """An answer of a file, with its label.
+
+    Attributes:
+        text: the answer.
+        label: what it does with the request.
+        quality: distinct / all 4-grams; see :func:`cna_mlx.labels.repetition.quality`.
+        prompt: what it answers, if the file says so.
+        given: what else the file says of it, under its own names.
+    """
+
+    text: str
+    label: Label
+    quality: float
+    prompt: str | None
+    given: Mapping[str, Any]
+
+    @property
+    def decided_by(self) -> str | None:
+        """The words that decided the label."""
+        span = self.label.span
+        return None if span is None else self.text[slice(*span)]
+
+
+def label_file(
+    source: Source,
+    column: str | None = None,
+    stdin: IO[Any] | None = None,
+    processes: int = 1,
+) -> list[LabelledAnswer]:
+    """Label the answers of a file.
+
+    Args:
+        source: JSON Lines (objects, or bare strings), a ``.json`` list, ``.csv`` or
+            ``.tsv`` with a header; ``-`` for JSON Lines on standard input.
+        column: the column or key with the answers; unless told, the first of
+            `ANSWER_COLUMNS` that is there, in any capitalisation.
+        stdin: what to read for ``-``; the process's standard input unless told.
+        processes: how many share the work; see `judge_all`.
+
+    Returns:
+        The labelled answers in the file's order.
+
+    Raises:
+        InputError: the file cannot be read, or a line holds no answer.
+    """
+    name = source_name(source)
+    content = decode(read_bytes(source, stdin), name)
+    suffix = Path(source).suffix.lower()
+    records: Iterator[tuple[str, object]]
+    if suffix in _DELIMITERS:
+        records = _rows(content, name, _DELIMITERS[suffix])
+    else:
+        records = parse_records(content, suffix, name)
+    answers = [_answer(record, column, where) for where, record in records]
+    if not answers:
+        raise InputError(f"{name}: no answers in it; put at least one there")
+    judged = judge_all([text for text, _, _ in answers], processes)
+    return [
+        LabelledAnswer(text, label, quality, prompt, given)
+        for (text, prompt, given), (label, quality) in zip(answers, judged, strict=True)
+    ]
+
+
+def shares(answers: Sequence[LabelledAnswer]) -> dict[LabelKind, Proportion]:
+    """Count the labels, with Wilson's intervals."""
+    counts = Counter(answer.label.kind for answer in answers)
+    return {verdict: wilson(counts[verdict], len(answers)) for verdict in LabelKind}
+
+
+def _rows(text: str, name: str, delimiter: str) -> Iterator[tuple[str, object]]:
+    """The rows of a table as objects, without columns that have no name."""
+    table = parse_table(text, name, delimiter)
+    for column in filter(None, table.columns):
+        table.find(column)  # raises where two have one name
+    for where, row in table.rows():
+        pairs = zip(table.columns, row, strict=True)
+        yield where, {column: cell for column, cell in pairs if column}
+
+
+def _answer(
+    record: object, column: str | None, where: str
+) -> tuple[str, str | None, dict[str, Any]]:
+    """The answer of a record, what it answers, and what else the record says."""
+    if isinstance(record, str) and column is None:
+        record = {"text": record}
+    if not isinstance(record, dict):
+        wanted = "an object with the answer as text" if column is None else "an object"
+        raise InputError(f"{where}: {kind(record)}; {wanted} is expected")
+    given = dict(record)
+    text = check_text(
+        given.pop(_choose(list(given), column, where)), where, "an answer"
+    )
+    prompt = given.pop("prompt", None)
+    if prompt is not None:
+        prompt = check_text(prompt, where, "the prompt")
+    return text, prompt, given
+
+
+def _choose(names: list[str], column: str | None, where: str) -> str:
+    """Return the key of the answer."""
+    for wanted in ANSWER_COLUMNS if column is None else (column,):
+        if (found := find_name(names, wanted)) is not None:
+            return found
+    wanted = repr(column) if column is not None else "text"
+    raise InputError(
+        f"{where}: no {wanted} in it; name the answers' column with --column, one of: "
+        f"{listed(names)}"
+    )

@@ -1,0 +1,126 @@
+"""What a model needs in memory, and what this machine has."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from cna_mlx.models.offload.safetensors_index import stored
+
+# The default of rlimits and of cgroups that set no limit: larger than any machine.
+_UNLIMITED = 1 << 60
+_LAYER = re.compile(r"\blayers\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Memory in bytes: what there is, and what may be used of it."""
+
+    total: int
+    usable: int
+
+
+def machine() -> Machine:
+    """This machine's memory.
+
+    On Apple silicon MLX knows how much the GPU may work with. Elsewhere it names no
+    memory, so the operating system, the control group and the process limit do.
+    """
+    import mlx.core as mx
+
+    info = mx.device_info()
+    if "max_recommended_working_set_size" in info:
+        return Machine(
+            int(info["memory_size"]), int(info["max_recommended_working_set_size"])
+        )
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Machine(total, min(total, _cgroup_limit(), _process_limit()))
+
+
+def _cgroup_limit() -> int:
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            return int((Path("/sys/fs/cgroup") / name).read_text())
+        except (OSError, ValueError):
+            continue
+    return _UNLIMITED
+
+
+def _process_limit() -> int:
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return _UNLIMITED if soft == resource.RLIM_INFINITY else soft
+
+
+def weight_bytes(directory: Path) -> int:
+    """The size of the weights of a model directory, as they lie on the disk."""
+    return sum(file.stat().st_size for file in directory.glob("model*.safetensors"))
+
+
+def part_bytes(directory: Path) -> tuple[int, int]:
+    """The sizes of a model's largest layer and of its largest part outside the layers.
+
+    Args:
+        directory: of the model.
+
+    Returns:
+        Bytes; 0 for what no file tells, as where one is damaged.
+    """
+    layers: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    for name, place in stored(directory):
+        if found := _LAYER.search(name):
+            layers[found[1]] += place.size
+        else:
+            others[name.rpartition(".")[0]] += place.size
+    return max(layers.values(), default=0), max(others.values(), default=0)
+
+
+def gigabytes(size: int) -> str:
+    """A number of bytes for people, in units of 10^9 or 10^6."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+@contextmanager
+def wired(model: Any) -> Iterator[None]:
+    """Keep the model's weights from being paged out, as mlx-lm does, and end that.
+
+    With Metal the wired limit is set to what the system recommends and is put back
+    however the block ends; elsewhere nothing happens.
+
+    Args:
+        model: as :func:`cna_mlx.load` returns it.
+    """
+    from mlx_lm.generate import wired_limit
+
+    limit = wired_limit(model)
+    with redirect_stdout(StringIO()):  # it prints a warning of its own
+        limit.__enter__()
+    try:
+        yield
+    finally:
+        limit.__exit__(None, None, None)
+
+
+def peak() -> int:
+    """The most memory that MLX held since it was reset, in bytes."""
+    import mlx.core as mx
+
+    return int(mx.get_peak_memory())
+
+
+def kv_bytes_per_token(entry: dict[str, Any], bytes_per_value: int = 2) -> int:
+    """The KV cache of one token of one arm, in bytes.
+
+    Args:
+        entry: a catalogue entry with ``layers``, ``kv_heads`` and ``head_dim``.
+        bytes_per_value: 2 for bf16 and fp16.
+    """
+    values = 2 * int(entry["layers"]) * int(entry["kv_heads"]) * int(entry["head_dim"])
+    return values * bytes_per_value

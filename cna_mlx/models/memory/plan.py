@@ -1,0 +1,249 @@
+"""What a model will need in memory, told from its files before it is loaded."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from cna_mlx.errors import ModelError
+from cna_mlx.models import catalogue
+from cna_mlx.models.memory.forecast import (
+    Shape,
+    Workload,
+    discovery_bytes,
+    kept_bytes,
+)
+from cna_mlx.models.memory.machine import Machine, gigabytes
+from cna_mlx.models.memory.rates import Rates
+
+# Above this share of what can be used, other programs and the cache of freed buffers
+# bring paging about.
+TIGHT = 0.9
+_ARMS, _TOKENS = 2, 2048
+
+# How the models of the catalogue are found: name and bits of a weight.
+QUANTIZATIONS = {"4-bit": 4, "8-bit": 8, "bf16": 16}
+
+Fit = Literal["whole", "streamed", "no"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The memory of a model, in bytes, against what the machine has.
+
+    Attributes:
+        name: the model.
+        weights: of all of its weights.
+        shape: the rest hangs on it.
+        machine: where it is to run.
+        layer: bytes of its largest layer; an even share of the weights if None.
+        table: bytes of its embedding, where that can only be read whole.
+        is_streamed: whether the weights stay on the disk.
+        rates: how fast they are read from there and multiplied, where that is known.
+    """
+
+    name: str
+    weights: int
+    shape: Shape
+    machine: Machine
+    layer: int | None = None
+    table: int = 0
+    is_streamed: bool = False
+    rates: Rates | None = None
+
+    @property
+    def discovery(self) -> int:
+        """What a discovery with the built-in prompts needs beside the weights."""
+        return discovery_bytes(self.shape)
+
+    @property
+    def streamed(self) -> int:
+        """All that such a discovery needs where the weights stay on the disk.
+
+        Two layers, the one whose turn it is and the next, and what a discovery needs;
+        or an embedding that is read whole, and the hidden states of all prompts.
+        """
+        return streamed_bytes(self.shape, self._layer, self.table)
+
+    @property
+    def tokens(self) -> int:
+        """How long a conversation is reckoned with: 2,048 tokens, or the context."""
+        return min(_TOKENS, self.shape.context or _TOKENS)
+
+    @property
+    def needed(self) -> int:
+        """Weights, the KV cache of two arms, and a discovery; or a streamed discovery.
+
+        What a discovery keeps outside of MLX is included.
+        """
+        kept = kept_bytes(self.shape)
+        if self.is_streamed:
+            return self.streamed + kept
+        cache = _ARMS * self.tokens * self.shape.kv_per_token
+        return self.weights + cache + self.discovery + kept
+
+    @property
+    def fit(self) -> Fit:
+        """How a discovery can be made here: with all weights in memory, or streamed."""
+        if self.weights <= self.machine.usable:
+            return "whole"
+        alone = replace(self, is_streamed=True)
+        return "streamed" if alone.needed <= self.machine.usable else "no"
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether this is more than can be used in comfort."""
+        return self.needed > TIGHT * self.machine.usable
+
+    def __str__(self) -> str:
+        usable = f"{gigabytes(self.machine.usable)} usable here"
+        if self.is_streamed:
+            too_large = self.weights > self.machine.usable
+            why = " (they do not fit into the memory)" if too_large else ""
+            return (
+                f"{self.name}: {gigabytes(self.weights)} of weights, which stay on the "
+                f"disk{why}; {gigabytes(self.needed)} to discover, two layers of "
+                f"{gigabytes(self._layer)} included; {usable}"
+            )
+        return (
+            f"{self.name}: {gigabytes(self.weights)} of weights, "
+            f"{self.shape.kv_per_token / 1e3:.0f} kB of KV cache per token and arm, "
+            f"{gigabytes(self.discovery)} to discover; {usable}"
+        )
+
+    @property
+    def duration(self) -> str | None:
+        """How long a streamed discovery takes, and what decides; None if unknown."""
+        if self.rates is None:
+            return None
+        reading, computing = self.seconds
+        longer = "the disk" if reading > computing else "the arithmetic"
+        total = reading + max(reading, computing)  # the fingerprint reads as well
+        return (
+            f"reading them takes {_time(reading)} ({gigabytes(self.weights)} at "
+            f"{self.rates.disk / 1e9:.2f} GB/s), the arithmetic of a discovery "
+            f"{_time(computing)}; both go on at once, so {longer} decides; read once "
+            f"more for the fingerprint, about {_time(total)} in all"
+        )
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Of reading all weights once, and of a discovery's products.
+
+        Raises:
+            ValueError: the machine's rates are not known.
+        """
+        if self.rates is None:
+            raise ValueError("the machine's rates are not known")
+        products = self.shape.layers * self.shape.layer_weights * Workload().tokens
+        return self.weights / self.rates.disk, products / self.rates.products
+
+    @property
+    def warning(self) -> str | None:
+        """What to do where memory is short, with the numbers; None if it is not."""
+        if not self.is_tight:
+            return None
+        share = self.needed / self.machine.usable
+        have = f"{share:.0%} of the {gigabytes(self.machine.usable)} usable here"
+        if self.is_streamed:
+            return (
+                f"memory is short: this takes {gigabytes(self.needed)}, {have}; close "
+                "other programs"
+            )
+        return (
+            f"memory is short: with two arms of {self.tokens:,} tokens and a discovery "
+            f"this takes {gigabytes(self.needed)}, {have}; close other programs, give "
+            "fewer --max-tokens, or take a smaller model (cna-mlx models)"
+        )
+
+    @property
+    def _layer(self) -> int:
+        if self.layer is not None:
+            return self.layer
+        return (self.weights - self.table) // max(1, self.shape.layers)
+
+
+def streamed_bytes(
+    shape: Shape, layer: int, table: int, work: Workload | None = None
+) -> int:
+    """What MLX holds at the fullest moment of a streamed discovery.
+
+    Args:
+        shape: of the model.
+        layer: bytes of its largest layer.
+        table: bytes of its embedding, where that can only be read whole; else 0.
+        work: the prompts; those that are built in if None.
+    """
+    own = (work or Workload()).own
+    layers = min(2, shape.layers) * layer + discovery_bytes(shape, work)
+    return max(layers, table + own * shape.hidden * shape.value_bytes)
+
+
+def plan_of(entry: catalogue.Entry, bits: float, machine: Machine) -> Plan:
+    """The plan of a model of the catalogue, from its published shape alone.
+
+    Args:
+        entry: the model.
+        bits: of a weight: 4, 8 or 16.
+        machine: where it is to run.
+    """
+    names = ("layers", "hidden", "d_ff", "heads", "kv_heads", "head_dim")
+    shape = Shape(**{name: int(entry.shape[name]) for name in names})
+    layer = int(shape.layer_weights * catalogue.stored_bits(bits) / 8)
+    return Plan(
+        entry.name,
+        entry.weights(bits),
+        shape,
+        machine,
+        layer,
+    )
+
+
+def check_fits(
+    name: str, needed: int, available: Machine, *, is_streamed: bool = False
+) -> None:
+    """Refuse a load that cannot fit, before it takes the machine down.
+
+    Args:
+        name: what is to be loaded.
+        needed: bytes of weights; of a streamed model, of all that a discovery holds.
+        available: what this machine has.
+        is_streamed: whether the weights stay on the disk.
+
+    Raises:
+        ModelError: it does not fit; the message holds the numbers and a smaller choice.
+    """
+    if needed <= available.usable:
+        return
+    what = (
+        "for a discovery even with its weights on the disk"
+        if is_streamed
+        else "for its weights alone"
+    )
+    other = (
+        ""
+        if is_streamed
+        else "; discover and probe can leave them on the disk (--stream)"
+    )
+    raise ModelError(
+        f"{name} needs {gigabytes(needed)} {what}; this machine "
+        f"has {gigabytes(available.total)}, of which {gigabytes(available.usable)} "
+        f"can be used: {_smaller(available)} (cna-mlx models){other}"
+    )
+
+
+def _smaller(available: Machine) -> str:
+    known = [
+        (name, plan_of(entry, 4, available))
+        for entry in sorted(catalogue.entries(), key=lambda one: one.weights_4bit)
+        if (name := entry.ids["mlx_instruct_4bit"])
+    ]
+    fitting = [name for name, plan in known if not plan.is_tight]
+    if fitting:
+        return f"choose a smaller model or fewer bits, such as {fitting[-1]}"
+    name, smallest = known[0]
+    return f"not even {name} fits, with {gigabytes(smallest.needed)} in all"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,209 @@
+"""Contrasts as values, and the built-in ones: data files beside this module."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
+
+from cna_mlx.errors import InputError
+from cna_mlx.prompts.validation import (
+    Located,
+    check_contrast,
+    check_prompt,
+    kind,
+    shown,
+)
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Two sets of prompts that differ in one behaviour.
+
+    Attributes:
+        name: short and fit for a file name.
+        description: one sentence on what tells the sides apart.
+        positive: prompts that show the behaviour, e.g. that a model declines.
+        negative: prompts that do not, matched to them in form.
+        positive_label, negative_label: what the sides are called in tables.
+        positive_categories, negative_categories: the category of each prompt, or None
+            where the set has none.
+
+    Raises:
+        InputError: an empty side, a blank prompt, or a prompt that occurs twice.
+    """
+
+    name: str
+    description: str
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
+    positive_label: str = "positive"
+    negative_label: str = "negative"
+    positive_categories: tuple[str, ...] | None = None
+    negative_categories: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        where = shown(self.name)
+        for label, prompts, categories in (
+            ("positive", self.positive, self.positive_categories),
+            ("negative", self.negative, self.negative_categories),
+        ):
+            if categories is not None and len(categories) != len(prompts):
+                raise InputError(
+                    f"{where}: {len(categories)} categories for {len(prompts)} "
+                    f"{label} prompts; give each prompt one"
+                )
+        check_contrast(
+            _located(self.positive, f"{where}, positive prompt"),
+            _located(self.negative, f"{where}, negative prompt"),
+            where,
+        )
+
+    @classmethod
+    def from_prompts(
+        cls,
+        positive: Sequence[str],
+        negative: Sequence[str],
+        name: str = "custom",
+        description: str = "",
+    ) -> "PromptSet":
+        """A contrast of prompts at hand.
+
+        Args:
+            positive, negative: the two sides.
+            name, description: as in the class.
+
+        Raises:
+            InputError: as the class.
+        """
+        return cls(name, description, tuple(positive), tuple(negative))
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many prompts are positive and negative."""
+        return len(self.positive), len(self.negative)
+
+    @property
+    def sha256(self) -> str:
+        """A hash of both sides in their order; names and labels do not enter."""
+        content = json.dumps([self.positive, self.negative], separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def contrast_names() -> list[str]:
+    """The names of the built-in contrasts, sorted."""
+    return sorted(path.name.removesuffix(".json") for path in _data("contrasts"))
+
+
+def load_contrast(name: str) -> PromptSet:
+    """A built-in contrast by its name.
+
+    Args:
+        name: one of :func:`contrast_names`.
+
+    Raises:
+        InputError: no contrast has this name; the message names those there are.
+    """
+    for path in _data("contrasts"):
+        if path.name == f"{name}.json":
+            return parse_contrast(path.read_text(encoding="utf-8"), path.name)
+    known = contrast_names()
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise InputError(f"no contrast {name!r}: {hint}there are {', '.join(known)}")
+
+
+def load_bank() -> list[PromptSet]:
+    """The contrasts that define universal neurons, sorted by name.
+
+    They have nothing to do with refusal, and little with each other: a neuron that
+    answers to nearly all of them answers to any difference between prompts.
+    """
+    paths = sorted(_data("bank"), key=lambda path: path.name)
+    return [
+        parse_contrast(path.read_text(encoding="utf-8"), path.name) for path in paths
+    ]
+
+
+def parse_contrast(text: str, where: str) -> PromptSet:
+    """A contrast from the text of its file.
+
+    Args:
+        text: a JSON object with ``format``, ``name``, ``description`` and the sides
+            ``positive`` and ``negative``; a side has a ``label`` and ``prompts``, which
+            are a list of strings or an object of such lists by category.
+        where: the file's name, for messages.
+
+    Raises:
+        InputError: it is no such object, or a prompt or the contrast is unfit.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON ({error}); correct the file") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise InputError(f"{where}: not a contrast of format {FORMAT}")
+    name, description = (_string(data, key, where) for key in ("name", "description"))
+    positive = _side(data, "positive", where)
+    negative = _side(data, "negative", where)
+    return PromptSet(
+        name,
+        description,
+        positive.prompts,
+        negative.prompts,
+        positive.label,
+        negative.label,
+        positive.categories,
+        negative.categories,
+    )
+
+
+def _located(prompts: Sequence[str], where: str) -> list[Located]:
+    places = (f"{where} {number}" for number in range(1, len(prompts) + 1))
+    return [
+        Located(check_prompt(prompt, place), place)
+        for prompt, place in zip(prompts, places, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Side:
+    label: str
+    prompts: tuple[str, ...]
+    categories: tuple[str, ...] | None
+
+
+def _side(data: dict[str, Any], key: str, where: str) -> _Side:
+    side, where = data.get(key), f"{where}, {key}"
+    if not isinstance(side, dict):
+        raise InputError(f"{where}: an object with label and prompts is expected")
+    label = _string(side, "label", where)
+    groups = side.get("prompts")
+    if isinstance(groups, list):
+        return _Side(label, tuple(groups), None)
+    if not isinstance(groups, dict):
+        raise InputError(f"{where}: prompts are {kind(groups)}, not a list or object")
+    for category, prompts in groups.items():
+        if not isinstance(prompts, list):
+            raise InputError(
+                f"{where}: category {category!r} is {kind(prompts)}, not a list"
+            )
+    return _Side(
+        label,
+        tuple(prompt for prompts in groups.values() for prompt in prompts),
+        tuple(category for category, prompts in groups.items() for _ in prompts),
+    )
+
+
+def _string(data: dict[str, Any], key: str, where: str) -> str:
+    return check_prompt(data.get(key), f"{where}, {key}")
+
+
+def _data(folder: str) -> list[Traversable]:
+    root = files("cna_mlx.prompts") / "data" / folder
+    return [path for path in root.iterdir() if path.name.endswith(".json")]

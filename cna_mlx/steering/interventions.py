@@ -1,0 +1,236 @@
+"""Inside a context the model is steered, outside it is untouched."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.errors import CircuitError, InputError
+from cna_mlx.models.families import installed, widths
+from cna_mlx.models.mlp import GatedMLP
+
+Multipliers = float | Sequence[float]
+
+# Scales are held in float32, where more than this is infinite.
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no equality of one bool
+class MeanDifference:
+    """Contrastive activation addition's direction, to compare circuits with.
+
+    ``down_proj`` is linear: adding ``alpha * (mean+ - mean-)`` of the MLP outputs is
+    the shift ``a' = a + alpha * delta`` of its inputs.
+
+    Attributes:
+        deltas: for each layer, [d_ff] in float32.
+    """
+
+    deltas: tuple[np.ndarray, ...]
+
+    def check_shape(self, widths: Sequence[int]) -> None:
+        """See that there is a number for each neuron of a model of these widths.
+
+        Raises:
+            CircuitError: the direction was made on another shape.
+        """
+        own = [np.shape(delta) for delta in self.deltas]
+        if own != [(width,) for width in widths]:
+            raise CircuitError(
+                f"the direction has {len(own)} layers, of {sorted(set(own))}; this "
+                f"model has {len(widths)} layers, of {sorted(set(widths))} neurons"
+            )
+
+
+Intervention = Circuit | MeanDifference
+
+
+def check_multiplier(value: float) -> float:
+    """A multiplier, or a strength, as a float.
+
+    Raises:
+        InputError: it is NaN or infinite.
+    """
+    if not abs(value) <= _LARGEST:  # nor is NaN
+        raise InputError(f"a multiplier must be a finite number, not {value}")
+    return float(value)
+
+
+@contextmanager
+def steered(
+    model: Any, circuit: Intervention, multiplier: Multipliers = 0.0
+) -> Iterator[None]:
+    """Scale a circuit's neurons for as long as the context is open.
+
+    Works with anything that calls the model: mlx-lm's ``generate`` and
+    ``stream_generate`` among them. A KV cache made under one steering must not be
+    used under another. Contexts nest: multipliers multiply.
+
+    Args:
+        model: as :func:`cna_mlx.load` returns it.
+        circuit: what to scale; or a :class:`MeanDifference` to add.
+        multiplier: ``a' = m * a``: 0 ablates, 1 changes nothing, 2 doubles; of a
+            MeanDifference the strength alpha, where 0 changes nothing. One for each
+            row of the batch where rows differ.
+
+    Raises:
+        CircuitError: the circuit names neurons that the model does not have.
+        InputError: a multiplier is NaN or infinite; or, at a call of the model, the
+            batch has another number of rows than there are multipliers.
+        UnsupportedModelError: the model's MLP blocks are of another kind.
+    """
+    if isinstance(multiplier, Sequence):
+        edits = Edits(model, [((circuit, float(value)),) for value in multiplier])
+    else:
+        edits = Edits(model, ((circuit, float(multiplier)),))
+    with edits.installed():
+        yield
+
+
+class Edits:
+    """What several circuits do to a model, computed once and installed at will.
+
+    Args:
+        model: as :func:`cna_mlx.load` returns it.
+        arms: one tuple of (circuit, multiplier) pairs for all rows, or a list of such
+            tuples, one for each row of the batch.
+
+    Raises:
+        as :func:`steered`.
+    """
+
+    def __init__(self, model: Any, arms: Any) -> None:
+        self._model = model
+        by_row = isinstance(arms, list)
+        if by_row and not arms:
+            raise InputError("give one multiplier, or one for each row; there is none")
+        rows = arms if by_row else [arms]
+        edits = _edits(rows, widths(model))
+        self.rows = len(rows)
+        self._alike = {layer: _alike(rows, layer) for layer in edits}
+        # made once: a step of decoding may not wait for Python
+        self._blocks: dict[int, GatedMLP] = {}
+        self._edits: dict[int, tuple[mx.array, mx.array | None]] = {}
+        for layer, (scale, shift) in sorted(edits.items()):
+            # [rows, 1, d_ff] speaks to each row, [d_ff] to however many come
+            own = mx.array(scale[:, None] if by_row else scale[0])
+            add = mx.array(shift[:, None] if by_row else shift[0])
+            self._edits[layer] = own, add if shift.any() else None
+
+    def groups(self, n_layers: int) -> list[list[int]]:
+        """Which rows are the same up to a layer, for each layer.
+
+        Returns:
+            [n_layers][rows]: a row's group after that layer, numbered from 0 in the
+            order of the rows. Groups only ever split.
+        """
+        found, now = [], [0] * self.rows
+        for layer in range(n_layers):
+            if layer in self._alike:
+                numbers: dict[tuple[int, Any], int] = {}
+                pairs = zip(now, self._alike[layer], strict=True)
+                now = [numbers.setdefault(pair, len(numbers)) for pair in pairs]
+            found.append(now)
+        return found
+
+    def of_rows(self, rows: dict[int, list[int]]) -> "Edits":
+        """The same edits for a batch that holds, at each layer, some rows only.
+
+        Args:
+            rows: for each layer, which rows its batch holds.
+        """
+        part = copy(self)
+        part._edits = {}
+        for layer, (scale, shift) in self._edits.items():
+            held = mx.array(rows[layer])
+            own = None if shift is None else shift[held]
+            part._edits[layer] = scale[held], own
+        return part
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """The model is steered inside, and untouched outside."""
+        with installed(self._model, list(self._edits), self._blocks) as blocks:
+            before = {layer: block.edit for layer, block in blocks.items()}
+            try:
+                for layer, edit in self._edits.items():
+                    blocks[layer].set_edit(*_compose(before[layer], *edit))
+                yield
+            finally:
+                for layer, block in blocks.items():
+                    block.set_edit(*before[layer])
+
+
+def _edits(
+    rows: list[tuple[tuple[Intervention, float], ...]], sizes: Sequence[int]
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Scale and shift, each [rows, d_ff], of the layers where anything changes."""
+    scales: dict[int, np.ndarray] = {}
+    shifts: dict[int, np.ndarray] = {}
+
+    def layer_arrays(layer: int) -> tuple[np.ndarray, np.ndarray]:
+        shape = (len(rows), sizes[layer])
+        scale = scales.setdefault(layer, np.ones(shape, np.float32))
+        return scale, shifts.setdefault(layer, np.zeros(shape, np.float32))
+
+    for row, steerers in enumerate(rows):
+        for steerer, strength in steerers:
+            check_multiplier(strength)
+            steerer.check_shape(sizes)
+            if isinstance(steerer, MeanDifference):
+                if strength == 0.0:
+                    continue
+                for layer, delta in enumerate(steerer.deltas):
+                    layer_arrays(layer)[1][row] += strength * delta
+                continue
+            if strength == 1.0:  # the baseline: nothing is installed for it
+                continue
+            for layer, neurons in steerer.by_layer().items():
+                scale, shift = layer_arrays(layer)
+                indices = [neuron.index for neuron in neurons]
+                scale[row, indices] *= strength
+                shift[row, indices] *= strength
+    return {layer: (scales[layer], shifts[layer]) for layer in scales}
+
+
+def _alike(rows: list[tuple[tuple[Intervention, float], ...]], layer: int) -> list[Any]:
+    """What decides each row's edit of a layer: equal for rows that are edited alike."""
+    return [
+        tuple(
+            (id(steerer), strength)
+            for steerer, strength in steerers
+            if not _is_idle(steerer, strength, layer)
+        )
+        for steerers in rows
+    ]
+
+
+def _is_idle(steerer: Intervention, strength: float, layer: int) -> bool:
+    if isinstance(steerer, MeanDifference):
+        return strength == 0.0
+    return strength == 1.0 or layer not in steerer.by_layer()
+
+
+def _compose(
+    outer: tuple[mx.array | None, mx.array | None],
+    scale: mx.array,
+    shift: mx.array | None,
+) -> tuple[mx.array, mx.array | None]:
+    """What an inner edit makes of an outer one: ``scale * (outer of a) + shift``."""
+    outer_scale, outer_shift = outer
+    if outer_scale is None:
+        return scale, shift
+    if scale.ndim == outer_scale.ndim == 3 and len(scale) != len(outer_scale):
+        raise InputError(
+            f"steering was set for {len(outer_scale)} rows, and for {len(scale)} rows "
+            "inside it: give one multiplier, or one for each row"
+        )
+    carried = None if outer_shift is None else scale * outer_shift
+    if shift is not None:
+        carried = shift if carried is None else carried + shift
+    return scale * outer_scale, carried
