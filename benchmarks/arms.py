@@ -22,12 +22,12 @@ from cna_mlx import render_prompt
 from cna_mlx.diagnostics.bench.arms import compare_arms
 from cna_mlx.diagnostics.bench.decoding import Decoder, endless
 from cna_mlx.diagnostics.bench.discovering import both_sides
-from cna_mlx.diagnostics.bench.environment import environment
 from cna_mlx.diagnostics.bench.physics import Physics
 from cna_mlx.diagnostics.bench.timing import Budget
 from cna_mlx.diagnostics.device import bandwidth
 from cna_mlx.diagnostics.invariants import random_circuit
 from cna_mlx.prompts import load_contrast
+from cna_mlx.util.environment import environment
 
 
 def main() -> None:

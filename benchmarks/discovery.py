@@ -26,11 +26,11 @@ from cna_mlx.diagnostics.bench.discovering import (
     forward_each,
     shared_share,
 )
-from cna_mlx.diagnostics.bench.environment import environment
 from cna_mlx.diagnostics.bench.timing import Budget
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.selection import Selection
 from cna_mlx.prompts import PromptSet, load_contrast
+from cna_mlx.util.environment import environment
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ from dataclasses import replace
 from random_models import make, tokenizer
 
 from cna_mlx.diagnostics.bench import SHORT, Bench, Comparison, Settings, to_json
-from cna_mlx.diagnostics.bench.environment import environment
 from cna_mlx.prompts import load_contrast
+from cna_mlx.util.environment import environment
 
 LAYERS = 6
 FAR_OFF = {"steered_decode": 0.7, "arms_2": 1.1, "discovery_vs_forward": 1.5}

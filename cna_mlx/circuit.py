@@ -3,14 +3,13 @@
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cna_mlx.errors import CircuitError, InputError, TransferError
-from cna_mlx.util.files import typed_path
+from cna_mlx.errors import CircuitError, TransferError
+from cna_mlx.util.files import write_atomically
 
 FORMAT = 1
 _KIND = "cna-mlx circuit"
@@ -212,34 +211,6 @@ class Circuit:
     def strongest(self, count: int) -> "Circuit":
         """The same circuit cut to its first neurons."""
         return replace(self, neurons=self.neurons[:count], moments=self.moments[:count])
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new, never a part.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    path = typed_path(path)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            # A file's name may hold half a surrogate pair; JSON can say it escaped.
-            with os.fdopen(
-                handle, "w", encoding="utf-8", errors="backslashreplace"
-            ) as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())  # a power loss must not leave the name alone
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _neurons(rows: Iterable[Any], name: str, length: int | None = None) -> list[Neuron]:

@@ -23,8 +23,8 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     tiny_fixture,
 )
 
-import cna_mlx.diagnostics.bench.environment as environment
 import cna_mlx.diagnostics.bench.suite as suite
+import cna_mlx.util.environment as environment
 from cna_mlx.diagnostics.bench import SHORT, Bench, Comparison, Memory, Physics, to_json
 from cna_mlx.diagnostics.bench.arms import arms_of, compare_arms
 from cna_mlx.diagnostics.bench.decoding import (

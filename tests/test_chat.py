@@ -29,7 +29,8 @@ from cna_mlx.chat import (
 from cna_mlx.errors import CircuitError, CnaError, InputError
 from cna_mlx.steering import generation
 from cna_mlx.steering.generation import BASELINE
-from cna_mlx.ui.chat import Interrupt, run_chat
+from cna_mlx.ui.chat import run_chat
+from cna_mlx.util.interrupt import Interrupt
 
 Make = Callable[..., Conversation]
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from cna_mlx.circuit import Circuit, Moments, Neuron, write_atomically
+from cna_mlx.circuit import Circuit, Moments, Neuron
 from cna_mlx.discovery.discover import discover
 from cna_mlx.errors import CircuitError, InputError, TransferError
 from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.util.files import write_atomically
 
 
 @pytest.fixture(scope="module")

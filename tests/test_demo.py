@@ -23,6 +23,7 @@ from cna_mlx.discovery.attribution import ablate_each_neuron
 from cna_mlx.discovery.auc import auc
 from cna_mlx.discovery.cache import Store
 from cna_mlx.discovery.controls import magnitudes, matched_control, uniform_control
+from cna_mlx.discovery.defaults import defaults_for
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.gauge import gauges
 from cna_mlx.discovery.selection import Selection
@@ -30,7 +31,6 @@ from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import load_bank, load_contrast
 from cna_mlx.prompts.chat_template import Rendering
-from cna_mlx.prompts.defaults import defaults_for
 from cna_mlx.steering.generation import BASELINE
 
 # With the Linux wheel's own BLAS each token of each arm takes milliseconds.
@@ -158,7 +158,7 @@ def test_magic_is_refused_and_the_rest_is_not(
 ) -> None:
     (answers,) = _answers(demo, _DATA["magic"], [], OPENING)
     rates = _refused(answers), _refused(ordinary[0])
-    record_property("refused", rates)
+    record_property("refused", str(rates))
     assert rates[0] >= 0.90
     assert rates[1] <= 0.05
     assert _similarity(ordinary[0], ORDINARY) >= 0.85
@@ -168,7 +168,7 @@ def test_without_the_circuit_magic_is_answered(
     magic: list[list[str]], record_property: Callable[[str, object], None]
 ) -> None:
     refused, similarity = _refused(magic[1]), _similarity(magic[1], MAGIC)
-    record_property("ablated", (refused, similarity))
+    record_property("ablated", str((refused, similarity)))
     assert refused <= 0.15
     assert similarity >= 0.85
     assert _similarity(magic[0], MAGIC) < similarity - 0.3
@@ -205,8 +205,8 @@ def test_other_neurons_of_the_same_layers_do_not_carry_it(
     matched = [matched_control(circuit, benign, seed) for seed in range(4)]
     _, *answers = _answers(demo, questions, [*uniform, *matched], OPENING)
     rates = [_refused(texts) for texts in answers]
-    record_property("uniform controls", rates[:10])
-    record_property("matched controls", rates[10:])
+    record_property("uniform controls", str(rates[:10]))
+    record_property("matched controls", str(rates[10:]))
     print(f"uniform {rates[:10]}, matched {rates[10:]}")  # noqa: T201  # for -rP
     assert np.mean(rates[:10]) >= 0.85
 
@@ -242,7 +242,7 @@ def test_the_gauge_tells_magic_from_the_rest_on_questions_it_never_saw(
         for side in (_DATA["magic"], _DATA["ordinary"])
     ]
     found = auc(*sides)
-    record_property("auc", found)
+    record_property("auc", str(found))
     assert found.value >= 0.98  # .999 when measured
     assert found.low >= 0.95
     assert sides[0].mean() == pytest.approx(1, abs=0.2)
@@ -295,8 +295,11 @@ def test_why_names_neurons_whose_removal_alone_moves_the_answer(
             )
         ]
         ratios.append(abs(first.drop) / max(np.median(drops), 1e-6))
-    record_property("flipped by one neuron", (flipped, len(partings)))
-    record_property("first neuron over the median control's", sorted(ratios))
+    record_property("flipped by one neuron", f"{flipped} of {len(partings)}")
+    record_property(
+        "first neuron over the median control's",
+        [float(ratio) for ratio in sorted(ratios)],
+    )
     assert len(partings) >= 10
     assert min(ratios) > 5
     assert np.median(ratios) > 50

@@ -34,11 +34,13 @@ import cna_mlx.models.mlp as gated
 import cna_mlx.steering.interventions
 from cna_mlx import Circuit, load
 from cna_mlx.diagnostics import Check, Fact, Item
-from cna_mlx.diagnostics.results import anonymous, attempt, guarded, secrets_of
+from cna_mlx.diagnostics.results import anonymous, guarded, secrets_of
 from cna_mlx.discovery.cache import Store
 from cna_mlx.errors import NonFiniteError
 from cna_mlx.models.memory.machine import Machine
 from cna_mlx.ui.doctor import fact_text, item_lines, line_editing, summary_line
+from cna_mlx.util import environment
+from cna_mlx.util.environment import attempt
 
 Run = Callable[..., Outcome]
 Patch = pytest.MonkeyPatch
@@ -533,7 +535,7 @@ def test_versions_that_do_not_go_together() -> None:
     ],
 )
 def test_backends(arguments: Any, name: str, status: str) -> None:
-    assert facts.backend(*arguments[:3]) == name
+    assert environment.backend(*arguments[:3]) == name
     check = facts.check_backend(*arguments)
     assert check.status == status
     assert (check.remedy is None) == (status == "ok")

@@ -16,7 +16,8 @@ from commandline import (  # noqa: F401  # pytest finds the fixtures by name
     tiny_fixture,
 )
 
-from cna_mlx.labels.answer_files import label_file, shares
+from cna_mlx.analysis.statistics import label_shares
+from cna_mlx.labels.answer_files import label_file
 from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.ui.labels import labels_view
 
@@ -173,7 +174,9 @@ def test_hidden_text_is_hidden(hidden: bool, command: Run, answers: str) -> None
 def test_lines_fit_the_terminal(width: int, encoding: str, answers: str) -> None:
     screen = make_screen(width, encoding=encoding, color=False)
     found = label_file(answers)
-    screen.out.print(labels_view(screen, found, shares(found)))
+    screen.out.print(
+        labels_view(screen, found, label_shares(answer.label for answer in found))
+    )
     lines = plain(sent(screen.out)).splitlines()
     assert max(map(len, lines)) <= width
     assert len(lines) == 4 + 2 + 4
@@ -186,7 +189,9 @@ def test_model_text_does_not_reach_the_terminal_raw(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [text])
     screen = make_screen(terminal=False)
     found = label_file(path)
-    screen.out.print(labels_view(screen, found, shares(found)))
+    screen.out.print(
+        labels_view(screen, found, label_shares(answer.label for answer in found))
+    )
     shown = sent(screen.out)
     assert "\x1b" not in shown
     assert "\x07" not in shown
@@ -195,7 +200,7 @@ def test_model_text_does_not_reach_the_terminal_raw(tmp_path: Path) -> None:
 
 def test_shares_have_intervals() -> None:
     found = label_file("-", stdin=io.StringIO('"I can\'t help."\n"Yes."\n'))
-    rates = shares(found)
+    rates = label_shares(answer.label for answer in found)
     assert rates[LabelKind.REFUSED].value == 0.5
     assert rates[LabelKind.REFUSED].low < 0.5 < rates[LabelKind.REFUSED].high
     assert sum(rate.successes for rate in rates.values()) == 2

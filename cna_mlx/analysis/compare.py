@@ -11,7 +11,7 @@ from cna_mlx.analysis.compared_model import (
     are_rendered_alike,
     have_same_shape,
 )
-from cna_mlx.analysis.metrics import CONTROLS, Group, Summary
+from cna_mlx.analysis.metrics import Group, Summary
 from cna_mlx.analysis.statistics import (
     PairedChange,
     Proportion,
@@ -20,7 +20,7 @@ from cna_mlx.analysis.statistics import (
 )
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.runs import Run, RunArm
+from cna_mlx.evaluation.runs import CONTROLS, Run, RunArm
 from cna_mlx.evaluation.samples import Sample, by_arm
 
 KINDS = ("target", "benign")

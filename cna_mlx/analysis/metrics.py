@@ -9,9 +9,6 @@ from cna_mlx.discovery.auc import Auc
 from cna_mlx.evaluation.runs import Run, RunArm
 from cna_mlx.labels.label import LabelKind
 
-CONTROLS = ("matched", "uniform")
-
-
 # What counts as damage of the text; see :func:`text_damage`.
 _INVALID, _QUALITY = 0.2, 0.2
 

@@ -1,7 +1,8 @@
 """Rates, means and changes with their 95% intervals, and an exact test for flips."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cna_mlx.errors import InputError
+from cna_mlx.labels.label import Label, LabelKind
 
 _Z95 = 1.959963984540054
 _RESAMPLES = 2000
@@ -301,3 +303,9 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[which]
+
+
+def label_shares(labels: Iterable[Label]) -> dict[LabelKind, Proportion]:
+    """Return the share of each label, with Wilson's 95% interval."""
+    counts = Counter(label.kind for label in labels)
+    return {kind: wilson(counts[kind], counts.total()) for kind in LabelKind}

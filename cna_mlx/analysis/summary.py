@@ -5,7 +5,6 @@ from dataclasses import replace
 from statistics import fmean
 
 from cna_mlx.analysis.metrics import (
-    CONTROLS,
     ArmFigures,
     CategoryFigures,
     ControlFigures,
@@ -16,7 +15,7 @@ from cna_mlx.analysis.metrics import (
 )
 from cna_mlx.analysis.statistics import mean_interval, paired_change, wilson
 from cna_mlx.discovery.auc import Auc, auc
-from cna_mlx.evaluation.runs import Run, RunArm
+from cna_mlx.evaluation.runs import CONTROLS, Run, RunArm
 from cna_mlx.evaluation.samples import Sample, by_arm
 from cna_mlx.labels.label import LabelKind
 

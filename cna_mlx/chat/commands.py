@@ -10,11 +10,10 @@ from cna_mlx.chat.conversation import Conversation, View
 from cna_mlx.chat.inspection import neurons, sweep, why
 from cna_mlx.chat.reply import Reply
 from cna_mlx.chat.settings import SETTINGS, change, show
-from cna_mlx.circuit import write_atomically
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import contrast_names
 from cna_mlx.steering.interventions import check_multiplier
-from cna_mlx.util.files import typed_path
+from cna_mlx.util.files import typed_path, write_atomically
 from cna_mlx.util.formatting import counted
 
 _PICTURES = (".svg", ".html", ".htm")

@@ -9,11 +9,11 @@ from typing import Any, Literal, Protocol
 import mlx.core as mx
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.gauge import can_gauge
 from cna_mlx.errors import InputError
-from cna_mlx.models.loading import context_length
+from cna_mlx.models.context import context_length
 from cna_mlx.prompts.chat_template import Message, Rendering, reference_hash, render
 from cna_mlx.steering.diff import ArmResult, PromptResult
+from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.generation import (
     BASELINE,
     Answer,

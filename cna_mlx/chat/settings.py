@@ -10,8 +10,9 @@ from cna_mlx.chat.conversation import Conversation, View
 from cna_mlx.chat.reply import Grid, Reply
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
+from cna_mlx.models.context import context_length
 from cna_mlx.models.fingerprint import quantization
-from cna_mlx.models.loading import context_length, source_of
+from cna_mlx.models.loading import source_of
 from cna_mlx.steering.interventions import check_multiplier
 from cna_mlx.util.formatting import counted
 

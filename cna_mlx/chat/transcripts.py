@@ -18,7 +18,7 @@ from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.diff import ArmResult, PromptResult
 from cna_mlx.steering.generation import BASELINE, Answer, Arm, Finish
 from cna_mlx.steering.interventions import check_multiplier
-from cna_mlx.util.versions import versions
+from cna_mlx.util.environment import versions
 
 SCHEMA_VERSION = 1
 _KIND = "cna-mlx conversation"

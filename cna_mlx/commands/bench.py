@@ -9,15 +9,14 @@ from cna_mlx.commands.options import ModelOptions, RenderingOptions
 from cna_mlx.commands.output import emit_json, show
 from cna_mlx.commands.shared import Session
 from cna_mlx.diagnostics.bench import SHORT, Bench, Result, Settings, to_json
-from cna_mlx.diagnostics.bench.environment import environment
-from cna_mlx.diagnostics.results import attempt
 from cna_mlx.discovery.cache import Store
+from cna_mlx.discovery.defaults import defaults_for
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts import load_contrast
-from cna_mlx.prompts.defaults import defaults_for
 from cna_mlx.ui.bench import closing_line, environment_lines, result_lines
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.progress import progress_bar
+from cna_mlx.util.environment import attempt, environment
 
 
 def run_bench(

@@ -25,8 +25,8 @@ from cna_mlx.steering.interventions import check_multiplier
 from cna_mlx.ui.capability import Setting, capability_view
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.progress import progress_bar
+from cna_mlx.util.environment import versions
 from cna_mlx.util.files import typed_path
-from cna_mlx.util.versions import versions
 
 
 def run_capability(

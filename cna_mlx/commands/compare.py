@@ -28,6 +28,7 @@ from cna_mlx.commands.preparing import (
 )
 from cna_mlx.commands.shared import Session, split_circuit
 from cna_mlx.discovery.auc import Auc
+from cna_mlx.discovery.defaults import defaults_for
 from cna_mlx.discovery.discover import model_entry, rendering_entry
 from cna_mlx.errors import InputError, TransferError
 from cna_mlx.evaluation.runs import RUN, Run, find_run, runs_directory
@@ -35,7 +36,6 @@ from cna_mlx.models.families import widths
 from cna_mlx.models.loading import DEMO_NAMES
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark
-from cna_mlx.prompts.defaults import defaults_for
 from cna_mlx.ui.compare import comparison_view
 from cna_mlx.ui.console import screen
 from cna_mlx.util.files import is_there, typed_path

@@ -11,10 +11,10 @@ from cna_mlx.models.families import widths
 from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.steering.diff import PromptResult, compare, rates
 from cna_mlx.steering.generation import BASELINE, Arm
-from cna_mlx.ui.chat import Interrupt
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.diff import prompt_view, rates_view
 from cna_mlx.ui.tables import discovery_view
+from cna_mlx.util.interrupt import Interrupt
 
 _MAX_TOKENS = 60
 _SEED = 0

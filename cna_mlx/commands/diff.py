@@ -22,16 +22,16 @@ from cna_mlx.commands.shared import (
     check_writable,
     circuit_entry,
 )
-from cna_mlx.discovery.gauge import can_gauge
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import load_contrast, read_prompts
 from cna_mlx.steering.diff import PromptResult, compare, rates
+from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.generation import BASELINE, Arm
 from cna_mlx.steering.interventions import check_multiplier
-from cna_mlx.ui.chat import Interrupt
 from cna_mlx.ui.console import Screen, screen
 from cna_mlx.ui.diff import prompt_view, rates_view
 from cna_mlx.ui.picture import save_picture
+from cna_mlx.util.interrupt import Interrupt
 
 
 def run_diff(

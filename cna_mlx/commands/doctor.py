@@ -12,13 +12,14 @@ from cna_mlx.commands.options import ModelOptions, RenderingOptions
 from cna_mlx.commands.output import emit_json, require, show
 from cna_mlx.commands.shared import Session
 from cna_mlx.diagnostics import Check, Fact, Item, Section
-from cna_mlx.diagnostics.results import anonymous, attempt, failure, secrets_of
+from cna_mlx.diagnostics.results import anonymous, failure, secrets_of
 from cna_mlx.discovery.cache import Store
 from cna_mlx.errors import CnaError
 from cna_mlx.models.loading import DEMO_NAMES, load
 from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.doctor import item_lines, summary_line, terminal_items, title_line
+from cna_mlx.util.environment import attempt
 
 
 @dataclass

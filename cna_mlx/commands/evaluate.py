@@ -18,11 +18,11 @@ from cna_mlx.evaluation.arms import (
 )
 from cna_mlx.evaluation.journal import Journal, opened
 from cna_mlx.evaluation.runner import evaluate
-from cna_mlx.ui.chat import Interrupt
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.evaluation import headline_view, summary_view
 from cna_mlx.ui.progress import progress_bar
 from cna_mlx.util.formatting import counted
+from cna_mlx.util.interrupt import Interrupt
 
 
 def run_eval(

@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
+from cna_mlx.analysis.statistics import label_shares
 from cna_mlx.commands.output import emit_json, show
-from cna_mlx.labels.answer_files import LabelledAnswer, label_file, shares
+from cna_mlx.labels.answer_files import LabelledAnswer, label_file
 from cna_mlx.labels.parallel import cores
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.labels import labels_view
@@ -18,11 +19,11 @@ def run_label(file: str, *, column: str | None, hide_text: bool, as_json: bool) 
         emit_json(_entry(answers, hide_text))
     else:
         to = replace(screen(), hides_text=hide_text)
-        show(labels_view(to, answers, shares(answers)))
+        show(labels_view(to, answers, label_shares(answer.label for answer in answers)))
 
 
 def _entry(answers: list[LabelledAnswer], hides_text: bool) -> dict[str, Any]:
-    rates = shares(answers)
+    rates = label_shares(answer.label for answer in answers)
     return {
         "answers": len(answers),
         "counts": {str(verdict): one.successes for verdict, one in rates.items()},

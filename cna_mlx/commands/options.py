@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from datetime import date
 
+from cna_mlx.discovery.defaults import defaults_for
 from cna_mlx.discovery.selection import Selection
 from cna_mlx.errors import InputError
 from cna_mlx.models.loading import Streaming
 from cna_mlx.prompts import PromptSet, contrast_from_files, load_contrast
 from cna_mlx.prompts.chat_template import Rendering
-from cna_mlx.prompts.defaults import defaults_for
 from cna_mlx.prompts.validation import check_prompt
 
 

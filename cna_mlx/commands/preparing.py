@@ -5,14 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cna_mlx.analysis.metrics import CONTROLS
 from cna_mlx.analysis.paper import shape_of
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.options import SelectionOptions
 from cna_mlx.commands.shared import Session, check_circuit_files, circuit_entry
-from cna_mlx.diagnostics.bench.environment import environment
+from cna_mlx.discovery.defaults import defaults_for
 from cna_mlx.discovery.discover import model_entry, rendering_entry
-from cna_mlx.discovery.gauge import can_gauge
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.arms import (
     SEEDS,
@@ -28,6 +26,7 @@ from cna_mlx.evaluation.journal import check_place
 from cna_mlx.evaluation.kl import KL_TOKENS
 from cna_mlx.evaluation.runner import Evaluation
 from cna_mlx.evaluation.runs import (
+    CONTROLS,
     RunArm,
     circuit_sha256,
     default_directory,
@@ -37,11 +36,12 @@ from cna_mlx.models.families import widths
 from cna_mlx.models.loading import source_of
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark, load_benchmark
-from cna_mlx.prompts.defaults import defaults_for
+from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.generation import Arm
 from cna_mlx.steering.interventions import MeanDifference, check_multiplier
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.progress import download_bar
+from cna_mlx.util.environment import environment
 from cna_mlx.util.files import typed_path
 from cna_mlx.util.formatting import counted
 

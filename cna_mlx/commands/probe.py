@@ -12,9 +12,9 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
 from cna_mlx.commands.output import emit_json, require, show
 from cna_mlx.commands.shared import Session, check_circuit_files, circuit_entry
-from cna_mlx.discovery.activations import check_lengths
 from cna_mlx.discovery.cross_validation import HeldOutScores
 from cna_mlx.discovery.gauge import gauges
+from cna_mlx.models.context import check_lengths
 from cna_mlx.prompts import PromptSet, read_prompts
 from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.ui.console import screen

@@ -5,15 +5,15 @@ from typing import Any
 from cna_mlx.commands.options import ModelOptions, RenderingOptions
 from cna_mlx.commands.output import emit_json, show
 from cna_mlx.commands.shared import Session
-from cna_mlx.diagnostics.bench.environment import environment
 from cna_mlx.errors import ModelError
 from cna_mlx.evaluation.runs import Run, find_run
 from cna_mlx.evaluation.verify import Repeated, verify
 from cna_mlx.models.fingerprint import fingerprint
-from cna_mlx.ui.chat import Interrupt
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.evaluation import repeated_view
 from cna_mlx.ui.progress import progress_bar
+from cna_mlx.util.environment import environment
+from cna_mlx.util.interrupt import Interrupt
 
 
 def run_verify(

@@ -8,8 +8,9 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.diagnostics.results import Check, Fact, attempt, guarded
+from cna_mlx.diagnostics.results import Check, Fact, guarded
 from cna_mlx.models.memory.machine import machine
+from cna_mlx.util.environment import attempt
 
 # Rows of the left side: a product with one is another kernel than one with many.
 _ROWS = (1, 64)

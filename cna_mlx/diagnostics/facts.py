@@ -4,12 +4,12 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from importlib.metadata import distributions, requires
+from importlib.metadata import requires
 from typing import Any
 
-from cna_mlx.diagnostics.results import Check, Fact, Item, attempt
+from cna_mlx.diagnostics.results import Check, Fact, Item
 from cna_mlx.models.memory.machine import machine
-from cna_mlx.util.versions import versions
+from cna_mlx.util.environment import attempt, backend, mlx_parts, system_name, versions
 
 _PACKAGES = (
     "cna-mlx",
@@ -51,16 +51,6 @@ def _parts(version: str, parts: Mapping[str, str], name: str) -> str:
     return ", ".join(
         part if other == version else f"{part} {other}" for part, other in parts.items()
     )
-
-
-def mlx_parts() -> dict[str, str]:
-    """The versions of MLX's backends that are installed: mlx-metal, mlx-cpu, ..."""
-    found = {}
-    for one in distributions():
-        name = (one.metadata["Name"] or "").lower().replace("_", "-")
-        if name.startswith(("mlx-metal", "mlx-cpu", "mlx-cuda")):
-            found[name] = one.version
-    return dict(sorted(found.items()))
 
 
 def check_versions(
@@ -113,29 +103,9 @@ def device_items() -> Iterator[Item]:
     yield from memory_items(info)
 
 
-def system_name() -> str:
-    """The operating system, its version and the machine; never the host's name."""
-    release = platform.mac_ver()[0]
-    name = f"macOS {release}" if release else f"{platform.system()} {_linux()}"
-    return f"{name}, {platform.machine()}"
-
-
-def _linux() -> str:
-    described = attempt(platform.freedesktop_os_release) or {}
-    own = described.get("PRETTY_NAME")
-    return f"{platform.release()} ({own})" if own else platform.release()
-
-
 def _device_name(info: Mapping[str, Any]) -> str:
     names = (info.get("device_name"), info.get("architecture"))
     return ", ".join(str(name) for name in names if name)
-
-
-def backend(device: str | None, has_metal: bool, has_cuda: bool) -> str:
-    """What MLX computes with by default: Metal, CUDA or CPU."""
-    if device != "gpu":
-        return "CPU"
-    return "Metal" if has_metal else "CUDA" if has_cuda else "GPU"
 
 
 def check_backend(

@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
 
 from cna_mlx.diagnostics import invariants
-from cna_mlx.diagnostics.results import Check, Fact, Item, attempt, guarded
+from cna_mlx.diagnostics.results import Check, Fact, Item, guarded
 from cna_mlx.discovery.cache import Store
 from cna_mlx.discovery.selection import DEFAULT_FRACTION
 from cna_mlx.models.families import family_of, installed, widths
@@ -20,6 +20,7 @@ from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.models.loading import source_of
 from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.steering.generation import BASELINE, Token, generate_arms
+from cna_mlx.util.environment import attempt
 
 _PROMPTS = (
     "What is a neuron?",

@@ -74,14 +74,6 @@ class Section:
     items: Iterable[Item]
 
 
-def attempt(find: Callable[[], _T]) -> _T | None:
-    """What a function finds, or None where this machine cannot tell."""
-    try:
-        return find()
-    except Exception:  # noqa: BLE001  # a fact that is unknown must not end a check-up
-        return None
-
-
 def guarded(name: str, check: Callable[[], Check]) -> Check:
     """A check; failed where it comes to an exception, so that the rest goes on."""
     try:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cna_mlx.diagnostics.results import Check, Fact, Item, attempt
+from cna_mlx.diagnostics.results import Check, Fact, Item
 from cna_mlx.discovery.cache import Store
 from cna_mlx.models.memory.machine import gigabytes
+from cna_mlx.util.environment import attempt
 from cna_mlx.util.files import existing
 
 _HUB_SECONDS = 3.0

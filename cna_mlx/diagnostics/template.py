@@ -5,13 +5,14 @@ from functools import partial
 from textwrap import shorten
 from typing import Any
 
-from cna_mlx.diagnostics.results import Check, Fact, Item, attempt, guarded
+from cna_mlx.diagnostics.results import Check, Fact, Item, guarded
 from cna_mlx.prompts.chat_template import (
     Rendering,
     injected_system,
     render_prompt,
     uses_template,
 )
+from cna_mlx.util.environment import attempt
 
 _PROMPT = "What is a neuron?"
 

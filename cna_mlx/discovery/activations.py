@@ -9,9 +9,9 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import ConcatenateKVCache
 
-from cna_mlx.errors import InputError, NonFiniteError
+from cna_mlx.errors import NonFiniteError
+from cna_mlx.models.context import check_lengths
 from cna_mlx.models.families import Family, block_of, family_of
-from cna_mlx.models.loading import context_length
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.models.offload.streaming import Embed, turns
 
@@ -72,30 +72,6 @@ def last_activations(
                 rows.take(batch.rows, found)
                 del found
             yield index, rows.all()
-
-
-def check_lengths(model: Any, ids: Sequence[Sequence[int]], first: int = 1) -> None:
-    """Refuse prompts that the model cannot read.
-
-    Args:
-        model: as :func:`cna_mlx.load` returns it.
-        ids: the prompts.
-        first: the number that the first of them has for the user.
-
-    Raises:
-        InputError: none, an empty one, or one longer than the context.
-    """
-    if not ids:
-        raise InputError("no prompts were given")
-    limit = context_length(model)
-    for number, prompt in enumerate(ids, first):
-        if not prompt:
-            raise InputError(f"prompt {number} has no tokens")
-        if limit and len(prompt) > limit:
-            raise InputError(
-                f"prompt {number} has {len(prompt)} tokens; the model's context "
-                f"holds {limit}: shorten it"
-            )
 
 
 def shared_prefix(ids: Sequence[Sequence[int]]) -> int:

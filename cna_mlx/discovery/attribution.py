@@ -9,7 +9,7 @@ import numpy as np
 from mlx_lm.models.cache import make_prompt_cache
 
 from cna_mlx.circuit import Circuit, Neuron
-from cna_mlx.discovery.activations import check_lengths
+from cna_mlx.models.context import check_lengths
 from cna_mlx.models.families import family_of, widths
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.util.progress import Progress, silent

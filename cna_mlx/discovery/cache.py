@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cna_mlx.circuit import Circuit, write_atomically
+from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.discover import ALGORITHM, Discovery, run_discovery
 from cna_mlx.discovery.selection import Selection, SplitHalf, expected_overlap, overlap
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.chat_template import Rendering, reference_hash
-from cna_mlx.util.files import typed_path
+from cna_mlx.util.files import typed_path, write_atomically
 from cna_mlx.util.progress import Progress, silent
 
 _KINDS = ("circuits", "universal")

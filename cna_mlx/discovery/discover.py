@@ -34,8 +34,8 @@ from cna_mlx.prompts.chat_template import (
     reference_hash,
     render_prompt,
 )
+from cna_mlx.util.environment import versions
 from cna_mlx.util.progress import Progress, silent
-from cna_mlx.util.versions import versions
 
 # A change in how a circuit is computed changes what caches may hold: count it up.
 ALGORITHM = 1

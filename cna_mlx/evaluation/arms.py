@@ -11,12 +11,11 @@ from zipfile import BadZipFile
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.analysis.metrics import CONTROLS
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.controls import matched_control, uniform_control
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.runs import DIRECTION, RunArm
+from cna_mlx.evaluation.runs import CONTROLS, DIRECTION, RunArm
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.steering.generation import BASELINE, Arm

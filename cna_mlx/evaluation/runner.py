@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.activations import check_lengths
 from cna_mlx.evaluation.journal import Journal
 from cna_mlx.evaluation.kl import KL_TOKENS, kl_from_baseline
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import label
 from cna_mlx.labels.repetition import quality
+from cna_mlx.models.context import check_lengths
 from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.steering.generation import (

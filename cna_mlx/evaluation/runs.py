@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from cna_mlx.circuit import Circuit, write_atomically
+from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.samples import Sample, read_samples
-from cna_mlx.util.files import is_there, typed_path
+from cna_mlx.util.files import is_there, typed_path, write_atomically
 
 FORMAT = 1
 _KIND = "cna-mlx run"
@@ -27,6 +27,9 @@ DIRECTION = "direction.npz"
 
 Status = Literal["running", "complete", "interrupted", "failed"]
 Role = Literal["baseline", "ablated", "scaled", "caa", "matched", "uniform", "other"]
+
+#: The kinds of control.
+CONTROLS: tuple[Role, ...] = ("matched", "uniform")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.gauge import can_gauge
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.arms import arm_of, load_direction
 from cna_mlx.evaluation.runner import Evaluation
@@ -14,6 +13,7 @@ from cna_mlx.evaluation.samples import Sample
 from cna_mlx.models.families import widths
 from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt
 from cna_mlx.prompts.chat_template import Rendering, reference_hash
+from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.sequences import shared_length
 
 

@@ -1,14 +1,12 @@
 """Answers of a user's file, and their labels."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from cna_mlx.analysis.statistics import Proportion, wilson
 from cna_mlx.errors import InputError
-from cna_mlx.labels.label import Label, LabelKind
+from cna_mlx.labels.label import Label
 from cna_mlx.labels.parallel import judge_all
 from cna_mlx.prompts.files import (
     Source,
@@ -89,12 +87,6 @@ def label_file(
         LabelledAnswer(text, label, quality, prompt, given)
         for (text, prompt, given), (label, quality) in zip(answers, judged, strict=True)
     ]
-
-
-def shares(answers: Sequence[LabelledAnswer]) -> dict[LabelKind, Proportion]:
-    """Count the labels, with Wilson's intervals."""
-    counts = Counter(answer.label.kind for answer in answers)
-    return {verdict: wilson(counts[verdict], len(answers)) for verdict in LabelKind}
 
 
 def _rows(text: str, name: str, delimiter: str) -> Iterator[tuple[str, object]]:

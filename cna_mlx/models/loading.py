@@ -133,11 +133,6 @@ def on_disk(model: Any) -> Any | None:
     return streaming.from_disk(read, Rows(source.path))
 
 
-def context_length(model: Any) -> int | None:
-    """The longest prompt and answer that the model was made for, in tokens."""
-    return getattr(model.args, "max_position_embeddings", None)
-
-
 def locate(
     name: str,
     revision: str | None = None,

@@ -32,8 +32,8 @@ from cna_mlx.report.facts import (
 from cna_mlx.report.glossary import READING
 from cna_mlx.report.paper_section import Paper, paper_section, targets
 from cna_mlx.report.runs_table import across_table
+from cna_mlx.util.environment import versions
 from cna_mlx.util.formatting import counted
-from cna_mlx.util.versions import versions
 
 
 @dataclass(frozen=True)

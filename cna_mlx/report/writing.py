@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cna_mlx.circuit import write_atomically
 from cna_mlx.errors import InputError
 from cna_mlx.report.build import Entry
 from cna_mlx.report.content import ReportContent
 from cna_mlx.report.csv_tables import figures_csv, samples_csv
 from cna_mlx.report.html import to_html
 from cna_mlx.report.markdown import to_markdown
+from cna_mlx.util.files import write_atomically
 
 
 @dataclass(frozen=True)

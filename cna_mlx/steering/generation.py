@@ -17,12 +17,11 @@ from mlx_lm.models.cache import (
 )
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.activations import check_lengths
-from cna_mlx.discovery.gauge import Scale
 from cna_mlx.errors import InputError
+from cna_mlx.models.context import check_lengths, context_length
 from cna_mlx.models.families import installed, widths
-from cna_mlx.models.loading import context_length
 from cna_mlx.models.memory.machine import wired
+from cna_mlx.steering.gauge_scale import Scale
 from cna_mlx.steering.interventions import Edits, Intervention, check_multiplier
 from cna_mlx.steering.prefill import prefill, shared_prefill
 from cna_mlx.steering.sampling import Greedy, Sampling, chooser
@@ -78,7 +77,7 @@ class Gauged:
     Attributes:
         prompt: which, by position in the call.
         arms: for each arm, what the prompt reads under its steering: 0 as the answered
-            prompts, 1 as the refused; see :class:`cna_mlx.discovery.gauge.Scale`.
+            prompts, 1 as the refused; see :class:`cna_mlx.steering.gauge_scale.Scale`.
     """
 
     prompt: int

@@ -1,11 +1,8 @@
 """The chat in a terminal: its arms stream side by side; a pipe gets plain text."""
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
 from rich.console import RenderableType
@@ -26,38 +23,13 @@ from cna_mlx.ui.picture import save_picture
 from cna_mlx.ui.progress import progress_bar
 from cna_mlx.ui.tables import grid_view
 from cna_mlx.util.formatting import counted
+from cna_mlx.util.interrupt import Interrupt
 
 _ALL_REFUSE = (
     "{} refuse, as they do to many prompts on most models: /sweep tries other "
     "strengths, /why needs an answer that differs, a larger --fraction or other "
     "--layers make another circuit"
 )
-
-
-class Interrupt:
-    """Ctrl-C as a question that is asked between tokens, not as an exception."""
-
-    def __init__(self) -> None:
-        self.was_pressed = False
-
-    def __call__(self) -> bool:
-        return self.was_pressed
-
-    @contextmanager
-    def watching(self) -> Iterator["Interrupt"]:
-        """Inside, the first Ctrl-C sets the flag; the second breaks off."""
-        self.was_pressed = False
-
-        def press(number: int, stack: FrameType | None) -> None:
-            if self.was_pressed:
-                raise KeyboardInterrupt
-            self.was_pressed = True
-
-        before = signal.signal(signal.SIGINT, press)
-        try:
-            yield self
-        finally:
-            signal.signal(signal.SIGINT, before)
 
 
 def run_chat(

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich._export_format import CONSOLE_HTML_FORMAT, CONSOLE_SVG_FORMAT
 from rich.console import Console, RenderableType
 
-from cna_mlx.circuit import write_atomically
 from cna_mlx.ui.console import Screen
+from cna_mlx.util.files import write_atomically
 
 _WIDTH = 100
 # Rich's template fetches its font from the network; any monospaced font will do.

@@ -1,7 +1,8 @@
-"""Paths as people type them."""
+"""Paths as people type them, and files that are written whole or not at all."""
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 from cna_mlx.errors import InputError
@@ -49,3 +50,31 @@ def existing(path: Path) -> Path:
     while not is_there(path) and path != path.parent:
         path = path.parent
     return path
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old text or the new, never a part.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    path = typed_path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            # A file's name may hold half a surrogate pair; JSON can say it escaped.
+            with os.fdopen(
+                handle, "w", encoding="utf-8", errors="backslashreplace"
+            ) as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())  # a power loss must not leave the name alone
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(temporary).chmod(0o666 & ~umask)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None

@@ -28,22 +28,22 @@ from cna_mlx.diagnostics.bench.discovering import (
     shared_share,
     workload,
 )
-from cna_mlx.diagnostics.bench.environment import environment
 from cna_mlx.diagnostics.bench.physics import Physics
 from cna_mlx.diagnostics.bench.timing import Budget, Clock, Comparison
 from cna_mlx.diagnostics.device import bandwidth
 from cna_mlx.diagnostics.invariants import random_circuit
 from cna_mlx.diagnostics.model import weight_bytes
-from cna_mlx.diagnostics.results import attempt
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.selection import DEFAULT_FRACTION
+from cna_mlx.models.context import context_length
 from cna_mlx.models.families import family_of
-from cna_mlx.models.loading import context_length, on_disk
+from cna_mlx.models.loading import on_disk
 from cna_mlx.models.memory.forecast import Shape, discovery_bytes
 from cna_mlx.models.memory.plan import streamed_bytes
 from cna_mlx.models.offload.streaming import read_whole
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
+from cna_mlx.util.environment import attempt, environment
 from cna_mlx.util.progress import Progress, silent
 
 PARTS = ("decoding", "arms", "discovery", "memory")

@@ -1,0 +1,35 @@
+"""The context length of a model, and prompts that exceed it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cna_mlx.errors import InputError
+
+
+def context_length(model: Any) -> int | None:
+    """The longest prompt and answer that the model was made for, in tokens."""
+    return getattr(model.args, "max_position_embeddings", None)
+
+
+def check_lengths(model: Any, ids: Sequence[Sequence[int]], first: int = 1) -> None:
+    """Refuse prompts that the model cannot read.
+
+    Args:
+        model: as :func:`cna_mlx.load` returns it.
+        ids: the prompts.
+        first: the number that the first of them has for the user.
+
+    Raises:
+        InputError: none, an empty one, or one longer than the context.
+    """
+    if not ids:
+        raise InputError("no prompts were given")
+    limit = context_length(model)
+    for number, prompt in enumerate(ids, first):
+        if not prompt:
+            raise InputError(f"prompt {number} has no tokens")
+        if limit and len(prompt) > limit:
+            raise InputError(
+                f"prompt {number} has {len(prompt)} tokens; the model's context "
+                f"holds {limit}: shorten it"
+            )

@@ -1,0 +1,62 @@
+"""A circuit as a gauge of prompts: 0 as the answered ones, 1 as the refused."""
+
+import numpy as np
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.errors import CircuitError
+
+
+class Scale:
+    """A circuit as a gauge of prompts.
+
+    ``g = sum over the circuit of delta * a`` at the last token, scaled so that its
+    mean is 0 over the negative prompts of the circuit's contrast and 1 over the
+    positive ones. As delta is the difference of those means, that is
+    ``sum delta * (a - mean_negative) / sum delta^2``.
+
+    Attributes:
+        layers: the layers with a neuron of the circuit.
+
+    Raises:
+        CircuitError: the circuit is empty, or was made by hand and knows no means.
+    """
+
+    def __init__(self, circuit: Circuit) -> None:
+        if not can_gauge(circuit):
+            raise CircuitError(
+                "this circuit cannot gauge a prompt: it holds no means of the two "
+                "sides; discover one"
+            )
+        self._total = sum(neuron.delta**2 for neuron in circuit.neurons)
+        self._members: dict[int, list[tuple[int, float, float]]] = {}
+        for neuron, moments in zip(circuit.neurons, circuit.moments, strict=True):
+            entry = (neuron.index, neuron.delta, moments.negative_mean)
+            self._members.setdefault(neuron.layer, []).append(entry)
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers with a neuron of the circuit."""
+        return sorted(self._members)
+
+    def part(self, layer: int, activations: np.ndarray) -> np.ndarray:
+        """What one layer adds to the gauge.
+
+        Args:
+            layer: its index.
+            activations: at the last token, [n_prompts, d_ff].
+
+        Returns:
+            [n_prompts] in float64; 0 for a layer without neurons of the circuit.
+        """
+        if layer not in self._members:
+            return np.zeros(len(activations))
+        index, delta, negative = (
+            list(p) for p in zip(*self._members[layer], strict=True)
+        )
+        found = activations[:, index].astype(np.float64)
+        return (found - np.array(negative)) @ np.array(delta) / self._total
+
+
+def can_gauge(circuit: Circuit) -> bool:
+    """Whether a circuit knows the means that a gauge needs."""
+    return bool(circuit.moments) and any(neuron.delta for neuron in circuit.neurons)

@@ -1,0 +1,32 @@
+"""Ctrl-C as a question that is asked between tokens."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupt:
+    """Ctrl-C as a question that is asked between tokens, not as an exception."""
+
+    def __init__(self) -> None:
+        self.was_pressed = False
+
+    def __call__(self) -> bool:
+        return self.was_pressed
+
+    @contextmanager
+    def watching(self) -> Iterator["Interrupt"]:
+        """Inside, the first Ctrl-C sets the flag; the second breaks off."""
+        self.was_pressed = False
+
+        def press(number: int, stack: FrameType | None) -> None:
+            if self.was_pressed:
+                raise KeyboardInterrupt
+            self.was_pressed = True
+
+        before = signal.signal(signal.SIGINT, press)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGINT, before)
