@@ -1,127 +1,36 @@
-"""Tiny models with random weights, made in code: no network but the loopback."""
+"""Fixtures: tiny models with random weights, a command line, a Hub on the loopback."""
 
 import json
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import import_module
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten, tree_unflatten
+from commandline import NEGATIVE, POSITIVE, TINY, Outcome
+from hub import TEMPLATE, LocalHub, Point, serving
+from huggingface_hub import constants
+from huggingface_hub.utils import close_session
 from mlx_lm.utils import load_tokenizer
+from paths import PARITY
+from tiny_models import D_FF, KINDS, LAYERS, Kind, make_model
 
+from cna_mlx import load
 from cna_mlx.circuit import Circuit
+from cna_mlx.cli import run
+from cna_mlx.discovery.discover import run_discovery
+from cna_mlx.discovery.selection import Selection
+from cna_mlx.prompts import PromptSet
 from cna_mlx.steering.interventions import MeanDifference
-
-PARITY = Path(__file__).parent / "data" / "parity"
-LAYERS, HIDDEN, D_FF, VOCABULARY = 3, 64, 128, 512
-
-# family: mlx-lm's module, and what its configuration says beyond the common part
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("llama", {"tie_word_embeddings": True}),
-    "llama-biases": (
-        "llama",
-        {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": False},
-    ),
-    "llama-sliding": (
-        "llama",
-        {
-            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
-            "sliding_window": 8,
-        },
-    ),
-    "qwen2": ("qwen2", {"tie_word_embeddings": True}),
-    "qwen3": ("qwen3", {"tie_word_embeddings": False, "head_dim": 32}),
-}
-PRECISIONS = ("float32", "bfloat16", "4-bit")
-KINDS = [
-    *((family, precision) for family in FAMILIES for precision in PRECISIONS),
-    ("llama", "mixed"),
-    ("qwen2", "4-bit-float32"),
-]
+from cna_mlx.ui.console import screen
 
 
 def pytest_configure() -> None:
     """Ctrl-C is tested: a shell starts what runs in its background without it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def make_model(
-    family: str = "llama", precision: str = "float32", seed: int = 0, **changes: Any
-) -> Any:
-    """A model of random weights: the same for the same arguments."""
-    module, extra = FAMILIES[family]
-    config = {
-        "model_type": module,
-        "hidden_size": HIDDEN,
-        "intermediate_size": D_FF,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": VOCABULARY,
-        "max_position_embeddings": 2048,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0,
-        **extra,
-        **changes,
-    }
-    architecture = import_module(f"mlx_lm.models.{module}")
-    model = architecture.Model(architecture.ModelArgs.from_dict(config))
-    random = np.random.default_rng(seed)
-    weights = []
-    for name, old in tree_flatten(model.parameters()):
-        values = random.standard_normal(old.shape).astype(np.float32)
-        if "norm" in name:
-            values = 1 + 0.1 * values
-        elif old.ndim > 1:  # large enough for every layer to matter
-            values *= 1.5 / np.sqrt(old.shape[-1])
-        else:
-            values *= 0.2
-        weights.append((name, mx.array(values)))
-    model.update(tree_unflatten(weights))
-    if precision != "float32" and not precision.endswith("float32"):
-        model.set_dtype(mx.bfloat16)
-    if precision.startswith("4-bit"):
-        nn.quantize(model, group_size=32, bits=4)
-    elif precision == "mixed":
-        nn.quantize(model, group_size=32, bits=4, class_predicate=_eight_bits_downward)
-    mx.eval(model.parameters())
-    model.eval()
-    return model
-
-
-def _eight_bits_downward(path: str, module: Any) -> Any:
-    if not hasattr(module, "to_quantized"):
-        return False
-    if "down_proj" in path or "layers.0." in path:
-        return {"group_size": 32, "bits": 8}
-    return {"group_size": 32, "bits": 4}
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A family at a precision, with what the tests measure it by."""
-
-    family: str
-    precision: str
-
-    @property
-    def exact(self) -> bool:
-        return self.precision.endswith("float32")
-
-    @property
-    def tolerance(self) -> float:
-        """Of differences that rounding explains, relative to the largest value."""
-        return 1e-5 if self.exact else 0.1
-
-    def make(self, **changes: Any) -> Any:
-        return make_model(self.family, self.precision, **changes)
 
 
 @pytest.fixture(
@@ -197,3 +106,106 @@ def ids() -> list[list[int]]:
     header = [0, 2, 17, 3, 9]
     lengths = (6, 9, 5, 3, 13, 5, 1, 7, 4)
     return [[*header, *random.integers(5, 512, n).tolist()] for n in lengths]
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[Any, Any]:
+    """A model of 640 neurons and its tokenizer."""
+    return load(TINY)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A contrast of four prompts a side, as files."""
+    directory = tmp_path_factory.mktemp("contrast")
+    sides = (("red", POSITIVE), ("blue", NEGATIVE))
+    for name, prompts in sides:
+        (directory / f"{name}.txt").write_text("\n".join(prompts), encoding="utf-8")
+    return str(directory / "red.txt"), str(directory / "blue.txt")
+
+
+@pytest.fixture(scope="session")
+def selection(files: tuple[str, str]) -> list[str]:
+    """The options for a discovery that takes no time."""
+    positive, negative = files
+    sides = ["--positive", positive, "--negative", negative]
+    return [*sides, "--no-universal", "--fraction", "0.05", "--no-expect"]
+
+
+@pytest.fixture
+def command(
+    tiny: tuple[Any, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., Outcome]:
+    """Run a command line here, with a store of its own and the tiny model loaded."""
+    monkeypatch.setenv("CNA_MLX_CACHE", str(tmp_path / "store"))
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "CNA_MLX_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+
+    def load_once(
+        name: str, revision: str | None = None, **options: Any
+    ) -> tuple[Any, Any]:
+        return tiny if name == TINY else load(name, revision, **options)
+
+    monkeypatch.setattr("cna_mlx.commands.shared.load", load_once)
+
+    def outcome(*arguments: str) -> Outcome:
+        screen.cache_clear()
+        capsys.readouterr()
+        code = run(arguments)
+        out, err = capsys.readouterr()
+        return Outcome(code, out, err)
+
+    return outcome
+
+
+@pytest.fixture(scope="session")
+def circuit_text(tiny: tuple[Any, Any]) -> str:
+    """A circuit file of 32 of the tiny model's neurons."""
+    model, tokenizer = tiny
+    contrast = PromptSet.from_prompts(POSITIVE, NEGATIVE, "red-vs-blue")
+    chosen = Selection(0.05, universal=False)
+    return run_discovery(model, tokenizer, contrast, chosen).circuit.to_text()
+
+
+@pytest.fixture
+def circuit_file(circuit_text: str, tmp_path: Path) -> Path:
+    path = tmp_path / "circuit.json"
+    path.write_text(circuit_text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Point]:
+    """Lead the client to an address, with an empty cache and no waiting."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+    def to(url: str) -> None:
+        close_session()
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + TEMPLATE)
+
+    yield to
+    close_session()
+
+
+@pytest.fixture
+def hub(point: Point) -> Iterator[LocalHub]:
+    """A Hub that holds org/tiny, and the client led to it."""
+    with serving() as local:
+        point(local.url)
+        local.add("tiny")
+        yield local
+
+
+@pytest.fixture
+def down(hub: LocalHub, point: Point) -> Callable[[], None]:
+    """Take the Hub away: at discard's port nobody listens."""
+    return lambda: point("http://127.0.0.1:9")

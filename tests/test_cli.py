@@ -16,17 +16,7 @@ from typing import Any
 import click
 import mlx.core as mx
 import pytest
-from commandline import (  # noqa: F401  # pytest finds the fixtures by name
-    SISTER,
-    TINY,
-    Outcome,
-    circuit_file_fixture,
-    circuit_text_fixture,
-    command_fixture,
-    files_fixture,
-    selection_fixture,
-    tiny_fixture,
-)
+from commandline import SISTER, TINY, Outcome
 from evaluation_runs import make_run
 
 from cna_mlx.circuit import Circuit

@@ -12,11 +12,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from commandline import (  # noqa: F401  # pytest finds the fixtures by name
-    Outcome,
-    command_fixture,
-    tiny_fixture,
-)
+from commandline import Outcome
 
 from cna_mlx import Answer, Arm, Circuit, generate_arms, load, render_prompt, steered
 from cna_mlx.discovery.attribution import ablate_each_neuron

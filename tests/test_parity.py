@@ -10,6 +10,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx_lm.generate import generate_step
+from paths import PARITY
 
 from cna_mlx import (
     Answer,
@@ -29,7 +30,7 @@ MULTIPLIERS = ("0", "0.5", "1", "2")
 
 
 def _models() -> list[Path]:
-    roots = [Path(__file__).parent / "data" / "parity"]
+    roots = [PARITY]
     if more := os.environ.get("CNA_MLX_PARITY"):
         roots.append(Path(more))
     return [

@@ -1,0 +1,561 @@
+"""Two models or two runs beside each other: the laws that a comparison keeps."""
+
+import gc
+import json
+import re
+import shutil
+import signal
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commandline import SISTER, TINY, Outcome, make_screen, sent
+from evaluation_runs import ABLATED, ANSWER, ARMS, BASELINE, REFUSAL, make_run
+from scipy import stats
+
+from cna_mlx import load
+from cna_mlx.analysis.chance_overlap import chance_of_sharing
+from cna_mlx.analysis.compare import Comparison, compare_sides
+from cna_mlx.analysis.compare_text import findings
+from cna_mlx.analysis.compared_model import ComparedModel, held_out
+from cna_mlx.circuit import Circuit
+from cna_mlx.commands import shared
+from cna_mlx.discovery.auc import Auc
+from cna_mlx.errors import InputError
+from cna_mlx.evaluation.runs import Run, RunArm, list_runs
+from cna_mlx.prompts.benchmarks import load_benchmark
+from cna_mlx.ui.compare import comparison_view
+
+Command = Callable[..., Outcome]
+
+SHORT = ("--max-tokens", "6", "--controls", "1")
+QUESTIONS = ["five red cats", "six blue cats", "seven old cats", "eight new cats"]
+OTHER = RunArm("other (b)", "other", 0.0, None, "other")
+
+
+@pytest.fixture(name="selection")
+def selection_fixture(files: tuple[str, str]) -> list[str]:
+    """The options for a discovery that takes no time."""
+    positive, negative = files
+    sides = ["--positive", positive, "--negative", negative]
+    return [*sides, "--no-universal", "--fraction", "0.05"]
+
+
+@pytest.fixture(name="questions")
+def questions_fixture(tmp_path: Path) -> str:
+    path = tmp_path / "questions.txt"
+    path.write_text("\n".join(QUESTIONS), encoding="utf-8")
+    return f"harmful={path}"
+
+
+@pytest.fixture(name="runs", autouse=True)
+def runs_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place of its own for the runs."""
+    monkeypatch.setenv("CNA_MLX_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture(name="sister", scope="session")
+def sister_fixture() -> tuple[Any, Any]:
+    """Another model of the tiny one's shape."""
+    return load(SISTER)
+
+
+@pytest.fixture(name="compare")
+def compare_fixture(
+    command: Command,
+    sister: tuple[Any, Any],
+    selection: list[str],
+    questions: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Command:
+    """`compare A B` with few prompts and tokens, and the sister loaded."""
+    load_other = shared.load
+
+    def load_once(name: str, *args: Any, **options: Any) -> tuple[Any, Any]:
+        return sister if name == SISTER else load_other(name, *args, **options)
+
+    monkeypatch.setattr(shared, "load", load_once)
+
+    def run(a: str, b: str, *more: str) -> Outcome:
+        return command(
+            "compare", a, b, *selection, "--prompts", questions, *SHORT, *more
+        )
+
+    return run
+
+
+def two_runs(tmp_path: Path, **changes: Any) -> tuple[Run, Run]:
+    """A run of 8 + 4 prompts, and one with five of the former and one of the latter."""
+    first = make_run(tmp_path / "first", **changes)
+    return first, make_run(tmp_path / "second", harmful=5, **changes)
+
+
+def sides(*runs: Run) -> Comparison:
+    a, b = (ComparedModel.of_run(run, run.directory.name) for run in runs)
+    return compare_sides(a, b)
+
+
+# ------------------------------------------------------------------------------- chance
+
+
+def circuit(members: dict[int, list[int]]) -> Circuit:
+    return Circuit.from_neurons(
+        (layer, index, 1.0) for layer, own in members.items() for index in own
+    )
+
+
+def test_the_chance_of_one_layer_is_hypergeometric() -> None:
+    one, other = circuit({1: list(range(6))}), circuit({1: [3, 4, 5, 9, 11]})
+    wanted = stats.hypergeom(20, 6, 5).sf(3 - 1)
+    assert chance_of_sharing(one, other, [20, 20]) == pytest.approx(wanted)
+
+
+def test_the_chance_of_several_layers_adds_up() -> None:
+    one = circuit({0: [0, 1, 2], 1: [0, 1], 2: [7]})
+    other = circuit({0: [2, 3], 1: [1, 5, 6], 3: [0]})
+    layers = [stats.hypergeom(8, 3, 2), stats.hypergeom(9, 2, 3)]
+    wanted = sum(
+        layers[0].pmf(x) * layers[1].pmf(y)
+        for x, y in product(range(3), range(3))
+        if x + y >= 2
+    )
+    assert chance_of_sharing(one, other, [8, 9, 9, 9]) == pytest.approx(wanted)
+    same = chance_of_sharing(other, one, [8, 9, 9, 9])
+    assert same == pytest.approx(wanted)
+
+
+def test_sharing_nothing_is_no_surprise_and_everything_is_one() -> None:
+    one, other = circuit({0: [1, 2]}), circuit({0: [3], 1: [1]})
+    assert chance_of_sharing(one, other, [10, 10]) == 1.0
+    assert chance_of_sharing(one, one, [10, 10]) == pytest.approx(1 / 45)
+    many = circuit({0: list(range(60))})
+    assert 0 < chance_of_sharing(many, many, [28672]) < 1e-180
+
+
+# ----------------------------------------------------------------------------- two runs
+
+
+def test_a_run_and_itself_are_the_same(tmp_path: Path) -> None:
+    run, _ = two_runs(tmp_path)
+    found = sides(run, run)
+    assert found.is_rendered_alike
+    assert found.prompts == 12
+    assert found.overlap
+    assert found.overlap.shared
+    assert found.overlap.shared.jaccard == 1.0
+    assert found.a.to_json() == found.b.to_json()
+    assert found.between
+    for one in found.between:
+        assert (one.change.lost, one.change.gained, one.change.p) == (0, 0, 1.0)
+
+
+def test_only_prompts_that_both_answered_count(tmp_path: Path) -> None:
+    first, second = two_runs(tmp_path)
+    data = sides(first, second).to_json()
+    assert data["prompts"] == {"both": 6, "a": 12, "b": 9}
+    for name in "ab":
+        groups = data[name]["summary"]["groups"]
+        assert [(one["kind"], one["n"]) for one in groups] == [
+            ("harmful", 5),
+            ("benign", 1),
+        ]
+
+
+def test_another_text_under_the_same_id_is_another_prompt(tmp_path: Path) -> None:
+    first, _ = two_runs(tmp_path)
+    other = make_run(tmp_path / "other", sample={"prompt": "something else"})
+    with pytest.raises(InputError, match="no prompt in common"):
+        sides(first, other)
+
+
+def swapped(data: dict[str, Any]) -> dict[str, Any]:
+    """What the comparison of B with A must say, from that of A with B."""
+    data = json.loads(json.dumps(data))
+    for place in (data, data["prompts"], data["transfer"], data["overlap"]["layers"]):
+        place["a"], place["b"] = place["b"], place["a"]
+    data["overlap"]["sizes"].reverse()
+    for one in data["between"]:
+        change = one["change"]
+        change["lost"], change["gained"] = change["gained"], change["lost"]
+        change["before"], change["after"] = change["after"], change["before"]
+        change.pop("points", None), change.pop("relative", None)
+    return data
+
+
+def test_swapping_the_two_swaps_what_is_found(tmp_path: Path) -> None:
+    def stubborn(arm: RunArm, number: int, kind: str) -> str:
+        refuses = arm.role == "baseline" or number > 1
+        return REFUSAL if kind == "harmful" and refuses else f"{ANSWER} {number}"
+
+    first, _ = two_runs(tmp_path)
+    second = make_run(tmp_path / "other", harmful=6, answers=stubborn)
+    there, back = sides(first, second).to_json(), sides(second, first).to_json()
+    for one in back["between"]:
+        one["change"].pop("points"), one["change"].pop("relative")
+    assert back == swapped(there)
+    assert {one["role"] for one in there["between"]} == {"baseline", "ablated"}
+    pair = there["between"][2]
+    assert (pair["kind"], pair["role"]) == ("target", "ablated")
+    assert (pair["change"]["lost"], pair["change"]["gained"]) == (1, 2)
+
+
+def test_two_runs_need_no_model(
+    command: Command, tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model was loaded")
+
+    first = make_run(runs / "eval-one-123")
+    second = make_run(tmp_path / "second", harmful=5)
+    monkeypatch.setattr(shared, "load", refuse)
+    shown = command("compare", "eval-one-123", str(second.directory), "--json")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.data["schema_version"] == 1
+    assert shown.data["prompts"]["both"] == 6
+    assert shown.data["a"]["run"] == str(first.directory)
+    assert shown.data["statements"]
+    text = command("compare", "eval-one-123", str(second.directory / "run.json"))
+    assert text.code == 0
+    assert text.out.startswith("eval-one-123 against second\n")
+
+
+def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "first")
+    second = make_run(tmp_path / "second", done=6, status="interrupted")
+    found = sides(first, second)
+    assert found.prompts == 6
+    said = " ".join(findings(found))
+    assert "second did not answer all of its 12 prompts" in said
+
+
+# ----------------------------------------------------------------------------- in words
+
+
+def told(tmp_path: Path, **changes: Any) -> str:
+    """What is said of a chat model (a) and of one that refuses nothing (b)."""
+
+    def base(arm: RunArm, number: int, kind: str) -> str:
+        return f"{ANSWER} {number} {arm.label if number == 0 else ''}"
+
+    def chat(arm: RunArm, number: int, kind: str) -> str:
+        held = arm.role in ("baseline", "matched", "other")
+        return REFUSAL if kind == "harmful" and held else f"{ANSWER} {number}"
+
+    arms = (BASELINE, ABLATED, ARMS[2], OTHER)
+    a = make_run(tmp_path / "chat", arms=arms, harmful=9, answers=chat)
+    b = make_run(tmp_path / "base", arms=arms, harmful=9, answers=base)
+    one, other = ComparedModel.of_run(a, "chat"), ComparedModel.of_run(b, "base")
+    auc = Auc(0.98, 0.9, 1.0)
+    one, other = replace(one, own=auc), replace(other, **{"own": auc, **changes})
+    return "\n".join(findings(compare_sides(one, other)))
+
+
+def test_what_is_said_follows_the_figures(tmp_path: Path) -> None:
+    said = told(tmp_path)
+    assert "Both tell held-out prompts apart" in said
+    assert "Both render a prompt to the same ids" in said
+    assert "share 4 of 4 and 4 neurons" in said
+    assert "more than chance explains" in said
+    assert "Unsteered, chat refuses more than base: 9 of 9 and 0 of 9" in said
+    assert "chat, its own circuit at 0: Refusals fell from 100% to 0%" in said
+    assert "chat, other (b) at 0: Refusals did not change" in said
+    assert "base, its own circuit at 0: Too few refusals to tell a fall: 0 of 9" in said
+    assert "1 of 9 answers differ" in said
+    assert "Llama-3.2-1B 2.0% to 0.0%, Qwen2.5-3B 14.1% to 11.1%" in said
+    assert "quantized" not in said
+
+
+def test_an_interval_that_holds_one_half_tells_nothing_apart(tmp_path: Path) -> None:
+    said = told(tmp_path, own=Auc(0.6, 0.4, 0.8))
+    assert "Only chat can be seen to tell held-out prompts apart" in said
+
+
+def test_other_renderings_stand_beside_each_other(tmp_path: Path) -> None:
+    said = told(tmp_path, rendering={"reference_sha256": "0" * 64})
+    assert "Each has its own rendering" in said
+
+
+def test_a_quantized_twin_is_the_open_question(tmp_path: Path) -> None:
+    config = make_run(tmp_path / "any").config["model"]
+    said = told(tmp_path, model={**config, "quantization": "float32"})
+    assert "leave open" in said
+    assert "the circuits overlap by 1.00 (Jaccard)" in said
+    assert "too few refusals for an answer" in said  # base refuses none
+    plain = {**config, "quantization": "bfloat16"}
+    assert "leave open" in told(tmp_path / "again", model=plain)
+
+
+def test_other_shapes_share_no_neuron(tmp_path: Path) -> None:
+    config = make_run(tmp_path / "any").config["model"]
+    said = told(tmp_path, model={**config, "d_ff": [512] * 8})
+    assert "can share no neuron, as the shapes differ" in said
+    assert "Neither model can be given the other's circuit" in said
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_it_fits_the_screen(width: int, encoding: str, tmp_path: Path) -> None:
+    first, second = two_runs(tmp_path, arms=(*ARMS, OTHER))
+    a, b = (
+        ComparedModel.of_run(first, "first[red]"),
+        ComparedModel.of_run(second, "second\x1b[31m"),
+    )
+    found = compare_sides(a, b)
+    to = make_screen(width, terminal=True, color=False, encoding=encoding)
+    to.out.print(comparison_view(to, found, findings(found)))
+    text = sent(to.out)
+    assert max(map(len, text.splitlines())) <= width
+    assert "\x1b[31m" not in text
+    assert "first[red]" in text
+    assert all(word in text for word in ("other (b)", "own circuit", "matched x 2"))
+    if encoding == "ascii":
+        assert text.isascii()
+
+
+# --------------------------------------------------------------------------- two models
+
+
+def test_a_model_and_itself_are_the_same(compare: Command) -> None:
+    data = compare(TINY, TINY, "--json").data
+    assert data["overlap"]["jaccard"] == 1.0
+    assert data["overlap"]["rank_correlation"] == pytest.approx(1.0)
+    assert data["rendered_alike"] is True
+    a, b = data["a"], data["b"]
+    assert a["held_out"]["own"] == a["held_out"]["same"] == b["held_out"]["own"]
+    assert a["held_out"]["own"] is not None
+    assert a["summary"]["groups"] == b["summary"]["groups"]
+    for one in data["between"]:
+        assert one["change"]["lost"] == one["change"]["gained"] == 0
+    own, other = (data["transfer"]["a"][key] for key in ("own", "other"))
+    assert own["change"] == other["change"]
+    assert own["differing"] == other["differing"]
+
+
+def test_swapping_two_models_swaps_the_result(compare: Command, runs: Path) -> None:
+    there = compare(TINY, SISTER, "--json").data
+    names = [run.directory for run in list_runs(runs)]
+    back = compare(SISTER, TINY, "--json").data
+    assert sorted(run.directory for run in list_runs(runs)) == sorted(names)
+    for data in (there, back):
+        data.pop("statements")
+        for one in data["between"]:
+            one["change"].pop("points", None), one["change"].pop("relative", None)
+    assert back == swapped(there)
+    assert [one["role"] for one in there["a"]["summary"]["groups"][0]["arms"]] == [
+        "baseline",
+        "ablated",
+        "matched",
+        "other",
+    ]
+
+
+def test_the_models_are_never_in_memory_together(
+    compare: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = [str(tmp_path / name) for name in ("one", "other")]
+    for copy in copies:
+        shutil.copytree(SISTER, copy)
+    load_one, alive = shared.load, list[weakref.ref[Any]]()
+
+    def watched(*args: Any, **options: Any) -> Any:
+        gc.collect()
+        assert [one() for one in alive if one() is not None] == []
+        model, tokenizer = load_one(*args, **options)
+        alive.append(weakref.ref(model))
+        return model, tokenizer
+
+    monkeypatch.setattr(shared, "load", watched)
+    assert compare(*copies, "--json").code == 0
+    assert len(alive) == 3
+
+
+def test_each_run_can_lie_where_it_is_told(compare: Command, tmp_path: Path) -> None:
+    place = tmp_path / "both"
+    data = compare(TINY, SISTER, "--out", str(place), "--json").data
+    assert data["a"]["run"] == str(place / "a")
+    assert data["b"]["run"] == str(place / "b")
+    again = compare(TINY, SISTER, "--out", str(place), "--json")
+    assert again.data == data
+    assert again.err.count("all of them are here") == 2
+    from_runs = sides(Run.load(place / "a"), Run.load(place / "b")).to_json()
+    assert from_runs["between"] == data["between"]
+    assert from_runs["transfer"] == data["transfer"]
+
+
+def without_template(source: str, place: Path) -> str:
+    """A copy of a model whose tokenizer has no chat template, as of a base model."""
+    shutil.copytree(source, place)
+    (place / "chat_template.jinja").unlink(missing_ok=True)
+    path = place / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config.pop("chat_template", None)
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return str(place)
+
+
+def test_different_templates_are_compared_on_plain_text_too(
+    compare: Command, tmp_path: Path
+) -> None:
+    bare = without_template(TINY, tmp_path / "bare")
+    data = compare(TINY, bare, "--json").data
+    assert data["rendered_alike"] is False
+    chat, base = data["a"]["held_out"], data["b"]["held_out"]
+    assert base["own"] == base["same"]
+    # the same weights, the same text
+    assert chat["same"] == base["same"]
+    assert "with plain text for both" in data["statements"][0]
+    plain = compare(TINY, bare, "--chat-template", "off", "--json").data
+    assert plain["rendered_alike"] is True
+    assert plain["a"]["held_out"]["own"] == chat["same"]
+
+
+def test_other_shapes_go_on_without_the_others_circuit(compare: Command) -> None:
+    data = compare(TINY, "demo-base", "--json").data
+    assert data["same_shape"] is False
+    assert data["overlap"]["shared"] is None
+    assert data["overlap"]["layers"]["overlap"] is not None
+    assert data["transfer"]["a"]["other"] is data["transfer"]["b"]["other"] is None
+    assert data["transfer"]["a"]["own"] is not None
+
+
+def test_ctrl_c_keeps_what_was_finished(
+    compare: Command, monkeypatch: pytest.MonkeyPatch, runs: Path
+) -> None:
+    from cna_mlx.evaluation import runner as evaluate
+
+    whole = compare(TINY, SISTER, "--json").data
+    shutil.rmtree(runs)
+    generate, calls = evaluate.generate_arms, []
+
+    def pressed(*args: Any, **options: Any) -> Any:
+        calls.append(options)
+        if "stop" in options and len(calls) > 3:  # not the trial of the clock
+            signal.raise_signal(signal.SIGINT)
+        return generate(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "generate_arms", pressed)
+        cut = compare(TINY, SISTER, "--json")
+    assert cut.code == 130
+    assert cut.data["a"]["summary"] is None
+    assert cut.data["b"]["summary"]["prompts"]["done"] == 1
+    assert "the same command goes on" in cut.err
+    again = compare(TINY, SISTER, "--json")
+    assert again.code == 0
+    assert again.data == whole
+
+
+def test_circuits_can_be_given(
+    command: Command,
+    compare: Command,
+    selection: list[str],
+    questions: str,
+    tmp_path: Path,
+) -> None:
+    files = [str(tmp_path / f"{name}.json") for name in "ab"]
+    for model, file in zip((TINY, SISTER), files, strict=True):
+        command("discover", model, *selection, "--no-expect", "-o", file)
+    given = command(
+        *("compare", TINY, SISTER, "--prompts", questions, *SHORT, "--json"),
+        *("--circuit-a", files[0], "--circuit-b", files[1]),
+    )
+    assert given.code == 0
+    found = compare(TINY, SISTER, "--json").data
+    for key in ("jaccard", "shared", "p", "layers"):
+        assert given.data["overlap"][key] == found["overlap"][key]
+    assert given.data["a"]["held_out"]["own"] == found["a"]["held_out"]["own"]
+
+
+# ------------------------------------------------------------------------------- errors
+
+
+def test_what_cannot_be_compared_is_one_line(
+    command: Command, compare: Command, circuit_file: Path, tmp_path: Path
+) -> None:
+    run = str(make_run(tmp_path / "run").directory)
+    cases = [
+        (["compare", run, TINY], "give two runs or two models"),
+        (["compare", run, run, "--limit", "3"], "as they are: leave out --limit"),
+        (["compare", "demo", TINY], "have different defaults: say --contrast"),
+        (["compare", "nothing-here", "demo"], "and no run"),
+        (
+            ["compare", "demo", "demo-base", "--circuit-a", str(circuit_file)],
+            r"different contrasts \(red-vs-blue and magic\)",
+        ),
+        (
+            ["compare", "demo", "demo-base", "--circuit-b", f"{circuit_file}@0.5"],
+            "leave the multiplier out",
+        ),
+        (["compare", "demo", "demo-base", "--circuit-b", "no.json"], "no such circuit"),
+    ]
+    for words, message in cases:
+        shown = command(*words)
+        assert shown.code == 2, words
+        assert re.search(message, shown.failure), shown.failure
+
+
+def test_where_it_goes_is_looked_at_before_a_model_is_loaded(
+    compare: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "both" / "b").mkdir(parents=True)
+    (tmp_path / "both" / "b" / "thesis.tex").write_text("mine")
+    shown = compare("no/such-model", TINY, "--out", str(tmp_path / "both"))
+    assert shown.code == 2
+    assert "b: holds other files (thesis.tex)" in shown.failure
+
+
+def test_a_circuit_of_other_weights_is_refused(
+    command: Command, circuit_file: Path, questions: str
+) -> None:
+    words = ("--circuit-a", str(circuit_file), "--circuit-b", str(circuit_file))
+    shown = command("compare", TINY, SISTER, *words, "--prompts", questions, *SHORT)
+    assert shown.code == 2
+    assert re.search(rf"other weights \(.+\) than {SISTER}", shown.failure)
+    assert "leave --circuit-b out" in shown.failure
+    assert "--allow-transfer" not in shown.failure  # compare has no such option
+
+
+def test_a_gauge_of_other_weights_or_another_rendering_is_not_taken() -> None:
+    auc = {"auc": 0.9, "low": 0.8, "high": 1.0}
+    rendering = {"reference_sha256": "r"}
+    made = Circuit.from_neurons([(0, 0, 1.0)])
+    origin = {"held_out": auc, "rendering": rendering}
+    one = replace(made, model={"fingerprint": "f"}, provenance=origin)
+    assert held_out(one, {"fingerprint": "f"}, rendering) == Auc(0.9, 0.8, 1.0)
+    assert held_out(one, {"fingerprint": "g"}, rendering) is None
+    assert held_out(one, {"fingerprint": "f"}, {"reference_sha256": "s"}) is None
+    assert held_out(made, {"fingerprint": "f"}, rendering) is None
+
+
+# ---------------------------------------------------------------------------- the demo
+
+
+def test_the_demo_and_its_base(command: Command, tmp_path: Path) -> None:
+    questions = load_benchmark("demo").prompts
+    magic = [one.text for one in questions if one.kind == "harmful"][::10]
+    (tmp_path / "magic.txt").write_text("\n".join(magic), encoding="utf-8")
+    prompts = f"harmful={tmp_path / 'magic.txt'}"
+    words = ("--prompts", prompts, "--max-tokens", "12", "--controls", "0", "--no-kl")
+    data = command(
+        "compare", "demo-base", "demo", *words, "--no-universal", "--json"
+    ).data
+    base, chat = data["a"], data["b"]
+    for side in (base, chat):
+        assert side["held_out"]["own"]["low"] > 0.8
+    assert data["overlap"]["jaccard"] > 0.1 > data["overlap"]["chance_by_layer"]
+    baseline = next(one for one in data["between"] if one["role"] == "baseline")
+    assert baseline["change"]["before"]["successes"] == 0
+    assert baseline["change"]["p"] < 0.05 < baseline["change"]["after"]["value"]
+    # the base model answers everything, whatever is ablated
+    for one in data["transfer"]["a"].values():
+        assert one["change"]["after"]["successes"] == 0
+        assert one["change"]["gained"] == 0
+    # the neurons that carry the chat model's refusals tell magic apart in the base too
+    for one in data["transfer"]["b"].values():
+        assert one["change"]["after"]["value"] < 0.3
+        assert one["change"]["p"] < 0.05

@@ -1,0 +1,556 @@
+"""Several arms in a chat; its settings; what it writes and takes up again."""
+
+import io
+import json
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from commandline import make_screen, plain, sent
+
+from cna_mlx import Arm, Circuit
+from cna_mlx.chat import COMMANDS, STEERED, Conversation, Turn, carry_out, to_json
+from cna_mlx.chat.settings import SETTINGS
+from cna_mlx.discovery.attribution import promoted_tokens
+from cna_mlx.errors import CircuitError, InputError
+from cna_mlx.models.families import widths
+from cna_mlx.steering.diff import first_words
+from cna_mlx.steering.generation import BASELINE
+from cna_mlx.ui.chat import run_chat
+from cna_mlx.ui.lines import completions
+from cna_mlx.util.sanitize import visible
+
+Make = Callable[..., Conversation]
+
+
+@pytest.fixture
+def circuit(circuit_text: str) -> Circuit:
+    return Circuit.from_text(circuit_text, "here")
+
+
+@pytest.fixture
+def make(tiny: tuple[Any, Any], circuit: Circuit) -> Make:
+    def conversation(*multipliers: float, **options: Any) -> Conversation:
+        arms = [
+            Arm.of(circuit, m, STEERED if len(multipliers) == 1 else f"c m={m:g}")
+            for m in multipliers
+        ]
+        known = {"is_ablating": bool(arms), "max_tokens": 8}
+        return Conversation(*tiny, arms, **{**known, **options})
+
+    return conversation
+
+
+def ask(conversation: Conversation, text: str = "one red stone") -> Turn:
+    *_, turn = conversation.turn(text)
+    assert isinstance(turn, Turn)
+    return turn
+
+
+def texts(turn: Turn) -> list[str]:
+    return [arm.text for arm in turn.result.arms]
+
+
+# ----------------------------------------------------------------- several arms
+
+
+def test_each_of_four_arms_says_what_it_says_beside_the_baseline(make: Make) -> None:
+    turn = ask(make(0.0, 0.5, 2.0))
+    assert [arm.multiplier for arm in turn.result.arms] == [1, 0, 0.5, 2]
+    assert len(set(texts(turn))) > 2  # or nothing here says anything
+    for multiplier, text in zip((0.0, 0.5, 2.0), texts(turn)[1:], strict=True):
+        assert texts(ask(make(multiplier))) == [texts(turn)[0], text]
+
+
+def test_another_multiplier_for_one_of_several_keeps_every_history(make: Make) -> None:
+    conversation = make(0.0, 2.0)
+    ask(conversation)
+    before = {k: list(v) for k, v in conversation.histories.items()}
+    assert "c m=0.5" in carry_out(conversation, "/multiplier 0.5 2").text
+    assert [arm.label for arm in conversation.steered] == ["c m=0", "c m=0.5"]
+    assert conversation.histories["c m=0.5"] == before["c m=2"]
+    assert conversation.histories["c m=0"] == before["c m=0"]
+    turn = ask(conversation, "two blue birds")
+    assert [arm.multiplier for arm in turn.result.arms] == [1, 0, 0.5]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["/multiplier 1", "/multiplier 1 0", "/multiplier 1 3", "/multiplier 1 -1"],
+)
+def test_which_of_several_arms_has_to_be_said(line: str, make: Make) -> None:
+    conversation = make(0.0, 2.0)
+    before = list(conversation.steered)
+    with pytest.raises(InputError, match="which of the 2 steered arms"):
+        carry_out(conversation, line)
+    assert conversation.steered == before
+
+
+def test_two_arms_cannot_become_one(make: Make) -> None:
+    conversation = make(0.0, 2.0)
+    with pytest.raises(InputError, match="already"):
+        carry_out(conversation, "/multiplier 2 1")
+    assert [arm.label for arm in conversation.steered] == ["c m=0", "c m=2"]
+
+
+def test_why_takes_the_arm_that_differs_or_the_one_that_is_named(make: Make) -> None:
+    conversation = make(1.0, 0.0)
+    turn = ask(conversation)
+    assert texts(turn)[0] == texts(turn)[1] != texts(turn)[2]
+    assert "the arms part" in carry_out(conversation, "/why").text
+    assert "nothing was flipped" in carry_out(conversation, "/why 1").text
+    assert "the arms part" in carry_out(conversation, "/why 2").text
+    for wrong in ("/why 0", "/why 3", "/why x"):
+        with pytest.raises(InputError, match="2 steered arms"):
+            carry_out(conversation, wrong)
+
+
+def test_views_of_several_arms(make: Make) -> None:
+    conversation = make(0.0, 2.0)
+    out = {}
+    for view in ("both", "baseline", "ablated"):
+        screen = make_screen(terminal=False)
+        run_chat(screen, conversation, io.StringIO(f"/view {view}\n/clear\none\n"))
+        said = sent(screen.out)
+        out[view] = [name for name in ("baseline  ", "m=0  ", "m=2  ") if name in said]
+    assert out == {
+        "both": ["baseline  ", "m=0  ", "m=2  "],
+        "baseline": ["baseline  "],
+        "ablated": ["m=0  ", "m=2  "],
+    }
+
+
+def test_align_makes_the_arms_go_on_from_the_baseline(make: Make) -> None:
+    conversation = make(0.0)
+    with pytest.raises(InputError, match="/ablate on"):
+        carry_out(make(), "/align")
+    assert "already" in carry_out(conversation, "/align").text
+    first = ask(conversation)
+    assert conversation.histories_differ
+    carry_out(conversation, "/align")
+    assert not conversation.histories_differ
+    assert conversation.histories[STEERED][1]["content"] == texts(first)[0]
+    aligned = ask(conversation, "two blue birds")
+    # what the steered arm says to the baseline's history, with no cache to go by
+    fresh = make(0.0)
+    history = conversation.histories[BASELINE.label][:2]
+    fresh.histories = {BASELINE.label: list(history), STEERED: list(history)}
+    assert texts(ask(fresh, "two blue birds")) == texts(aligned)
+    assert conversation.asked is not None
+    assert not conversation.asked.histories_differed
+
+
+def test_contrast_takes_the_place_of_the_circuit(make: Make, circuit: Circuit) -> None:
+    asked: list[str | None] = []
+
+    def find(contrast: str | None = None) -> Circuit:
+        asked.append(contrast)
+        return circuit.strongest(3)
+
+    conversation = make(0.5, find_circuit=find)
+    assert "(3 neurons)" in carry_out(conversation, "/contrast refusal-small").text
+    assert asked == ["refusal-small"]
+    assert conversation.circuit == circuit.strongest(3)
+    assert conversation.steered[0].steering[0][1] == 0.5
+    for wrong in ("/contrast", "/contrast nonsense"):
+        with pytest.raises(InputError, match="refusal"):
+            carry_out(conversation, wrong)
+    assert conversation.circuit == circuit.strongest(3)
+
+
+# --------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("/set temp 0.7", "temperature", 0.7),
+        ("/set seed 12", "seed", 12),
+        ("/set max-tokens 3", "max_tokens", 3),
+        ("/set view ablated", "view", "ablated"),
+        ("/set hide-text on", "hides_text", True),
+        ("/set multiplier 0.25", "multiplier", 0.25),
+    ],
+)
+def test_settings_are_set_and_shown(
+    line: str, name: str, value: Any, make: Make
+) -> None:
+    conversation = make(0.0)
+    reply = carry_out(conversation, line)
+    assert getattr(conversation, name) == value
+    shown = line.split()[-1]
+    assert reply.text == f"{line.split()[1]} is {shown}"
+    grid = carry_out(conversation, "/set").grid
+    assert grid is not None
+    assert dict(grid.rows)[line.split()[1]] == shown
+
+
+def test_the_rendering_is_set(make: Make) -> None:
+    conversation = make(0.0)
+    carry_out(conversation, "/set system Only speak of stones.")
+    carry_out(conversation, "/set thinking on")
+    assert conversation.rendering.system == "Only speak of stones."
+    assert conversation.rendering.thinking
+    carry_out(conversation, "/set system none")
+    assert conversation.rendering.system is None
+
+
+def test_max_tokens_holds_for_the_next_answer(make: Make) -> None:
+    conversation = make(0.0)
+    carry_out(conversation, "/set max-tokens 2")
+    assert [len(arm.token_ids) for arm in ask(conversation).result.arms] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/set tmp 1", "did you mean temp"),
+        ("/set temp hot", "0 (greedy)"),
+        ("/set temp -1", "0 (greedy)"),
+        ("/set temp nan", "0 (greedy)"),
+        ("/set temp inf", "0 (greedy)"),
+        ("/set seed 1.5", "whole number"),
+        ("/set seed -1", "whole number"),
+        ("/set max-tokens 0", "1 or more"),
+        ("/set thinking perhaps", "on or off"),
+        ("/set hide-text yes", "on or off"),
+        ("/set view all", "both|baseline|ablated"),
+        ("/set multiplier nan", "0 ablates"),
+        ("/set multiplier much", "0 ablates"),
+        ("/neurons no", "/neurons N"),
+        ("/neurons 0", "/neurons N"),
+        ("/load", "/load FILE"),
+        ("/export", "/export FILE"),
+        ("/export x.pdf", ".svg, .html or .md"),
+    ],
+)
+def test_settings_that_cannot_be(line: str, said: str, make: Make) -> None:
+    conversation = make(0.0)
+    before = to_json(conversation)
+    with pytest.raises(InputError) as caught:
+        carry_out(conversation, line)
+    assert said in str(caught.value)
+    assert to_json(conversation) == before
+
+
+def test_a_setting_without_a_value_is_told(make: Make) -> None:
+    for name in SETTINGS:
+        assert carry_out(make(0.0), f"/set {name}").text.startswith(f"{name} is ")
+
+
+def test_show_tells_where_the_chat_stands(make: Make) -> None:
+    conversation = make(0.0, 2.0)
+    ask(conversation)
+    grid = carry_out(conversation, "/show").grid
+    assert grid is not None
+    rows = dict(grid.rows)
+    assert rows["arms"] == "baseline, c m=0, c m=2"
+    assert rows["circuit"].startswith("32 neurons")
+    assert "1 turn" in rows["context"]
+    assert set(SETTINGS) <= set(rows)
+    empty = carry_out(make(), "/show").grid
+    assert empty is not None
+    assert "none yet" in dict(empty.rows)["circuit"]
+
+
+def test_neurons_are_those_of_the_circuit(
+    make: Make, circuit: Circuit, tiny: tuple[Any, Any]
+) -> None:
+    grid = carry_out(make(0.0), "/neurons 4").grid
+    assert grid is not None
+    assert len(grid.rows) == 4
+    for row, neuron in zip(grid.rows, circuit.neurons, strict=False):
+        assert [int(row[0]), int(row[1])] == [neuron.layer, neuron.index]
+        assert float(row[2]) == pytest.approx(neuron.delta, abs=6e-4)
+        words = " ".join(repr(word) for word in promoted_tokens(*tiny, neuron))
+        assert row[-1] == words
+    with pytest.raises(InputError, match="needs a circuit"):
+        carry_out(make(), "/neurons")
+
+
+# ------------------------------------------------------------------------ files
+
+
+def test_a_loaded_conversation_goes_on_as_if_never_left(
+    make: Make, tmp_path: Path
+) -> None:
+    path = tmp_path / "chat.json"
+    conversation = make(0.0, 2.0, temperature=0.8, seed=5)
+    carry_out(conversation, "/system Speak of stones.")
+    ask(conversation)
+    ask(conversation, "two blue birds")
+    carry_out(conversation, f"/save {path}")
+    other = make(max_tokens=3)
+    ask(other, "what was said before is gone")
+    assert "2 turns" in carry_out(other, f"/load {path}").text
+    assert other.histories == conversation.histories
+    assert [turn.result.prompt for turn in other.turns] == [
+        "one red stone",
+        "two blue birds",
+    ]
+    assert texts(other.turns[1]) == texts(conversation.turns[1])
+    assert json.loads(to_json(other)) == json.loads(to_json(conversation))
+    expected = texts(ask(conversation, "three red doors"))
+    assert texts(ask(other, "three red doors")) == expected
+
+
+def test_an_arm_of_another_multiplier_is_told_as_it_was(
+    make: Make, tmp_path: Path
+) -> None:
+    path = tmp_path / "chat.json"
+    conversation = make(0.5)
+    ask(conversation)
+    carry_out(conversation, "/multiplier 2")
+    carry_out(conversation, f"/save {path}")
+    other = make()
+    carry_out(other, f"/load {path}")
+    assert [arm.multiplier for arm in other.turns[0].result.arms] == [1, 0.5]
+    assert other.steered[0].steering[0][1] == 2
+
+
+def _saved(make: Make) -> dict[str, Any]:
+    conversation = make(0.0)
+    ask(conversation)
+    return json.loads(to_json(conversation))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.pop("kind"),
+        lambda data: data.update(kind="cna-mlx circuit"),
+        lambda data: data.update(schema_version=99),
+        lambda data: data.pop("arms"),
+        lambda data: data["arms"][0].update(multiplier="much"),
+        lambda data: data["arms"][0].update(multiplier=float("inf")),
+        lambda data: data["arms"][0]["circuit"].pop("neurons"),
+        lambda data: data.update(arms=data["arms"] * 4),
+        lambda data: data.update(histories=[1]),
+        lambda data: data["histories"].update(baseline=[{"role": "user"}]),
+        lambda data: data["turns"][0].pop("prompt"),
+        lambda data: data["turns"][0]["arms"][0].update(finish="never"),
+        lambda data: data["turns"][0]["arms"][0].update(token_ids="abc"),
+        lambda data: data["rendering"].update(date="yesterday"),
+        lambda data: data.update(temperature=None),
+    ],
+)
+def test_a_damaged_conversation_changes_nothing(
+    damage: Callable[[dict[str, Any]], Any], make: Make, tmp_path: Path
+) -> None:
+    data = _saved(make)
+    damage(data)
+    path = tmp_path / "chat.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    conversation = make(2.0)
+    ask(conversation, "two blue birds")
+    before = to_json(conversation)
+    with pytest.raises((InputError, CircuitError)) as caught:
+        carry_out(conversation, f"/load {path}")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert to_json(conversation) == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", "nonsense", "[" * 100_000, "\udcff"])
+def test_what_is_no_conversation_is_refused(
+    text: str, make: Make, tmp_path: Path
+) -> None:
+    path = tmp_path / "chat.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match="/save wrote"):
+        carry_out(make(), f"/load {path}")
+    with pytest.raises(InputError, match="cannot be read"):
+        carry_out(make(), f"/load {tmp_path / 'none.json'}")
+    with pytest.raises(InputError, match="cannot be read"):
+        carry_out(make(), f"/load {tmp_path}")
+
+
+def test_a_circuit_of_another_model_is_not_taken_over(
+    make: Make, tmp_path: Path, tiny: tuple[Any, Any]
+) -> None:
+    data = _saved(make)
+    data["arms"][0]["circuit"]["neurons"][0][1] = 10**6
+    path = tmp_path / "chat.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    conversation = make(
+        check_circuit=lambda circuit: circuit.check_shape(widths(tiny[0]))
+    )
+    with pytest.raises(CircuitError):
+        carry_out(conversation, f"/load {path}")
+    assert conversation.steered == []
+
+
+def test_a_conversation_with_another_model_says_so(make: Make, tmp_path: Path) -> None:
+    data = _saved(make)
+    data.update(fingerprint="other", model="somebody/else")
+    path = tmp_path / "chat.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    reply = carry_out(make(), f"/load {path}")
+    assert reply.remark == "it was held with somebody/else"
+
+
+class _Words(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.text, self.tags = "", set[str]()
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".html", ".md"])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_conversation_is_drawn(
+    suffix: str, hidden: bool, make: Make, tmp_path: Path
+) -> None:
+    conversation = make(0.0, max_tokens=30, hides_text=hidden)
+    path = tmp_path / f"chat <b>{suffix}"
+    screen = make_screen(terminal=False)
+    lines = f"one red & <b>stone</b>, and a bird, and no more\n/export {path}\n"
+    run_chat(screen, conversation, io.StringIO(lines))
+    assert "wrote 1 turn" in sent(screen.err)
+    text = path.read_text(encoding="utf-8")
+    if suffix == ".svg":
+        text = "".join(ElementTree.fromstring(text).itertext())
+    elif suffix == ".html":
+        page = _Words()
+        page.feed(text)
+        text = page.text
+        assert page.tags.isdisjoint({"script", "link", "img", "b", "iframe"})
+    text = text.replace("\u00a0", " ")
+    assert "http" not in text
+    if suffix != ".md":
+        assert "gauge" in text
+    assert "<b>stone</b>," in text
+    if suffix != ".md":
+        assert ("and no more" in text) is not hidden
+    for arm in conversation.turns[0].result.arms:
+        assert str(arm.label.kind) in text
+        last = arm.text.split()[-1]
+        if last.isascii() and last not in " ".join(arm.text.split()[:-1]):
+            assert (last in text) is not hidden
+
+
+def test_nothing_is_drawn_of_nothing(make: Make, tmp_path: Path) -> None:
+    screen = make_screen(terminal=False)
+    run_chat(screen, make(0.0), io.StringIO(f"/export {tmp_path / 'x.svg'}\n"))
+    assert "ask something first" in sent(screen.err)
+    run_chat(screen, make(0.0), io.StringIO("one\n/export /nowhere/x.svg\n"))
+    assert "cannot be written" in sent(screen.err)
+
+
+# ------------------------------------------------------------------ hidden text
+
+
+def test_first_words_are_few_in_any_language() -> None:
+    assert first_words("") == ""
+    assert first_words("one  two\nthree four") == "one two three four"
+    assert first_words("one two three four five") == "one two three four ..."
+    assert first_words("\u4e00" * 200) == "\u4e00" * 60 + " ..."
+
+
+def _ends(screen: Any, conversation: Conversation) -> list[bool]:
+    """Whether the end of each arm's last answer was shown."""
+    shown = plain(sent(screen.out))
+    arms = conversation.turns[-1].result.arms
+    return [visible(arm.text.split()[-1]) in shown for arm in arms]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_hidden_answers_show_their_first_words_only(terminal: bool, make: Make) -> None:
+    conversation = make(0.0, max_tokens=40)
+    open_screen = make_screen(200, terminal=terminal, color=False)
+    run_chat(open_screen, conversation, io.StringIO("one red stone\n"))
+    hidden = make(0.0, max_tokens=40, hides_text=True)
+    screen = make_screen(200, terminal=terminal, color=False)
+    run_chat(screen, hidden, io.StringIO("one red stone\n"))
+    out = sent(screen.out)
+    for arm in hidden.turns[0].result.arms:
+        assert arm.first_words().endswith(" ...")  # or there is nothing to hide
+        assert str(arm.label.kind) in out
+        assert f"({len(arm.token_ids)} tokens)" in out
+    assert _ends(open_screen, hidden) == [True, True]
+    assert _ends(screen, hidden) == [False, False]
+    assert "parts at token" in out
+    assert "gauge" in out
+
+
+# ------------------------------------------------------------------- completion
+
+
+def test_commands_and_their_words_are_completed(tmp_path: Path) -> None:
+    assert completions("/mul", "/mul") == ["/multiplier "]
+    assert completions("/s", "/s") == [
+        "/sweep ",
+        "/show ",
+        "/set ",
+        "/system ",
+        "/save ",
+    ]
+    assert completions("", "") == []
+    assert completions("/set te", "te") == ["temp "]
+    assert completions("/set ", "") == [f"{name} " for name in SETTINGS]
+    assert completions("/view b", "b") == ["both ", "baseline "]
+    assert completions("/ablate o", "o") == ["on ", "off "]
+    assert "refusal " in completions("/contrast re", "re")
+    assert completions("/why x", "x") == []
+    assert completions("/nosuch x", "x") == []
+    assert completions("what is x", "x") == []
+    (tmp_path / "chat.json").touch()
+    (tmp_path / "chats").mkdir()
+    found = completions(f"/load {tmp_path}/ch", f"{tmp_path}/ch")
+    assert found == [f"{tmp_path}/chat.json", f"{tmp_path}/chats/"]
+    assert completions("/load /nowhere/x", "/nowhere/x") == []
+
+
+def test_every_command_that_takes_a_file_completes_one() -> None:
+    for name, command in COMMANDS.items():
+        assert command.takes_file == ("FILE" in command.usage), name
+
+
+# -------------------------------------------------------------- the command line
+
+
+def test_hidden_text_of_a_diff(
+    command: Callable[..., Any], circuit_file: Path, tmp_path: Path
+) -> None:
+    from commandline import TINY
+
+    options = ("--circuit", str(circuit_file), "-p", "one red stone is here and there")
+    whole = command("diff", TINY, *options, "--json").data["results"][0]
+    done = command("diff", TINY, *options, "--json", "--hide-text")
+    for shown, arm in zip(done.data["results"][0]["arms"], whole["arms"], strict=True):
+        assert shown["text"] == first_words(arm["text"])
+        assert shown["text"].endswith(" ...")
+        assert shown["token_ids"] == []
+        assert shown["span"] is None
+        assert shown["tokens"] == arm["tokens"] > 8
+        assert shown["label"] == arm["label"]
+    picture = tmp_path / "x.svg"
+    out = command("diff", TINY, *options, "--hide-text", "--svg", str(picture)).out
+    assert "> one red stone is ...\n" in out
+    assert "tokens)" in out
+    drawn = "".join(ElementTree.fromstring(picture.read_text()).itertext())
+    last = whole["arms"][0]["text"].split()[-1]
+    assert last not in out
+    assert last not in drawn
+
+
+def test_a_diff_says_what_to_try_where_every_arm_refuses(
+    command: Callable[..., Any], circuit_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from commandline import TINY
+
+    from cna_mlx.labels.label import Label, LabelKind
+
+    options = ("--circuit", str(circuit_file), "-p", "one", "-p", "two")
+    assert "refused in every arm" not in command("diff", TINY, *options).err
+    refused = Label(LabelKind.REFUSED, (0, 1))
+    monkeypatch.setattr("cna_mlx.steering.diff.label", lambda text: refused)
+    assert "2 of 2 refused in every arm" in command("diff", TINY, *options).err

@@ -1,0 +1,643 @@
+"""`bench`: what is timed is the same work, and the figures are what they say."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from commandline import TINY, Outcome, make_screen, plain, sent
+
+import cna_mlx.diagnostics.bench.suite as suite
+import cna_mlx.util.environment as environment
+from cna_mlx.diagnostics.bench import SHORT, Bench, Comparison, Memory, Physics, to_json
+from cna_mlx.diagnostics.bench.arms import arms_of, compare_arms
+from cna_mlx.diagnostics.bench.decoding import (
+    Decoded,
+    Decoder,
+    compare_context,
+    compare_steered,
+    endless,
+    room,
+)
+from cna_mlx.diagnostics.bench.discovering import (
+    both_sides,
+    compare_walks,
+    deltas,
+    forward_each,
+    peak_of,
+    shared_share,
+)
+from cna_mlx.diagnostics.bench.timing import Budget, Spread, in_turn
+from cna_mlx.diagnostics.invariants import random_circuit
+from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.cache import Store
+from cna_mlx.prompts import PromptSet
+from cna_mlx.ui.bench import closing_line, environment_lines, result_lines
+
+Run = Callable[..., Outcome]
+Patch = pytest.MonkeyPatch
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+FOREVER = 1e9
+
+
+class Ticks:
+    """A clock that goes on by itself: a second whenever it is read."""
+
+    def __init__(self, step: float = 1.0) -> None:
+        self.now, self.step = 0.0, step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+def budget(pairs: int = 3, seconds: float = FOREVER) -> Budget:
+    return Budget(pairs, seconds, Ticks())
+
+
+def comparison(name: str = "arms_2", **changes: Any) -> Comparison:
+    known = {
+        "plain": (2.0, 3.0, 8.0),
+        "ours": (1.0, 1.0, 2.0),
+        "work": 30,
+        "unit": "tokens",
+        "title": "2 arms of one prompt",
+        "against": "the same arms one after the other",
+    }
+    return Comparison(name, **{**known, **changes})
+
+
+PHYSICS = Physics(4_000_000_000, 8_000_000, 64, 100.0, "4-bit g64", "Metal")
+
+
+# ---------------------------------------------------------------------- timing
+
+
+def test_the_ratio_is_the_median_of_the_pairs() -> None:
+    one = comparison()
+    assert one.ratio == Spread(2.5, 3.0, 3.5)  # of 2, 3 and 4
+    assert one.plain_rate == 10  # 30 tokens in the median of 3 seconds
+    assert one.rate == 30
+    assert one.to_json()["ratio"] == [2.5, 3.0, 3.5]
+
+
+def test_pairs_are_timed_in_turn_and_the_first_ones_do_not_count() -> None:
+    order: list[str] = []
+    seen: list[tuple[str, int, int]] = []
+
+    def way(name: str, *seconds: float) -> Callable[[], float]:
+        left = iter(seconds)
+
+        def run() -> float:
+            order.append(name)
+            return next(left)
+
+        return run
+
+    found = in_turn(
+        way("plain", 99, 1, 2, 3),
+        way("ours", 99, 4, 5, 6),
+        budget(3),
+        task="work",
+        progress=lambda *told: seen.append(told),
+    )
+    assert found == ((1, 2, 3), (4, 5, 6))
+    assert " ".join(order) == "plain ours plain ours ours plain plain ours"
+    assert seen == [("work", done, 3) for done in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "seconds", "timed"),
+    [(9, 0.0, 3), (2, 0.0, 2), (9, 3.5, 6), (9, FOREVER, 9)],
+)
+def test_a_long_comparison_ends_early_but_not_before_three_pairs(
+    pairs: int, seconds: float, timed: int
+) -> None:
+    # the clock is read once before, and once before each pair from the fourth on
+    found, _ = in_turn(lambda: 1.0, lambda: 1.0, budget(pairs, seconds))
+    assert len(found) == timed
+
+
+# -------------------------------------------------------------------- decoding
+
+
+@pytest.fixture(scope="module")
+def decoder(llama: Any, tokenizer: Any, ids: list[list[int]]) -> Decoder:
+    return Decoder(llama, endless(tokenizer), ids[0], 8, Ticks())
+
+
+def test_an_endless_tokenizer_is_the_same_but_for_its_end(tokenizer: Any) -> None:
+    before = set(tokenizer.eos_token_ids)
+    found = endless(tokenizer)
+    assert found.eos_token_ids == set()
+    assert tokenizer.eos_token_ids == before != set()
+    assert found.encode("red") == tokenizer.encode("red")
+
+
+def test_both_ways_decode_the_same_tokens(decoder: Decoder) -> None:
+    mlx_lms = decoder.plain()
+    (arm,) = arms_of(random_circuit(decoder.model, 0.05), 1)
+    ours = decoder.arms([arm])
+    assert mlx_lms.ids == ours.ids
+    assert len(ours.ids[0]) == 8
+
+
+def test_steering_is_on_where_it_is_timed(decoder: Decoder) -> None:
+    circuit = random_circuit(decoder.model, 0.5)
+    arms = arms_of(circuit, 2)
+    assert arms[1].steering == ((circuit, 0.0),)
+    steered = decoder.arms(arms[1:])
+    assert decoder.plain(circuit).ids == steered.ids
+    assert steered.ids != decoder.plain().ids
+    assert decoder.plain().ids == decoder.arms(arms[:1]).ids  # and off again
+
+
+def test_the_first_token_ends_the_prefill(decoder: Decoder) -> None:
+    """The clock is read before the prompt and at each of the eight tokens."""
+    for found in (
+        decoder.plain(),
+        decoder.arms(arms_of(random_circuit(decoder.model, 0.05), 2)),
+    ):
+        assert (found.prefill, found.decode) == (1, 7)
+
+
+def test_steered_ratios(decoder: Decoder) -> None:
+    circuit = random_circuit(decoder.model, 0.05)
+    one = compare_steered(decoder, circuit, budget(2), "steered_decode", "some")
+    other = compare_context(decoder, circuit, budget(2))
+    assert (one.name, other.name) == ("steered_decode", "steered_context")
+    for found in (one, other):
+        assert found.plain == found.ours == (7, 7)
+        assert found.ratio.median == found.rate == 1
+        assert (found.work, found.unit) == (7, "tokens")
+
+
+@pytest.mark.parametrize(
+    ("limit", "prompt", "found"), [(None, 9, 32), (40, 9, 31), (10, 9, 2), (512, 9, 32)]
+)
+def test_answers_fit_into_the_context(
+    limit: int | None, prompt: int, found: int
+) -> None:
+    assert room(limit, [1] * prompt, 32) == found
+
+
+# ------------------------------------------------------------------------ arms
+
+
+def test_arms_are_of_different_strengths_and_begin_with_the_baseline() -> None:
+    circuit = SimpleNamespace()
+    arms = arms_of(circuit, 16)  # type: ignore[arg-type]
+    assert arms[0].steering == ()
+    assert len({arm.label for arm in arms}) == 16
+    strengths = [strength for arm in arms[1:] for _, strength in arm.steering]
+    assert strengths[0] == 0
+    assert max(strengths) < 2
+    assert arms_of(circuit, 1) == [arms[0]]  # type: ignore[arg-type]
+
+
+class Recorded:
+    """A decoder that takes a second for each run, and knows what was asked of it."""
+
+    prompt = (1, 2, 3)
+    tokens = 5
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[str, Any]] = []
+
+    def arms(self, arms: Any, prompts: Any = None) -> Decoded:
+        self.runs.append((" ".join(arm.label for arm in arms), prompts))
+        return Decoded(0.5, 1.0, tuple(() for _ in arms))
+
+
+def test_each_batch_is_held_against_its_own_arms_alone() -> None:
+    recorded = Recorded()
+    circuit = random_circuit_of_nothing()
+    found = compare_arms(recorded, circuit, (1, 2, 4), budget(2))  # type: ignore[arg-type]
+    assert [one.name for one in found] == [
+        *(f"arms_{count}" for count in (1, 2, 4)),
+        *(f"prefill_arms_{count}" for count in (1, 2, 4)),
+    ]
+    for one, count in zip(found, (1, 2, 4, 1, 2, 4), strict=True):
+        assert one.ratio.median == count  # a batch takes as long as one arm
+    assert [one.work for one in found] == [4, 8, 16, 3, 6, 12]
+    first, second, third, fourth = (arm.label for arm in arms_of(circuit, 4))
+    ladder = [
+        first,
+        first,
+        second,
+        f"{first} {second}",
+        third,
+        fourth,
+        f"{first} {second} {third} {fourth}",
+    ]
+    runs = [labels for labels, _ in recorded.runs]
+    assert runs[2:] == [*ladder, *reversed(ladder)]  # after two to warm up
+
+
+def test_in_a_chat_each_arm_has_its_own_history() -> None:
+    recorded = Recorded()
+    circuit = random_circuit_of_nothing()
+    histories = [[1], [2, 2], [3, 3, 3]]
+    found = compare_arms(
+        recorded,  # type: ignore[arg-type]
+        circuit,
+        (2,),
+        budget(1),
+        histories=histories,
+    )
+    assert [one.name for one in found] == ["chat_arms_2", "prefill_chat_arms_2"]
+    assert found[1].work == 3
+    given = [prompts for _, prompts in recorded.runs[2:]]
+    assert given == [[[1]], [[2, 2]], [[1], [2, 2]]]
+
+
+def random_circuit_of_nothing() -> Any:
+    return SimpleNamespace()
+
+
+def test_rows_answer_as_their_arms_do_alone(
+    decoder: Decoder, ids: list[list[int]]
+) -> None:
+    arms = arms_of(random_circuit(decoder.model, 0.5), 4)
+    for histories in (None, ids[1:5]):
+        rows = decoder.arms(arms, histories).ids
+        for number, arm in enumerate(arms):
+            alone = decoder.arms([arm], histories and [histories[number]])
+            assert (rows[number],) == alone.ids
+        assert len(set(rows)) > 1
+
+
+# ------------------------------------------------------------------- discovery
+
+
+def test_prompts_come_from_both_sides_in_turn() -> None:
+    contrast = PromptSet.from_prompts(["a", "b", "c"], ["x", "y", "z"])
+    assert both_sides(contrast, 4) == ["a", "x", "b", "y"]
+    assert len(both_sides(contrast, 99)) == 6
+
+
+def test_the_walk_that_is_timed_finds_the_deltas(
+    llama: Any, ids: list[list[int]]
+) -> None:
+    found = deltas(llama, ids[:6])
+    for layer, activations in last_activations(llama, ids[:6]):
+        values = np.array(activations)
+        expected = values[[0, 2, 4]].mean(axis=0) - values[[1, 3, 5]].mean(axis=0)
+        np.testing.assert_allclose(found[layer], expected, atol=1e-5)
+
+
+def test_walks_are_timed_whole(llama: Any, ids: list[list[int]]) -> None:
+    names = ("discovery_vs_forward", "discovery", "a plain forward of each")
+    ways = (forward_each, deltas)
+    one = compare_walks(llama, ids[:4], ways, names, budget(2))
+    assert one.plain == one.ours == (1, 1)
+    assert (one.work, one.unit, one.rate) == (4, "prompts", 4)
+
+
+def test_the_share_that_all_prompts_begin_with() -> None:
+    assert shared_share([[1, 2, 3, 4], [1, 2, 5, 6, 7, 8]]) == 4 / 10
+
+
+def test_the_peak_is_what_is_held_beyond_what_was() -> None:
+    before = mx.ones((1 << 20,))
+    mx.eval(before)
+    found = peak_of(lambda: mx.eval(mx.ones((1 << 20,)) + 1))
+    assert (1 << 22) <= found <= 3 * (1 << 22)
+    assert before.nbytes == 1 << 22
+
+
+# --------------------------------------------------------------------- physics
+
+# vocabulary 512, hidden 64, d_ff 128, 4 heads of which 2 for KV, 3 layers
+ATTENTION = 64 * 64 * 2 + 64 * 32 * 2
+MLP = 3 * 64 * 128
+NORMS = 3 * 2 * 64 + 64
+MATRICES = 3 * (ATTENTION + MLP)
+TABLE = 512 * 64
+
+
+def quantized(count: int) -> float:
+    """4 bits, and a bf16 scale and bias for each group of 32."""
+    return count / 2 + count / 32 * 4
+
+
+@pytest.mark.parametrize(
+    ("family", "precision", "expected"),
+    [
+        ("llama", "float32", 4 * (MATRICES + TABLE + NORMS)),  # tied: counted once
+        ("llama", "bfloat16", 2 * (MATRICES + TABLE + NORMS)),
+        ("llama", "4-bit", quantized(MATRICES + TABLE) + 2 * NORMS),
+    ],
+)
+def test_bytes_of_a_token_with_tied_embeddings(
+    build: Any, family: str, precision: str, expected: float
+) -> None:
+    model = build(family, precision)
+    assert Physics.of(model, [1, 2, 3], 8, 1.0, "CPU").weights == expected
+
+
+@pytest.mark.parametrize("precision", ["float32", "4-bit"])
+def test_bytes_of_a_token_with_an_unembedding_of_its_own(
+    build: Any, precision: str
+) -> None:
+    """The table of embeddings is not read, but for a row; the unembedding is."""
+    tied = build("llama", precision)
+    untied = build("llama", precision, tie_word_embeddings=False)
+    found = [
+        Physics.of(model, [1, 2, 3], 8, 1.0, "CPU").weights for model in (tied, untied)
+    ]
+    assert found[0] == found[1]
+
+
+def test_bytes_of_the_kv_cache(build: Any) -> None:
+    model = build("llama", "bfloat16")
+    found = Physics.of(model, [1, 2, 3], 8, 1.0, "CPU")
+    assert found.length == 7
+    assert found.kv == 7 * 3 * 2 * 2 * 16 * 2  # layers, both, heads, head_dim, bytes
+
+
+def test_the_bound_is_the_bandwidth_over_the_bytes() -> None:
+    assert PHYSICS.bound() == pytest.approx(100e9 / 4.008e9)
+    assert PHYSICS.bound(4) == pytest.approx(4 * 100e9 / 4.032e9)
+    assert PHYSICS.share(12.475) == pytest.approx(0.5, abs=1e-3)
+    unknown = replace(PHYSICS, bandwidth=None)
+    assert unknown.bound() is unknown.share(10.0) is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "changes", "word"),
+    [
+        (20.0, {}, "waits for memory"),
+        (5.0, {"backend": "CPU"}, "it computes"),
+        (5.0, {"backend": "CPU", "quantization": "float32"}, "something else"),
+        (5.0, {}, "something else"),
+        (30.0, {}, "cache"),
+        (5.0, {"bandwidth": None}, "unknown"),
+    ],
+)
+def test_what_limits_decoding_in_words(
+    rate: float, changes: dict[str, Any], word: str
+) -> None:
+    assert word in replace(PHYSICS, **changes).limit(rate)
+
+
+# ----------------------------------------------------------------- environment
+
+
+NUMPYS = "numpy.libs/libscipy_openblas64_-32a4.so"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["/lib/mlx_cpu.libs/libblas-bd8a282c.so.3.10.0"], "reference"),
+        (["/lib/x/libopenblasp-r0.3.21.so", "/x/libblas-bd8a.so.3"], "OpenBLAS"),
+        (
+            ["/p/numpy.libs/libscipy_openblas64_-32a4.so", "/x/libblas.so.3"],
+            "reference",
+        ),
+        (["/p/numpy.libs/libscipy_openblas64_-32a4.so"], "unknown"),
+        (["/opt/intel/libmkl_rt.so.2"], "MKL"),
+        (["/a dir/libblis.so.4", "/x/libmlx.so"], "BLIS"),
+        ([], "unknown"),
+    ],
+)
+def test_the_blas_is_told_by_what_is_mapped(files: list[str], expected: str) -> None:
+    maps = [f"7f00-7f01 r-xp 00000000 fe:00 1234       {file}" for file in files]
+    assert environment.blas_of([*maps, "7f02-7f03 rw-p 00000000 00:00 0"]) == expected
+
+
+def test_on_a_mac_it_is_accelerate(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(environment.platform, "system", lambda: "Darwin")
+    assert environment.blas() == "Accelerate"
+
+
+def test_a_system_without_proc_knows_no_blas(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(environment.platform, "system", lambda: "FreeBSD")
+    monkeypatch.setattr(environment, "_MAPS", Path("/no/such/file"))
+    assert environment.blas() == "unknown"
+
+
+def test_the_environment_names_no_host() -> None:
+    found = environment.environment()
+    assert found.keys() == {
+        "system", "device", "backend", "blas", "python", "versions"
+    }  # fmt: skip
+    assert found["versions"].keys() >= {"cna-mlx", "mlx", "mlx-lm"}
+    assert os.uname().nodename not in json.dumps(found)
+
+
+# ----------------------------------------------------------------------- suite
+
+
+@pytest.fixture
+def quick(monkeypatch: Patch) -> None:
+    """No bandwidth is measured, and hardly anything else is."""
+    monkeypatch.setattr(suite, "bandwidth", lambda: 100.0)
+    tiny = replace(SHORT, pairs=1, rounds=1, walks=1, tokens=3, prompts=4)
+    monkeypatch.setattr("cna_mlx.commands.bench.SHORT", tiny)
+    monkeypatch.setattr("cna_mlx.commands.bench.Settings", lambda: tiny)
+
+
+RATIOS = [
+    "steered_decode",
+    "steered_context",
+    "arms_1",
+    "arms_2",
+    "arms_4",
+    "prefill_arms_1",
+    "prefill_arms_2",
+    "prefill_arms_4",
+    "chat_arms_2",
+    "prefill_chat_arms_2",
+    "discovery_vs_forward",
+    "discovery_streamed",
+]
+
+
+def test_the_json_has_every_ratio(command: Run, quick: None) -> None:
+    done = command("bench", TINY, "--short", "--json")
+    assert done.code == 0, done.err
+    data = done.data
+    assert data["complete"] is True
+    assert data["model"] == TINY
+    assert list(data["ratios"]) == RATIOS
+    for name, ratio in data["ratios"].items():
+        assert data["comparisons"][name]["ratio"][1] == ratio > 0
+    assert data["physics"]["bandwidth_gb_per_second"] == 100
+    assert data["physics"]["share_of_bound"] is not None
+    assert data["memory"]["decode"].keys() == {
+        "measured_bytes", "forecast_bytes", "seconds"
+    }  # fmt: skip
+    assert data["environment"]["backend"] in ("CPU", "Metal", "CUDA", "GPU")
+
+
+def test_parts_alone(command: Run, quick: None) -> None:
+    done = command("bench", TINY, "--json", "--only", "discovery", "--only", "memory")
+    assert list(done.data["ratios"]) == ["discovery_vs_forward", "discovery_streamed"]
+    assert list(done.data["memory"]) == ["decode", "discovery_streamed"]
+    # nothing decoded in a plain way: nothing to hold against the bound
+    assert done.data["physics"]["share_of_bound"] is None
+
+
+def test_the_models_own_circuit_is_measured_where_it_is_kept(
+    command: Run, quick: None, selection_of_demo: None
+) -> None:
+    done = command("bench", "demo", "--json", "--only", "decoding")
+    assert "steered_decode_circuit" in done.data["ratios"]
+    title = done.data["comparisons"]["steered_decode_circuit"]["what"]
+    assert title.startswith("decoding, this model's circuit, in ")
+
+
+@pytest.fixture
+def selection_of_demo(tmp_path: Path) -> None:
+    from cna_mlx import load
+    from cna_mlx.discovery.selection import Selection
+    from cna_mlx.prompts import load_contrast
+    from cna_mlx.prompts.chat_template import Rendering
+
+    store = Store(tmp_path / "store")
+    chosen = Selection(0.0025, universal=False)
+    magic = load_contrast("magic")
+    store.find_or_discover(*load("demo"), magic, chosen, Rendering())
+
+
+def test_the_forecast_stands_beside_what_was_held(tiny: tuple[Any, Any]) -> None:
+    contrast = PromptSet.from_prompts(["one", "two"], ["three", "four"])
+    settings = replace(SHORT, prompts=4, parts=("memory",), is_whole=True, tokens=3)
+    bench = Bench(*tiny, contrast, settings=settings, clock=Ticks())
+    physics, decode, streamed, discovery = bench.run()
+    assert isinstance(physics, Physics)
+    assert isinstance(decode, Memory)
+    assert isinstance(discovery, Memory)
+    assert isinstance(streamed, Memory)
+    names = [decode.name, streamed.name, discovery.name]
+    assert names == ["decode", "discovery_streamed", "discovery"]
+    assert 0 < streamed.measured < 1.1 * streamed.forecast
+    config = tiny[0].args
+    head = config.hidden_size // config.num_attention_heads
+    values = 2 * config.num_hidden_layers * config.num_key_value_heads * head
+    assert decode.forecast == 2 * 256 * values * 4  # two arms, a step of the cache
+    assert decode.measured > decode.forecast / 2
+    assert discovery.measured > 0
+    # the clock is read at each of the decoded tokens as well
+    assert (decode.seconds, discovery.seconds) == (5, 1)
+
+
+def test_no_result_makes_empty_json() -> None:
+    found = to_json([])
+    assert found == {"ratios": {}, "physics": None, "comparisons": {}, "memory": {}}
+
+
+# ---------------------------------------------------------------------- screen
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_ctrl_c_keeps_what_was_measured(
+    as_json: bool, command: Run, quick: None, monkeypatch: Patch
+) -> None:
+    def pressed(*_: Any, **__: Any) -> Iterator[None]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suite, "compare_walks", pressed)
+    done = command("bench", TINY, *(["--json"] if as_json else []))
+    assert done.code == 130
+    assert done.err.endswith("cna-mlx: interrupted\n")
+    if as_json:
+        assert done.data["complete"] is False
+        assert list(done.data["ratios"]) == RATIOS[:-2]
+    else:
+        assert "2 arms with histories of their own" in done.out
+        assert "discovery of" not in done.out
+
+
+def test_for_people(command: Run, quick: None) -> None:
+    done = command("bench", TINY)
+    assert done.code == 0
+    for words in (
+        "what limits decoding",
+        "times faster than the plain way",
+        "of what memory allows",
+        "memory beyond the weights",
+        "measured in",
+    ):
+        assert words in done.out
+    assert done.out.count("times faster than the plain way") == 1
+
+
+def everything(screen: Any) -> str:
+    around = environment.environment() | {"device": "a processor é"}
+    first = comparison("steered_decode", title="decoding, a random circuit")
+    memory = Memory("discovery", "a discovery with the bank", 10**9, 2 * 10**9, 3.0)
+    results = [PHYSICS, first, comparison(), memory]
+    views = [environment_lines(screen, around)]
+    for count, result in enumerate(results, 1):
+        views.append(result_lines(screen, result, results[:count]))
+    for view in [*views, closing_line(3.2)]:
+        screen.out.print(view, soft_wrap=not screen.out.is_terminal)
+    return plain(sent(screen.out))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 160])
+def test_widths(width: int) -> None:
+    text = everything(make_screen(width))
+    assert max(map(len, text.splitlines())) <= width
+    folded = " ".join(text.split())
+    assert "3.00x decoding, a random circuit 2.50 to 3.50; 30.0 tokens/s" in folded
+    assert "at most 25.0 tokens/s" in folded
+    assert "forecast 2.0 GB" in folded
+
+
+def test_ascii() -> None:
+    assert everything(make_screen(80, encoding="ascii")).isascii()
+
+
+def test_on_a_pipe_a_sentence_is_a_line() -> None:
+    lines = everything(make_screen(20, terminal=False)).splitlines()
+    assert any(line.endswith("at most 25.0 tokens/s") for line in lines)
+
+
+# ------------------------------------------------------------------ benchmarks
+
+
+def script(name: str, *arguments: str) -> Any:
+    """The JSON object that is a script's last line."""
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / name), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_random_model_of_a_real_shape_loads(tmp_path: Path) -> None:
+    from cna_mlx import load, render_prompt
+
+    directory = str(tmp_path / "model")
+    words = ["smollm2-135m", "--layers", "1", "-o", directory]
+    found = script("random_models.py", *words)
+    assert found["precision"] == "4-bit"
+    model, tokenizer = load(directory)
+    assert len(model.layers) == 1
+    assert model.layers[0].mlp.up_proj.bits == 4
+    assert model.layers[0].mlp.up_proj.weight.shape == (1536, 576 // 8)
+    logits = model(mx.array([render_prompt(tokenizer, "What is a neuron?")]))
+    assert np.isfinite(np.array(logits.astype(mx.float32))).all()
+    on_disk = sum(file.stat().st_size for file in (tmp_path / "model").glob("model*"))
+    assert 0 <= on_disk - found["weight_bytes"] < 10_000
+
+
+def test_one_long_prompt_holds_its_neurons_and_no_more() -> None:
+    found = script("held.py", "--layers", "2", "--tokens", "256")
+    assert found["activation_bytes"] == 2 * 1536 * 4
+    assert found["held_bytes"] < 2 * found["activation_bytes"]

@@ -1,0 +1,504 @@
+"""The evaluation: arms, batches, and the commands that make and repeat a run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commandline import NEGATIVE, POSITIVE, TINY, Outcome
+
+from cna_mlx import Circuit, Rendering
+from cna_mlx.errors import InputError
+from cna_mlx.evaluation.arms import (
+    arm_of,
+    evaluation_arms,
+    load_direction,
+    reference,
+    save_direction,
+)
+from cna_mlx.evaluation.runner import Evaluation
+from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.samples import Sample
+from cna_mlx.labels.label import label
+from cna_mlx.labels.repetition import quality
+from cna_mlx.models.families import widths
+from cna_mlx.prompts import PromptSet, load_contrast
+from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt, load_benchmark
+from cna_mlx.prompts.chat_template import render_prompt
+from cna_mlx.steering.generation import BASELINE, Answer, Arm, generate_arms
+
+Command = Callable[..., Outcome]
+
+CONTRAST = PromptSet.from_prompts(POSITIVE, NEGATIVE, "red-vs-blue")
+QUESTIONS = ["five red cats", "six blue cats", "seven old cats", "eight new cats"]
+SHORT = ("--max-tokens", "6", "--controls", "2")
+
+
+@pytest.fixture(name="selection")
+def selection_fixture(files: tuple[str, str]) -> list[str]:
+    """The options for a discovery that takes no time."""
+    positive, negative = files
+    sides = ["--positive", positive, "--negative", negative]
+    return [*sides, "--no-universal", "--fraction", "0.05"]
+
+
+@pytest.fixture(name="questions")
+def questions_fixture(tmp_path: Path) -> str:
+    path = tmp_path / "questions.txt"
+    path.write_text("\n".join(QUESTIONS), encoding="utf-8")
+    return f"harmful={path}"
+
+
+def make_set(texts: list[str]) -> Benchmark:
+    prompts = [EvalPrompt(f"q-{n}", t, None, "unknown") for n, t in enumerate(texts)]
+    return Benchmark("q", tuple(prompts), "here")
+
+
+# ------------------------------------------------------------------------- the arms
+
+
+def test_controls_have_the_circuits_size_and_none_of_its_neurons(
+    tiny: tuple[Any, Any], circuit_text: str
+) -> None:
+    model, tokenizer = tiny
+    circuit = Circuit.from_text(circuit_text, "own")
+    made_by = reference(model, tokenizer, CONTRAST, Rendering())
+    pairs, circuits = evaluation_arms(circuit, widths(model), made_by, seeds=3)
+    roles = [entry.role for entry, _ in pairs]
+    assert roles == ["baseline", "ablated", *["matched"] * 3, *["uniform"] * 3]
+    own = {neuron[:2] for neuron in circuit.neurons}
+    for entry, arm in pairs[2:]:
+        control = circuits[entry.circuit or ""]
+        assert arm.steering == ((control, 0.0),)
+        assert not own & {neuron[:2] for neuron in control.neurons}
+        sizes = {layer: len(found) for layer, found in control.by_layer().items()}
+        assert sizes == {
+            layer: len(found) for layer, found in circuit.by_layer().items()
+        }
+    different = {tuple(sorted(circuits[f"matched-{n}"].neurons)) for n in range(3)}
+    assert len(different) == 3
+
+
+def test_the_direction_is_the_difference_of_means(
+    tiny: tuple[Any, Any], circuit_text: str, tmp_path: Path
+) -> None:
+    model, tokenizer = tiny
+    circuit = Circuit.from_text(circuit_text, "own")
+    made_by = reference(model, tokenizer, CONTRAST, Rendering())
+    for layer, index, delta in circuit.neurons:
+        own = float(made_by.direction.deltas[layer][index])
+        assert own == pytest.approx(delta, rel=1e-4, abs=1e-6)
+    save_direction(made_by.direction, tmp_path)
+    again = load_direction(tmp_path)
+    assert again
+    pairs = zip(again.deltas, made_by.direction.deltas, strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+    assert load_direction(tmp_path / "nowhere") is None
+
+
+def test_strengths_become_arms_once(tiny: tuple[Any, Any], circuit_text: str) -> None:
+    model, tokenizer = tiny
+    circuit = Circuit.from_text(circuit_text, "own")
+    made_by = reference(model, tokenizer, CONTRAST, Rendering())
+    make = evaluation_arms
+    pairs, circuits = make(
+        circuit,
+        widths(model),
+        made_by,
+        multipliers=(0.5, 1, 0),
+        alphas=(0, -1),
+        seeds=1,
+    )
+    assert [entry.label for entry, _ in pairs] == [
+        "baseline",
+        "m=0.5",
+        "ablated",
+        "CAA -1",
+        "matched 0",
+        "uniform 0",
+    ]
+    # the controls are scaled as what is judged, which is the ablated arm
+    assert [entry.strength for entry, _ in pairs[-2:]] == [0.0, 0.0]
+    for entry, arm in pairs:
+        again = arm_of(entry, circuits, made_by.direction)
+        assert again == Arm(entry.label, arm.steering)
+    with pytest.raises(InputError, match="twice"):
+        make(circuit, widths(model), made_by, multipliers=(0, 0))
+    with pytest.raises(InputError, match="CAA needs the prompts"):
+        make(circuit, widths(model), None, alphas=(1,))
+
+
+# ----------------------------------------------------------------------- the batches
+
+
+def test_a_batch_is_what_its_arms_answer(
+    tiny: tuple[Any, Any], circuit_text: str
+) -> None:
+    model, tokenizer = tiny
+    circuit = Circuit.from_text(circuit_text, "own")
+    arms = [BASELINE, Arm.of(circuit, 0.0, "ablated"), Arm.of(circuit, 2.0)]
+    evaluation = Evaluation(
+        model, tokenizer, [make_set(QUESTIONS)], arms, Rendering(), 6, 3, circuit
+    )
+    samples = evaluation.batch(2)
+    assert samples
+    ids = render_prompt(tokenizer, QUESTIONS[2])
+    events = generate_arms(model, tokenizer, [ids], arms, max_tokens=6)
+    answers = {event.arm: event for event in events if isinstance(event, Answer)}
+    for row, sample in enumerate(samples):
+        answer = answers[row]
+        assert (sample.text, sample.token_ids) == (answer.text, answer.token_ids)
+        assert sample.finish == answer.finish
+        assert (sample.number, sample.id, sample.arm) == (2, "q-2", arms[row].label)
+        assert (sample.label, sample.span) == (
+            label(answer.text).kind,
+            label(answer.text).span,
+        )
+        assert sample.quality == quality(answer.text)
+        assert sample.gauge is not None
+        assert sample.kl is not None
+    assert samples[0].kl == 0.0
+    assert Sample.from_line(samples[1].to_line()) == samples[1]
+
+
+def test_a_stopped_batch_is_none(tiny: tuple[Any, Any], circuit_text: str) -> None:
+    model, tokenizer = tiny
+    arms = [BASELINE, Arm.of(Circuit.from_text(circuit_text, "own"), 0.0)]
+    evaluation = Evaluation(
+        model, tokenizer, [make_set(QUESTIONS)], arms, Rendering(), 6
+    )
+    for allowed in range(8):
+        asked = iter([False] * allowed + [True] * 99)
+        assert evaluation.batch(0, lambda asked=asked: next(asked)) is None
+
+
+def test_a_limit_spreads_over_the_set() -> None:
+    whole = load_benchmark("demo")
+    cut = whole.limited(10)
+    assert len(cut.prompts) == 10
+    assert [one.kind for one in cut.prompts].count("harmful") == 5
+    assert cut.sha256 != whole.sha256
+    assert whole.limited(None) is whole.limited(10_000) is whole
+
+
+# ---------------------------------------------------------------------- the commands
+
+
+def test_eval_writes_a_run_and_goes_on(
+    command: Command, selection: list[str], questions: str, tmp_path: Path
+) -> None:
+    place = str(tmp_path / "run")
+    line = ["eval", TINY, *selection, "--prompts", questions, *SHORT, "--out", place]
+    first = command(*line, "--json")
+    assert first.code == 0
+    data = first.data
+    assert data["status"] == "complete"
+    assert data["prompts"] == {"done": 4, "planned": 4}
+    assert [arm["role"] for arm in data["groups"][0]["arms"]] == [
+        "baseline",
+        "ablated",
+        *["matched"] * 2,
+        *["uniform"] * 2,
+    ]
+    assert data["groups"][0]["arms"][1]["kl"]["n"] == 4
+    assert data["verdict"]["outcome"] == "too_few"
+    assert "4 prompts (4 of questions) x 6 arms x 6 tokens at most" in first.err
+    samples = (tmp_path / "run" / "samples.jsonl").read_bytes()
+    again = command(*line, "--json")
+    assert again.data == data
+    assert "all of them are here" in again.err
+    assert (tmp_path / "run" / "samples.jsonl").read_bytes() == samples
+    other = command(*line, "--limit", "2")
+    assert other.code == 2
+    assert "another configuration lies there (sets, limit)" in other.failure
+
+
+def test_what_was_cut_off_is_computed_again(
+    command: Command, selection: list[str], questions: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "run"
+    line = ["eval", TINY, *selection, "--prompts", questions, *SHORT, "--sweep"]
+    line += ["--out", str(place)]
+    whole = command(*line, "--json").data
+    path = place / "samples.jsonl"
+    wanted = _timeless(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3])
+    again = command(*line, "--json")
+    assert "2 prompts are here already" in again.err
+    assert again.data == whole
+    assert _timeless(path) == wanted
+    assert Run.load(place).facts["resumed"] is True
+
+
+def _timeless(path: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return [{key: row[key] for key in row if key != "seconds"} for row in rows]
+
+
+def test_verify_finds_the_same_tokens(
+    command: Command, selection: list[str], questions: str, tmp_path: Path
+) -> None:
+    place = str(tmp_path / "run")
+    line = ["eval", TINY, *selection, "--prompts", questions, *SHORT, "--sweep"]
+    assert command(*line, "--out", place).code == 0
+    found = command("verify", place, "--sample", "3", "--json").data
+    assert (found["prompts"], found["samples"]) == (3, 3 * 20)
+    assert found["same_tokens"] == found["same_label"] == found["samples"]
+    path = tmp_path / "run" / "samples.jsonl"
+    rows = [json.loads(text) for text in path.read_text("utf-8").splitlines()]
+    rows[0]["token_ids"][2] = 1
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    shown = command("verify", place, "--sample", "1")
+    assert "the same tokens: 19 of 20" in shown.out
+    assert "parts at token 3" in shown.out
+
+
+def test_a_damaged_direction_is_told_and_written_anew(
+    command: Command, selection: list[str], questions: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "run"
+    line = ["eval", TINY, *selection, "--prompts", questions, "--limit", "1", *SHORT]
+    line += ["--caa", "-1", "--out", str(place)]
+    assert command(*line).code == 0
+    path = place / "direction.npz"
+    whole = path.read_bytes()
+    flipped = whole[:8] + bytes([whole[8] ^ 0xFF]) + whole[9:]
+    for content in (b"", whole[:100], whole[:-9], b"text" * 50, whole + b"\0" * 70_000):
+        path.write_bytes(content)
+        found = command("verify", str(place), "--sample", "1")
+        assert found.code == 2
+        assert "direction.npz: damaged, or cut off" in found.failure
+    for content in (flipped, whole + whole):  # may be taken for whole
+        path.write_bytes(content)
+        assert "unexpected" not in command("verify", str(place)).err
+    assert command(*line).code == 0
+    assert path.read_bytes() == whole
+    assert command("verify", str(place), "--sample", "1").code == 0
+
+
+def test_verify_refuses_other_weights(
+    command: Command, selection: list[str], questions: str, tmp_path: Path
+) -> None:
+    place = str(tmp_path / "run")
+    line = ["eval", TINY, *selection, "--prompts", questions, *SHORT, "--out", place]
+    assert command(*line).code == 0
+    found = command("verify", place, "--model", "demo")
+    assert found.code == 2
+    assert "other weights than the run's model" in found.failure
+    missing = command("verify", str(tmp_path / "nowhere"))
+    assert missing.code == 2
+    assert "no run there" in missing.failure
+
+
+def test_ctrl_c_keeps_what_was_finished(
+    command: Command,
+    selection: list[str],
+    questions: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = tmp_path / "run"
+    line = ["eval", TINY, *selection, "--prompts", questions, *SHORT]
+    line += ["--out", str(place)]
+    batch = Evaluation.batch
+
+    def pressed(self: Evaluation, number: int, stop: Any) -> Any:
+        if number == 2:
+            raise KeyboardInterrupt
+        return batch(self, number, stop)
+
+    monkeypatch.setattr(Evaluation, "batch", pressed)
+    found = command(*line, "--json")
+    assert found.code == 130
+    assert json.loads(found.out)["prompts"] == {"done": 2, "planned": 4}
+    assert "2 of 4 prompts answered; the same command goes on" in found.err
+    assert Run.load(place).status == "interrupted"
+    monkeypatch.undo()
+
+
+def test_a_failure_on_the_way_is_recorded(
+    command: Command,
+    selection: list[str],
+    questions: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(self: Evaluation, number: int, stop: Any) -> Any:
+        raise MemoryError("std::bad_alloc: malloc")
+
+    monkeypatch.setattr(Evaluation, "batch", broken)
+    place = tmp_path / "run"
+    line = ["eval", TINY, *selection, "--prompts", questions, *SHORT]
+    found = command(*line, "--out", str(place))
+    assert found.code == 1
+    assert "out of memory" in found.err
+    assert Run.load(place).status == "failed"
+
+
+def test_discovery_prompts_are_found_among_the_evaluated(
+    command: Command, selection: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "mixed.txt"
+    path.write_text("\n".join([POSITIVE[0].upper(), *QUESTIONS]), encoding="utf-8")
+    line = ["eval", TINY, *selection, "--prompts", str(path), *SHORT]
+    found = command(*line, "--out", str(tmp_path / "run"), "--json")
+    group = found.data["groups"][0]
+    assert (group["seen_by_discovery"], group["unseen"]["n"]) == (1, 4)
+    assert "1 of 5 prompts of mixed equal or nearly equal" in found.err
+
+
+def test_a_circuit_of_unknown_prompts(
+    command: Command, circuit_file: Path, questions: str, tmp_path: Path
+) -> None:
+    line = [
+        "eval",
+        TINY,
+        "--circuit",
+        str(circuit_file),
+        "--prompts",
+        questions,
+        *SHORT,
+    ]
+    found = command(*line, "--out", str(tmp_path / "run"), "--json")
+    assert found.code == 0
+    assert found.data["groups"][0]["seen_by_discovery"] is None
+    assert "nobody can say whether it saw" in found.err
+    swept = command(*line, "--caa", "-1", "--out", str(tmp_path / "other"))
+    assert swept.code == 2
+    assert "CAA needs the prompts" in swept.failure
+
+
+def test_several_circuits_and_multipliers(
+    command: Command, circuit_file: Path, questions: str, tmp_path: Path
+) -> None:
+    second = tmp_path / "second.json"
+    second.write_text(circuit_file.read_text())
+    found = command(
+        *["eval", TINY, "--circuit", f"{circuit_file}@0.5", "--circuit", str(second)],
+        *["-m", "0", "-m", "2", "--prompts", questions, *SHORT, "--controls", "0"],
+        *["--no-kl", "--out", str(tmp_path / "run"), "--json"],
+    )
+    arms = found.data["groups"][0]["arms"]
+    assert [arm["label"] for arm in arms] == [
+        "baseline",
+        "m=0.5",
+        "ablated",
+        "m=2",
+        "second m=0",
+        "second m=2",
+    ]
+    assert {arm["kl"] for arm in arms} == {None}
+
+
+def test_files_of_one_name_are_told_apart(
+    command: Command, selection: list[str], circuit_file: Path, tmp_path: Path
+) -> None:
+    """Sets and circuits are called by their files, which may be namesakes."""
+    for name, words in (("a", QUESTIONS[:2]), ("b", QUESTIONS[2:])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "test.txt").write_text("\n".join(words), encoding="utf-8")
+    kinds = (("harmful", "a"), ("benign", "b"))
+    sets = [f"{kind}={tmp_path / name / 'test.txt'}" for kind, name in kinds]
+    line = ["eval", TINY, *selection, *SHORT, "--no-kl"]
+    both = [*line, "--prompts", sets[0], "--prompts", sets[1]]
+    found = command(*both, "--out", str(tmp_path / "run"), "--json")
+    assert [group["set"] for group in found.data["groups"]] == ["test", "test-2"]
+    again = [*line, "--prompts", sets[0], "--prompts", sets[0]]
+    refused = command(*again, "--out", str(tmp_path / "twice"))
+    assert refused.code == 2
+    assert "same prompt set was asked for twice" in refused.failure
+
+    circuit = json.loads(circuit_file.read_text())
+    (tmp_path / "a" / "c.json").write_text(json.dumps(circuit))
+    circuit["neurons"] = circuit["neurons"][:-1]
+    (tmp_path / "b" / "c.json").write_text(json.dumps(circuit))
+    files = [circuit_file, tmp_path / "a" / "c.json", tmp_path / "b" / "c.json"]
+    given = [part for file in files for part in ("--circuit", str(file))]
+    line = ["eval", TINY, *given, "--prompts", sets[0], *SHORT, "--no-kl"]
+    found = command(
+        *line, "--controls", "0", "--out", str(tmp_path / "three"), "--json"
+    )
+    labels = [arm["label"] for arm in found.data["groups"][0]["arms"]]
+    assert labels == ["baseline", "ablated", "c (2) m=0", "c (3) m=0"]
+    same = ["--circuit", str(circuit_file), *given[2:4], *given[2:4]]
+    line = ["eval", TINY, *same, "--prompts", sets[0], *SHORT, "--no-kl"]
+    refused = command(*line, "--out", str(tmp_path / "two"))
+    assert refused.code == 2
+    assert "two arms would both be called 'c m=0'" in refused.failure
+    assert not (tmp_path / "two").exists()
+
+
+def test_a_circuits_own_prompts_are_known_beside_a_given_contrast(
+    command: Command, tmp_path: Path
+) -> None:
+    """Controls may be made from another contrast: what the circuit saw stays known."""
+    own = str(tmp_path / "own.json")
+    made = command("discover", TINY, "--contrast", "flattery", "-o", own)
+    assert made.code == 0, made.err
+    path = tmp_path / "asked.txt"
+    contrast = load_contrast("flattery")
+    path.write_text("\n".join([contrast.positive[0], *QUESTIONS]), encoding="utf-8")
+    line = ["eval", TINY, "--circuit", own, "--contrast", "code"]
+    found = command(
+        *[*line, "--prompts", str(path), *SHORT, "--controls", "1", "--no-kl"],
+        *["--out", str(tmp_path / "run"), "--json"],
+    )
+    assert found.code == 0, found.err
+    assert found.data["groups"][0]["seen_by_discovery"] == 1
+
+
+def test_audit_says_its_verdict_first(
+    command: Command, selection: list[str], questions: str, tmp_path: Path
+) -> None:
+    line = ["audit", TINY, *selection, "--prompts", questions, *SHORT]
+    found = command(*line, "--no-sweep", "--out", str(tmp_path / "run"))
+    assert found.code == 0
+    assert found.out.strip().startswith("Too few refusals to tell")
+    assert "prompts like these, greedy decoding of 6 tokens" in found.out
+    data = command(*line, "--no-sweep", "--out", str(tmp_path / "run"), "--json").data
+    assert data["verdict"]["outcome"] == "too_few"
+    assert data["discovery"]["contrast"]["name"] == "red-vs-blue"
+
+
+@pytest.mark.parametrize("name", ["eval", "audit"])
+def test_where_it_goes_is_looked_at_before_the_model_is_loaded(
+    command: Command, questions: str, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    line = [name, "no/such-model", "--offline", "--prompts", questions]
+    for out, message in (
+        (tmp_path, "holds other files"),
+        (tmp_path / "thesis.tex" / "run", "thesis.tex is a file"),
+    ):
+        found = command(*line, "--out", str(out))
+        assert found.code == 2
+        assert message in found.failure
+    found = command(*line, "--out", str(tmp_path / "run"))
+    assert "no/such-model" in found.failure
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--prompts", "xjbb"], "did you mean 'jbb'"),
+        (["--prompts", "nowhere.txt"], "no such file or prompt set"),
+        (["--circuit", "nowhere.json"], "no such circuit file"),
+        (["--limit", "0"], "--limit"),
+        (["-m", "nan"], "finite"),
+        (["--caa", "inf"], "finite"),
+    ],
+)
+def test_a_bad_request_is_one_line(
+    command: Command,
+    selection: list[str],
+    questions: str,
+    options: list[str],
+    message: str,
+) -> None:
+    prompts = [] if "--prompts" in options else ["--prompts", questions]
+    found = command("eval", TINY, *selection, *prompts, *SHORT, *options)
+    assert found.code == 2
+    assert message in found.failure

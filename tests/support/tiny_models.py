@@ -1,0 +1,108 @@
+"""Tiny models with random weights, made in code."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten, tree_unflatten
+
+LAYERS, HIDDEN, D_FF, VOCABULARY = 3, 64, 128, 512
+
+# family: mlx-lm's module, and what its configuration says beyond the common part
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {"tie_word_embeddings": True}),
+    "llama-biases": (
+        "llama",
+        {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": False},
+    ),
+    "llama-sliding": (
+        "llama",
+        {
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "sliding_window": 8,
+        },
+    ),
+    "qwen2": ("qwen2", {"tie_word_embeddings": True}),
+    "qwen3": ("qwen3", {"tie_word_embeddings": False, "head_dim": 32}),
+}
+PRECISIONS = ("float32", "bfloat16", "4-bit")
+KINDS = [
+    *((family, precision) for family in FAMILIES for precision in PRECISIONS),
+    ("llama", "mixed"),
+    ("qwen2", "4-bit-float32"),
+]
+
+
+def make_model(
+    family: str = "llama", precision: str = "float32", seed: int = 0, **changes: Any
+) -> Any:
+    """A model of random weights: the same for the same arguments."""
+    module, extra = FAMILIES[family]
+    config = {
+        "model_type": module,
+        "hidden_size": HIDDEN,
+        "intermediate_size": D_FF,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        **extra,
+        **changes,
+    }
+    architecture = import_module(f"mlx_lm.models.{module}")
+    model = architecture.Model(architecture.ModelArgs.from_dict(config))
+    random = np.random.default_rng(seed)
+    weights = []
+    for name, old in tree_flatten(model.parameters()):
+        values = random.standard_normal(old.shape).astype(np.float32)
+        if "norm" in name:
+            values = 1 + 0.1 * values
+        elif old.ndim > 1:  # large enough for every layer to matter
+            values *= 1.5 / np.sqrt(old.shape[-1])
+        else:
+            values *= 0.2
+        weights.append((name, mx.array(values)))
+    model.update(tree_unflatten(weights))
+    if precision != "float32" and not precision.endswith("float32"):
+        model.set_dtype(mx.bfloat16)
+    if precision.startswith("4-bit"):
+        nn.quantize(model, group_size=32, bits=4)
+    elif precision == "mixed":
+        nn.quantize(model, group_size=32, bits=4, class_predicate=_eight_bits_downward)
+    mx.eval(model.parameters())
+    model.eval()
+    return model
+
+
+def _eight_bits_downward(path: str, module: Any) -> Any:
+    if not hasattr(module, "to_quantized"):
+        return False
+    if "down_proj" in path or "layers.0." in path:
+        return {"group_size": 32, "bits": 8}
+    return {"group_size": 32, "bits": 4}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A family at a precision, with what the tests measure it by."""
+
+    family: str
+    precision: str
+
+    @property
+    def exact(self) -> bool:
+        return self.precision.endswith("float32")
+
+    @property
+    def tolerance(self) -> float:
+        """Of differences that rounding explains, relative to the largest value."""
+        return 1e-5 if self.exact else 0.1
+
+    def make(self, **changes: Any) -> Any:
+        return make_model(self.family, self.precision, **changes)
