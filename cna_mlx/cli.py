@@ -355,13 +355,8 @@ def _usage(error: click.ClickException) -> str:
 def _unexpected(error: Exception) -> tuple[str, int]:
     """What to say of an error that is not one of ours."""
     message = (str(error).strip().splitlines() or [""])[0]
-    lowered = message.lower()
-    if isinstance(error, MemoryError) or "malloc" in lowered or "memory" in lowered:
-        return (
-            "out of memory: try a smaller model, fewer bits, shorter prompts or "
-            f"fewer --max-tokens ({message or 'MemoryError'})",
-            1,
-        )
+    if isinstance(error, MemoryError):
+        return f"out of memory ({message or 'MemoryError'})", 1
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", 1

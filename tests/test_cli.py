@@ -21,7 +21,7 @@ from evaluation_runs import make_run
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.cli import cli
-from cna_mlx.errors import HubError
+from cna_mlx.errors import HubError, OutOfMemoryError
 from cna_mlx.models.open_files import check_open_files
 
 Run = Callable[..., Outcome]
@@ -814,7 +814,9 @@ def test_the_limit_of_open_files_is_what_mlx_lm_wants() -> None:
     [
         (KeyboardInterrupt(), 130, "interrupted"),
         (RuntimeError("a\nb"), 1, "unexpected RuntimeError: a; please report"),
-        (RuntimeError("[malloc] Unable to allocate 9 bytes."), 1, "out of memory"),
+        (RuntimeError("no tensor in /memory/malloc"), 1, "unexpected RuntimeError"),
+        (FileNotFoundError(2, "No such file", "/memory/x"), 1, "/memory/x: No such"),
+        (OutOfMemoryError("out of memory: try less"), 1, "out of memory: try less"),
         (MemoryError(), 1, "out of memory"),
         (OSError(28, "No space left on device", "/x/y"), 1, "/x/y: No space left"),
         (HubError("no network"), 1, "no network"),

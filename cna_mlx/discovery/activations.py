@@ -53,7 +53,7 @@ def last_activations(
     count = len(family.layers(model))
     # A sliding window's cache forgets: it cannot be shared between prompts.
     shared = 0 if family.slides(model) else shared_prefix(ids)
-    with wired(model), turns(model) as weights:
+    with wired(), turns(model) as weights:
         with weights.embedding(family, chain(_PADDING, *ids)) as embed:
             header, batches = _embedded(embed, ids, shared, batch_tokens)
         for index, layer in weights.layers():

@@ -11,6 +11,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from cna_mlx.circuit import Circuit, Neuron
 from cna_mlx.models.context import check_lengths
 from cna_mlx.models.families import family_of, widths
+from cna_mlx.models.memory.allocation import allocation_errors
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.util.progress import Progress, silent
 
@@ -36,6 +37,7 @@ class Cause:
     promotes: tuple[str, ...]
 
 
+@allocation_errors()
 def ablate_each_neuron(
     model: Any,
     tokenizer: Any,
@@ -68,6 +70,7 @@ def ablate_each_neuron(
     Raises:
         CircuitError: the circuit does not fit the model.
         InputError: the text is empty or too long.
+        OutOfMemoryError: MLX cannot allocate.
     """
     circuit.check_shape(widths(model))
     check_lengths(model, [ids])

@@ -27,6 +27,7 @@ from cna_mlx.errors import NonFiniteError
 from cna_mlx.models.families import family_of, widths
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.models.loading import source_of
+from cna_mlx.models.memory.allocation import allocation_errors
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.chat_template import (
     Rendering,
@@ -117,6 +118,7 @@ def discover(
     return run_discovery(model, tokenizer, contrast, selection, **options).circuit
 
 
+@allocation_errors()
 def run_discovery(
     model: Any,
     tokenizer: Any,

@@ -191,7 +191,7 @@ def evaluate_tasks(
         listen("building prompts", 0, 1)
         start = time.perf_counter()
         # the adapter makes its caches anew at every call: none outlives the steering
-        with edit.installed(), wired(model):
+        with edit.installed(), wired():
             results = run_tasks(
                 lm,
                 tasks.loaded,

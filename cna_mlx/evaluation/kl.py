@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from cna_mlx.errors import CnaError
+from cna_mlx.models.memory.allocation import allocation_errors
 from cna_mlx.steering.generation import Arm
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.steering.prefill import shared_prefill
@@ -16,6 +17,7 @@ KL_TOKENS = 32
 _LOGITS = 1 << 25
 
 
+@allocation_errors()
 def kl_from_baseline(
     model: Any,
     prompt: Sequence[int],
@@ -44,6 +46,7 @@ def kl_from_baseline(
         stopped.
 
     Raises:
+        OutOfMemoryError: MLX cannot allocate.
         CnaError: an arm's logits are NaN or infinite.
     """
     edits = Edits(model, [arm.steering for arm in arms])

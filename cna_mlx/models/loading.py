@@ -12,6 +12,7 @@ from cna_mlx.models import rope_config
 from cna_mlx.models.hub import client
 from cna_mlx.models.hub.errors import first_line
 from cna_mlx.models.memory import machine, rates
+from cna_mlx.models.memory.allocation import allocation_errors
 from cna_mlx.models.memory.forecast import Shape
 from cna_mlx.models.memory.plan import Plan, check_fits
 from cna_mlx.models.open_files import check_open_files
@@ -86,6 +87,7 @@ def load(
         ModelError: no such model, not a model, or too large for this machine.
         UnsupportedModelError: its MLP blocks are of another kind.
         HubError: the network or the Hub failed.
+        OutOfMemoryError: MLX cannot allocate the weights.
     """
     check_open_files()
     with client.offline_mode(offline):
@@ -282,7 +284,8 @@ def _read(path: Path, changes: dict[str, Any], name: str, lazy: bool) -> Any:
     from mlx_lm.utils import load_model
 
     try:
-        model, _ = load_model(path, lazy=lazy, model_config=changes)
+        with allocation_errors():
+            model, _ = load_model(path, lazy=lazy, model_config=changes)
     except _UNREADABLE as error:
         raise ModelError(
             f"{name}: the weights in {path} cannot be read: {first_line(error)}; "

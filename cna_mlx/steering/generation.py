@@ -204,7 +204,7 @@ def generate_arms(
     steering = [arm.steering for arm in arms]
     # One row needs no rows of scales, and keeps the cheaper broadcast.
     edits = Edits(model, steering if len(arms) > 1 else steering[0])
-    with wired(model):
+    with wired():
         for number, by_arm in enumerate(histories):
             if stop():
                 return

@@ -1,28 +1,29 @@
 """What a model needs: the plan before a load, and the wired limit around the work."""
 
 import gc
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import pytest
 
+from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import (
     BATCH_TOKENS,
     groups,
     last_activations,
     shared_prefix,
 )
+from cna_mlx.discovery.attribution import ablate_each_neuron
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.selection import Selection
-from cna_mlx.errors import ModelError, NonFiniteError
+from cna_mlx.errors import ModelError, NonFiniteError, OutOfMemoryError
+from cna_mlx.evaluation.kl import kl_from_baseline
 from cna_mlx.models import catalogue
 from cna_mlx.models.loading import load
 from cna_mlx.models.memory import plan
+from cna_mlx.models.memory.allocation import allocation_errors
 from cna_mlx.models.memory.forecast import Shape, Workload, discovery_bytes, kept_bytes
 from cna_mlx.models.memory.machine import Machine, wired
 from cna_mlx.models.memory.plan import Plan, check_fits
@@ -35,32 +36,33 @@ from cna_mlx.steering.generation import BASELINE, generate_arms
 def limits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What happens to the wired limit, in order."""
     seen: list[str] = []
+    recommended = {"max_recommended_working_set_size": 10**9, "memory_size": 2 * 10**9}
 
-    @contextmanager
-    def limit(model: Any, streams: Any = None) -> Iterator[None]:
-        seen.append("set")
-        sys.stdout.write("[WARNING] a model that requires 1 MB\n")
-        try:
-            yield
-        finally:
-            seen.append("restored")
+    def set_limit(limit: int) -> int:
+        seen.append("set" if limit == 10**9 else "restored")
+        return 7
 
-    # as an attribute of the package, generate is a function
-    monkeypatch.setattr(import_module("mlx_lm.generate"), "wired_limit", limit)
+    monkeypatch.setattr(mx, "device_info", lambda: recommended)
+    monkeypatch.setattr(mx, "set_wired_limit", set_limit)
     return seen
 
 
-def test_the_wired_limit_is_restored(
-    limits: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with wired(None):
+def test_the_wired_limit_is_restored(limits: list[str]) -> None:
+    with wired():
         assert limits == ["set"]
-        sys.stdout.write("what a caller prints\n")
     assert limits == ["set", "restored"]
-    with pytest.raises(KeyError), wired(None):
+    with pytest.raises(KeyError), wired():
         raise KeyError
     assert limits == ["set", "restored"] * 2
-    assert capsys.readouterr().out == "what a caller prints\n"
+
+
+def test_a_device_without_a_recommended_size_has_no_limit(
+    limits: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mx, "device_info", dict)
+    with wired():
+        pass
+    assert limits == []
 
 
 def test_a_walk_is_wired(llama: Any, ids: list[list[int]], limits: list[str]) -> None:
@@ -94,6 +96,74 @@ def test_generation_is_wired(llama: Any, tokenizer: Any, limits: list[str]) -> N
     assert limits == ["set"]
     events.close()
     assert limits == ["set", "restored"]
+
+
+# ------------------------------------------------------------- failed allocations
+
+# The MLX 0.32 wheels for Metal, CUDA and CPU hold these messages.
+FAILED = [
+    RuntimeError("[malloc] Unable to allocate 9 bytes."),
+    RuntimeError("[metal::malloc] Attempting to allocate 9 bytes which is"),
+    RuntimeError("[metal::malloc] Resource limit (499000) exceeded."),
+    RuntimeError("[METAL] Command buffer execution failed: Insufficient Memory (0008)"),
+    RuntimeError("cudaMallocAsync(&data, size, stream) failed: out of memory."),
+    RuntimeError("cudaGraphLaunch(exec, stream) failed: out of memory"),
+    MemoryError(),
+    MemoryError("std::bad_alloc"),
+]
+OTHERS = [
+    RuntimeError("/memory/malloc: no such file"),
+    RuntimeError("[METAL] Command buffer execution failed: Caused GPU Hang Error"),
+    RuntimeError("cudaFree(data) failed: invalid argument."),
+    ValueError("[malloc] Unable to allocate 9 bytes."),
+]
+
+
+@pytest.mark.parametrize("error", FAILED, ids=repr)
+def test_a_failed_allocation_names_the_remedy(error: Exception) -> None:
+    with (
+        pytest.raises(OutOfMemoryError, match="max-tok") as caught,
+        allocation_errors(),
+    ):
+        raise error
+    assert str(error) in str(caught.value)
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize("error", OTHERS, ids=repr)
+def test_other_errors_pass_through(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, allocation_errors():
+        raise error
+    assert caught.value is error
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No evaluation can allocate."""
+
+    def fail(*_: Any) -> None:
+        raise FAILED[0]
+
+    monkeypatch.setattr(mx, "eval", fail)
+
+
+@pytest.mark.usefixtures("full")
+def test_every_computation_maps_failed_allocations(
+    llama: Any, tokenizer: Any, ids: list[list[int]]
+) -> None:
+    circuit = Circuit.from_neurons([(0, 1)])
+    contrast = PromptSet.from_prompts(["a", "b"], ["c", "d"])
+    computations: list[Callable[[], Any]] = [
+        lambda: load("demo"),
+        lambda: list(last_activations(llama, ids)),
+        lambda: run_discovery(llama, tokenizer, contrast),
+        lambda: list(generate_arms(llama, tokenizer, ids[:1], [BASELINE])),
+        lambda: kl_from_baseline(llama, ids[0], [1, 2], [BASELINE]),
+        lambda: ablate_each_neuron(llama, tokenizer, circuit, ids[0], 1),
+    ]
+    for compute in computations:
+        with pytest.raises(OutOfMemoryError):
+            compute()
 
 
 # ----------------------------------------------------------------- before a load
@@ -245,5 +315,5 @@ def test_a_load_tells_its_plan_first(parity: Path) -> None:
     assert tiny.weights == (parity / "qwen2_bias/model.safetensors").stat().st_size
     assert tiny.machine.usable > 10**8
     assert demo.shape.value_bytes == 4  # stored in two bytes, computed in four
-    stored = Path(plan.__file__).parent.parent / "demo/demo/model.safetensors"
+    stored = Path(plan.__file__).parents[2] / "demo/demo/model.safetensors"
     assert demo.weights == 2 * stored.stat().st_size

@@ -4,12 +4,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from cna_mlx.models.memory.allocation import allocation_errors
 from cna_mlx.models.offload.safetensors_index import stored
 
 # The default of rlimits and of cgroups that set no limit: larger than any machine.
@@ -88,24 +88,26 @@ def gigabytes(size: int) -> str:
 
 
 @contextmanager
-def wired(model: Any) -> Iterator[None]:
-    """Keep the model's weights from being paged out, as mlx-lm does, and end that.
+def wired() -> Iterator[None]:
+    """Keep weights resident while the model computes; map failed allocations.
 
-    With Metal the wired limit is set to what the system recommends and is put back
-    however the block ends; elsewhere nothing happens.
+    With Metal the wired limit is the size that the system recommends, as in mlx-lm,
+    and is restored at the end; elsewhere there is no such limit.
 
-    Args:
-        model: as :func:`cna_mlx.load` returns it.
+    Raises:
+        OutOfMemoryError: MLX cannot allocate inside the block.
     """
-    from mlx_lm.generate import wired_limit
+    import mlx.core as mx
 
-    limit = wired_limit(model)
-    with redirect_stdout(StringIO()):  # it prints a warning of its own
-        limit.__enter__()
+    limit = mx.device_info().get("max_recommended_working_set_size")
+    before = None if limit is None else mx.set_wired_limit(int(limit))
     try:
-        yield
+        with allocation_errors():
+            yield
     finally:
-        limit.__exit__(None, None, None)
+        if before is not None:
+            mx.synchronize()  # the limit must not change during an evaluation
+            mx.set_wired_limit(before)
 
 
 def peak() -> int:
