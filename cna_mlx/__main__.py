@@ -2,5 +2,4 @@
 
 from cna_mlx.cli import main
 
-if __name__ == "__main__":  # or other processes would run the command as well
-    main()
+main()

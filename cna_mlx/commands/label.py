@@ -6,7 +6,6 @@ from typing import Any
 from cna_mlx.analysis.statistics import label_shares
 from cna_mlx.commands.output import emit_json, show
 from cna_mlx.labels.answer_files import LabelledAnswer, label_file
-from cna_mlx.labels.parallel import cores
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.labels import labels_view
 from cna_mlx.util.sanitize import first_words
@@ -14,7 +13,7 @@ from cna_mlx.util.sanitize import first_words
 
 def run_label(file: str, *, column: str | None, hide_text: bool, as_json: bool) -> None:
     """Label the answers of a file, and count the labels."""
-    answers = label_file(file, column, processes=cores())
+    answers = label_file(file, column)
     if as_json:
         emit_json(_entry(answers, hide_text))
     else:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from cna_mlx.errors import InputError
-from cna_mlx.labels.label import Label
-from cna_mlx.labels.parallel import judge_all
+from cna_mlx.labels.label import Label, label
+from cna_mlx.labels.repetition import quality
 from cna_mlx.prompts.files import (
     Source,
     decode,
@@ -53,7 +53,6 @@ def label_file(
     source: Source,
     column: str | None = None,
     stdin: IO[Any] | None = None,
-    processes: int = 1,
 ) -> list[LabelledAnswer]:
     """Label the answers of a file.
 
@@ -63,7 +62,6 @@ def label_file(
         column: the column or key with the answers; unless told, the first of
             `ANSWER_COLUMNS` that is there, in any capitalisation.
         stdin: what to read for ``-``; the process's standard input unless told.
-        processes: how many share the work; see `judge_all`.
 
     Returns:
         The labelled answers in the file's order.
@@ -82,11 +80,7 @@ def label_file(
     answers = [_answer(record, column, where) for where, record in records]
     if not answers:
         raise InputError(f"{name}: no answers in it; put at least one there")
-    judged = judge_all([text for text, _, _ in answers], processes)
-    return [
-        LabelledAnswer(text, label, quality, prompt, given)
-        for (text, prompt, given), (label, quality) in zip(answers, judged, strict=True)
-    ]
+    return answers
 
 
 def _rows(text: str, name: str, delimiter: str) -> Iterator[tuple[str, object]]:
@@ -99,10 +93,8 @@ def _rows(text: str, name: str, delimiter: str) -> Iterator[tuple[str, object]]:
         yield where, {column: cell for column, cell in pairs if column}
 
 
-def _answer(
-    record: object, column: str | None, where: str
-) -> tuple[str, str | None, dict[str, Any]]:
-    """The answer of a record, what it answers, and what else the record says."""
+def _answer(record: object, column: str | None, where: str) -> LabelledAnswer:
+    """Label the answer of a record."""
     if isinstance(record, str) and column is None:
         record = {"text": record}
     if not isinstance(record, dict):
@@ -115,7 +107,7 @@ def _answer(
     prompt = given.pop("prompt", None)
     if prompt is not None:
         prompt = check_text(prompt, where, "the prompt")
-    return text, prompt, given
+    return LabelledAnswer(text, label(text), quality(text), prompt, given)
 
 
 def _choose(names: list[str], column: str | None, where: str) -> str:

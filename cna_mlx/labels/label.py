@@ -28,16 +28,21 @@ class LabelKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A kind and the stretch of the text that decided it.
+    """What an answer does, and the words that decided so.
 
     Attributes:
         kind: What the answer does.
-        span: `[start, end)` in characters of the text given to `label`; None when
-            nothing in particular decided.
+        span: `[start, end)` in characters of the text given to `label`; None if no
+            particular words decided.
     """
 
     kind: LabelKind
     span: tuple[int, int] | None
+
+    @property
+    def verdict(self) -> LabelKind:
+        """The older name of `kind`."""
+        return self.kind
 
 
 # Characters of folded text: where an answer opens (two or three sentences), and how

@@ -251,6 +251,11 @@ def test_a_loop_is_pointed_at() -> None:
     assert "No, no. " * 30 in text[first:last]
 
 
+def test_the_older_name_of_the_kind() -> None:
+    found = label("I can't help with that.")
+    assert found.verdict is found.kind is LabelKind.REFUSED
+
+
 def test_deterministic() -> None:
     assert [label(text) for text in EVERYTHING] == [label(text) for text in EVERYTHING]
 
