@@ -4,6 +4,7 @@
     ├── NonFiniteError         NaN or infinity in the activations
     ├── HubError               the network or the Hub failed
     ├── OutOfMemoryError       the device ran out of memory
+    ├── ThreadError            a model that another thread is steering
     └── RequestError           exit code 2: mend the request
         ├── InputError         a file, prompt set or value that cannot be used
         ├── ModelError         a model that cannot be found, read or fitted
@@ -44,6 +45,10 @@ class HubError(CnaError):
 
 class OutOfMemoryError(CnaError):
     """The device ran out of memory in the middle of the work."""
+
+
+class ThreadError(CnaError):
+    """A model was used while another thread steers it."""
 
 
 class RequestError(CnaError):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
+from threading import get_ident
 from typing import Any
 
 import mlx.core as mx
@@ -151,6 +152,9 @@ def installed(
         model: as :func:`cna_mlx.load` returns it.
         layers: their indices.
         made: blocks of an earlier call to use again; new ones are added to it.
+
+    Raises:
+        ThreadError: another thread put a block into one of these layers.
     """
     family = family_of_class(type(model), "this model") if made else family_of(model)
     made = {} if made is None else made
@@ -162,14 +166,15 @@ def installed(
             layer = all_layers[index]
             mlp = layer.mlp
             if isinstance(mlp, GatedMLP):
+                mlp.check_thread()
                 blocks[index] = mlp
                 continue
             block = made.get(index)
             if block is None or not block.is_over(mlp):
                 block = made[index] = family.block(mlp)
             blocks[index], originals[index] = block, mlp
-            layer.mlp = block
+            layer.mlp, block.thread = block, get_ident()
         yield blocks
     finally:
         for index, mlp in originals.items():
-            all_layers[index].mlp = mlp
+            all_layers[index].mlp, blocks[index].thread = mlp, None

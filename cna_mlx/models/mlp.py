@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from threading import get_ident
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.activations import swiglu
 
-from cna_mlx.errors import InputError
+from cna_mlx.errors import InputError, ThreadError
 
 # One kernel each: the edit is fused into the gated activation. The cast keeps a
 # bf16 activation bf16; a scale held in float32 would promote it.
@@ -44,6 +45,8 @@ class GatedMLP(nn.Module):
         self._scale: mx.array | None = None
         self._shift: mx.array | None = None
         self._tap: Callable[[mx.array], None] | None = None
+        #: The thread that put the block into the model; None outside of a model.
+        self.thread: int | None = None
 
     def is_over(self, mlp: Any) -> bool:
         """Whether these are the projections of that MLP, and not of one before it."""
@@ -67,10 +70,23 @@ class GatedMLP(nn.Module):
         Returns:
             [..., d_ff] in the model's dtype, edited where an edit is installed.
         """
+        self.check_thread()
         found = self._edited(self.gate_proj(x), self.up_proj(x))
         if self._tap is not None:
             self._tap(found)
         return found
+
+    def check_thread(self) -> None:
+        """See that no other thread steers or reads the model.
+
+        Raises:
+            ThreadError: the block was put into the model by another thread.
+        """
+        if self.thread not in (None, get_ident()):
+            raise ThreadError(
+                "another thread steers or reads this model: use a model in one thread "
+                "at a time, or load it once for each thread"
+            )
 
     def _edited(self, gate: mx.array, up: mx.array) -> mx.array:
         if self._scale is None:

@@ -1,4 +1,4 @@
-"""Inside a context the model is steered, outside it is untouched."""
+"""Steer a model inside a context manager."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -69,7 +69,8 @@ def steered(
 
     Works with anything that calls the model: mlx-lm's ``generate`` and
     ``stream_generate`` among them. A KV cache made under one steering must not be
-    used under another. Contexts nest: multipliers multiply.
+    used under another. Contexts nest: multipliers multiply. The model belongs to one
+    thread while the context is open: a call from another thread raises an error.
 
     Args:
         model: as :func:`cna_mlx.load` returns it.
@@ -82,6 +83,8 @@ def steered(
         CircuitError: the circuit names neurons that the model does not have.
         InputError: a multiplier is NaN or infinite; or, at a call of the model, the
             batch has another number of rows than there are multipliers.
+        ThreadError: another thread steers the model; or, at a call of the model in
+            another thread, this one does.
         UnsupportedModelError: the model's MLP blocks are of another kind.
     """
     if isinstance(multiplier, Sequence):
