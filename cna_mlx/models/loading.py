@@ -59,6 +59,15 @@ class Source:
     renamed_to: str | None = None
 
 
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a model is found and held; see :func:`load`."""
+
+    revision: str | None = None
+    offline: bool = False
+    stream: Streaming = "no"
+
+
 def load(
     name: str,
     revision: str | None = None,

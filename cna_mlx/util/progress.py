@@ -1,5 +1,8 @@
-"""How the library tells how far it is, without knowing who listens."""
+"""How the library talks to its caller while it works, without knowing who listens."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -11,3 +14,41 @@ class Progress(Protocol):
 
 def silent(task: str, done: int, total: int) -> None:
     """Tell nobody."""
+
+
+def never() -> bool:
+    """Do not stop."""
+    return False
+
+
+def _ignore(text: str) -> None:
+    pass
+
+
+def _no_bar(unit: str) -> AbstractContextManager[Progress]:
+    return nullcontext(silent)
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """What the library calls while it works; by default nothing is shown.
+
+    ``Reporter(note=print, warn=print)`` prints what a command shows on stderr.
+
+    Attributes:
+        note: called with a line of text.
+        warn: called with a line that changes how a result must be read.
+        progress: called with a unit (``layers``, ``prompts``, ``bytes``); returns a
+            context manager that gives a :class:`Progress`.
+        stop: asked between tokens; True ends the work early and keeps what is done.
+        watching: a context manager around work that ``stop`` can end.
+    """
+
+    note: Callable[[str], None] = _ignore
+    warn: Callable[[str], None] = _ignore
+    progress: Callable[[str], AbstractContextManager[Progress]] = _no_bar
+    stop: Callable[[], bool] = never
+    watching: Callable[[], AbstractContextManager[object]] = nullcontext
+
+
+SILENT = Reporter()
