@@ -51,12 +51,14 @@ class Circuit:
         model: id, revision, fingerprint, architecture, quantization and ``d_ff`` (one
             number for each layer); empty for a circuit that was made by hand.
         provenance: contrast, rendering, selection, split half, versions, date.
+        file: what it was read from; None for a circuit that was not.
     """
 
     neurons: tuple[Neuron, ...]
     moments: tuple[Moments, ...] = ()
     model: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    file: str | None = field(default=None, compare=False)
 
     @classmethod
     def from_neurons(cls, neurons: Iterable[Sequence[float]]) -> "Circuit":
@@ -170,7 +172,7 @@ class Circuit:
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise CircuitError(f"{path}: cannot be read ({reason})") from None
-        return cls.from_text(text, str(path))
+        return replace(cls.from_text(text, str(path)), file=str(path))
 
     @classmethod
     def from_text(cls, text: str, name: str) -> "Circuit":

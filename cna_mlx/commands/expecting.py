@@ -5,10 +5,10 @@ from typing import Any
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.cache import CachedCircuit, keep
 from cna_mlx.discovery.trial import expect
+from cna_mlx.discovery.trial_text import expectation_lines
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.ui.console import screen
-from cna_mlx.ui.expectation import expectation_lines
 from cna_mlx.ui.progress import progress_bar
 from cna_mlx.util.interrupt import Interrupt
 

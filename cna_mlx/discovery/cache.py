@@ -248,7 +248,7 @@ def _kind(circuit: Circuit, rendering: Rendering) -> list[Any] | None:
 
 def _read_circuit(path: Path) -> Circuit | None:
     try:
-        return Circuit.load(path)
+        return replace(Circuit.load(path), file=None)
     except CircuitError:
         return None
 

@@ -76,6 +76,21 @@ class Discovery:
         default_factory=dict, compare=False, repr=False
     )
 
+    @property
+    def warning(self) -> str | None:
+        """What to say of a circuit that depends on which prompts it is made from."""
+        half = self.split_half
+        if half is None:
+            return (
+                "warning: one prompt a side: nothing says how reliable this circuit is"
+            )
+        if not half.is_low:
+            return None
+        return (
+            f"warning: odd and even prompts overlap by only {half.jaccard:.2f}: which "
+            "neurons are found depends on the prompts; more prompts help"
+        )
+
     def share_of_last_layers(self, count: int) -> float:
         """The share of the circuit that lies in the model's last ``count`` layers."""
         neurons = self.circuit.neurons

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.trial_text import expectation_lines
 from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.ui.console import Screen
-from cna_mlx.ui.expectation import expectation_lines
 from cna_mlx.ui.lists import plain_table
 
 if TYPE_CHECKING:  # a circuit file is shown without what these bring along
@@ -44,23 +44,10 @@ def discovery_view(
     if path is not None:
         rows.append(("written to", str(path)))
     parts: list[RenderableType] = [_pairs(screen, rows)]
-    if warning := reliability_warning(discovery):
-        parts.append(Text(warning, style="yellow"))
+    if discovery.warning:
+        parts.append(Text(discovery.warning, style="yellow"))
     parts += [Text(line, style="yellow") for line in expected[1:]]
     return Group(*parts)
-
-
-def reliability_warning(discovery: "Discovery") -> str | None:
-    """What to say of a circuit that depends on which prompts it is made from."""
-    half = discovery.split_half
-    if half is None:
-        return "warning: one prompt a side: nothing says how reliable this circuit is"
-    if not half.is_low:
-        return None
-    return (
-        f"warning: odd and even prompts overlap by only {half.jaccard:.2f}: which "
-        "neurons are found depends on the prompts; more prompts help"
-    )
 
 
 def circuit_view(screen: Screen, circuit: Circuit, top: int = 10) -> RenderableType:
@@ -219,3 +206,8 @@ def _pairs(screen: Screen, rows: Sequence[tuple[str, str]]) -> Table:
     for name, value in rows:
         grid.add_row(name, screen.safe(value))
     return grid
+
+
+def reliability_warning(discovery: "Discovery") -> str | None:
+    """What to say of a circuit that depends on which prompts it is made from."""
+    return discovery.warning

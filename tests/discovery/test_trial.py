@@ -19,9 +19,9 @@ from cna_mlx.discovery.discover import Discovery, run_discovery
 from cna_mlx.discovery.selection import Selection
 from cna_mlx.discovery.trial import expect, held_out_prompts, tally
 from cna_mlx.discovery.trial_counts import ArmCounts, Expectation
+from cna_mlx.discovery.trial_text import expectation_lines
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import PromptSet, load_contrast
-from cna_mlx.ui.expectation import expectation_lines
 
 Run = Callable[..., Outcome]
 Loaded = tuple[Any, Any]
