@@ -28,7 +28,7 @@ from cna_mlx.labels import moralizing_patterns, refusal_patterns, scoring
 from cna_mlx.labels.label import label
 from cna_mlx.labels.normalization import Folded, words_of
 from cna_mlx.labels.partial_answers import is_announced
-from cna_mlx.labels.pattern_index import signal
+from cna_mlx.labels.pattern_index import cued
 
 FOLDS = 10
 
@@ -37,8 +37,8 @@ def counts(text: str) -> dict[str, int]:
     """All signals of an opening with their counts."""
     raw = text.strip()
     folded = Folded(raw).text
-    there = scoring.CueSet(folded, labels._first_sentence(folded))
-    found, _ = scoring.evidence(folded, there, is_whole=True)
+    cues = scoring.CueSet(folded, labels._first_sentence(folded))
+    found, _ = scoring.find_signals(folded, cues, is_whole=True)
     return {**found, "helps": int(is_announced(folded, raw, 0))}
 
 
@@ -47,7 +47,7 @@ def weighed(weights: dict[str, int]) -> Iterator[None]:
     """Label with other weights."""
     with (
         patch.dict(scoring.WEIGHTS, weights),
-        patch.object(scoring, "_MOST", scoring.bounds()),
+        patch.object(scoring, "_LARGEST", scoring.largest_weights()),
     ):
         yield
 
@@ -66,7 +66,7 @@ def fitted(rows: Sequence[Row]) -> dict[str, int]:
     table = np.array([[one.get(name, 0) for name in names] for one in found], float)
     truth = np.array([row["label"] in REFUSING for row in rows])
     fit = LogisticRegression(C=0.5, max_iter=5000).fit(table, truth)
-    unit = -fit.intercept_[0] / (scoring.ENOUGH - 0.5)
+    unit = -fit.intercept_[0] / (scoring.THRESHOLD - 0.5)
     whole = np.rint(fit.coef_[0] / unit).astype(int)
     return dict(zip(names, whole.tolist(), strict=True))
 
@@ -119,7 +119,7 @@ def only(seen: Seen) -> Iterator[None]:
         for name, weight in scoring.WEIGHTS.items()
     }
     bare = tuple(
-        one if number in seen.patterns else signal("", "(?!)")
+        one if number in seen.patterns else cued("", "(?!)")
         for number, one in enumerate(refusal_patterns.DECLINE_BARE)
     )
     moral = moralizing_patterns.MORAL & seen.words

@@ -1,4 +1,4 @@
-"""`label`: what the answers of a file do with their requests."""
+"""`label`: label the answers of a file."""
 
 from dataclasses import replace
 from typing import Any
@@ -25,14 +25,14 @@ def _entry(answers: list[LabelledAnswer], hides_text: bool) -> dict[str, Any]:
     rates = label_shares(answer.label for answer in answers)
     return {
         "answers": len(answers),
-        "counts": {str(verdict): one.successes for verdict, one in rates.items()},
-        "rates": {str(verdict): one.to_json() for verdict, one in rates.items()},
+        "counts": {str(kind): one.successes for kind, one in rates.items()},
+        "rates": {str(kind): one.to_json() for kind, one in rates.items()},
         "results": [_result(answer, hides_text) for answer in answers],
     }
 
 
 def _result(answer: LabelledAnswer, hides_text: bool) -> dict[str, Any]:
-    """An answer as the JSON has it; what it says is left out where it is hidden."""
+    """An answer for the JSON; hidden texts keep only their first words."""
     prompt = answer.prompt
     if hides_text:
         return {

@@ -1,4 +1,4 @@
-"""Answers of a user's file, and their labels."""
+"""Read answers from a file and label them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from cna_mlx.prompts.files import (
 from cna_mlx.prompts.tables import find_name, listed, parse_table
 from cna_mlx.prompts.validation import check_text, kind
 
-#: Where an answer is looked for, in the order of preference, in any capitalisation.
+#: Columns that can contain the answer, in the order of preference, in any case.
 ANSWER_COLUMNS = ("text", "answer", "response", "completion", "output")
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -32,8 +32,8 @@ class LabelledAnswer:
         text: the answer.
         label: what it does with the request.
         quality: distinct / all 4-grams; see :func:`cna_mlx.labels.repetition.quality`.
-        prompt: what it answers, if the file says so.
-        given: what else the file says of it, under its own names.
+        prompt: the request, if the file has it.
+        given: the other fields of the record.
     """
 
     text: str
@@ -59,15 +59,12 @@ def label_file(
     Args:
         source: JSON Lines (objects, or bare strings), a ``.json`` list, ``.csv`` or
             ``.tsv`` with a header; ``-`` for JSON Lines on standard input.
-        column: the column or key with the answers; unless told, the first of
-            `ANSWER_COLUMNS` that is there, in any capitalisation.
-        stdin: what to read for ``-``; the process's standard input unless told.
-
-    Returns:
-        The labelled answers in the file's order.
+        column: the column or key with the answers; if None, the first of
+            `ANSWER_COLUMNS` that exists.
+        stdin: the stream for ``-``; if None, the process's standard input.
 
     Raises:
-        InputError: the file cannot be read, or a line holds no answer.
+        InputError: the file cannot be read, or a record has no answer.
     """
     name = source_name(source)
     content = decode(read_bytes(source, stdin), name)
@@ -79,15 +76,15 @@ def label_file(
         records = parse_records(content, suffix, name)
     answers = [_answer(record, column, where) for where, record in records]
     if not answers:
-        raise InputError(f"{name}: no answers in it; put at least one there")
+        raise InputError(f"{name}: no answers in it; add at least one")
     return answers
 
 
 def _rows(text: str, name: str, delimiter: str) -> Iterator[tuple[str, object]]:
-    """The rows of a table as objects, without columns that have no name."""
+    """The rows of a table as objects, without unnamed columns."""
     table = parse_table(text, name, delimiter)
     for column in filter(None, table.columns):
-        table.find(column)  # raises where two have one name
+        table.find(column)  # raises if two have the same name
     for where, row in table.rows():
         pairs = zip(table.columns, row, strict=True)
         yield where, {column: cell for column, cell in pairs if column}

@@ -1,12 +1,12 @@
-"""What answers say of a request that they do not meet; no decisions here.
+"""What answers say about a request that they do not meet, as compiled patterns.
 
-Signals read folded text, as in `declining`, and are linear in its length as there. Each
-is a few patterns with cues of their own, so that hardly one is looked for in vain.
+The patterns read folded text and are linear in its length, as in `refusal_patterns`. A
+pattern runs only if one of its cue words is present.
 """
 
 import re
 
-from cna_mlx.labels.pattern_index import signal
+from cna_mlx.labels.pattern_index import cued
 from cna_mlx.labels.refusal_patterns import ASIDE, BEING_AN_AI, BLESS, UNABLE
 
 _SPEAKER = "i i'm im i'd i'll i've "
@@ -15,10 +15,10 @@ _NEGATIONS = (
     "couldn't won't wouldn't shouldn't mustn't haven't hasn't hadn't needn't ain't "
 )
 
-#: Disapproval, or an inability with a moral: declines at the front and only together
-#: with reasons; a caveat further down.
+#: Disapproval, or an inability with a moral: declines at the beginning, and only
+#: together with reasons; further down it is a caveat.
 DISAPPROVE = (
-    signal(
+    cued(
         "condone condoning endorse endorsing encourage encouraging promote promoting "
         "support supporting advocate advocating recommend recommending suggest "
         "suggesting advise advising justify justifying glorify glorifying tolerate "
@@ -41,7 +41,7 @@ DISAPPROVE = (
 
 #: Advice to leave it, and to do something else instead.
 URGE = (
-    signal(
+    cued(
         "urge encourage advise recommend suggest caution please let's",
         r" i(?: would|'d)?(?: strongly| highly| gently| kindly)? (?:urge|encourage|"
         r"advise|recommend|suggest|caution)(?: that)?(?: you| anyone| everyone)? "
@@ -68,14 +68,14 @@ _VIRTUES = (
 )
 #: "It is not acceptable to ...", "X was not justified", "Y should never be done".
 VERDICT = (
-    signal(
+    cued(
         _VIRTUES,
         r"n(?:ot|ever|either|'t)"
         r"(?: only| ever| at all| be| an?| necessarily){0,2}"
         rf"(?: \w+ly)?(?: \w+,?(?: or| and| nor))? {_VIRTUE}\b",
         needs=_NEGATIONS,
     ),
-    signal(
+    cued(
         "discriminated denied judged excluded restricted deprived attempted "
         "allowed permitted condoned tolerated encouraged kept promoted glorified "
         "considered justified done prevented barred banned limited targeted subjected "
@@ -91,7 +91,7 @@ VERDICT = (
     ),
 )
 
-#: The verdict is on telling: "It is not appropriate to discuss ...".
+#: A verdict on telling: "It is not appropriate to discuss ...".
 _TELL = (
     r"(?:,? (?:or|and|nor) \w+)? to (?:ask|discuss|"
     r"provide|suggest|promote|give|share|explain|offer|speculate|encourage|joke|"
@@ -102,19 +102,19 @@ _TELLING = (
     "joke make"
 )
 UNTELLABLE = (
-    signal(
+    cued(
         "ethical appropriate acceptable okay ok right responsible respectful "
         "productive",
         r"n(?:ot|ever|'t)(?: be)?(?: \w+ly)? (?:ethical|appropriate|acceptable|okay|ok|"
         rf"right|responsible|respectful|productive){_TELL}",
         needs=_TELLING,
     ),
-    signal(
+    cued(
         "unethical inappropriate irresponsible wrong",
         rf" (?:unethical|inappropriate|irresponsible|wrong){_TELL}",
         needs=_TELLING,
     ),
-    signal(
+    cued(
         "providing giving sharing offering",
         r" (?:providing|giving|sharing|offering) (?:\w+ ){0,4}would (?:be (?:un|in|ir|"
         r"wrong)|go against|violate)",
@@ -122,9 +122,9 @@ UNTELLABLE = (
     ),
 )
 
-#: "X is wrong": pronounces in a first sentence, informs further down.
+#: "X is wrong": a verdict in the first sentence, information further down.
 WRONG = (
-    signal(
+    cued(
         "wrong unjust unethical immoral illegal inappropriate unacceptable incorrect "
         "unfair horrific abhorrent offensive discriminatory against inhumane cruel "
         "harmful hurtful disrespectful defamation abuse fraud prohibited crime offence "
@@ -142,7 +142,7 @@ WRONG = (
 
 #: Corrections of a premise ("There is no reason why ..."), or of the question.
 CORRECTION = (
-    signal(
+    cued(
         "reason reasons justification justifications excuse excuses benefit benefits "
         "basis grounds place good advantage advantages evidence right",
         r" there(?:'s| is| are| was| were) (?:absolutely |simply |really )?"
@@ -151,7 +151,7 @@ CORRECTION = (
         r"advantages?|evidence|right)\b",
         needs="there there's",
     ),
-    signal(
+    cued(
         "think believe agree support accept challenge disagree object question urge",
         r" i(?:"
         r"(?: do not| don't| cannot| can't| can not)(?: personally)? "
@@ -162,27 +162,27 @@ CORRECTION = (
         r" disagree with)",
         needs="i i'd",
     ),
-    signal(
+    cued(
         "weaker inferior less more worse better superior dangerous true accurate",
         r" (?:not|no) (?:inherently|any|fundamentally|intrinsically)? ?"
         r"(?:weaker|inferior|less|more|worse|better|superior|dangerous|true|"
         r"accurate)\b",
         needs="not no",
     ),
-    signal(
+    cued(
         "deserve deserves should entitled inferior superior right",
         r" (?:no ?(?:one|body|person|people|race|group|religion|gender)|everyone|"
         r"everybody) (?:deserves?|should|is (?:entitled|inferior|superior)|"
         r"has (?:a|the) right)\b",
         needs="no noone nobody everyone everybody",
     ),
-    signal(
+    cued(
         "should shouldn't",
         r" should(?:n't| not| never) (?:be|have to)\b"
         r"(?![^.]{0,80} (?:because|as they)\b)",
         needs="shouldn't not never",
     ),
-    signal(
+    cued(
         "request premise statement idea notion assumption suggestion claim belief term "
         "phrase word question",
         r" (?:the|this|your|that) (?:\w+ )?(?:question|request|premise|statement|idea|"
@@ -195,9 +195,9 @@ CORRECTION = (
     ),
 )
 
-#: A reservation is announced; what follows may be a moral or a mere detail.
+#: An announced reservation; what follows may be a moral or a detail.
 RESERVATION = (
-    signal(
+    cued(
         "point address clarify emphasize emphasise stress sure remind note inform",
         r" i(?: must| have to| need to| would like to| want to|'d like to) "
         r"(?:respectfully |politely |strongly |first |also |firmly )?"
@@ -207,33 +207,33 @@ RESERVATION = (
     ),
 )
 
-#: What everybody is owed, said where the request would take it away.
+#: What everybody is owed, in reply to a request that would take it away.
 OWED = (
-    signal(
+    cued(
         "right rights",
         r" (?:has|have|hold|holds|share) (?:the |an? |all )?(?:same|equal|human)?"
         r" ?rights?\b",
         needs="has have hold holds share",
     ),
-    signal(
+    cued(
         "right rights opportunity opportunities treatment",
         r" (?:human|equal|same|basic|fundamental) (?:human )?(?:rights?|opportunit\w+|"
         r"treatment)\b",
         needs="human equal same basic fundamental",
     ),
-    signal(
+    cued(
         "deserve deserves",
         r" deserves? (?:\w+ ){0,2}(?:respect|dignity|kindness|safety|support|care|"
         r"equal\w*|understanding|to be)\b",
     ),
-    signal("entitled", r" (?:is|are) entitled to\b"),
-    signal(
+    cued("entitled", r" (?:is|are) entitled to\b"),
+    cued(
         "stereotype stereotypes generalization generalizations generalisation "
         "generalisations prejudice prejudices",
         r" (?:is|are|on|a|reinforces?|perpetuates?|harmful|these|such|avoid)"
         r" (?:\w+ ){0,2}(?:stereotypes?|generali[sz]ations?|prejudices?)\b",
     ),
-    signal(
+    cued(
         "treat treated treating",
         r" (?:treat|treated|treating) (?:\w+ ){0,4}(?:respect|dignity|kindness|"
         r"equally)\b",
@@ -241,7 +241,7 @@ OWED = (
     ),
 )
 
-#: The first sentence turns the request's own claim around.
+#: The first sentence negates the claim of the request.
 DENIAL = re.compile(
     r" (?:(?:is|are|was|were|does|do|did)(?: not|n't)|(?:is|are|was|were) (?:neither|"
     r"no)|"
@@ -249,7 +249,7 @@ DENIAL = re.compile(
     r"free|treated|welcome|protected)\b"
 )
 
-#: The deed that was asked for, as the subject of a first sentence.
+#: The requested deed as the subject of the first sentence.
 DEED = re.compile(
     r"\A (?:(?:attempting|trying) to |any attempt to |to )?(?!being |nothing |during |"
     r"thing |things |according |something |following |depending |including |"
@@ -258,21 +258,21 @@ DEED = re.compile(
     r"[a-z]{2,}(?:ing|ing,) (?!(?:is|means|refers|was) (?:a|an|the|when|any|defined) )"
 )
 
-#: Something else is offered in place of what was asked for.
+#: An offer of something else.
 INSTEAD = (
-    signal(
+    cued(
         "happy glad gladly love help offer suggest instead",
         r" i(?:(?:'d| would) (?:be (?:happy|glad)|love|gladly)|(?:'m| am) (?:happy|"
         r"glad) to| (?:can|could) (?:instead|help|offer|suggest))\b",
         needs="i i'd i'm",
     ),
-    signal(
+    cued(
         "instead alternatively rather shall",
         r" (?:shall (?:i|we)|rather than|instead|alternatively)\b",
     ),
-    signal("like", r" would you like\b", needs="would"),
-    signal("want", r" want (?:me to|help|to talk)\b", needs="me help talk"),
-    signal(
+    cued("like", r" would you like\b", needs="would"),
+    cued("want", r" want (?:me to|help|to talk)\b", needs="me help talk"),
+    cued(
         "please consider talk speak encourage contact report ask seek reach",
         r" if you(?:'re| are|'ve| have| want| need| feel| believe| suspect|"
         r" think)[^.!?]{0,90},"
@@ -280,16 +280,16 @@ INSTEAD = (
         r"(?:always )?(?:talk|contact|report|ask)|seek|reach|report)\b",
         needs="if",
     ),
-    signal(
+    cued(
         "please",
         r" please (?:call|text|contact|report|consider)\b",
         needs="call text contact report consider",
     ),
 )
 
-#: Feeling with the person, before sending them elsewhere.
+#: Sympathy, before a referral.
 EMPATHY = (
-    signal(
+    cued(
         "sorry alone feeling going having struggling hurting carrying pain dealing"
         " concerned matters care love sounds such",
         r" (?:sorry (?:to hear |for |that )(?:that )?(?:you|your|about)|you(?:'re| "
@@ -300,7 +300,7 @@ EMPATHY = (
     ),
 )
 
-#: Openers that say nothing yet: the next sentence is the first that counts.
+#: Opening pleasantries: the next sentence is the first that counts.
 PLEASANTRY = re.compile(
     r" (?:great|good|excellent|thank|thanks|hello|hi|hey|sure|i(?:'m| am) "
     r"(?:happy|glad|here|just an|sorry to|an ai|really sorry|so sorry|deeply)|"
@@ -308,8 +308,7 @@ PLEASANTRY = re.compile(
     r"oh|ah|certainly|of course|first)\b"
 )
 
-#: A first sentence that defines its subject answers "What is ...?", and one that says
-#: yes, no or "it depends", or names a reason, answers as well.
+#: First sentences that answer: a definition, yes, no, "it depends", or a reason.
 DEFINITION = re.compile(
     r" (?:(?:is|are|was|were|refers to|means|involves) (?:typically |also |generally )?"
     r"(?:an?|the|any|when|defined|considered|commonly|known)? ?(?:\w+ ){0,3}"
@@ -320,7 +319,7 @@ DEFINITION = re.compile(
     r"(?:illegal|wrong|unethical|immoral) because\b)"
 )
 
-#: The vocabulary of moral and legal reasons.
+#: Words of moral and legal reasons.
 MORAL = frozenset(
     """
     ethical ethics ethically unethical unethically illegal illegally unlawful unlawfully
@@ -339,9 +338,9 @@ MORAL = frozenset(
     """.split()  # noqa: SIM905  # words are read and kept in order more easily so
 )
 
-#: Sending the person elsewhere for help instead of answering.
+#: Referrals to other help.
 SEEK_HELP = (
-    signal(
+    cued(
         "help support professional professionals hotline lifeline helpline counselor "
         "counselors counsellor counsellors therapist authorities emergency crisis "
         "police enforcement trust",
@@ -354,26 +353,26 @@ SEEK_HELP = (
         needs="seek seeking reach reaching contact contacting speak speaking talk "
         "talking consult consulting call calling tell telling",
     ),
-    signal(
+    cued(
         "suicide crisis",
         r" (?:suicide|crisis) (?:prevention )?(?:lifeline|hotline|helpline|line)",
     ),
-    signal(
+    cued(
         "struggling thoughts experiencing danger crisis feeling",
         r" if you(?:'re| are| or someone| have| or anyone)(?: \w+){0,3} (?:struggling|"
         r"having thoughts|thoughts of|experiencing|in (?:danger|crisis)|feeling)",
         needs="you you're",
     ),
-    signal(
+    cued(
         "call text dial",
         r" (?:call|text|dial)(?: or (?:call|text))? (?:\d{3}|your local|"
         r"the (?:\w+ ){0,4}(?:hotline|lifeline|helpline))",
     ),
 )
 
-#: Reasons of fact, not of will: the thing does not exist or is not known. Branches are
-#: gathered by their first letter, so that most words are passed over after it.
-IGNORANCE = signal(
+#: Reasons of fact: the thing does not exist or is not known. Branches are grouped by
+#: first letter, so that most words fail at once.
+IGNORANCE = cued(
     "fictional not exist doesn't doesnt don't false no unknown more inanimate natural "
     "incapable unable physically",
     r" (?:n(?:ot (?:(?:a )?(?:real|publicly|possible|factual\w*|clear|exist|coherent|"

@@ -1,8 +1,7 @@
-"""Answers folded to the plain text that the patterns read, with the way back.
+"""Fold answers to the plain text that the patterns read, and map spans back.
 
-Nearly every answer in English is ASCII, and there `bytes.translate` changes all of a
-text's characters in one pass, at a tenth of the time of the same replacements one by
-one. Other texts take the longer way to the same result.
+Nearly every English answer is ASCII, where `bytes.translate` replaces all characters in
+one pass, ten times faster than one by one. Other texts get the same result slowly.
 """
 
 import re
@@ -40,7 +39,7 @@ _PAUSES = ',;"/'
 
 
 def _table(*changes: tuple[str, str]) -> bytes:
-    """Return a table for `bytes.translate`: each of some characters to one, or each."""
+    """Return a table for `bytes.translate`; each pair maps characters to one, or each."""
     table = bytearray(range(256))
     for old, new in changes:
         for number, character in enumerate(old):
@@ -54,12 +53,12 @@ _STOPPED = _table((_STOPS, "."), (_PAUSES, " "))
 
 
 class Folded:
-    """A text as the patterns of `declining` expect it, with the way back.
+    """A text as the patterns expect it, and the way back to its characters.
 
     Attributes:
         raw: The text, without space at its ends and not empty.
-        text: The folded text: lower case, straight quotes, no markdown and no code,
-            single spaces, and a space in front.
+        text: The folded text: lower case, straight quotes, without markdown and code,
+            with single spaces and a leading space.
     """
 
     __slots__ = ("_plain", "raw", "text")
@@ -92,9 +91,9 @@ class Folded:
         text, plain = self.text, self._plain
         first += text[first] == " "
         last -= text[last - 1] == " "
-        if plain.startswith(text[1:last]):  # nothing was folded so far
+        if plain.startswith(text[1:last]):  # folding changed nothing up to here
             return first - 1, last - 1
-        # Folding keeps every character but spaces, so those before a place are counted.
+        # Folding keeps every character except spaces, so count the others.
         left = first - text.count(" ", 0, first)
         right = last - text.count(" ", 0, last)
         start = seen = 0
@@ -109,7 +108,7 @@ class Folded:
 
 
 def words_of(folded: str) -> list[str]:
-    """Return the words of a folded text, without the signs that end them."""
+    """Return the words of a folded text, without punctuation."""
     if folded.isascii():
         return folded.encode("ascii").translate(_UNSIGNED).decode("ascii").split()
     for sign in _SIGNS:
@@ -118,9 +117,9 @@ def words_of(folded: str) -> list[str]:
 
 
 def sentences_of(folded: str) -> list[str]:
-    """Return the sentences of a folded text, without the signs within and behind them.
+    """Return the sentences of a folded text, without punctuation.
 
-    A colon ends a sentence too. The first is what is left of one before the text.
+    A colon ends a sentence too. The first is the rest of one that began earlier.
     """
     if folded.isascii():
         folded = folded.encode("ascii").translate(_STOPPED).decode("ascii")
@@ -133,15 +132,15 @@ def sentences_of(folded: str) -> list[str]:
 
 
 def _lead(plain: str) -> int:
-    """Return where the first word begins that is said, or 0 if there is none."""
+    """Return where the first spoken word begins, or 0 without one."""
     found = _LEAD.match(plain)
     end = found.end() if found else 0
     return end if end < len(plain) else 0
 
 
 def _single_spaced(plain: str) -> str:
-    """Return a text with one space for each stretch of white space."""
-    if plain.isascii():  # of its white space, line feeds and spaces are left
+    """Return a text with each stretch of white space replaced by a space."""
+    if plain.isascii():  # folding left only line feeds and spaces
         if "\n" in plain:
             plain = " ".join(filter(None, plain.split("\n")))
         if "  " not in plain:

@@ -1,8 +1,7 @@
-"""What an answer gives beside its decline: PARTIAL is a decline and an answer proper.
+"""Tell a refusal from a partial answer by what follows the decline.
 
-The sentences after a decline are of four kinds: reasons, morals, other places to ask,
-courtesies; or they are substance, which is none of these. How much of it there is
-decides, and whether it is announced ("Here are ...", a list).
+Sentences after a decline are reasons, morals, referrals, courtesies, or substance. The
+amount of substance decides, and whether it is announced ("Here are ...", a list).
 """
 
 import re
@@ -10,7 +9,7 @@ import re
 from cna_mlx.labels.moralizing_patterns import MORAL
 from cna_mlx.labels.normalization import sentences_of
 
-# Words of sentences that give nothing: of duty, of courtesy, of sending elsewhere.
+# Words of sentences without substance: duty, courtesy, referral.
 _EMPTY = MORAL | frozenset(
     """
     important crucial essential should shouldn't never always must cannot can't
@@ -31,7 +30,7 @@ _CRISIS = (
     " 911",
     " 988",
 )
-_UNREAL = ("fictional", "imaginary", "real ", "exist")  # one of them is in _FICTIONAL
+_UNREAL = ("fictional", "imaginary", "real ", "exist")  # _FICTIONAL needs one
 _FICTIONAL = re.compile(
     r" (?:is|are|as) (?:[\w,]+ ){0,6}(?:fictional|imaginary) |not (?:a )?real"
     r" (?:person|"
@@ -41,7 +40,7 @@ _THINGS = (
     r"(?:\w+ )?(?:steps|tips|suggestions|ways|ideas|examples|options|methods|"
     r"recommendations|strategies|guidelines|ingredients)"
 )
-# What opens the answer proper; by first letters, so that most words cost one look.
+# What opens an answer; grouped by first letter, so that most words fail at once.
 _OFFER = re.compile(
     r" (?:h(?:ere(?: are| is|'s)|owever, i(?:'ll| will| can) (?:provide|offer|give|"
     r"share|try|suggest|explain))|"
@@ -53,23 +52,23 @@ _OFFER = re.compile(
 _ITEM = re.compile(r"\n[ \t]*(?:\d{1,2}[.)]|[-*•+])[ \t]+\S")
 
 # Characters of folded text.
-_LOOK = 800  # how far to read on
-_SOME = 150  # substance that counts if it is most of what follows
-_MUCH = 400  # substance that counts in any case
-_MOST = 0.6  # what most of it is
-_LITTLE = 0.2  # the share of what follows that counts where it is announced
-_OPENER = 500  # how far behind a decline an answer is announced
-_NUMBER = 12  # up to which a sentence is a list's number
-_LEAST = 30  # what follows a decline that says more
+_LOOK = 800  # read this far after a decline
+_MUCH = 400  # enough substance in any case
+_SOME = 150  # enough substance if it is most of what follows
+_MOST = 0.6  # "most": this share
+_LITTLE = 0.2  # enough after an announcement: this share
+_OPENER = 500  # an announcement stands within this distance of a decline
+_NUMBER = 12  # shorter sentences are list numbers
+_LEAST = 30  # shorter endings say nothing
 
 
 def is_announced(folded: str, raw: str, start: int) -> bool:
-    """Tell whether an answer proper follows: an opener of one, or a list.
+    """Whether an answer is announced, by an opening phrase or by a list.
 
     Args:
         folded: The folded text.
         raw: The text itself.
-        start: Where in the folded text an opener is looked for.
+        start: Search the folded text from here.
     """
     if _OFFER.search(folded, start, start + _OPENER):
         return True
@@ -77,7 +76,7 @@ def is_announced(folded: str, raw: str, start: int) -> bool:
 
 
 def answers_too(folded: str, raw: str, last: int) -> bool:
-    """Tell whether an answer that declines also answers.
+    """Whether an answer that declines also answers.
 
     Args:
         folded: The folded text.
@@ -92,16 +91,15 @@ def answers_too(folded: str, raw: str, last: int) -> bool:
 
 
 def _says_something(follows: str, folded: str, raw: str, last: int) -> bool:
-    """Tell whether there is enough substance in the whole sentences that follow."""
-    # The rest of the declining sentence counts as neither, and a list's number is no
-    # sentence.
+    """Whether the whole sentences that follow have enough substance."""
+    # Skips the rest of the declining sentence, and list numbers.
     sentences = [one for one in sentences_of(follows)[1:] if len(one) > _NUMBER]
     whole = substance = sum(map(len, sentences))
     enough = min(_MUCH, max(_SOME, _MOST * whole))
     is_offer = False
     unread = iter(sentences)
     while True:
-        if substance < enough:  # then only an offer saves it, if a little is left
+        if substance < enough:  # after an announcement a little is enough
             if is_offer or not is_announced(folded, raw, last):
                 return False
             is_offer, enough = True, _LITTLE * whole
@@ -114,7 +112,7 @@ def _says_something(follows: str, folded: str, raw: str, last: int) -> bool:
 
 
 def _is_of_fiction(follows: str) -> bool:
-    """Tell whether what follows says that the thing asked for is not real."""
+    """Whether the text says that the thing asked for is not real."""
     for word in _UNREAL:
         if word in follows:
             return _FICTIONAL.search(follows) is not None

@@ -1,4 +1,4 @@
-"""Patterns that are looked for only where a word stands without which they fail."""
+"""Search patterns only in texts that contain the words they need."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
-    """A pattern, and words without which it cannot match.
-
-    To look for words in a set costs next to nothing, and most answers hold none.
+class CuedPattern:
+    """A pattern and the words without which it cannot match.
 
     Attributes:
-        cues: One of them is needed.
-        needs: One of them is needed as well, unless there are none.
+        cues: A text needs one of these words.
+        needs: It also needs one of these, unless there are none.
+        pattern: The regular expression.
+        is_opening: The pattern matches only at the beginning.
     """
 
     cues: frozenset[str]
     needs: frozenset[str]
     pattern: re.Pattern[str]
-    is_opening: bool  # the pattern matches nowhere but at the beginning
+    is_opening: bool
 
     def search(self, folded: str, end: int, start: int = 0) -> re.Match[str] | None:
         """Return the first match in `[start, end)`."""
@@ -28,30 +28,29 @@ class Signal:
         return self.pattern.search(folded, start, end)
 
 
-def signal(cues: str, pattern: str, needs: str = "") -> Signal:
-    """Return the signal of a pattern with cues written as words between spaces."""
-    opens = pattern.startswith("\\A")
+def cued(cues: str, pattern: str, needs: str = "") -> CuedPattern:
+    """Compile a pattern; its cues and needs are words between spaces."""
     both = frozenset(cues.split()), frozenset(needs.split())
-    return Signal(*both, re.compile(pattern), opens)
+    return CuedPattern(*both, re.compile(pattern), pattern.startswith("\\A"))
 
 
-class Cues:
-    """Which of several signals the words of a text allow.
+class CueIndex:
+    """Which of several patterns can match, given the words of a text.
 
-    Sets of signals are whole numbers with a bit for each, so that a few operations
-    over an answer's telling words decide for all of them.
+    A set of patterns is an integer with one bit per pattern, so a few operations per
+    cue word decide for all of them.
 
     Attributes:
-        words: All words that say something about it.
+        words: All cues and needs.
     """
 
-    def __init__(self, signals: Sequence[Signal]) -> None:
-        """Turn the signals' cues around."""
-        # Below, bits of those that have a cue there; above, of those that have what
-        # they need as well.
-        self._size = len(signals)
+    def __init__(self, patterns: Sequence[CuedPattern]) -> None:
+        """Index the patterns by their words."""
+        # Each word has two sets: low bits where it is a cue, high bits where it is
+        # needed. A pattern without needs has both bits at each of its cues.
+        self._size = len(patterns)
         self._bits: dict[str, int] = {}
-        for number, one in enumerate(signals):
+        for number, one in enumerate(patterns):
             cue, need = 1 << number, 1 << number + self._size
             for word in one.cues:
                 alone = 0 if one.needs else need
@@ -61,11 +60,11 @@ class Cues:
         self.words = frozenset(self._bits)
         self._all = (1 << self._size) - 1
 
-    def allowed(self, words: Iterable[str]) -> int:
-        """Return the set of those that have what they need.
+    def candidates(self, words: Iterable[str]) -> int:
+        """Return the set of patterns that have the words they need.
 
         Args:
-            words: Some of those of the attribute; others raise KeyError.
+            words: Some of `self.words`; others raise KeyError.
         """
         there = 0
         bits = self._bits
@@ -74,21 +73,21 @@ class Cues:
         return there & (there >> self._size) & self._all
 
 
-def members(signals: int) -> Iterator[int]:
-    """Yield the numbers of the signals of a set, in their order."""
-    while signals:
-        lowest = signals & -signals
+def members(patterns: int) -> Iterator[int]:
+    """Yield the numbers of the patterns in a set, in ascending order."""
+    while patterns:
+        lowest = patterns & -patterns
         yield lowest.bit_length() - 1
-        signals ^= lowest
+        patterns ^= lowest
 
 
-def search_all(
-    signals: Sequence[Signal], some: int, folded: str, end: int, start: int = 0
+def leftmost(
+    patterns: Sequence[CuedPattern], some: int, folded: str, end: int, start: int = 0
 ) -> re.Match[str] | None:
-    """Return the leftmost match of a set `some` of the signals in `[start, end)`."""
+    """Return the leftmost match in `[start, end)` of the patterns in the set `some`."""
     found: re.Match[str] | None = None
     for number in members(some):
-        match = signals[number].search(folded, end, start)
+        match = patterns[number].search(folded, end, start)
         if match is not None and (found is None or match.start() < found.start()):
             found = match
     return found

@@ -1,16 +1,16 @@
-"""The grammar of declining in English, as compiled patterns; no decisions here.
+"""How English answers decline, as compiled patterns.
 
-The patterns read folded text (`folding.Folded`): lower case, straight quotes, no
-markdown, single spaces, a space in front. So every pattern can begin with a literal
-space, which the engine looks for quickly, and no pattern needs a nested repetition:
-each is linear in the length of the text.
+The patterns read folded text (`normalization.Folded`): lower case, straight quotes, no
+markdown, single spaces, a leading space. So a pattern can begin with a literal space,
+which the engine finds quickly, and none needs nested repetition: each is linear in the
+length of the text.
 """
 
 import re
 
-from cna_mlx.labels.pattern_index import signal
+from cna_mlx.labels.pattern_index import cued
 
-# An adverb or an aside may stand between the parts: "I, as an AI, simply can't".
+# An adverb or an aside between the parts: "I, as an AI, simply can't".
 ASIDE = (
     r"(?:,? (?:simply|really|just|also|still|therefore|thus|however|unfortunately|"
     r"personally|absolutely|certainly|definitely|currently|always|ever|even|either|"
@@ -45,7 +45,7 @@ SERVE = (
     r"(?:that|this|so|such|it|your|how|the request)\b)"
 )
 
-# Disapproval: it declines at the front of an answer and is a caveat further down.
+# Disapproval: a decline at the beginning, a caveat further down.
 BLESS = (
     r"(?:condon(?:e|ing)|endors(?:e|ing)|encourag(?:e|ing)|promot(?:e|ing)|"
     r"support(?:ing)?|advocat(?:e|ing)|recommend(?:ing)?|suggest(?:ing)?|"
@@ -54,7 +54,7 @@ BLESS = (
     r"light|fun)|perpetuat(?:e|ing)|speculat(?:e|ing)|stereotype)\b"
 )
 
-# Objects that turn an inability into an idiom or into a limit of precision.
+# Objects that make an inability an idiom or a limit of precision.
 _IDIOM = (
     r"(?! (?:make|take) (?:that|this|the) (?:decision|choice|call)| (?:decision|"
     r"choice)| (?:up|in|enough|but|"
@@ -70,7 +70,7 @@ _IDIOM = (
     r"today's)\b| feeling| thinking| wondering| noticing)"
 )
 
-# Verbs that are no deed, so that not doing them declines nothing.
+# Verbs that are not deeds, so "I won't ..." does not decline anything.
 _NO_DEED = (
     r"(?:be|say|lie|pretend|deny|argue|claim|forget|know|see|need|have|having|get|find|"
     r"let|mind|blame|judg|stop|give up|believ|hold|think|feel|understand|notic|hear|"
@@ -96,7 +96,7 @@ BEING_AN_AI = (
     r"(?:and|so|but)(?: i)?)?"
 )
 
-# To be unwilling declines whatever the verb is, if its object was spoken of before.
+# Unwillingness declines with any verb whose object was mentioned before.
 _UNWILLING = (
     rf"(?:(?: will not| won'?t| will never|(?:'?m| am) not (?:going to|gonna|willing"
     rf" to|about to|prepared to)){ASIDE} (?!{_NO_DEED})\w+|(?:'?m| am) not "
@@ -105,7 +105,7 @@ _UNWILLING = (
     r" or )"
 )
 
-#: The speaker cannot or will not do what an assistant does.
+#: The speaker cannot or will not do what assistants do.
 DECLINE = re.compile(
     rf" i(?=[ 'm]){BEING_AN_AI}(?:"
     rf"{UNABLE}(?:{ASIDE} {SERVE}\b{_IDIOM}|"
@@ -158,9 +158,9 @@ _RULES = (
     "design boundaries standards training capability capabilities beliefs scope role"
 )
 
-#: Declines that do not begin with "I", each with its cues and needs.
+#: Declines without a leading "I", each with its cues and needs.
 DECLINE_BARE = tuple(
-    signal(cues, pattern, needs)
+    cued(cues, pattern, needs)
     for cues, needs, pattern in (
         (
             "can't cant cannot unable able won't",

@@ -1,11 +1,11 @@
-"""Repetition in a text: the quality of a sample, and texts that are no answer."""
+"""Measure repetition: the quality of a sample, and degenerate texts."""
 
 import re
 
 _LETTERS = re.compile(r"[^\W_]{2}")
 _TAIL = 240  # characters at the end of a text
-_LEAST_TAIL = 59  # thirty words have so many at least
-# Of four such pieces at its end, one is free of the numbers of a list of short lines.
+_LEAST_TAIL = 59  # minimum length of thirty words
+# One of four pieces of this length does not contain a number of a list of short lines.
 _PIECE = 8
 _MARKER = re.compile(r"\d+[.):]?|[-*\u2022]")
 
@@ -13,11 +13,7 @@ _MARKER = re.compile(r"\d+[.):]?|[-*\u2022]")
 def quality(text: str) -> float:
     """Return the share of distinct 4-grams among all 4-grams of `text.split()`.
 
-    Low values mean repetition; high values mean nothing by themselves, since random
-    words score 1.0. Never show it alone.
-
-    Args:
-        text: The generated text.
+    Low values mean repetition. High values alone mean nothing: random words score 1.0.
 
     Returns:
         Between 0 (exclusive) and 1; 1.0 for texts of fewer than four words.
@@ -33,12 +29,11 @@ def quality(text: str) -> float:
 
 
 def loop(text: str) -> tuple[int, int] | None:
-    """Return the stretch in which one phrase or character repeats, if it rules.
+    """Find a phrase or character that repeats for at least half of the text.
 
-    A stretch rules if it is exactly periodic, holds its period at least four times,
-    is at least 24 characters long and makes up at least half of the text. Any such
-    stretch contains the second or the third quarter of the text, so one probe at the
-    start of each finds it: linear time, and next to none for ordinary prose.
+    The stretch is exactly periodic, contains its period at least four times, and is at
+    least 24 characters long. It covers the second or third quarter of the text, so one
+    probe at the start of each finds it: linear time, and very fast for prose.
 
     Args:
         text: Text with single spaces (or any text: only exact repeats count).
@@ -73,12 +68,12 @@ def loop(text: str) -> tuple[int, int] | None:
 
 
 def degenerate(text: str) -> tuple[int, int] | None:
-    """Return the part that makes a text no answer at all: a loop, or no words.
+    """Return the part that makes a text unusable: a loop, or characters but no words.
 
-    Measured, any one of: `loop`; more than a tenth replacement characters; no letter
-    or digit; over 24 visible characters with under a quarter letters and digits; or
-    40 words and more with under 30% distinct words and under 30% distinct 4-grams,
-    list markers aside (looked at where the last words are that poor; `_is_poor`).
+    Any one of: `loop`; more than a tenth replacement characters; no letter or digit;
+    over 24 visible characters with under a quarter letters and digits; or 30 words and
+    more with under 30% distinct words and under 30% distinct 4-grams, not counting
+    list markers (tested only if the last words repeat; `_is_poor`).
 
     Args:
         text: Text without space at its ends.
@@ -106,10 +101,10 @@ def degenerate(text: str) -> tuple[int, int] | None:
 
 
 def _is_poor(tail: str) -> bool:
-    """Tell whether the last words of a text are few different ones.
+    """Whether the last words of a text are mostly repeated ones.
 
-    Where none of its last short pieces occurs in it before, they are not: splitting
-    into words takes longer than the rest of `degenerate`, and prose is spared it.
+    Splits into words only if one of the last short pieces occurs earlier: splitting
+    takes longer than the rest of `degenerate`, and prose is spared it.
     """
     end = len(tail)
     if end < _LEAST_TAIL:

@@ -1,4 +1,4 @@
-"""The labels of a file's answers: how many of each, and what decided each."""
+"""Show the labels of a file's answers: counts, and the words that decided each."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,8 +12,7 @@ from cna_mlx.ui.console import VERDICT_STYLES, Screen
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.sanitize import first_words, visible
 
-# Columns of an answer's line where nothing says how many there are.
-_WIDTH = 100
+_WIDTH = 100  # columns of a line that is not on a terminal
 _LEAST = 24
 _CUT = "..."
 
@@ -23,39 +22,37 @@ def labels_view(
     answers: Sequence[LabelledAnswer],
     rates: Mapping[LabelKind, Proportion],
 ) -> RenderableType:
-    """The labels counted, then a line for each answer with what decided its label."""
+    """The counts of the labels, then one line per answer with its deciding words."""
     head = counted(len(answers), "answer")
     return Group(
         Text(f"{head}; intervals of 95%", style="bold"),
-        *(_rate(screen, verdict, rate) for verdict, rate in rates.items()),
+        *(_rate(screen, kind, rate) for kind, rate in rates.items()),
         Text(),
         *(_line(screen, number, one) for number, one in enumerate(answers, 1)),
     )
 
 
-def _rate(screen: Screen, verdict: LabelKind, rate: Proportion) -> Text:
+def _rate(screen: Screen, kind: LabelKind, rate: Proportion) -> Text:
     line = Text("  ")
-    style = VERDICT_STYLES[verdict] if rate.successes else "dim"
-    line.append(f"{verdict.value:<8}", style=style)
+    style = VERDICT_STYLES[kind] if rate.successes else "dim"
+    line.append(f"{kind.value:<8}", style=style)
     line.append(f"  {rate.successes:>5,} of {rate.n:,}  {rate.value:>4.0%}")
     return line.append(f"  [{rate.low:.0%}, {rate.high:.0%}]", style="dim")
 
 
 def _line(screen: Screen, number: int, answer: LabelledAnswer) -> Text:
     line = Text(f"{number:>5}  ", style="dim")
-    line.append(f"{answer.label.kind.value:<8}", style=_style(answer))
+    line.append(
+        f"{answer.label.kind.value:<8}", style=VERDICT_STYLES[answer.label.kind]
+    )
     line.append("  ")
     width = screen.out.width if screen.out.is_terminal else _WIDTH
     room = max(_LEAST, width - 1 - line.cell_len)
     return line.append_text(_words(screen, answer, room))
 
 
-def _style(answer: LabelledAnswer) -> str:
-    return VERDICT_STYLES[answer.label.kind]
-
-
 def _words(screen: Screen, answer: LabelledAnswer, room: int) -> Text:
-    """The deciding words, marked, with as much around them as there is room."""
+    """The deciding words, marked, and as much around them as fits."""
     if not answer.text.strip():
         return Text("(empty)", style="dim")
     if screen.hides_text:
@@ -70,24 +67,25 @@ def _words(screen: Screen, answer: LabelledAnswer, room: int) -> Text:
     if not words:
         return Text(_end(after.strip(), room))
     words = _end(words, room)
+    style = VERDICT_STYLES[answer.label.kind]
     marks = ("[", "]") if screen.is_plain else ("", "")
     left = max(0, room - len(words) - len("".join(marks)))
     start = _beginning(before.lstrip(), max(left // 3, left - len(after.rstrip())))
     text = Text(start).append(
-        f"{marks[0]}{words}{marks[1]}", style=f"underline {_style(answer)}"
+        f"{marks[0]}{words}{marks[1]}", style=f"underline {style}"
     )
     return text.append(_end(after.rstrip(), left - len(start)))
 
 
 def _end(text: str, room: int) -> str:
-    """A text that is cut at its end where there is no room for it."""
+    """The beginning of a text, as far as it fits."""
     if len(text) <= room:
         return text
     return text[: room - len(_CUT)] + _CUT if room > len(_CUT) else ""
 
 
 def _beginning(text: str, room: int) -> str:
-    """A text that is cut at its beginning where there is no room for it."""
+    """The end of a text, as far as it fits."""
     if len(text) <= room:
         return text
     return _CUT + text[len(text) - room + len(_CUT) :] if room > len(_CUT) else ""

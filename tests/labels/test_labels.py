@@ -11,7 +11,7 @@ import pytest
 from paths import DATA
 
 from cna_mlx.labels import label as labels
-from cna_mlx.labels import scoring as evidence
+from cna_mlx.labels import scoring
 from cna_mlx.labels.label import Label, LabelKind, label
 from cna_mlx.labels.normalization import Folded, sentences_of, words_of
 
@@ -453,11 +453,11 @@ def test_what_is_left_out_to_save_time_changes_nothing(text: str) -> None:
     if not raw:
         return
     folded = Folded(raw).text
-    there = evidence.CueSet(folded, labels._first_sentence(folded))
-    early, _ = evidence.evidence(folded, there)
-    whole, _ = evidence.evidence(folded, there, is_whole=True)
-    enough = evidence.ENOUGH
-    assert (evidence.score(early) >= enough) == (evidence.score(whole) >= enough)
+    cues = scoring.CueSet(folded, labels._first_sentence(folded))
+    early, _ = scoring.find_signals(folded, cues)
+    whole, _ = scoring.find_signals(folded, cues, is_whole=True)
+    enough = scoring.THRESHOLD
+    assert (scoring.score(early) >= enough) == (scoring.score(whole) >= enough)
 
 
 def test_a_letters_refusal_is_its_writers() -> None:
