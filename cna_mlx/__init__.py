@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from cna_mlx.labels.label import Label, LabelKind, label
     from cna_mlx.models.loading import load
     from cna_mlx.prompts.chat_template import Rendering, render, render_prompt
-    from cna_mlx.steering.generation import Answer, Arm, Token, generate_arms
+    from cna_mlx.steering.arms import Arm
+    from cna_mlx.steering.events import Answer, Token
+    from cna_mlx.steering.generation import generate_arms
     from cna_mlx.steering.interventions import MeanDifference, steered
     from cna_mlx.steering.sampling import Greedy, Sampled
 
@@ -41,12 +43,9 @@ _HOMES = {
     "cna_mlx.discovery.discover": ("discover",),
     "cna_mlx.errors": ("CnaError",),
     "cna_mlx.labels.label": ("Label", "LabelKind", "label"),
-    "cna_mlx.steering.generation": (
-        "Answer",
-        "Arm",
-        "Token",
-        "generate_arms",
-    ),
+    "cna_mlx.steering.arms": ("Arm",),
+    "cna_mlx.steering.events": ("Answer", "Token"),
+    "cna_mlx.steering.generation": ("generate_arms",),
     "cna_mlx.models.loading": ("load",),
     "cna_mlx.prompts.chat_template": ("Rendering", "render", "render_prompt"),
     "cna_mlx.steering.sampling": ("Greedy", "Sampled"),

@@ -254,7 +254,7 @@ def test_json_of_diff(command: Run, circuit_file: Path) -> None:
 def test_json_of_diff_slices_the_deciding_words(
     command: Run, circuit_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cna_mlx.steering.generation import Answer
+    from cna_mlx.steering.events import Answer
 
     def refuse(model: Any, tokenizer: Any, ids: Any, arms: Any, **_: Any) -> Any:
         for prompt in range(len(ids)):

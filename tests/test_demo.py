@@ -27,7 +27,7 @@ from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import load_bank, load_contrast
 from cna_mlx.prompts.chat_template import Rendering
-from cna_mlx.steering.generation import BASELINE
+from cna_mlx.steering.arms import BASELINE
 
 # With the Linux wheel's own BLAS each token of each arm takes milliseconds.
 QUESTIONS = 30  # of each kind

@@ -22,7 +22,10 @@ from cna_mlx.models.families import installed, widths
 from cna_mlx.models.mlp import GatedMLP
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
-from cna_mlx.steering.generation import Answer, Arm, ArmCache, Token, generate_arms
+from cna_mlx.steering.arm_cache import ArmCache
+from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.events import Answer, Token
+from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.interventions import Edits, MeanDifference, steered
 
 N_NEURONS = 3 * 128  # of the tiny models

@@ -16,8 +16,8 @@ from cna_mlx.discovery.selection import Selection
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.prompts import PromptSet, load_contrast
+from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.diff import PromptResult, compare, rates
-from cna_mlx.steering.generation import BASELINE
 
 HERE = Path(__file__).parent
 WEIGHTS = Path(os.environ.get("CNA_MLX_WEIGHTS") or HERE.parent / ".weights")

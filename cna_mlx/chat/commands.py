@@ -78,7 +78,7 @@ def _who_answers(chat: Conversation) -> str:
     if len(chat.steered) > 1:
         names = ", ".join(arm.title for arm in chat.arms)
         return f"{len(chat.arms)} arms answer: {names}"
-    multiplier = chat.steered[0].steering[0][1]
+    multiplier = chat.steered[0].multiplier
     size = counted(len(chat.circuit.neurons), "neuron")
     return f"both arms answer; the circuit ({size}) is scaled by {multiplier:g}"
 

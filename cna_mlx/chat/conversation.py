@@ -12,17 +12,12 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.models.context import context_length
 from cna_mlx.prompts.chat_template import Message, Rendering, reference_hash, render
+from cna_mlx.steering.arm_cache import ArmCache
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import ArmResult, PromptResult
+from cna_mlx.steering.events import Answer, Gauged, Token
 from cna_mlx.steering.gauge_scale import can_gauge
-from cna_mlx.steering.generation import (
-    BASELINE,
-    Answer,
-    Arm,
-    ArmCache,
-    Gauged,
-    Token,
-    generate_arms,
-)
+from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.sampling import Greedy, Sampled, Sampling
 from cna_mlx.util.progress import Progress, silent
 
@@ -119,7 +114,7 @@ class Conversation:
 
     def __post_init__(self) -> None:
         if self.steered:
-            self.multiplier = self.steered[0].steering[0][1]
+            self.multiplier = self.steered[0].multiplier
 
     @property
     def arms(self) -> list[Arm]:
@@ -328,7 +323,7 @@ def circuit_of(arm: Arm) -> Circuit:
 
 
 def _relabelled(arm: Arm, multiplier: float) -> str:
-    own = f"m={arm.steering[0][1]:.15g}"
+    own = f"m={arm.multiplier:.15g}"
     if not arm.label.endswith(own):
         return arm.label
     return f"{arm.label.removesuffix(own)}m={multiplier:.15g}"

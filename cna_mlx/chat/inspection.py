@@ -5,8 +5,10 @@ from cna_mlx.chat.reply import Grid, Reply
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.attribution import ablate_each_neuron, promoted_tokens
 from cna_mlx.errors import InputError
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import ArmResult, PromptResult
-from cna_mlx.steering.generation import BASELINE, Answer, Arm, Gauged, generate_arms
+from cna_mlx.steering.events import Answer, Gauged
+from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.interventions import check_multiplier
 from cna_mlx.steering.sequences import shared_length
 from cna_mlx.util.formatting import counted

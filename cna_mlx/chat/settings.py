@@ -123,7 +123,7 @@ def _count(low: int, high: int) -> Callable[[str], int]:
 
 
 def _multipliers(chat: Conversation) -> str:
-    values = [arm.steering[0][1] for arm in chat.steered] or [chat.multiplier]
+    values = [arm.multiplier for arm in chat.steered] or [chat.multiplier]
     return ", ".join(f"{value:g}" for value in values)
 
 

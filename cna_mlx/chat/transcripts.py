@@ -15,8 +15,9 @@ from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.loading import source_of
 from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import ArmResult, PromptResult
-from cna_mlx.steering.generation import BASELINE, Answer, Arm, Finish
+from cna_mlx.steering.events import Answer, Finish
 from cna_mlx.steering.interventions import check_multiplier
 from cna_mlx.util.environment import versions
 
@@ -61,7 +62,7 @@ def to_json(chat: Conversation) -> str:
         "arms": [
             {
                 "arm": arm.label,
-                "multiplier": arm.steering[0][1],
+                "multiplier": arm.multiplier,
                 "circuit": json.loads(circuit_of(arm).to_text()),
             }
             for arm in chat.steered
@@ -143,7 +144,7 @@ def load_into(chat: Conversation, path: Path) -> str | None:
         setattr(chat, name, value)
     chat.steered, chat.rendering, chat.histories = steered, rendering, histories
     if steered:
-        chat.multiplier = steered[0].steering[0][1]
+        chat.multiplier = steered[0].multiplier
     chat.turns.extend(turns)
     same = data.get("fingerprint") == fingerprint(chat.model)
     return None if same else str(data.get("model") or "another model")

@@ -20,7 +20,7 @@ from cna_mlx.evaluation.capability import (
 )
 from cna_mlx.evaluation.lm_eval_adapter import require_harness
 from cna_mlx.prompts.chat_template import uses_template
-from cna_mlx.steering.generation import BASELINE, Arm
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.interventions import check_multiplier
 from cna_mlx.ui.capability import Setting, capability_view
 from cna_mlx.ui.console import screen

@@ -12,7 +12,7 @@ from cna_mlx.discovery.cache import cache_directory
 from cna_mlx.errors import InputError
 from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
-from cna_mlx.steering.generation import Arm
+from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.interventions import check_multiplier
 from cna_mlx.ui.chat import run_chat
 from cna_mlx.ui.console import screen

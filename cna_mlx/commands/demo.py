@@ -9,8 +9,8 @@ from cna_mlx.commands.shared import Session
 from cna_mlx.discovery.controls import magnitudes, matched_control, uniform_control
 from cna_mlx.models.families import widths
 from cna_mlx.prompts.chat_template import render_prompt
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import PromptResult, compare, rates
-from cna_mlx.steering.generation import BASELINE, Arm
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.diff import prompt_view, rates_view
 from cna_mlx.ui.tables import discovery_view

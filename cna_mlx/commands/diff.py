@@ -24,9 +24,9 @@ from cna_mlx.commands.shared import (
 )
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import load_contrast, read_prompts
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import PromptResult, compare, rates
 from cna_mlx.steering.gauge_scale import can_gauge
-from cna_mlx.steering.generation import BASELINE, Arm
 from cna_mlx.steering.interventions import check_multiplier
 from cna_mlx.ui.console import Screen, screen
 from cna_mlx.ui.diff import prompt_view, rates_view

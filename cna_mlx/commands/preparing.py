@@ -36,8 +36,8 @@ from cna_mlx.models.families import widths
 from cna_mlx.models.loading import source_of
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark, load_benchmark
+from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.gauge_scale import can_gauge
-from cna_mlx.steering.generation import Arm
 from cna_mlx.steering.interventions import MeanDifference, check_multiplier
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.progress import download_bar

@@ -20,7 +20,7 @@ from cna_mlx.prompts import (
     PromptSet,
 )
 from cna_mlx.prompts.chat_template import Rendering, reference_hash, uses_template
-from cna_mlx.steering.generation import Arm
+from cna_mlx.steering.arms import Arm
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.progress import download_bar, progress_bar
 from cna_mlx.ui.tables import reliability_warning

@@ -19,7 +19,9 @@ from cna_mlx.models.families import family_of, installed, widths
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.models.loading import source_of
 from cna_mlx.prompts.chat_template import render_prompt
-from cna_mlx.steering.generation import BASELINE, Token, generate_arms
+from cna_mlx.steering.arms import BASELINE
+from cna_mlx.steering.events import Token
+from cna_mlx.steering.generation import generate_arms
 from cna_mlx.util.environment import attempt
 
 _PROMPTS = (

@@ -16,7 +16,9 @@ from cna_mlx.discovery.selection import Selection
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts import load_contrast
 from cna_mlx.prompts.chat_template import render_prompt
-from cna_mlx.steering.generation import Answer, Arm, generate_arms
+from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.events import Answer
+from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.interventions import steered
 
 # Twice as many neurons are compared as the demo's circuit has.

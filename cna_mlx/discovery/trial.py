@@ -13,8 +13,8 @@ from cna_mlx.errors import InputError
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import PromptResult, Rates, compare, rates
-from cna_mlx.steering.generation import BASELINE, Arm
 from cna_mlx.util.progress import Progress, silent
 
 PROMPTS = 8

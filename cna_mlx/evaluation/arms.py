@@ -18,7 +18,7 @@ from cna_mlx.errors import InputError
 from cna_mlx.evaluation.runs import CONTROLS, DIRECTION, RunArm
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
-from cna_mlx.steering.generation import BASELINE, Arm
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.interventions import MeanDifference, check_multiplier
 
 SEEDS = 5

@@ -19,7 +19,7 @@ from cna_mlx.evaluation.lm_eval_adapter import (
 )
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts.chat_template import Rendering
-from cna_mlx.steering.generation import Arm
+from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.util.progress import Progress, silent
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cna_mlx.errors import CnaError
 from cna_mlx.models.memory.allocation import allocation_errors
-from cna_mlx.steering.generation import Arm
+from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.steering.prefill import shared_prefill
 

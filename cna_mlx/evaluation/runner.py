@@ -14,13 +14,9 @@ from cna_mlx.labels.repetition import quality
 from cna_mlx.models.context import check_lengths
 from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
-from cna_mlx.steering.generation import (
-    DEFAULT_MAX_TOKENS,
-    Answer,
-    Arm,
-    Gauged,
-    generate_arms,
-)
+from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.events import Answer, Gauged
+from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS, generate_arms
 from cna_mlx.util.progress import Progress, silent
 
 _TRIAL_TOKENS = 8

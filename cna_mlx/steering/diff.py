@@ -8,15 +8,9 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.labels.label import Label, LabelKind, label
 from cna_mlx.labels.repetition import quality
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
-from cna_mlx.steering.generation import (
-    DEFAULT_MAX_TOKENS,
-    Answer,
-    Arm,
-    Finish,
-    Gauged,
-    Token,
-    generate_arms,
-)
+from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.events import Answer, Finish, Gauged, Token
+from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS, generate_arms
 from cna_mlx.steering.sampling import Sampling
 from cna_mlx.steering.sequences import shared_length
 from cna_mlx.util.sanitize import FIRST_WORDS
@@ -58,8 +52,7 @@ class ArmResult:
     @property
     def multiplier(self) -> float:
         """The arm's multiplier; 1 for the baseline."""
-        strengths = {strength for _, strength in self.arm.steering}
-        return strengths.pop() if len(strengths) == 1 else 1.0
+        return self.arm.multiplier
 
     def first_words(self, count: int = FIRST_WORDS) -> str:
         """How the text begins; see :func:`first_words`."""

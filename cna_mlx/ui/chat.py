@@ -13,8 +13,9 @@ from cna_mlx.errors import CnaError
 from cna_mlx.models.loading import source_of
 from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.prompts.chat_template import injected_system
+from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.diff import PromptResult
-from cna_mlx.steering.generation import BASELINE, Gauged
+from cna_mlx.steering.events import Gauged
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import arms_view, gauge_lines, prompt_view, summary
 from cna_mlx.ui.lines import line_reader

@@ -10,8 +10,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.diff import first_words
-from cna_mlx.steering.generation import Arm, Token
+from cna_mlx.steering.events import Token
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import fits_side_by_side
 from cna_mlx.ui.lists import frame

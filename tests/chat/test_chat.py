@@ -21,8 +21,8 @@ from cna_mlx.chat import (
     to_json,
 )
 from cna_mlx.errors import CircuitError, CnaError, InputError
-from cna_mlx.steering import generation
-from cna_mlx.steering.generation import BASELINE
+from cna_mlx.steering import decoding
+from cna_mlx.steering.arms import BASELINE
 from cna_mlx.ui.chat import run_chat
 from cna_mlx.util.interrupt import Interrupt
 
@@ -58,10 +58,10 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return note
 
-    own = noted(generation.prefill, lambda rows: len(rows[0]))
-    monkeypatch.setattr(generation, "prefill", own)
-    shared = noted(generation.shared_prefill, len)
-    monkeypatch.setattr(generation, "shared_prefill", shared)
+    own = noted(decoding.prefill, lambda rows: len(rows[0]))
+    monkeypatch.setattr(decoding, "prefill", own)
+    shared = noted(decoding.shared_prefill, len)
+    monkeypatch.setattr(decoding, "shared_prefill", shared)
     return lengths
 
 

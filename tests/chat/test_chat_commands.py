@@ -17,8 +17,8 @@ from cna_mlx.chat.settings import SETTINGS
 from cna_mlx.discovery.attribution import promoted_tokens
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.families import widths
+from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.diff import first_words
-from cna_mlx.steering.generation import BASELINE
 from cna_mlx.ui.chat import run_chat
 from cna_mlx.ui.lines import completions
 from cna_mlx.util.sanitize import visible

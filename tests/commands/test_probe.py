@@ -19,7 +19,9 @@ from cna_mlx.discovery.gauge import gauges
 from cna_mlx.discovery.selection import Selection
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.prompts import load_contrast
-from cna_mlx.steering.generation import BASELINE, Answer, ArmCache, Gauged
+from cna_mlx.steering.arm_cache import ArmCache
+from cna_mlx.steering.arms import BASELINE
+from cna_mlx.steering.events import Answer, Gauged
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.gauge import bar, histogram, trust
 

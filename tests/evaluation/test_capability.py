@@ -34,7 +34,7 @@ from cna_mlx.evaluation.capability import (
 )
 from cna_mlx.models.families import widths
 from cna_mlx.prompts.chat_template import Rendering
-from cna_mlx.steering.generation import BASELINE
+from cna_mlx.steering.arms import BASELINE
 from cna_mlx.ui.capability import Setting, capability_view
 
 CIRCUIT = Circuit.from_neurons([(0, 0, 1.0)])

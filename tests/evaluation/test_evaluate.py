@@ -27,7 +27,9 @@ from cna_mlx.models.families import widths
 from cna_mlx.prompts import PromptSet, load_contrast
 from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt, load_benchmark
 from cna_mlx.prompts.chat_template import render_prompt
-from cna_mlx.steering.generation import BASELINE, Answer, Arm, generate_arms
+from cna_mlx.steering.arms import BASELINE, Arm
+from cna_mlx.steering.events import Answer
+from cna_mlx.steering.generation import generate_arms
 
 Command = Callable[..., Outcome]
 

@@ -10,7 +10,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError
 from cna_mlx.evaluation import kl as damage
 from cna_mlx.evaluation.kl import kl_from_baseline
-from cna_mlx.steering.generation import BASELINE, Arm
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.interventions import MeanDifference, steered
 
 PROMPT = [0, 2, 17, 3, 9, 44, 120]

@@ -29,7 +29,8 @@ from cna_mlx.models.memory.machine import Machine, wired
 from cna_mlx.models.memory.plan import Plan, check_fits
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast
 from cna_mlx.prompts.chat_template import render_prompt
-from cna_mlx.steering.generation import BASELINE, generate_arms
+from cna_mlx.steering.arms import BASELINE
+from cna_mlx.steering.generation import generate_arms
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from commandline import make_result
 from cna_mlx import Arm, Circuit, Token, render_prompt
 from cna_mlx.errors import InputError
 from cna_mlx.labels.label import LabelKind
+from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.diff import PromptResult, compare, divergence, rates
-from cna_mlx.steering.generation import BASELINE, generate_arms
+from cna_mlx.steering.generation import generate_arms
 
 REFUSAL = "I'm sorry, but I can't help with that."
 ANSWER = "Sure, here is a red stone."

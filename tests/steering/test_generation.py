@@ -10,13 +10,9 @@ from mlx_lm.generate import generate_step
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
-from cna_mlx.steering.generation import (
-    BASELINE,
-    Answer,
-    Arm,
-    Token,
-    generate_arms,
-)
+from cna_mlx.steering.arms import BASELINE, Arm
+from cna_mlx.steering.events import Answer, Token
+from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.sampling import Greedy, Sampled
 
 
@@ -332,7 +328,7 @@ def test_requests_that_cannot_be(
 ) -> None:
     two = [BASELINE, Arm.of(circuit, 0.0)]
     for prompts, arms, limit, message in (
-        (ids[:1], [], 5, "one arm or more"),
+        (ids[:1], [], 5, "one or more arms"),
         (ids[:1], [BASELINE, Arm("baseline", ((circuit, 0.0),))], 5, "label"),
         (ids[:1], two, 0, "max_tokens 0"),
         ([[ids[0]] * 3], two, 5, "prompt 1 has 3 histories for 2 arms"),

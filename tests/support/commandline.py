@@ -11,8 +11,9 @@ from paths import PARITY
 from rich.console import Console
 
 from cna_mlx import Circuit
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import ArmResult, PromptResult
-from cna_mlx.steering.generation import BASELINE, Answer, Arm
+from cna_mlx.steering.events import Answer
 from cna_mlx.ui.console import Screen
 
 TINY = str(PARITY / "llama_rope3")

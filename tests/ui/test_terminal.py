@@ -29,7 +29,7 @@ _PATIENCE = 180  # seconds; a shared machine can be slow, and nothing waits in v
 _CHILD = """
 import fcntl, sys, termios, time
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-import cna_mlx.steering.generation as generation
+import cna_mlx.steering.decoding as decode
 from cna_mlx.cli import main
 
 def slowed(step, delay):
@@ -39,8 +39,8 @@ def slowed(step, delay):
     return slow
 
 decoding, prefilling = (float(sys.argv.pop(1)) for _ in range(2))
-generation._Batch._next = slowed(generation._Batch._next, decoding)
-generation.shared_prefill = slowed(generation.shared_prefill, prefilling)
+decode.Batch._next = slowed(decode.Batch._next, decoding)
+decode.shared_prefill = slowed(decode.shared_prefill, prefilling)
 main()
 """
 

@@ -12,8 +12,8 @@ from cna_mlx.chat import STEERED, Conversation
 from cna_mlx.circuit import Circuit
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts import contrast_names, load_contrast
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import rates
-from cna_mlx.steering.generation import BASELINE, Arm
 from cna_mlx.ui.chat import _is_shown, run_chat
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import arms_view, body, prompt_view, rates_view, summary
@@ -277,7 +277,7 @@ def test_rates_are_whole_at_any_width(
 def test_names_from_the_command_line_do_not_act() -> None:
     circuit = Circuit.from_neurons([(0, 0, 1.0)])
     from cna_mlx.steering.diff import ArmResult, PromptResult
-    from cna_mlx.steering.generation import Answer
+    from cna_mlx.steering.events import Answer
 
     arms = [BASELINE, Arm.of(circuit, 0.0, "\x1b[2Jevil[red].json m=0")]
     result = PromptResult(

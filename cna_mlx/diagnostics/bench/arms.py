@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from cna_mlx.circuit import Circuit
 from cna_mlx.diagnostics.bench.decoding import Decoded, Decoder
 from cna_mlx.diagnostics.bench.timing import Budget, Comparison
-from cna_mlx.steering.generation import BASELINE, Arm
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.util.progress import Progress, silent
 
 _AGAINST = "the same arms one after the other"

@@ -13,7 +13,9 @@ from mlx_lm import stream_generate
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.diagnostics.bench.timing import Budget, Clock, Comparison, in_turn
-from cna_mlx.steering.generation import Arm, Token, generate_arms
+from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.events import Token
+from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.interventions import steered
 from cna_mlx.util.progress import Progress, silent
 

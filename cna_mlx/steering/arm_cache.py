@@ -1,0 +1,70 @@
+"""KV caches that a chat keeps between turns, one for each arm."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import (
+    BatchKVCache,
+    KVCache,
+    can_trim_prompt_cache,
+    trim_prompt_cache,
+)
+
+from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.sequences import shared_length
+
+
+@dataclass
+class ArmCache:
+    """An arm's KV cache, a cache for each layer, and the token ids in it."""
+
+    arm: Arm
+    ids: list[int]
+    layers: list[Any]
+
+    def trim_to(self, arm: Arm, prompt: Sequence[int]) -> int:
+        """Cut the cache to the ids that it shares with a prompt.
+
+        Args:
+            arm: the steering in use; a cache made under another one is useless.
+            prompt: token ids. The last is never shared: its logits are needed.
+
+        Returns:
+            How many ids remain; 0 if the cache cannot be used.
+        """
+        shared = shared_length(self.ids, prompt[:-1])
+        if self.arm != arm or not shared or not can_trim_prompt_cache(self.layers):
+            return 0
+        trim_prompt_cache(self.layers, len(self.ids) - shared)
+        return shared
+
+
+def extract_row(
+    arm: Arm, ids: list[int], layers: Sequence[Any], row: int
+) -> ArmCache | None:
+    """One arm's row of a batch's KV caches.
+
+    Returns:
+        None if a layer's cache cannot be split, or does not hold all of ``ids``: an
+        interrupted pass has fed some layers and not others.
+    """
+    own = [_extract(layer, row) for layer in layers]
+    if all(layer and layer.offset == len(ids) for layer in own):
+        return ArmCache(arm, ids, own)
+    return None
+
+
+def _extract(cache: Any, row: int) -> Any:
+    if isinstance(cache, BatchKVCache):
+        return cache.extract(row)
+    if type(cache) is not KVCache:
+        return None
+    single = KVCache()
+    keys, values = cache.keys_and_values()
+    # copies: a slice would keep the whole batch alive
+    single.keys = mx.contiguous(keys[row : row + 1])
+    single.values = mx.contiguous(values[row : row + 1])
+    single.offset = cache.offset
+    return single
