@@ -39,7 +39,7 @@ _PAUSES = ',;"/'
 
 
 def _table(*changes: tuple[str, str]) -> bytes:
-    """Return a table for `bytes.translate`; each pair maps characters to one, or each."""
+    """Return a table for `bytes.translate` that maps characters to one, or to each."""
     table = bytearray(range(256))
     for old, new in changes:
         for number, character in enumerate(old):
