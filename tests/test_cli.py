@@ -32,7 +32,10 @@ HEAVY = ("numpy", "mlx", "rich", "mlx_lm", "transformers")
 def commands(
     group: click.Group = cli, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    for name, one in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        one = group.get_command(context, name)
+        assert one is not None
         yield (*path, name), one
         if isinstance(one, click.Group):
             yield from commands(one, (*path, name))
@@ -395,7 +398,7 @@ def test_json_on_an_ascii_locale_is_json() -> None:
     name = "prompts.json"
     script = (
         "import sys\n"
-        "from cna_mlx.commands.output import emit_json\n"
+        "from cna_mlx.ui.output import emit_json\n"
         "emit_json({'text': 'caf\\xe9 \\U0001f600 \\u4f60 \\udcff'})\n"
     )
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
@@ -834,7 +837,7 @@ def test_accidents_are_one_line(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("cna_mlx.commands.info.run_prompts", fail)
+    monkeypatch.setattr("cna_mlx.prompts.contrast_names", fail)
     done = command("prompts")
     assert done.code == code
     assert said in done.failure
@@ -845,7 +848,7 @@ def test_debugging_shows_where(command: Run, monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("cna_mlx.commands.info.run_prompts", fail)
+    monkeypatch.setattr("cna_mlx.prompts.contrast_names", fail)
     monkeypatch.setenv("CNA_MLX_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         command("prompts")
@@ -854,7 +857,7 @@ def test_debugging_shows_where(command: Run, monkeypatch: pytest.MonkeyPatch) ->
 # A real signal to a real process, after so many results.
 _INTERRUPTING = """
 import os, signal, sys
-import cna_mlx.commands.diff as diff
+import cna_mlx.commands.old.diff as diff
 from cna_mlx.cli import main
 from cna_mlx.steering.diff import PromptResult, compare
 
@@ -895,7 +898,7 @@ def test_an_interrupted_diff_keeps_what_was_finished(
 def test_an_interrupt_before_the_first_result(tmp_path: Path) -> None:
     script = (
         "import os, signal, time\n"
-        "import cna_mlx.commands.shared as shared\n"
+        "import cna_mlx.commands.old.shared as shared\n"
         "from cna_mlx.cli import main\n"
         "def load(*_, **__):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"

@@ -1,58 +1,51 @@
-"""`audit`: discover, evaluate, sweep and judge; one command, one report."""
+"""`audit`: discover, evaluate, sweep and judge."""
 
-from cna_mlx.analysis.metrics import Summary
-from cna_mlx.analysis.verdict import conclude
-from cna_mlx.commands.evaluate import evaluated, tell_end
-from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
-from cna_mlx.commands.output import emit_json, show
-from cna_mlx.commands.preparing import EvalOptions
-from cna_mlx.report.build import Entry, build
-from cna_mlx.report.writing import ReportFiles, write_report
-from cna_mlx.ui.console import screen
-from cna_mlx.ui.evaluation import discovery_lines, summary_view, verdict_view
+from typing import Any
+
+from cna_mlx.commands.options import (
+    command,
+    evaluation_of,
+    evaluation_options,
+    json_option,
+    model_argument,
+    model_options,
+    rendering_of,
+    rendering_options,
+    selection_of,
+    selection_options,
+    source_of,
+    sweep_option,
+)
 
 
-def run_audit(
-    model: str,
-    source: ModelOptions,
-    rendering: RenderingOptions,
-    selection: SelectionOptions,
-    options: EvalOptions,
-    *,
-    allow_transfer: bool,
-    as_json: bool,
-) -> bool:
-    """Audit a model, or go on with an audit that was cut off.
+@command(
+    example="cna-mlx audit demo\n"
+    "cna-mlx audit ./model --layers 8-23 --fraction 0.005 --limit 50",
+)
+@model_argument
+@model_options
+@evaluation_options
+@sweep_option(default=True)
+@selection_options
+@rendering_options
+@json_option
+def audit(model: str, as_json: bool, allow_transfer: bool, **rest: Any) -> bool:
+    """Discover, evaluate, sweep and judge: one command, one report.
 
-    Returns:
-        Whether it ran to its end: Ctrl-C keeps what was finished.
+    The first screen says in plain words whether refusals fell, beyond what as active
+    random neurons do, or whether the model broke; how sure that is, and for what.
+    After Ctrl-C or a crash the same command goes on.
     """
-    summary = evaluated(
-        "audit", model, source, rendering, selection, options, allow_transfer
+    from cna_mlx.commands.old.audit import run_audit
+
+    source, rendering = source_of(rest), rendering_of(rest)
+    selection, options = selection_of(rest), evaluation_of(rest)
+    return run_audit(
+        model,
+        source,
+        rendering,
+        selection,
+        options,
+        allow_transfer=allow_transfer,
+        as_json=as_json,
     )
-    verdict = conclude(summary)
-    report = _report(summary)
-    if as_json:
-        emit_json(
-            {
-                "verdict": verdict.to_json(),
-                **summary.to_json(),
-                "discovery": summary.run.facts.get("discovery"),
-                "report": report and str(report.html),
-            }
-        )
-    else:
-        show(verdict_view(screen(), verdict))
-        show(discovery_lines(screen(), summary))
-        show(summary_view(screen(), summary))
-    if report:
-        screen().note(f"the report: {report.html}")
-    return tell_end(summary)
-
-
-def _report(summary: Summary) -> ReportFiles | None:
-    """The report, in the run's directory; none where nothing was answered."""
-    if not summary.groups:
-        return None
-    entries = [Entry.of(summary.run)]
-    return write_report(build(entries), entries, summary.run.directory)

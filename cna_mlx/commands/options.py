@@ -1,113 +1,262 @@
-"""What several commands take, as it was typed, and what it means."""
+"""What the commands share: their class, groups of options, and what these mean."""
 
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Callable
+from typing import Any
 
-from cna_mlx.discovery.defaults import defaults_for
-from cna_mlx.discovery.selection import Selection
-from cna_mlx.errors import InputError
-from cna_mlx.models.loading import Streaming
-from cna_mlx.prompts import PromptSet, contrast_from_files, load_contrast
-from cna_mlx.prompts.chat_template import Rendering
-from cna_mlx.prompts.validation import check_prompt
+import click
+
+from cna_mlx.errors import RequestError
+
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-@dataclass(frozen=True)
-class ModelOptions:
-    """--revision and --offline, as typed, and what --stream comes to."""
+class Command(click.Command):
+    """A command with an example in its help.
 
-    revision: str | None = None
-    offline: bool = False
-    stream: Streaming = "no"
+    Attributes:
+        loads_model: check first that mlx_lm can be imported.
+    """
 
+    def __init__(
+        self, *args: Any, example: str, loads_model: bool = True, **kwargs: Any
+    ) -> None:
+        lines = "\n".join(f"  {line}" for line in example.splitlines())
+        kwargs["epilog"] = f"\b\nExample:\n{lines}"
+        super().__init__(*args, **kwargs)
+        self.loads_model = loads_model
 
-@dataclass(frozen=True)
-class RenderingOptions:
-    """--chat-template, --system, --thinking and --date, as typed."""
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command; exit as interrupted if it returns False."""
+        if self.loads_model:
+            from cna_mlx.models.open_files import check_open_files
 
-    chat_template: str = "auto"
-    system: str | None = None
-    thinking: str = "off"
-    date: str | None = None
-
-    def rendering(self) -> Rendering:
-        """What they mean.
-
-        Raises:
-            InputError: a date that is none, a system prompt that is no text.
-        """
-        plain = Rendering()
-        day = plain.date
-        if self.date is not None:
-            try:
-                day = date.fromisoformat(self.date)
-            except ValueError:
-                raise InputError(
-                    f"--date {self.date!r}: write it as 2024-07-26"
-                ) from None
-        return Rendering(
-            self.chat_template,  # type: ignore[arg-type]  # Rendering checks it
-            self.system and typed(self.system, "--system"),
-            self.thinking == "on",
-            day,
-        )
+            check_open_files()
+        if super().invoke(context) is False:
+            raise KeyboardInterrupt
 
 
-@dataclass(frozen=True)
-class SelectionOptions:
-    """--contrast and the others that say which neurons to look for, as typed."""
-
-    contrast: str | None = None
-    positive: str | None = None
-    negative: str | None = None
-    column: str | None = None
-    fraction: float | None = None
-    layers: str | None = None
-    rank: str = "delta"
-    universal: bool = True
-    expect: bool = False
-
-    def prompts(self, model: str) -> PromptSet:
-        """The contrast: the user's files, the one that was named, or the default.
-
-        Raises:
-            InputError: half of a pair, both kinds, or prompts that cannot be used.
-        """
-        files = (self.positive, self.negative)
-        if any(files) and (not all(files) or self.contrast):
-            raise InputError(
-                "give --positive FILE and --negative FILE together, or --contrast NAME"
-            )
-        if self.positive and self.negative:
-            return contrast_from_files(self.positive, self.negative, self.column)
-        return load_contrast(self.contrast or defaults_for(model).contrast)
-
-    def selection(self, model: str) -> Selection:
-        """How many neurons, by which score, from which layers.
-
-        Raises:
-            InputError: a value out of range.
-        """
-        fraction = self.fraction
-        if fraction is None:
-            fraction = defaults_for(model).fraction
-        return Selection(fraction, self.rank, self._band(), self.universal)  # type: ignore[arg-type]
-
-    def _band(self) -> tuple[int, int] | None:
-        if self.layers is None:
-            return None
-        first, dash, last = self.layers.partition("-")
-        if not (dash and first.strip().isdecimal() and last.strip().isdecimal()):
-            raise InputError(f"--layers {self.layers!r}: write it as 8-23")
-        return int(first), int(last)
+def command(
+    name: str | None = None, *, example: str, loads_model: bool = True
+) -> Callable[[Callable[..., Any]], Command]:
+    """Make a command; its function returns False where Ctrl-C cut it short."""
+    return click.command(name, cls=Command, example=example, loads_model=loads_model)
 
 
-def typed(text: str, where: str) -> str:
-    """A prompt from the command line, whatever the locale made of its bytes.
+def options(*several: _Decorator) -> _Decorator:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(several):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+model_options = options(
+    click.option(
+        "--revision",
+        metavar="REV",
+        help="A branch, tag or commit of a hub id; a branch asks the Hub for news.",
+    ),
+    click.option("--offline", is_flag=True, help="Use what is here; touch no network."),
+)
+# Of commands that can do without all weights in memory.
+walk_options = options(
+    model_options,
+    click.option(
+        "--stream/--no-stream",
+        default=None,
+        help="Leave the weights on the disk and read each layer for its turn.  "
+        "[default: where they do not fit into the memory]",
+    ),
+)
+rendering_options = options(
+    click.option(
+        "--chat-template",
+        type=click.Choice(["auto", "on", "off"]),
+        default="auto",
+        show_default=True,
+        help="Use the tokenizer's chat template; auto: if it has one.",
+    ),
+    click.option("--system", metavar="TEXT", help="A system prompt."),
+    click.option(
+        "--thinking",
+        type=click.Choice(["on", "off"]),
+        default="off",
+        show_default=True,
+        help="Let models that can think aloud do so.",
+    ),
+    click.option(
+        "--date",
+        metavar="YYYY-MM-DD",
+        help="What templates that print today's date are told.  [default: 2024-07-26]",
+    ),
+)
+selection_options = options(
+    click.option(
+        "--contrast", metavar="NAME", help="A built-in contrast (cna-mlx prompts)."
+    ),
+    click.option(
+        "--positive", metavar="FILE", help="Your own prompts that show the behaviour."
+    ),
+    click.option("--negative", metavar="FILE", help="Your own prompts that do not."),
+    click.option(
+        "--column", metavar="NAME", help="The column or key with the prompts."
+    ),
+    click.option(
+        "--fraction",
+        type=float,
+        metavar="X",
+        help="Share of all neurons to keep.  [default: 0.001; demo: 0.0025]",
+    ),
+    click.option("--layers", metavar="A-B", help="Rank within these layers only."),
+    click.option(
+        "--rank",
+        type=click.Choice(["delta", "normalized", "weighted"]),
+        default="delta",
+        show_default=True,
+        help="The score: |delta|, over its layer's RMS, or times its output's norm.",
+    ),
+    click.option(
+        "--universal/--no-universal",
+        default=True,
+        show_default=True,
+        help="Leave out neurons that answer to any contrast.",
+    ),
+)
+expect_option = click.option(
+    "--expect/--no-expect",
+    default=True,
+    show_default=True,
+    help="Try a fresh circuit on a few held-out prompts: a minute at most.",
+)
+circuit_options = options(
+    click.option(
+        "--circuit",
+        "circuits",
+        multiple=True,
+        metavar="FILE[@M]",
+        help="A circuit file, with its multiplier; more than one for more arms.",
+    ),
+    click.option(
+        "-m",
+        "--multiplier",
+        "multipliers",
+        type=float,
+        multiple=True,
+        metavar="M",
+        help="Scale the circuit by M: 0 ablates, 1 changes nothing.  [default: 0]",
+    ),
+    click.option(
+        "--allow-transfer",
+        is_flag=True,
+        help="Accept a circuit of other weights of the same shape.",
+    ),
+)
+measuring_options = options(
+    click.option(
+        "--prompts",
+        "prompts",
+        multiple=True,
+        metavar="NAME|FILE",
+        help="jbb, jbb-benign, xstest, demo, or a file.  [default: jbb and jbb-benign]",
+    ),
+    click.option(
+        "--limit",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="N prompts of each set, evenly spread.",
+    ),
+    click.option(
+        "--controls",
+        "seeds",
+        type=click.IntRange(0, 100),
+        default=5,
+        show_default=True,
+        help="How many random controls of each kind.",
+    ),
+    click.option(
+        "--max-tokens",
+        type=click.IntRange(min=1),
+        default=150,
+        show_default=True,
+        help="New tokens for each answer.",
+    ),
+    click.option("--kl/--no-kl", "has_kl", default=True, help="Measure the KL."),
+    click.option(
+        "--out", metavar="DIR", help="The run's directory; to go on, give it again."
+    ),
+)
+evaluation_options = options(
+    circuit_options,
+    click.option(
+        "--caa",
+        "alphas",
+        type=float,
+        multiple=True,
+        metavar="A",
+        help="Add A times the difference of means, to compare with.",
+    ),
+    measuring_options,
+)
+
+
+def sweep_option(*, default: bool) -> _Decorator:
+    return click.option(
+        "--sweep/--no-sweep",
+        default=default,
+        show_default=True,
+        help="Multipliers 0 to 2, and CAA from -1 to 1, on the same prompts.",
+    )
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+hide_text_option = click.option(
+    "--hide-text",
+    is_flag=True,
+    help="Show first words, labels, gauges and lengths only, as before people.",
+)
+model_argument = click.argument("model")
+
+
+def source_of(rest: dict[str, Any]) -> Any:
+    from cna_mlx.commands.old.options import ModelOptions
+
+    # of a command without the option all weights have to be in memory
+    chosen: dict[bool | None, Any] = {None: "auto", True: "yes", False: "no"}
+    stream = chosen[rest.pop("stream", False)]
+    return ModelOptions(rest.pop("revision"), rest.pop("offline"), stream)
+
+
+def rendering_of(rest: dict[str, Any]) -> Any:
+    from cna_mlx.commands.old.options import RenderingOptions
+
+    names = ("chat_template", "system", "thinking", "date")
+    return RenderingOptions(**{name: rest.pop(name) for name in names})
+
+
+def selection_of(rest: dict[str, Any]) -> Any:
+    from cna_mlx.commands.old.options import SelectionOptions
+
+    sides = ("contrast", "positive", "negative", "column")
+    ranking = ("fraction", "layers", "rank", "universal")
+    chosen = {name: rest.pop(name) for name in sides + ranking}
+    return SelectionOptions(**chosen, expect=rest.pop("expect", False))
+
+
+def evaluation_of(rest: dict[str, Any]) -> Any:
+    from cna_mlx.commands.old.preparing import EvalOptions
+
+    names = ("circuits", "prompts", "multipliers", "alphas", "seeds", "limit")
+    more = ("max_tokens", "has_kl", "sweep", "out")
+    given = [name for name in names + more if name in rest]
+    return EvalOptions(**{name: rest.pop(name) for name in given})
+
+
+def require(condition: object, message: str) -> None:
+    """Refuse a request with one line.
 
     Raises:
-        InputError: it is blank, or no UTF-8.
+        RequestError: the condition does not hold.
     """
-    # Python hides bytes that the locale cannot decode in half surrogate pairs
-    whole = text.encode("utf-8", "surrogateescape")
-    return check_prompt(whole.decode("utf-8", "surrogateescape"), where)
+    if not condition:
+        raise RequestError(message)

@@ -1,37 +1,73 @@
-"""`report`: one or several runs as a page, Markdown and CSV."""
+"""`report`: write runs as a page, Markdown and CSV."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cna_mlx.commands.output import emit_json, require, show
-from cna_mlx.evaluation.runs import find_run
-from cna_mlx.report.build import Entry, build
-from cna_mlx.report.content import TextLevel
-from cna_mlx.report.writing import ReportFiles, write_report
-from cna_mlx.ui.console import screen
-from cna_mlx.ui.runs import report_view
-from cna_mlx.util.files import typed_path
+import click
+
+from cna_mlx.commands.options import command, json_option
+
+if TYPE_CHECKING:
+    from cna_mlx.report.build import Entry
+    from cna_mlx.report.content import TextLevel
+    from cna_mlx.report.writing import ReportFiles
 
 
-def run_report(
-    names: Sequence[str],
-    *,
+@command(
+    loads_model=False,
+    example="cna-mlx report eval-demo-460fdcb54e\n"
+    "cna-mlx report ./my-run --hide-text\n"
+    "cna-mlx report ./llama ./qwen --out compared",
+)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--out",
+    metavar="DIR",
+    help="Where the report goes.  [default: the run's own directory]",
+)
+@click.option(
+    "--relabel", is_flag=True, help="Label the answers anew with this version."
+)
+@click.option(
+    "--hide-text",
+    is_flag=True,
+    help="No more of prompts and answers than their first words.",
+)
+@click.option("--full-text", is_flag=True, help="The whole answers.")
+@json_option
+def report(
+    runs: tuple[str, ...],
     out: str | None,
     relabel: bool,
-    hides_text: bool,
-    is_full: bool,
+    hide_text: bool,
+    full_text: bool,
     as_json: bool,
 ) -> None:
-    """Write a report of runs, and say what it shows and where it lies."""
-    require(not (hides_text and is_full), "give --hide-text or --full-text, not both")
-    level: TextLevel = "hidden" if hides_text else "full" if is_full else "excerpts"
-    runs = {run.directory.resolve(): run for run in map(find_run, names)}
+    """Write what runs show as one page, as Markdown and as CSV.
+
+    A RUN is its directory, or a name that cna-mlx runs lists. report.html needs nothing
+    but itself: open it in a browser, send it to a colleague. Answers are cut to their
+    beginnings unless told otherwise. Several runs make a table.
+    """
+    from cna_mlx.commands.options import require
+    from cna_mlx.evaluation.runs import find_run
+    from cna_mlx.report.build import Entry, build
+    from cna_mlx.report.writing import write_report
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.runs import report_view
+    from cna_mlx.util.files import typed_path
+
+    require(not (hide_text and full_text), "give --hide-text or --full-text, not both")
+    level: TextLevel = "hidden" if hide_text else "full" if full_text else "excerpts"
+    found = {run.directory.resolve(): run for run in map(find_run, runs)}
     require(
-        out or len(runs) == 1,
-        "a report of several runs lies in none of them: say where with --out DIR",
+        out or len(found) == 1,
+        "give --out DIR: a report of several runs has no directory of its own",
     )
-    entries = [Entry.of(run, relabel=relabel) for run in runs.values()]
-    directory = typed_path(out, "--out") if out else next(iter(runs.values())).directory
+    entries = [Entry.of(run, relabel=relabel) for run in found.values()]
+    directory = typed_path(out, "--out") if out else next(iter(found))
     content = build(entries, level)
     files = write_report(content, entries, directory)
     if as_json:
@@ -41,7 +77,7 @@ def run_report(
 
 
 def _entry(
-    entries: Sequence[Entry], files: ReportFiles, level: TextLevel
+    entries: "Sequence[Entry]", files: "ReportFiles", level: "TextLevel"
 ) -> dict[str, Any]:
     return {
         "text": level,

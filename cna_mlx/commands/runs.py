@@ -1,14 +1,18 @@
-"""`runs`: what was measured here."""
+"""`runs`: list what was measured here."""
 
-from cna_mlx.commands.output import emit_json, show
-from cna_mlx.evaluation.runs import runs_directory
-from cna_mlx.report.listing import listed_runs
-from cna_mlx.ui.console import screen
-from cna_mlx.ui.runs import runs_view
+from cna_mlx.commands.options import command, json_option
 
 
-def run_runs(as_json: bool) -> None:
-    """List the runs of the default directory, the latest first."""
+@command(example="cna-mlx runs\ncna-mlx runs --json", loads_model=False)
+@json_option
+def runs(as_json: bool) -> None:
+    """List what was measured here, the latest first."""
+    from cna_mlx.evaluation.runs import runs_directory
+    from cna_mlx.report.listing import listed_runs
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.runs import runs_view
+
     place = runs_directory()
     found = listed_runs(place)
     if as_json:
@@ -20,4 +24,4 @@ def run_runs(as_json: bool) -> None:
         )
         return
     show(runs_view(screen(), found))
-    screen().note(f"they lie in {place}; cna-mlx report NAME makes a page of one")
+    screen().note(f"stored in {place}; cna-mlx report NAME writes a page about one")

@@ -1,83 +1,38 @@
-"""`verify`: a few samples of a run generated again, here."""
+"""`verify`: answer a few prompts of a run again."""
 
 from typing import Any
 
-from cna_mlx.commands.options import ModelOptions, RenderingOptions
-from cna_mlx.commands.output import emit_json, show
-from cna_mlx.commands.shared import Session
-from cna_mlx.errors import ModelError
-from cna_mlx.evaluation.runs import Run, find_run
-from cna_mlx.evaluation.verify import Repeated, verify
-from cna_mlx.models.fingerprint import fingerprint
-from cna_mlx.ui.console import screen
-from cna_mlx.ui.evaluation import repeated_view
-from cna_mlx.ui.progress import progress_bar
-from cna_mlx.util.environment import environment
-from cna_mlx.util.interrupt import Interrupt
+import click
+
+from cna_mlx.commands.options import (
+    command,
+    json_option,
+)
 
 
-def run_verify(
-    name: str,
-    *,
-    model: str | None,
-    offline: bool,
-    count: int,
-    as_json: bool,
-) -> bool:
-    """Answer a few of a run's prompts again and say how many answers agree.
+@command(
+    example="cna-mlx verify ./my-run --sample 10\n"
+    "cna-mlx verify eval-demo-460fdcb54e --json",
+)
+@click.argument("run")
+@click.option(
+    "--sample",
+    "count",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="How many prompts to answer again, in all arms.",
+)
+@click.option("--model", help="Where the run's model is here, if it lies elsewhere.")
+@click.option("--offline", is_flag=True, help="Touch no network.")
+@json_option
+def verify(run: str, **rest: Any) -> None:
+    """Answer a few prompts of a run again, and say how many answers agree.
 
-    Returns:
-        Whether all of them were tried: Ctrl-C keeps what was compared.
+    For a colleague's machine: the same weights with the same rendering give the same
+    tokens, but for rounding, which differs between devices.
     """
-    run = find_run(name)
-    session = _session(run, model, offline)
-    interrupt = Interrupt()
-    found: list[Repeated] = []
-    done = 0
-    with progress_bar("prompts") as progress, interrupt.watching():
-        for repeated in verify(
-            run, session.model, session.tokenizer, count=count, stop=interrupt
-        ):
-            found += repeated
-            done += 1
-            progress("Answering again", done, count)
-    around = environment()
-    if as_json:
-        emit_json(_entry(run, found, done, around))
-    else:
-        show(repeated_view(screen(), run, found, done, around))
-    return not interrupt.was_pressed
+    from cna_mlx.commands.old.verify import run_verify
 
-
-def _session(run: Run, model: str | None, offline: bool) -> Session:
-    """The run's model, the one that is there or the one that was named.
-
-    Raises:
-        ModelError: it is of other weights.
-    """
-    own = run.config["model"]
-    revision = own.get("revision") if model is None else None
-    name = model or str(own["id"])
-    source = ModelOptions(revision, offline)
-    session = Session.open(name, RenderingOptions(), source=source)
-    if fingerprint(session.model) != own["fingerprint"]:
-        raise ModelError(
-            f"{name} has other weights than the run's model ({own['id']}, "
-            f"{own['quantization']}); name the right one with --model"
-        )
-    return session
-
-
-def _entry(
-    run: Run, found: list[Repeated], done: int, around: dict[str, Any]
-) -> dict[str, Any]:
-    return {
-        "run": str(run.directory),
-        "prompts": done,
-        "samples": len(found),
-        "same_tokens": sum(one.is_same for one in found),
-        "same_label": sum(one.has_same_label for one in found),
-        "results": [one.to_json() for one in found],
-        "environment": around,
-        "run_environment": run.facts.get("environment"),
-    }
+    if not run_verify(run, **rest):
+        raise KeyboardInterrupt

@@ -23,7 +23,7 @@ from cna_mlx.analysis.compare import Comparison, compare_sides
 from cna_mlx.analysis.compare_text import findings
 from cna_mlx.analysis.compared_model import ComparedModel, held_out
 from cna_mlx.circuit import Circuit
-from cna_mlx.commands import shared
+from cna_mlx.commands.old import shared
 from cna_mlx.discovery.auc import Auc
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.runs import Run, RunArm, list_runs

@@ -443,8 +443,8 @@ def quick(monkeypatch: Patch) -> None:
     """No bandwidth is measured, and hardly anything else is."""
     monkeypatch.setattr(suite, "bandwidth", lambda: 100.0)
     tiny = replace(SHORT, pairs=1, rounds=1, walks=1, tokens=3, prompts=4)
-    monkeypatch.setattr("cna_mlx.commands.bench.SHORT", tiny)
-    monkeypatch.setattr("cna_mlx.commands.bench.Settings", lambda: tiny)
+    monkeypatch.setattr("cna_mlx.commands.old.bench.SHORT", tiny)
+    monkeypatch.setattr("cna_mlx.commands.old.bench.Settings", lambda: tiny)
 
 
 RATIOS = [

@@ -403,7 +403,7 @@ def test_ctrl_c_skips_the_trial_and_keeps_the_circuit(
         for _ in range(presses - 1):
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("cna_mlx.commands.expecting.expect", press)
+    monkeypatch.setattr("cna_mlx.commands.old.expecting.expect", press)
     words = [*asked(selection), "--json", "-o", str(output)]
     done = command("discover", TINY, *words)
     assert (done.code, done.data["expectation"]) == (0, None)
@@ -418,7 +418,7 @@ def test_probe_and_demo_try_nothing(
     def never(*arguments: Any, **rest: Any) -> None:
         raise AssertionError("nothing is generated here")
 
-    monkeypatch.setattr("cna_mlx.commands.expecting.expect", never)
+    monkeypatch.setattr("cna_mlx.commands.old.expecting.expect", never)
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("hello", encoding="utf-8")
     assert command("probe", TINY, *asked(selection)).code == 0

@@ -7,8 +7,8 @@ from typing import Any
 
 from cna_mlx.analysis.paper import shape_of
 from cna_mlx.circuit import Circuit
-from cna_mlx.commands.options import SelectionOptions
-from cna_mlx.commands.shared import Session, check_circuit_files, circuit_entry
+from cna_mlx.commands.old.options import SelectionOptions
+from cna_mlx.commands.old.shared import Session, check_circuit_files, circuit_entry
 from cna_mlx.discovery.defaults import defaults_for
 from cna_mlx.discovery.discover import model_entry, rendering_entry
 from cna_mlx.errors import InputError

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.commands.expecting import say_expectation, with_expectation
-from cna_mlx.commands.options import ModelOptions, RenderingOptions, SelectionOptions
+from cna_mlx.commands.old.expecting import say_expectation, with_expectation
+from cna_mlx.commands.old.options import (
+    ModelOptions,
+    RenderingOptions,
+    SelectionOptions,
+)
 from cna_mlx.discovery.cache import CachedCircuit, Store
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.families import widths

@@ -1,15 +1,10 @@
-"""What commands print: JSON, views and lines, on stdout; and what they refuse.
-
-Apart from the rest that commands share, since that brings MLX along, which takes two
-seconds: commands about files start without it.
-"""
+"""Print results on stdout: JSON, views and lines."""
 
 import json
 from typing import Any
 
 from rich.text import Text
 
-from cna_mlx.errors import RequestError
 from cna_mlx.ui.console import screen
 
 SCHEMA_VERSION = 1
@@ -34,13 +29,3 @@ def show(view: Any) -> None:
 def say(text: str) -> None:
     """Print a line of plain text on stdout."""
     show(Text(text))
-
-
-def require(condition: object, message: str) -> None:
-    """Refuse a request with one line.
-
-    Raises:
-        RequestError: the condition does not hold.
-    """
-    if not condition:
-        raise RequestError(message)

@@ -1,0 +1,72 @@
+"""`models`: list the paper's models and which of them fit this machine."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cna_mlx.commands.options import command, json_option
+
+if TYPE_CHECKING:
+    from cna_mlx.models.memory.plan import Plan
+
+
+@command(example="cna-mlx models --check", loads_model=False)
+@click.option("--check", is_flag=True, help="Ask the Hub which are there.")
+@json_option
+def models(check: bool, as_json: bool) -> None:
+    """List the paper's models and which of them fit this machine."""
+    from cna_mlx.models import catalogue
+    from cna_mlx.models.memory.machine import machine
+    from cna_mlx.models.memory.plan import QUANTIZATIONS, plan_of
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.models import catalogue_view
+    from cna_mlx.ui.output import emit_json, show
+
+    entries = catalogue.entries()
+    checks: dict[str, str] = {}
+    if check:
+        for name in sorted({n for e in entries for n in e.ids.values() if n}):
+            screen().note(f"asking the Hub for {name}")
+            checks[name] = catalogue.check(name)
+    have = machine()
+    if not as_json:
+        show(catalogue_view(screen(), entries, have, checks or None))
+        screen().note(catalogue.caveat())
+        return
+    emit_json(
+        {
+            "note": catalogue.caveat(),
+            "memory_bytes": have.total,
+            "usable_memory_bytes": have.usable,
+            "models": [
+                {
+                    "name": entry.name,
+                    **entry.shape,
+                    **entry.ids,
+                    "neurons": entry.neurons,
+                    "weights_4bit_bytes": entry.weights_4bit,
+                    "kv_bytes_per_token": entry.kv_per_token,
+                    "fits": entry.weights_4bit <= have.usable,
+                    "plans": {
+                        name: _plan_entry(plan_of(entry, bits, have))
+                        for name, bits in QUANTIZATIONS.items()
+                    },
+                    "hub": {n: checks[n] for n in entry.ids.values() if n in checks},
+                }
+                for entry in entries
+            ],
+        }
+    )
+
+
+def _plan_entry(plan: "Plan") -> dict[str, object]:
+    from cna_mlx.models.memory.forecast import kept_bytes
+
+    return {
+        "weights_bytes": plan.weights,
+        "kv_bytes_per_token": plan.shape.kv_per_token,
+        "discovery_bytes": plan.discovery,
+        "kept_bytes": kept_bytes(plan.shape),
+        "streamed_discovery_bytes": plan.streamed,
+        "fit": plan.fit,
+    }

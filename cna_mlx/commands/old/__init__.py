@@ -1,0 +1,1 @@
+"""Bodies of commands, on their way into the library."""

@@ -1,0 +1,68 @@
+"""`prompts`: list and print the built-in prompt sets."""
+
+import click
+
+from cna_mlx.commands.options import Command, json_option
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog="\b\nExample:\n  cna-mlx prompts\n  cna-mlx prompts show refusal",
+)
+@json_option
+@click.pass_context
+def prompts(context: click.Context, as_json: bool) -> None:
+    """List the built-in prompt sets."""
+    if context.invoked_subcommand is not None:
+        return
+    from cna_mlx.prompts import contrast_names, load_contrast
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.lists import prompt_sets_view
+    from cna_mlx.ui.output import emit_json, show
+
+    sets = [load_contrast(name) for name in contrast_names()]
+    if not as_json:
+        show(prompt_sets_view(screen(), sets))
+        return
+    entries = [
+        {
+            "name": one.name,
+            "description": one.description,
+            "positive": {"label": one.positive_label, "prompts": one.sizes[0]},
+            "negative": {"label": one.negative_label, "prompts": one.sizes[1]},
+            "sha256": one.sha256,
+        }
+        for one in sets
+    ]
+    emit_json({"prompt_sets": entries})
+
+
+@prompts.command(
+    "show",
+    cls=Command,
+    example="cna-mlx prompts show refusal-small",
+    loads_model=False,
+)
+@click.argument("name")
+@json_option
+def prompts_show(name: str, as_json: bool) -> None:
+    """Print the prompts of a set."""
+    from cna_mlx.prompts import load_contrast
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.lists import prompts_view
+    from cna_mlx.ui.output import emit_json, show
+
+    one = load_contrast(name)
+    if not as_json:
+        show(prompts_view(screen(), one))
+        return
+    emit_json(
+        {
+            "name": one.name,
+            "description": one.description,
+            "positive": list(one.positive),
+            "negative": list(one.negative),
+            "positive_label": one.positive_label,
+            "negative_label": one.negative_label,
+        }
+    )
