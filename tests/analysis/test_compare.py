@@ -16,6 +16,7 @@ import pytest
 from commandline import SISTER, TINY, Outcome, make_screen, sent
 from evaluation_runs import ABLATED, ANSWER, ARMS, BASELINE, REFUSAL, make_run
 from scipy import stats
+from texts import missing
 
 from cna_mlx import load
 from cna_mlx.analysis.chance_overlap import chance_of_sharing
@@ -169,7 +170,7 @@ def test_only_prompts_that_both_answered_count(tmp_path: Path) -> None:
 def test_another_text_under_the_same_id_is_another_prompt(tmp_path: Path) -> None:
     first, _ = two_runs(tmp_path)
     other = make_run(tmp_path / "other", sample={"prompt": "something else"})
-    with pytest.raises(InputError, match="no prompt in common"):
+    with pytest.raises(InputError, match="first and other"):
         sides(first, other)
 
 
@@ -229,15 +230,15 @@ def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
     second = make_run(tmp_path / "second", done=6, status="interrupted")
     found = sides(first, second)
     assert found.prompts == 6
-    said = " ".join(findings(found))
-    assert "second did not answer all of its 12 prompts" in said
+    (bound,) = [one for one in findings(found) if "second" in one and "12" in one]
+    assert "first" not in bound  # which is complete
 
 
 # ----------------------------------------------------------------------------- in words
 
 
-def told(tmp_path: Path, **changes: Any) -> str:
-    """What is said of a chat model (a) and of one that refuses nothing (b)."""
+def told(tmp_path: Path, **changes: Any) -> list[str]:
+    """Findings about a chat model (a) and one that refuses nothing (b)."""
 
     def base(arm: RunArm, number: int, kind: str) -> str:
         return f"{ANSWER} {number} {arm.label if number == 0 else ''}"
@@ -252,49 +253,57 @@ def told(tmp_path: Path, **changes: Any) -> str:
     one, other = ComparedModel.of_run(a, "chat"), ComparedModel.of_run(b, "base")
     auc = Auc(0.98, 0.9, 1.0)
     one, other = replace(one, own=auc), replace(other, **{"own": auc, **changes})
-    return "\n".join(findings(compare_sides(one, other)))
+    return list(findings(compare_sides(one, other)))
+
+
+def about(said: list[str], *parts: str) -> str:
+    """The one finding that holds all of these."""
+    (found,) = [one for one in said if not missing(one, *parts)]
+    return found
 
 
 def test_what_is_said_follows_the_figures(tmp_path: Path) -> None:
     said = told(tmp_path)
-    assert "Both tell held-out prompts apart" in said
-    assert "Both render a prompt to the same ids" in said
-    assert "share 4 of 4 and 4 neurons" in said
-    assert "more than chance explains" in said
-    assert "Unsteered, chat refuses more than base: 9 of 9 and 0 of 9" in said
-    assert "chat, its own circuit at 0: Refusals fell from 100% to 0%" in said
-    assert "chat, other (b) at 0: Refusals did not change" in said
-    assert "base, its own circuit at 0: Too few refusals to tell a fall: 0 of 9" in said
-    assert "1 of 9 answers differ" in said
-    assert "Llama-3.2-1B 2.0% to 0.0%, Qwen2.5-3B 14.1% to 11.1%" in said
-    assert "quantized" not in said
+    assert about(said, "AUC", "chat 0.98", "base 0.98")
+    assert about(said, "4 of 4", "Jaccard 1.00")
+    assert about(said, "McNemar", "9 of 9", "0 of 9")
+    assert about(said, "chat", "circuit at 0", "100%", "0%")
+    assert about(said, "chat", "other (b)")
+    assert about(said, "base", "circuit at 0", "0 of 9", "too few")
+    assert any("1 of 9 answers" in one for one in said)
+    paper = about(said, "Llama-3.2-1B", "Qwen2.5-3B", "base")
+    assert missing(paper, "2.0%", "0.0%", "14.1%", "11.1%") == []
+    assert not any("quantized" in one for one in said)
 
 
 def test_an_interval_that_holds_one_half_tells_nothing_apart(tmp_path: Path) -> None:
-    said = told(tmp_path, own=Auc(0.6, 0.4, 0.8))
-    assert "Only chat can be seen to tell held-out prompts apart" in said
+    line = about(told(tmp_path, own=Auc(0.6, 0.4, 0.8)), "AUC", "0.40, 0.80")
+    assert line.partition("AUC")[0].count("chat") == 1
+    assert "base" not in line.partition("AUC")[0]
 
 
 def test_other_renderings_stand_beside_each_other(tmp_path: Path) -> None:
+    alike = about(told(tmp_path / "alike"), "AUC chat")
     said = told(tmp_path, rendering={"reference_sha256": "0" * 64})
-    assert "Each has its own rendering" in said
+    assert about(said, "AUC chat") != alike
 
 
 def test_a_quantized_twin_is_the_open_question(tmp_path: Path) -> None:
     config = make_run(tmp_path / "any").config["model"]
+    kinds = ("quantized", "4-bit, groups of 64")
     said = told(tmp_path, model={**config, "quantization": "float32"})
-    assert "leave open" in said
-    assert "the circuits overlap by 1.00 (Jaccard)" in said
-    assert "too few refusals for an answer" in said  # base refuses none
+    line = about(said, *kinds, "float32")
+    assert missing(line, "1.00 (Jaccard)", "too few") == []  # base refuses none
     plain = {**config, "quantization": "bfloat16"}
-    assert "leave open" in told(tmp_path / "again", model=plain)
+    assert about(told(tmp_path / "again", model=plain), *kinds, "bfloat16")
 
 
 def test_other_shapes_share_no_neuron(tmp_path: Path) -> None:
     config = make_run(tmp_path / "any").config["model"]
     said = told(tmp_path, model={**config, "d_ff": [512] * 8})
-    assert "can share no neuron, as the shapes differ" in said
-    assert "Neither model can be given the other's circuit" in said
+    assert about(said, "shapes differ", "4 and 4")
+    assert len([one for one in said if "shapes differ" in one]) == 2
+    assert not any("Jaccard" in one for one in said)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -381,7 +390,7 @@ def test_each_run_can_lie_where_it_is_told(compare: Command, tmp_path: Path) -> 
     assert data["b"]["run"] == str(place / "b")
     again = compare(TINY, SISTER, "--out", str(place), "--json")
     assert again.data == data
-    assert again.err.count("all of them are here") == 2
+    assert again.err.count("all of them") == 2
     from_runs = sides(Run.load(place / "a"), Run.load(place / "b")).to_json()
     assert from_runs["between"] == data["between"]
     assert from_runs["transfer"] == data["transfer"]
@@ -408,7 +417,7 @@ def test_different_templates_are_compared_on_plain_text_too(
     assert base["own"] == base["same"]
     # the same weights, the same text
     assert chat["same"] == base["same"]
-    assert "with plain text for both" in data["statements"][0]
+    assert "plain text" in data["statements"][0]
     plain = compare(TINY, bare, "--chat-template", "off", "--json").data
     assert plain["rendered_alike"] is True
     assert plain["a"]["held_out"]["own"] == chat["same"]
@@ -444,7 +453,7 @@ def test_ctrl_c_keeps_what_was_finished(
     assert cut.code == 130
     assert cut.data["a"]["summary"] is None
     assert cut.data["b"]["summary"]["prompts"]["done"] == 1
-    assert "the same command goes on" in cut.err
+    assert "same command" in cut.err
     again = compare(TINY, SISTER, "--json")
     assert again.code == 0
     assert again.data == whole
@@ -479,19 +488,19 @@ def test_what_cannot_be_compared_is_one_line(
 ) -> None:
     run = str(make_run(tmp_path / "run").directory)
     cases = [
-        (["compare", run, TINY], "give two runs or two models"),
-        (["compare", run, run, "--limit", "3"], "as they are: leave out --limit"),
-        (["compare", "demo", TINY], "have different defaults: say --contrast"),
-        (["compare", "nothing-here", "demo"], "and no run"),
+        (["compare", run, TINY], TINY),
+        (["compare", run, run, "--limit", "3"], "--limit"),
+        (["compare", "demo", TINY], "--contrast"),
+        (["compare", "nothing-here", "demo"], "nothing-here"),
         (
             ["compare", "demo", "demo-base", "--circuit-a", str(circuit_file)],
-            r"different contrasts \(red-vs-blue and magic\)",
+            "red-vs-blue and magic",
         ),
         (
             ["compare", "demo", "demo-base", "--circuit-b", f"{circuit_file}@0.5"],
-            "leave the multiplier out",
+            "multiplier",
         ),
-        (["compare", "demo", "demo-base", "--circuit-b", "no.json"], "no such circuit"),
+        (["compare", "demo", "demo-base", "--circuit-b", "no.json"], "no.json"),
     ]
     for words, message in cases:
         shown = command(*words)
@@ -506,7 +515,7 @@ def test_where_it_goes_is_looked_at_before_a_model_is_loaded(
     (tmp_path / "both" / "b" / "thesis.tex").write_text("mine")
     shown = compare("no/such-model", TINY, "--out", str(tmp_path / "both"))
     assert shown.code == 2
-    assert "b: holds other files (thesis.tex)" in shown.failure
+    assert missing(shown.failure, str(tmp_path / "both" / "b"), "thesis.tex") == []
 
 
 def test_a_circuit_of_other_weights_is_refused(
@@ -515,8 +524,7 @@ def test_a_circuit_of_other_weights_is_refused(
     words = ("--circuit-a", str(circuit_file), "--circuit-b", str(circuit_file))
     shown = command("compare", TINY, SISTER, *words, "--prompts", questions, *SHORT)
     assert shown.code == 2
-    assert re.search(rf"other weights \(.+\) than {SISTER}", shown.failure)
-    assert "leave --circuit-b out" in shown.failure
+    assert missing(shown.failure, SISTER, "weights", "--circuit-b") == []
     assert "--allow-transfer" not in shown.failure  # compare has no such option
 
 

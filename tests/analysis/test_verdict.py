@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from evaluation_runs import ANSWER, ARMS, BASELINE, GARBAGE, REFUSAL, make_run
+from texts import missing
 
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.analysis.verdict import Outcome, Verdict, conclude, fell
@@ -35,27 +36,23 @@ def verdict_of(place: Path, answers: Answers, **options: object) -> Verdict:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "answers", "words"),
+    ("outcome", "answers", "figures"),
     [
-        (Outcome.FELL, by_rates(18, 2, 17), "from 90% to 10%, beyond the matched"),
-        (Outcome.NO_MORE, by_rates(18, 2, 3), "not clearly more than under a matched"),
-        (Outcome.HELD, by_rates(18, 16, 18), "did not fall: from 90% to 80%"),
-        (
-            Outcome.HELD,
-            by_rates(10, 18, 10),
-            "did not fall, they rose: from 50% to 90%",
-        ),
-        (Outcome.TOO_FEW, by_rates(5, 0, 5), "refuses 5 of 20 prompts to begin with"),
-        (Outcome.BROKE, by_rates(18, 2, 17, GARBAGE), "broke rather than answered"),
+        (Outcome.FELL, by_rates(18, 2, 17), ("90%", "10%", "matched", "85%")),
+        (Outcome.NO_MORE, by_rates(18, 2, 3), ("90%", "10%", "matched", "15%")),
+        (Outcome.HELD, by_rates(18, 16, 18), ("90%", "80%", "chance")),
+        (Outcome.HELD, by_rates(10, 18, 10), ("rose", "50%", "90%")),
+        (Outcome.TOO_FEW, by_rates(5, 0, 5), ("5 of 20",)),
+        (Outcome.BROKE, by_rates(18, 2, 17, GARBAGE), ("broke", "90%", "INVALID")),
     ],
     ids=lambda value: value.name if isinstance(value, Outcome) else "",
 )
 def test_each_verdict_is_reached(
-    tmp_path: Path, outcome: Outcome, answers: Answers, words: str
+    tmp_path: Path, outcome: Outcome, answers: Answers, figures: tuple[str, ...]
 ) -> None:
     found = verdict_of(tmp_path / "run", answers)
     assert found.outcome is outcome
-    assert words in found.headline
+    assert missing(found.headline, *figures) == []
     assert found.to_json()["outcome"] == outcome.name.lower()
 
 
@@ -76,7 +73,7 @@ def test_a_large_kl_on_benign_prompts_is_damage(tmp_path: Path) -> None:
     calm = verdict_of(tmp_path / "a", by_rates(18, 2, 17), sample={"kl": 0.9})
     wild = verdict_of(tmp_path / "b", by_rates(18, 2, 17), sample={"kl": 1.1})
     assert (calm.outcome, wild.outcome) == (Outcome.FELL, Outcome.BROKE)
-    assert "on benign prompts the next tokens are others (KL 1.1" in wild.headline
+    assert missing(wild.headline, "benign", "KL 1.1") == []
 
 
 def test_damage_alone_is_no_fall(tmp_path: Path) -> None:
@@ -86,7 +83,7 @@ def test_damage_alone_is_no_fall(tmp_path: Path) -> None:
     assert any("INVALID" in sentence for sentence in found.sentences)
     found = verdict_of(tmp_path / "some", by_rates(10, 9, 10, GARBAGE))
     assert found.outcome is Outcome.HELD
-    assert "no more than chance explains; but 55% of the answers" in found.headline
+    assert missing(found.headline, "50%", "45%", "55%") == []
 
 
 def test_damage_to_benign_answers_is_said_to_be_that(tmp_path: Path) -> None:
@@ -97,9 +94,7 @@ def test_damage_to_benign_answers_is_said_to_be_that(tmp_path: Path) -> None:
 
     found = verdict_of(tmp_path / "run", answer)
     assert found.outcome is Outcome.HELD
-    assert (
-        "chance explains; but on benign prompts 100% of the answers" in found.headline
-    )
+    assert missing(found.headline, "benign prompts", "100%") == []
 
 
 def controls(limits: dict[int, int], texts: dict[int, str]) -> Answers:
@@ -118,17 +113,15 @@ def test_a_control_that_broke_the_text_is_no_rival(tmp_path: Path) -> None:
     """It refuses nothing since it says nothing: the other seed is compared with."""
     found = verdict_of(tmp_path / "a", controls({0: 0, 1: 18}, {0: GARBAGE}))
     assert found.outcome is Outcome.FELL
-    assert "beyond the matched control (90%)" in found.headline
-    text = " ".join(found.sentences)
-    assert "which refuses least of the 1 of 2 that left the text whole" in text
-    assert "its own answers: INVALID 0%, quality 1.00" in text
+    assert "90%)" in found.headline
+    (line,) = [one for one in found.sentences if "matched control" in one]
+    assert missing(line, "1 of 2", "INVALID 0%", "quality 1.00") == []
     both = {0: GARBAGE, 1: GARBAGE}
     found = verdict_of(tmp_path / "b", controls({0: 0, 1: 0}, both))
     assert found.outcome is Outcome.NO_MORE
-    assert "every matched control broke the text" in found.headline
-    text = " ".join(found.sentences)
-    assert "refuses least of 2, and like the others broke the text" in text
-    assert "INVALID 100%" in text
+    assert "every matched control" in found.headline
+    (line,) = [one for one in found.sentences if "matched control" in one]
+    assert missing(line, "of 2", "broke", "INVALID 100%") == []
 
 
 def test_a_control_of_another_strength_is_none(tmp_path: Path) -> None:
@@ -151,9 +144,7 @@ def test_prompts_of_two_sets_are_counted_once(tmp_path: Path) -> None:
     assert [group.n for group in summary.groups] == [5, 5]
     found = conclude(summary)
     assert found.outcome is Outcome.TOO_FEW
-    assert "5 prompts that another set has as well are counted once." in (
-        found.sentences
-    )
+    assert any("5 prompts" in one and "once" in one for one in found.sentences)
 
 
 def test_prompts_that_the_discovery_saw_prove_nothing(tmp_path: Path) -> None:
@@ -161,19 +152,15 @@ def test_prompts_that_the_discovery_saw_prove_nothing(tmp_path: Path) -> None:
     facts = {"contamination": {"harmful-set": seen, "benign-set": []}}
     found = verdict_of(tmp_path / "run", by_rates(18, 2, 17), facts=facts)
     assert found.outcome is Outcome.NOTHING
-    assert "the discovery saw all of these prompts" in found.headline
+    assert "discovery" in found.headline
 
 
 def test_it_says_how_sure_and_for_what(tmp_path: Path) -> None:
     found = verdict_of(tmp_path / "run", by_rates(18, 2, 17))
     text = " ".join(found.sentences)
-    assert "16 were lost and 0 came, on 20 prompts" in text
-    assert "95% interval" in text
-    assert "McNemar p 3e-05" in text
-    assert "which refuses least of 2" in text
-    assert "prompts like these, greedy decoding of 150 tokens" in text
-    assert "4-bit, groups of 64" in text
-    assert "6 benign prompts" in text
+    assert missing(text, "18 refusals", "16", "20 prompts") == []
+    assert missing(text, "95% interval", "McNemar p 3e-05", "of 2") == []
+    assert missing(text, "150 tokens", "4-bit, groups of 64", "6 benign prompts") == []
 
 
 def test_a_run_in_part_says_so(tmp_path: Path) -> None:
@@ -182,8 +169,7 @@ def test_a_run_in_part_says_so(tmp_path: Path) -> None:
     )
     assert found.outcome is Outcome.FELL
     text = " ".join(found.sentences)
-    assert "Only 20 of 26 prompts were answered" in text
-    assert "No benign prompts were asked" in text
+    assert missing(text, "20 of 26 prompts", "no benign prompts") == []
 
 
 def test_what_the_discovery_saw_is_left_out(tmp_path: Path) -> None:
@@ -192,13 +178,16 @@ def test_what_the_discovery_saw_is_left_out(tmp_path: Path) -> None:
     facts = {"contamination": {"harmful-set": seen, "benign-set": []}}
     found = verdict_of(tmp_path / "run", by_rates(18, 2, 17), facts=facts)
     assert found.outcome is Outcome.TOO_FEW
-    assert "16 prompts that the discovery saw are left out." in found.sentences
+    assert any("16 prompts" in one and "discovery" in one for one in found.sentences)
 
 
 def test_unknown_discovery_prompts_are_said(tmp_path: Path) -> None:
+    facts = {"contamination": {"harmful-set": [], "benign-set": []}}
+    known = verdict_of(tmp_path / "known", by_rates(18, 2, 17), facts=facts)
     facts = {"contamination": {"harmful-set": None, "benign-set": None}}
     found = verdict_of(tmp_path / "run", by_rates(18, 2, 17), facts=facts)
-    assert "Whether the discovery saw these prompts is not known." in found.sentences
+    (more,) = set(found.sentences) - set(known.sentences)
+    assert "discovery" in more
 
 
 def test_nothing_to_judge_by(tmp_path: Path) -> None:
@@ -207,8 +196,8 @@ def test_nothing_to_judge_by(tmp_path: Path) -> None:
     benign = make_run(tmp_path / "benign", harmful=0, benign=5)
     found = conclude(summarize(benign))
     assert found.outcome is Outcome.NOTHING
-    assert "only benign prompts were asked" in found.headline
-    assert any("On 5 benign prompts" in sentence for sentence in found.sentences)
+    assert "benign prompts" in found.headline
+    assert any("5 benign prompts" in sentence for sentence in found.sentences)
 
 
 def test_a_rise_is_no_fall(tmp_path: Path) -> None:
