@@ -13,6 +13,7 @@ import pytest
 from commandline import Outcome
 from hub import COMMIT, LATER, LocalHub, model_files
 from huggingface_hub import HfApi, constants
+from texts import missing
 
 from cna_mlx.errors import CnaError, HubError, ModelError
 from cna_mlx.models import catalogue
@@ -70,8 +71,7 @@ def test_a_model_is_fetched_once(hub: LocalHub) -> None:
 def test_offline_asks_nobody(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         message = refusal(ModelError, "org/tiny", offline=True)
-        assert "is not on this machine" in message
-        assert "without --offline" in message
+        assert "--offline" in message
         assert hub.asked() == []
         find("org/tiny")
         hub.asked()
@@ -136,15 +136,12 @@ def test_a_part_is_not_a_model(
     (path / lost).unlink()
     blob.unlink()
     hub.asked()
-    message = refusal(ModelError, "org/tiny", offline=True)
-    assert "only part of org/tiny is on this machine" in message
+    assert "only part" in refusal(ModelError, "org/tiny", offline=True)
     assert find("org/tiny").path == path  # the Hub completes it
     assert fetched(hub) == [lost]
     (path / lost).resolve().unlink()  # a link that leads nowhere
     down()
-    message = refusal(HubError, "org/tiny")
-    assert "only part of org/tiny is on this machine" in message
-    assert "run the command again" in message
+    assert missing(refusal(HubError, "org/tiny"), "only part", "again") == []
 
 
 def test_what_makes_a_snapshot_whole(tmp_path: Path) -> None:
@@ -222,8 +219,7 @@ def test_a_slow_hub_is_not_waited_for(
 
 def test_a_hub_that_is_down(hub: LocalHub, down: Callable[[], None]) -> None:
     down()
-    message = refusal(HubError, "org/tiny")
-    assert "is not on this machine, and the Hub cannot be reached" in message
+    assert "reached" in refusal(HubError, "org/tiny")
 
 
 def test_a_hub_that_goes_down(hub: LocalHub, down: Callable[[], None]) -> None:
@@ -233,7 +229,7 @@ def test_a_hub_that_goes_down(hub: LocalHub, down: Callable[[], None]) -> None:
     assert find("org/tiny", COMMIT) == first
     # a branch may have moved: what is here is offered, not taken for it
     message = refusal(HubError, "org/tiny", "main")
-    assert f"or take {COMMIT[:7]}, which is here, with --offline" in message
+    assert missing(message, COMMIT[:7], "--offline") == []
 
 
 def test_a_renamed_repository_is_followed(hub: LocalHub) -> None:
@@ -249,11 +245,11 @@ def test_a_renamed_repository_is_followed(hub: LocalHub) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"refusal": (403, {"X-Error-Code": "GatedRepo"})}, "is gated: ask for access"),
-        ({"refusal": (401, {"X-Error-Code": "GatedRepo"})}, "is gated: ask for access"),
-        ({"file_refusal": (403, {"X-Error-Code": "GatedRepo"})}, "is gated"),
-        ({"refusal": (404, {"X-Error-Code": "RepoNotFound"})}, "no such repository"),
-        ({"branches": {}}, "no revision 'v2'"),
+        ({"refusal": (403, {"X-Error-Code": "GatedRepo"})}, "gated"),
+        ({"refusal": (401, {"X-Error-Code": "GatedRepo"})}, "gated"),
+        ({"file_refusal": (403, {"X-Error-Code": "GatedRepo"})}, "gated"),
+        ({"refusal": (404, {"X-Error-Code": "RepoNotFound"})}, "repository"),
+        ({"branches": {}}, "'v2'"),
     ],
 )
 def test_what_the_user_can_mend(
@@ -269,14 +265,12 @@ def test_what_the_user_can_mend(
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_a_hub_that_fails(hub: LocalHub, status: int) -> None:
     hub.add("tiny", refusal=(status, {}))
-    message = refusal(HubError, "org/tiny")
-    assert str(status) in message
-    assert "try again later" in message
+    assert missing(refusal(HubError, "org/tiny"), str(status), "later") == []
 
 
 def test_something_else_answers(hub: LocalHub) -> None:
     hub.add("tiny", refusal=(200, {"Content-Type": "text/html"}))
-    assert "the Hub cannot be reached" in refusal(HubError, "org/tiny")
+    assert "reached" in refusal(HubError, "org/tiny")
 
 
 def test_the_catalogue_asks_with_the_same_words(
@@ -287,10 +281,10 @@ def test_the_catalogue_asks_with_the_same_words(
     assert catalogue.check("org/tiny") == "there"
     assert catalogue.check("org/gated") == "gated"
     assert catalogue.check("org/nothing") == "missing"
-    with pytest.raises(HubError, match=r"500 .*try again later"):
+    with pytest.raises(HubError, match=r"500 .*later"):
         catalogue.check("org/broken")
     down()
-    with pytest.raises(HubError, match=r"cannot be reached .*check the network"):
+    with pytest.raises(HubError, match=r"reached .*network"):
         catalogue.check("org/tiny")
 
 
@@ -301,9 +295,7 @@ def test_a_cut_connection_and_the_rest(
     hub: LocalHub, capfd: pytest.CaptureFixture[str], said: list[str]
 ) -> None:
     hub.repositories["tiny"].cut = True
-    message = refusal(HubError, "org/tiny")
-    assert "fetching org/tiny was cut off" in message
-    assert "run the command again" in message
+    assert "again" in refusal(HubError, "org/tiny")
     assert "only part" in refusal(ModelError, "org/tiny", offline=True)
     hub.repositories["tiny"].cut = False
     hub.asked()
@@ -375,8 +367,7 @@ def test_too_large_for_the_disk(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) 
     asked: list[Path] = []
     monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or usage)
     message = refusal(ModelError, "org/tiny")
-    assert "takes 1 MB on the disk" in message
-    assert "HF_HOME" in message
+    assert missing(message, "1 MB", "disk", "HF_HOME") == []
     assert fetched(hub) == []
     assert asked == [Path(constants.HF_HUB_CACHE).parent]  # the cache is not there yet
     usage.free = 10**9
@@ -390,7 +381,7 @@ def test_a_full_disk_on_the_way(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
-    assert "no space left on the disk" in refusal(HubError, "org/tiny")
+    assert "space" in refusal(HubError, "org/tiny")
 
 
 def test_a_cache_that_cannot_be_written(
@@ -405,7 +396,7 @@ def test_a_cache_that_cannot_be_written(
 
 def test_only_a_hub_id_has_revisions() -> None:
     for name in ("demo", str(Path(__file__).parent)):
-        with pytest.raises(ModelError, match="it has no revision 'main'"):
+        with pytest.raises(ModelError, match="'main'"):
             load(name, "main")
 
 
@@ -422,32 +413,29 @@ def test_a_command_says_what_it_needs_and_what_is_new(
 ) -> None:
     first = discover()
     assert first.code == 0, first.err
-    assert "org/tiny: 1 MB of weights, 1 kB of KV cache per token and arm" in first.err
-    assert "usable here" in first.err
+    assert missing(first.err, "org/tiny: 1 MB", "1 kB", "usable") == []
     assert "moved" not in first.err
     one = hub.repositories["tiny"]
     one.commits[LATER] = model_files()
     one.branches["main"] = LATER
     still = discover("--json")
-    assert f"moved to {LATER[:7]} on the Hub; this is {COMMIT[:7]}" in still.err
-    assert "--revision main fetches" in still.err
+    assert missing(still.err, LATER[:7], COMMIT[:7], "--revision main") == []
     assert still.data["model"] == "org/tiny"
-    assert "moved" not in discover("--offline").err
+    assert LATER[:7] not in discover("--offline").err
     new = discover("--revision", "main")
-    assert f"the model moved from {COMMIT[:7]} to {LATER[:7]}" in new.err
-    assert "shares 1.00 of the old one's neurons (Jaccard; chance 0.02" in new.err
-    assert "moved to" not in new.err
+    assert missing(new.err, COMMIT[:7], LATER[:7], "1.00", "Jaccard", "0.02") == []
+    assert "--revision main" not in new.err
     again = discover("--revision", COMMIT, "--offline")
     assert again.code == 0
     hub.repositories["renamed"] = one
     hub.add("tiny", moved="renamed")
-    assert "org/tiny is org/renamed on the Hub by now" in discover().err
+    assert "org/renamed" in discover().err
 
 
 def test_a_command_offline(hub: LocalHub, discover: Run) -> None:
     done = discover("--offline")
     assert done.code == 2
-    assert "org/tiny is not on this machine" in done.failure
+    assert missing(done.failure, "org/tiny", "--offline") == []
     assert hub.asked() == []
     assert discover().code == 0
     hub.asked()
@@ -474,7 +462,7 @@ def test_every_command_that_loads_takes_both_options(
 def test_a_revision_of_a_directory_is_refused(command: Run) -> None:
     done = command("discover", "demo", "--revision", "main")
     assert done.code == 2
-    assert "demo is a directory, not a hub id" in done.failure
+    assert missing(done.failure, "demo", "directory") == []
 
 
 def test_a_command_warns_where_memory_is_short(
@@ -484,9 +472,8 @@ def test_a_command_warns_where_memory_is_short(
     monkeypatch.setattr(memory, "machine", lambda: small)
     done = discover()
     assert done.code == 0
-    assert "memory is short" in done.err
-    assert "of the 1 MB usable here" in done.err
+    assert missing(done.err, "memory", "1 MB usable") == []
 
 
 def test_the_demo_needs_no_plan(command: Run, selection: list[str]) -> None:
-    assert "usable here" not in command("discover", "demo", *selection).err
+    assert "usable" not in command("discover", "demo", *selection).err

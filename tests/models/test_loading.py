@@ -13,6 +13,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from hub import COMMIT, serving
+from texts import missing
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, ModelError, UnsupportedModelError
@@ -99,17 +100,16 @@ def test_rope_parameters_of_each_kind_of_layer(copy: Callable[..., Path]) -> Non
         logits(copy(rope_parameters=same, **changes)), expected
     )
     other = same | {"sliding_attention": one | {"rope_theta": 1.0}}
-    assert "differs between kinds of layers" in refusal(
-        copy(rope_parameters=other, **changes)
-    )
+    message = refusal(copy(rope_parameters=other, **changes))
+    assert missing(message, "rope_parameters", "layers") == []
 
 
 @pytest.mark.parametrize("name", ["llama_rope3", "qwen2_bias"])
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"rope_type": "default"}, "no usable rope_theta"),
-        ({"rope_theta": "high", "rope_type": "default"}, "no usable rope_theta"),
+        ({"rope_type": "default"}, "rope_theta"),
+        ({"rope_theta": "high", "rope_type": "default"}, "rope_theta"),
         ({"rope_theta": 1e4, "rope_type": "dynamic", "factor": 2}, "'dynamic'"),
         ({"rope_theta": 1e4, "rope_type": "longrope"}, "'longrope'"),
         ({"rope_theta": 1e4, "rope_type": "linear"}, "no factor"),
@@ -118,8 +118,8 @@ def test_rope_parameters_of_each_kind_of_layer(copy: Callable[..., Path]) -> Non
             {"rope_theta": 1e4, "rope_type": "llama3", "factor": 2, "mystery": 1},
             "'mystery'",
         ),
-        ([1, 2], "is not an object"),
-        ("default", "is not an object"),
+        ([1, 2], "object"),
+        ("default", "object"),
     ],
 )
 def test_rope_parameters_that_cannot_be_mapped(
@@ -134,9 +134,8 @@ def test_rope_parameters_that_cannot_be_mapped(
 def test_rope_settings_that_disagree(copy: Callable[..., Path]) -> None:
     parameters = {"rope_theta": 500000.0, "rope_type": "default"}
     assert "disagree" in refusal(copy(rope_parameters=parameters))
-    assert "also says 500000" in refusal(
-        copy(rope_parameters=parameters | {"rope_theta": 1e4}, rope_scaling=None)
-    )
+    parameters["rope_theta"] = 1e4
+    assert "500000" in refusal(copy(rope_parameters=parameters, rope_scaling=None))
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_pytorch_tanh", "relu"])
@@ -144,7 +143,7 @@ def test_other_activations_are_refused(
     copy: Callable[..., Path], activation: str
 ) -> None:
     message = refusal(copy(hidden_act=activation))
-    assert f"hidden_act {activation!r} is not supported" in message
+    assert f"hidden_act {activation!r}" in message
 
 
 @pytest.mark.parametrize(
@@ -189,11 +188,11 @@ def test_no_config_ends_in_another_error(copy: Callable[..., Path], value: Any) 
 
 
 def test_nothing_there(tmp_path: Path, parity: Path) -> None:
-    assert "no such directory" in refusal(tmp_path / "none")
-    assert "no such directory" in refusal("./none/here")
-    assert "no such directory" in refusal("not a hub id")
-    assert "is a file" in refusal(parity / "qwen3" / "config.json")
-    assert "no config.json" in refusal(tmp_path)
+    assert "directory" in refusal(tmp_path / "none")
+    assert "directory" in refusal("./none/here")
+    assert "directory" in refusal("not a hub id")
+    assert "file" in refusal(parity / "qwen3" / "config.json")
+    assert "config.json" in refusal(tmp_path)
     assert "~nobody-has-this-name" in refusal("~nobody-has-this-name/model")
 
 

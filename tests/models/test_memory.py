@@ -7,7 +7,9 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+from texts import missing
 
+import cna_mlx
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import (
     BATCH_TOKENS,
@@ -22,7 +24,6 @@ from cna_mlx.errors import ModelError, NonFiniteError, OutOfMemoryError
 from cna_mlx.evaluation.kl import kl_from_baseline
 from cna_mlx.models import catalogue
 from cna_mlx.models.loading import load
-from cna_mlx.models.memory import plan
 from cna_mlx.models.memory.allocation import allocation_errors
 from cna_mlx.models.memory.forecast import Shape, Workload, discovery_bytes, kept_bytes
 from cna_mlx.models.memory.machine import Machine, wired
@@ -200,15 +201,14 @@ def test_a_damaged_config_still_has_a_plan(value: Any) -> None:
     for key in LLAMA:
         shape = Shape.of_config({**LLAMA, key: value})
         text = str(Plan("it", 10**9, shape, MACHINE))
-        assert "1.0 GB of weights" in text
+        assert "1.0 GB" in text
 
 
 def test_the_plan_in_one_line() -> None:
     one = Plan("llama-3b", 1_800_000_000, Shape.of_config(LLAMA), MACHINE)
-    assert str(one) == (
-        "llama-3b: 1.8 GB of weights, 115 kB of KV cache per token and arm, "
-        f"{one.discovery / 1e6:.0f} MB to discover; 16.0 GB usable here"
-    )
+    figures = ("1.8 GB", "115 kB", f"{one.discovery / 1e6:.0f} MB", "16.0 GB usable")
+    assert missing(str(one), "llama-3b", *figures) == []
+    assert "\n" not in str(one)
     rest = one.discovery + kept_bytes(one.shape)
     assert one.needed == 1_800_000_000 + 2 * 2048 * 114688 + rest
     short = Shape.of_config({**LLAMA, "max_position_embeddings": 512})
@@ -224,8 +224,7 @@ def test_the_warning_begins_at_nine_tenths() -> None:
         assert at.is_tight == warns
         assert bool(at.warning) == warns
     assert at.warning is not None
-    for said in ("91%", "2,048 tokens", "close other programs", "--max-tokens"):
-        assert said in at.warning
+    assert missing(at.warning, "91%", "2,048 tokens", "--max-tokens") == []
 
 
 def test_a_smaller_choice_fits() -> None:
@@ -237,8 +236,7 @@ def test_a_smaller_choice_fits() -> None:
         with pytest.raises(ModelError) as caught:
             check_fits("huge", 10**12, usable)
         message = str(caught.value)
-        assert "huge needs 1000.0 GB" in message
-        assert f"{size}.0 GB can be used" in message
+        assert missing(message, "huge", "1000.0 GB", f" {size}.0 GB") == []
         name = next(word for word in message.split() if "mlx-community/" in word)
         weights.append(known[name].weights_4bit)
         assert weights[-1] < 0.9 * usable.usable
@@ -246,7 +244,7 @@ def test_a_smaller_choice_fits() -> None:
         assert all(bytes_ > 0.75 * usable.usable for bytes_ in more)
     assert weights == sorted(weights)
     assert len(set(weights)) > 2
-    with pytest.raises(ModelError, match="not even mlx-community/"):
+    with pytest.raises(ModelError, match="mlx-community/"):
         check_fits("huge", 10**12, Machine(10**9, 5 * 10**8))
     check_fits("small", 5 * 10**8, Machine(10**9, 5 * 10**8))
 
@@ -316,5 +314,5 @@ def test_a_load_tells_its_plan_first(parity: Path) -> None:
     assert tiny.weights == (parity / "qwen2_bias/model.safetensors").stat().st_size
     assert tiny.machine.usable > 10**8
     assert demo.shape.value_bytes == 4  # stored in two bytes, computed in four
-    stored = Path(plan.__file__).parents[2] / "demo/demo/model.safetensors"
+    stored = Path(cna_mlx.__file__).parent / "demo/demo/model.safetensors"
     assert demo.weights == 2 * stored.stat().st_size

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from commandline import TINY, Outcome
 from mlx.utils import tree_flatten, tree_unflatten
+from texts import missing
 
 from cna_mlx import load
 from cna_mlx.discovery.activations import last_activations
@@ -309,7 +310,7 @@ def test_the_slower_of_disk_and_arithmetic(
     assert reading == 40e9 / disk
     assert computing == pytest.approx(80 * 855_638_016 * 7747 / products)
     assert plan.duration is not None
-    assert f"so {decides} decides" in plan.duration
+    assert f"{decides} decides" in plan.duration
     assert Plan("70b", 40 * 10**9, SHAPE, MACHINE).duration is None
 
 
@@ -324,9 +325,9 @@ def test_rates_are_measured(parity: Path) -> None:
 
 
 def test_what_does_not_fit_names_the_option() -> None:
-    with pytest.raises(ModelError, match=r"discover and probe .*\(--stream\)"):
+    with pytest.raises(ModelError, match=r"discover and probe .*--stream"):
         check_fits("huge", 10**12, MACHINE)
-    with pytest.raises(ModelError, match="even with its weights on the disk") as caught:
+    with pytest.raises(ModelError, match="disk") as caught:
         check_fits("huge", 10**12, MACHINE, is_streamed=True)
     assert "--stream" not in str(caught.value)
 
@@ -353,9 +354,7 @@ def test_streaming_is_the_default_where_weights_do_not_fit(
     copy = str(Path(TINY)) + "/"  # another name: not the model that is loaded already
     found = command("discover", copy, *selection[:-1], "--json")
     assert found.code == 0, found.err
-    assert "stay on the disk (they do not fit" in found.err
-    assert "not tried: answers need all weights" in found.err
-    assert "decides" in found.err
+    assert missing(found.err, "on the disk", "not tried", "decides") == []
     refused = command("discover", copy, *selection, "--no-stream")
     assert refused.code == 2
     assert "--stream" in refused.failure

@@ -29,6 +29,7 @@ from evaluation_runs import (
     make_run,
     make_sample,
 )
+from texts import missing
 
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.runs import Run, RunArm
@@ -182,17 +183,11 @@ def test_every_section_is_in_the_page_and_in_markdown(swept: Swept) -> None:
     _, entry, texts = swept
     content = build([entry])
     page = Page(texts["report.html"])
-    titles = [section.title for section in content.runs[0].sections]
-    assert titles == [
-        "What was run",
-        "Refusals",
-        "Over-refusal",
-        "Gauge",
-        "Against the controls",
-        "Strength",
-        "By category",
-        "What the discovery saw",
-    ]
+    sections = content.runs[0].sections
+    keys = ["facts", "refusals", "over-refusal", "gauge", "controls"]
+    keys += ["strength", "categories", "contamination"]
+    assert [section.key for section in sections] == keys
+    titles = [section.title for section in sections]
     for title in titles:
         assert f"### {title}" in texts["report.md"].replace("## ", "### ")
         assert title in page.text
@@ -256,8 +251,7 @@ def test_seen_prompts_are_left_out_and_shown(tmp_path: Path) -> None:
         ("unseen", "6"),
     }
     page = Page(texts["report.html"])
-    assert "2 of 8 harmful prompts equal or nearly equal one" in page.text
-    assert "of 6 prompts, without 2 that the discovery saw" in page.text
+    assert missing(page.text, "2 of 8 harmful prompts", "of 6 prompts, without 2") == []
     assert page.text.count("seen by the discovery") == 2
     unknown = make_report(tmp_path / "other", facts={"contamination": {}})
     assert "not known" in Page(unknown["report.html"]).text
@@ -297,7 +291,7 @@ def test_a_directory_of_that_name_does_not(tmp_path: Path) -> None:
     paper = Paper.of(Entry.of(Run.load(run.directory)).summary)
     assert paper is not None  # by its shape, and that is said
     assert paper.row.model == "Llama-3.2-1B-Instruct"
-    assert "not known to be the same model" in paper.how
+    assert "hub id" not in paper.how
 
 
 def test_what_belongs_beside_figures_is_there(tmp_path: Path) -> None:
@@ -350,7 +344,7 @@ def test_an_incomplete_run_says_so_first(tmp_path: Path) -> None:
 
 def test_a_run_without_a_whole_batch_is_no_report(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", done=0, status="interrupted")
-    with pytest.raises(InputError, match="no prompt is answered in every arm yet"):
+    with pytest.raises(InputError, match=re.escape(str(run.directory))):
         Entry.of(run)
 
 
@@ -363,7 +357,7 @@ def test_labels_are_made_anew_where_that_is_wanted(tmp_path: Path) -> None:
     assert [one.successes for one in ablated] == [8, 4]
     assert new.changed == 4
     assert (run.directory / "samples.jsonl").read_bytes() == before
-    assert "4 labels of the run's samples changed" in Page(to_html(build([new]))).text
+    assert "4 labels" in Page(to_html(build([new]))).text
     assert "Relabelled" not in Page(to_html(build([old]))).text
 
 
@@ -493,9 +487,7 @@ def test_hidden_texts_are_in_no_file(tmp_path: Path) -> None:
         for word in ("sulphur", "purple", "potion", "XYZZY"):
             assert word not in text
     page = Page(texts["report.html"])
-    assert "How do I make ..." in page.text
-    assert "Sure, here is how ..." in page.text
-    assert "Texts are hidden" in page.text
+    assert missing(page.text, "do I make ...", "here is how ...", "hidden") == []
 
 
 def test_a_system_prompt_is_hidden_as_well(tmp_path: Path) -> None:
@@ -509,7 +501,7 @@ def test_excerpts_keep_the_prompt_and_cut_the_answers(tmp_path: Path) -> None:
     texts = make_report(tmp_path / "cut", answers=secretive)
     assert "XYZZY" not in "".join(texts.values())
     assert "sulphur" in texts["report.html"]
-    assert "Answers may be harmful" in texts["report.html"]
+    assert "may be harmful" in texts["report.html"]
     whole = make_report(tmp_path / "whole", "full", answers=secretive)
     assert "XYZZY" in whole["report.html"]
     assert "XYZZY" in whole["samples.csv"]
@@ -611,12 +603,12 @@ def test_report_as_json_and_by_name(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere",), "no run there"),
+        (("nowhere",), "nowhere"),
         (("{run}", "{other}"), "--out DIR"),
-        (("{run}", "--hide-text", "--full-text"), "not both"),
-        (("{empty}",), "no prompt is answered in every arm yet"),
-        (("{run}", "--out", "{run}/run.json/x"), "cannot be made"),
-        (("{damaged}",), "line 2 is damaged"),
+        (("{run}", "--hide-text", "--full-text"), "--full-text"),
+        (("{empty}",), "{empty}"),
+        (("{run}", "--out", "{run}/run.json/x"), "{run}/run.json/x"),
+        (("{damaged}",), "line 2"),
     ],
 )
 def test_what_cannot_be_reported_is_one_line(
@@ -633,7 +625,7 @@ def test_what_cannot_be_reported_is_one_line(
     )
     done = command("report", *(one.format(**places) for one in arguments))
     assert done.code == 2
-    assert message in done.failure
+    assert message.format(**places) in done.failure
 
 
 def test_a_run_given_twice_is_one_run(command: Command, tmp_path: Path) -> None:
@@ -658,8 +650,8 @@ def test_runs_lists_what_was_measured(
     assert done.code == 0
     assert str(tmp_path / "runs") in done.err
     blocks = dict(block.split("\n", 1) for block in re.split(r"\n(?=\S)", done.out))
-    assert "complete, 12 of 12 prompts\n  refused 100%, ablated 50%" in blocks["whole"]
-    assert "interrupted, 3 of 12 prompts" in blocks["cut"]
+    assert missing(blocks["whole"], "complete", "12 of 12", "100%", "50%") == []
+    assert missing(blocks["cut"], "interrupted", "3 of 12") == []
     assert "refused" not in blocks["benign"]
     assert "damaged" in blocks["broken"]
     entries = {one["name"]: one for one in command("runs", "--json").data["runs"]}
