@@ -78,7 +78,7 @@ def search(directory, prompts, cap):
         "resident_bytes": status("VmHWM"),
         "seconds": round(seconds, 1),
         "neurons": [list(neuron) for neuron in circuit.neurons],
-        "fingerprint": circuit.model["fingerprint"],
+        "fingerprint": circuit.model.fingerprint,
     }
 
 

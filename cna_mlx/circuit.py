@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cna_mlx.errors import CircuitError, TransferError
+from cna_mlx.provenance import ModelEntry, Provenance
 from cna_mlx.util.files import write_atomically
 
 FORMAT = 1
@@ -48,16 +49,15 @@ class Circuit:
     Attributes:
         neurons: (layer, index, delta), largest score first.
         moments: one for each neuron, or empty where none are known.
-        model: id, revision, fingerprint, architecture, quantization and ``d_ff`` (one
-            number for each layer); empty for a circuit that was made by hand.
-        provenance: contrast, rendering, selection, split half, versions, date.
+        model: what it was found on.
+        provenance: how it was found.
         file: what it was read from; None for a circuit that was not.
     """
 
     neurons: tuple[Neuron, ...]
     moments: tuple[Moments, ...] = ()
-    model: dict[str, Any] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
+    model: ModelEntry = field(default_factory=ModelEntry)
+    provenance: Provenance = field(default_factory=Provenance)
     file: str | None = field(default=None, compare=False)
 
     @classmethod
@@ -72,7 +72,7 @@ class Circuit:
     @property
     def universal_dropped(self) -> list[list[int]]:
         """The neurons left out because they answer to any contrast: [layer, index]."""
-        return list(self.provenance.get("universal_dropped", []))
+        return [list(pair) for pair in self.provenance.universal_dropped or ()]
 
     @property
     def k(self) -> int:
@@ -95,10 +95,10 @@ class Circuit:
         Raises:
             CircuitError: the circuit was made on another shape, or is out of range.
         """
-        own = self.model.get("d_ff")
+        own = self.model.d_ff
         if own is not None and list(own) != list(widths):
             raise CircuitError(
-                f"the circuit was made on {_shape(own)} ({self.model.get('id')}); "
+                f"the circuit was made on {_shape(own)} ({self.model.id}); "
                 f"this model has {_shape(widths)}: discover one for it"
             )
         for layer, index, _ in self.neurons:
@@ -123,11 +123,11 @@ class Circuit:
             TransferError: the same shape, other weights, and no leave for it.
         """
         self.check_shape(widths)
-        own = self.model.get("fingerprint")
+        own = self.model.fingerprint
         if own is not None and own != fingerprint and not allow_transfer:
             raise TransferError(
-                f"the circuit was made on other weights ({self.model.get('id')}, "
-                f"{self.model.get('quantization')}); to try it on these all the same, "
+                f"the circuit was made on other weights ({self.model.id}, "
+                f"{self.model.quantization}); to try it on these all the same, "
                 "add --allow-transfer"
             )
 
@@ -148,8 +148,8 @@ class Circuit:
         head = {
             "kind": _KIND,
             "format": FORMAT,
-            "model": self.model,
-            **self.provenance,
+            "model": self.model.to_json(),
+            **self.provenance.to_json(),
             "columns": list(_COLUMNS[: 7 if self.moments else 3]),
         }
         body = json.dumps(head, indent=1, ensure_ascii=False)
@@ -202,13 +202,11 @@ class Circuit:
             raise CircuitError(f"{name}: it has no neurons or no model; discover again")
         if columns not in (list(_COLUMNS), list(_COLUMNS[:3])):
             raise CircuitError(f"{name}: unknown columns {columns!r}")
-        _check_model_entry(model, name)
         neurons = _neurons(rows, name, len(columns))
         moments = tuple(Moments(*map(float, row[3:])) for row in rows if row[3:])
         known = ("kind", "format", "model", "columns", "neurons")
-        provenance = {key: value for key, value in data.items() if key not in known}
-        _check_dropped(provenance.get("universal_dropped", []), name)
-        return cls(tuple(neurons), moments, model, provenance)
+        rest = {key: value for key, value in data.items() if key not in known}
+        return cls(tuple(neurons), moments, _model(model, name), _origin(rest, name))
 
     def strongest(self, count: int) -> "Circuit":
         """The same circuit cut to its first neurons."""
@@ -246,20 +244,19 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-def _check_model_entry(model: dict[str, Any], name: str) -> None:
-    d_ff = model.get("d_ff")
-    if d_ff is not None and (
-        not isinstance(d_ff, list) or any(type(width) is not int for width in d_ff)
-    ):
-        raise CircuitError(f"{name}: the model's d_ff is no list of whole numbers")
+def _model(data: dict[str, Any], name: str) -> ModelEntry:
+    model = ModelEntry.from_json(data)
+    if model.d_ff is None and data.get("d_ff") is not None:
+        raise CircuitError(f"{name}: the model's d_ff is not a list of whole numbers")
+    return model
 
 
-def _check_dropped(dropped: Any, name: str) -> None:
-    pairs = isinstance(dropped, list) and all(
-        isinstance(pair, list) and len(pair) == 2 for pair in dropped
-    )
-    if not pairs:
-        raise CircuitError(f"{name}: universal_dropped is no list of [layer, index]")
+def _origin(data: dict[str, Any], name: str) -> Provenance:
+    origin = Provenance.from_json(data)
+    dropped = () if "universal_dropped" not in data else origin.universal_dropped
+    if dropped is None or any(len(pair) != 2 for pair in dropped):
+        raise CircuitError(f"{name}: universal_dropped is not a list of [layer, index]")
+    return origin
 
 
 def _shape(widths: Sequence[int]) -> str:

@@ -15,6 +15,7 @@ from cna_mlx.errors import CircuitError, InputError, TransferError
 from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.provenance import ContrastEntry, ModelEntry, Provenance
 from cna_mlx.util.files import write_atomically
 
 
@@ -62,7 +63,7 @@ def test_round_trip(found: Circuit, tmp_path: Path) -> None:
     assert again.to_text() == found.to_text()
     assert all(isinstance(neuron, Neuron) for neuron in again.neurons)
     assert all(isinstance(moments, Moments) for moments in again.moments)
-    rendering = Rendering.from_json(again.provenance["rendering"])
+    rendering = Rendering.from_json(again.provenance.to_json()["rendering"])
     assert rendering.system == 'A "quoted"\nprompt.'
 
 
@@ -90,7 +91,7 @@ def test_a_circuit_made_by_hand(tmp_path: Path) -> None:
         Neuron(2, 7, -1.5),
         Neuron(1, 0, 3.0),
     )
-    assert not circuit.model
+    assert circuit.model == ModelEntry()
     circuit.save(tmp_path / "c.json")
     assert Circuit.load(tmp_path / "c.json") == circuit
     circuit.check_model((8, 8, 8), "any")  # only ranges are checked
@@ -353,6 +354,6 @@ def test_the_mode_is_that_of_any_file(found: Circuit, tmp_path: Path) -> None:
 
 def test_names_that_are_no_text(found: Circuit, tmp_path: Path) -> None:
     """A prompt file's name may hold bytes that are not UTF-8."""
-    odd = Circuit(found.neurons, provenance={"contrast": {"name": "a\udcff"}})
+    odd = Circuit(found.neurons, provenance=Provenance(ContrastEntry("a\udcff")))
     odd.save(tmp_path / "c.json")
     assert Circuit.load(tmp_path / "c.json") == odd

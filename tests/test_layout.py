@@ -20,6 +20,7 @@ FLOORS = (
     ("prompts",),
     ("models",),
     ("circuit",),
+    ("provenance",),
     ("util",),
     ("errors",),
 )

@@ -141,9 +141,9 @@ def by_tenths(profile: Sequence[float]) -> tuple[float, ...]:
 
 def _widths(circuit: Circuit, other: Circuit) -> tuple[int, ...] | None:
     """d_ff of the circuit's model; if it tells none and fits, of the other's."""
-    if (own := circuit.model.get("d_ff")) is not None:
+    if (own := circuit.model.d_ff) is not None:
         return tuple(own)
-    theirs = tuple(other.model.get("d_ff") or ())
+    theirs = tuple(other.model.d_ff or ())
     fits = all(
         n.layer < len(theirs) and n.index < theirs[n.layer] for n in circuit.neurons
     )

@@ -20,7 +20,8 @@ from cna_mlx.analysis.statistics import (
 )
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.runs import CONTROLS, Run, RunArm
+from cna_mlx.evaluation.run_config import CONTROLS, RunArm
+from cna_mlx.evaluation.runs import Run
 from cna_mlx.evaluation.samples import Sample, by_arm
 
 KINDS = ("target", "benign")
@@ -235,7 +236,7 @@ def compare_sides(a: ComparedModel, b: ComparedModel) -> Comparison:
     if circuits[0] and circuits[1]:
         overlap = compare_circuits(circuits[0], circuits[1])
         if overlap.shared is not None:
-            p = chance_of_sharing(circuits[0], circuits[1], a.model["d_ff"])
+            p = chance_of_sharing(circuits[0], circuits[1], a.model.d_ff or ())
     first, second = (side.run.samples() if side.run else [] for side in (a, b))
     prompts, between = 0, tuple[Between, ...]()
     if a.run and b.run and first and second:

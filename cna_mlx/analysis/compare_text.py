@@ -9,7 +9,8 @@ from cna_mlx.analysis.paper import BASE_AND_INSTRUCT, rows
 from cna_mlx.analysis.statistics import PairedChange, Proportion
 from cna_mlx.analysis.verdict import FEWEST, Outcome, Verdict, conclude, fell
 from cna_mlx.discovery.auc import Auc
-from cna_mlx.evaluation.runs import Run, circuit_sha256
+from cna_mlx.evaluation.run_config import circuit_sha256
+from cna_mlx.evaluation.runs import Run
 from cna_mlx.util.formatting import counted, p_value
 
 _LEVEL = 0.05
@@ -72,10 +73,10 @@ def _rendered_alike(found: Comparison) -> str:
 def _prompts(side: ComparedModel) -> str:
     """``24 magic and 24 ordinary prompts``."""
     own = side.contrast
-    if not own:
+    if own is None:
         return "held-out prompts"
-    sides = (f"{own.get(s)} {own.get(f'{s}_label')}" for s in ("positive", "negative"))
-    return f"{' and '.join(sides)} prompts"
+    positive = f"{own.positive} {own.positive_label}"
+    return f"{positive} and {own.negative} {own.negative_label} prompts"
 
 
 # ------------------------------------------------------------------- shared by circuits
@@ -94,9 +95,9 @@ def _sharing(found: Comparison) -> list[str]:
         ]
     else:
         lines = [_shared(overlap.sizes, overlap.shared, found.p, alike)]
-    contrasts = [figures.side.contrast for figures in found.sides]
-    if all(contrasts) and len({str(one.get("sha256")) for one in contrasts}) > 1:
-        names = " and ".join(str(one.get("name")) for one in contrasts)
+    contrasts = [one for figures in found.sides if (one := figures.side.contrast)]
+    if len({one.sha256 for one in contrasts}) > 1:
+        names = " and ".join(str(one.name) for one in contrasts)
         lines.append(
             f"The circuits were made from different contrasts ({names}): the overlap "
             "is as much theirs as the models'."
@@ -165,10 +166,9 @@ def _verdict(figures: Figures) -> Verdict | None:
 
 def _whose(run: Run | None, effect: Effect, other: Figures) -> str:
     """The other model's circuit, if it is: a run may have tried any."""
-    entries = run.config.get("circuits") if run else None
-    entry = (entries or {}).get(effect.arm.circuit) or {}
+    entry = run.config.circuits.get(str(effect.arm.circuit)) if run else None
     circuit = other.side.circuit
-    if circuit and entry.get("sha256") == circuit_sha256(circuit):
+    if circuit and entry and entry.sha256 == circuit_sha256(circuit):
         return f"the circuit of {other.side.name}"
     return effect.arm.label
 
@@ -239,8 +239,8 @@ def _base_model(found: Comparison) -> list[str]:
 def _quantized(found: Comparison) -> list[str]:
     """The question that the paper's authors leave open, where the two can answer it."""
     models = [figures.side.model for figures in found.sides]
-    kinds = [str(one.get("quantization")) for one in models]
-    alike = models[0].get("architecture") == models[1].get("architecture")
+    kinds = [str(one.quantization) for one in models]
+    alike = models[0].architecture == models[1].architecture
     if not (found.is_same_shape and alike) or len(set(kinds)) < 2:
         return []
     if not any("bit" in kind for kind in kinds):  # bf16 and float32, say
@@ -280,7 +280,7 @@ def _bounds(found: Comparison) -> list[str]:
                 f"{figures.side.name} did not answer all of its "
                 f"{counted(run.planned, 'prompt')}: the rest may change this."
             )
-    lengths = [run.config.get("max_tokens") for run in runs if run]
+    lengths = [run.config.max_tokens for run in runs if run]
     if len(set(lengths)) > 1:
         lines.append(
             f"The answers were cut at {lengths[0]} and {lengths[1]} tokens: rates of "

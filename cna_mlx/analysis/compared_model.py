@@ -1,6 +1,5 @@
 """One of two that are compared: a model with its circuit, or a run of one."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +7,7 @@ from cna_mlx.analysis.metrics import main_arm
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.auc import Auc
 from cna_mlx.evaluation.runs import CIRCUITS, Run
+from cna_mlx.provenance import ContrastEntry, ModelEntry, RenderingEntry
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class ComparedModel:
     """
 
     name: str
-    model: Mapping[str, Any]
-    rendering: Mapping[str, Any]
+    model: ModelEntry
+    rendering: RenderingEntry
     circuit: Circuit | None = None
     own: Auc | None = None
     same: Auc | None = None
@@ -45,30 +45,29 @@ class ComparedModel:
         circuit = None
         if main and main.circuit:
             circuit = Circuit.load(run.directory / CIRCUITS / f"{main.circuit}.json")
-        model, rendering = run.config["model"], run.config.get("rendering") or {}
+        model, rendering = run.config.model, run.config.rendering
         own = held_out(circuit, model, rendering) if circuit else None
         return cls(name, model, rendering, circuit, own, None, run)
 
     @property
-    def contrast(self) -> Mapping[str, Any]:
-        """The contrast of the circuit; empty where it is not known."""
-        origin = self.circuit.provenance.get("contrast") if self.circuit else None
-        return origin if isinstance(origin, dict) else {}
+    def contrast(self) -> ContrastEntry | None:
+        """The contrast of the circuit, if it is known."""
+        return self.circuit.provenance.contrast if self.circuit else None
 
     @property
     def placed_circuit(self) -> Circuit | None:
         """The circuit with its model's shape, also where it was made by hand."""
-        if self.circuit is None or "d_ff" in self.circuit.model:
+        if self.circuit is None or self.circuit.model.d_ff is not None:
             return self.circuit
-        shape = {"d_ff": list(self.model.get("d_ff") or [])}
-        return replace(self.circuit, model={**self.circuit.model, **shape})
+        shape = replace(self.circuit.model, d_ff=self.model.d_ff or ())
+        return replace(self.circuit, model=shape)
 
     def to_json(self) -> dict[str, Any]:
         """What is known of it before it answered, as plain data."""
         return {
             "name": self.name,
-            "model": dict(self.model),
-            "rendering": dict(self.rendering),
+            "model": self.model.to_json(),
+            "rendering": self.rendering.to_json(),
             "run": str(self.run.directory) if self.run else None,
             "circuit": _circuit_entry(self.circuit),
             "held_out": {
@@ -78,19 +77,19 @@ class ComparedModel:
         }
 
 
-def have_same_shape(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+def have_same_shape(a: ModelEntry, b: ModelEntry) -> bool:
     """Whether two models, as runs record them, have as many neurons in each layer."""
-    return bool(a.get("d_ff")) and a.get("d_ff") == b.get("d_ff")
+    return bool(a.d_ff) and a.d_ff == b.d_ff
 
 
-def are_rendered_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+def are_rendered_alike(a: RenderingEntry, b: RenderingEntry) -> bool:
     """Whether two renderings, as runs record them, give a prompt the same ids."""
-    known = a.get("reference_sha256")
-    return known is not None and known == b.get("reference_sha256")
+    known = a.reference_sha256
+    return known is not None and known == b.reference_sha256
 
 
 def held_out(
-    circuit: Circuit, model: Mapping[str, Any], rendering: Mapping[str, Any]
+    circuit: Circuit, model: ModelEntry, rendering: RenderingEntry
 ) -> Auc | None:
     """What a circuit's discovery said of its gauge on prompts that it had not seen.
 
@@ -103,26 +102,22 @@ def held_out(
         rendered in another way.
     """
     origin = circuit.provenance
-    found, own = origin.get("held_out"), origin.get("rendering")
-    if circuit.model.get("fingerprint") != model.get("fingerprint"):
-        return None
-    if not isinstance(found, dict) or not isinstance(own, dict):
+    found, own = origin.held_out, origin.rendering
+    if circuit.model.fingerprint != model.fingerprint or found is None or own is None:
         return None
     if not are_rendered_alike(own, rendering):
         return None
-    try:
-        return Auc(float(found["auc"]), float(found["low"]), float(found["high"]))
-    except (TypeError, KeyError, ValueError):
-        return None
+    return Auc(found.auc, found.low, found.high)
 
 
 def _circuit_entry(circuit: Circuit | None) -> dict[str, Any] | None:
     if circuit is None:
         return None
+    origin = circuit.provenance.to_json()
     names = ("contrast", "fraction", "rank", "layers", "split_half", "created")
     return {
         "neurons": len(circuit.neurons),
         "k": circuit.k,
-        "fingerprint": circuit.model.get("fingerprint"),
-        **{name: circuit.provenance.get(name) for name in names},
+        "fingerprint": circuit.model.fingerprint,
+        **{name: origin.get(name) for name in names},
     }

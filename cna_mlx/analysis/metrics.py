@@ -6,7 +6,8 @@ from typing import Any
 
 from cna_mlx.analysis.statistics import Interval, PairedChange, Proportion
 from cna_mlx.discovery.auc import Auc
-from cna_mlx.evaluation.runs import Run, RunArm
+from cna_mlx.evaluation.run_config import RunArm
+from cna_mlx.evaluation.runs import Run
 from cna_mlx.labels.label import LabelKind
 
 # What counts as damage of the text; see :func:`text_damage`.
@@ -240,7 +241,7 @@ class Summary:
             "run": str(self.run.directory),
             "status": self.run.status,
             "prompts": {"done": done, "planned": self.run.planned},
-            "model": self.run.config["model"],
+            "model": self.run.config.model.to_json(),
             "groups": [group.to_json() for group in self.groups],
             "gauge_auc": self.separation and self.separation.to_json(),
         }

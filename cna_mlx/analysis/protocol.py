@@ -7,6 +7,8 @@ stand beside any comparison with the paper's figures.
 
 from dataclasses import dataclass
 
+from cna_mlx.provenance import ContrastEntry
+
 PROMPTS = 100
 MAX_TOKENS = 150
 _FIXED = 1600
@@ -25,7 +27,7 @@ class Protocol:
         max_tokens: new tokens at most.
         quantization: how the weights are stored, e.g. ``bfloat16`` or ``4-bit g64``.
         architecture: ``model_type`` of the model.
-        contrast: the name and the two sizes of the circuit's contrast; None if unknown.
+        contrast: the circuit's; None if unknown.
         seen: how many evaluation prompts equal or nearly equal a discovery prompt; None
             if unknown.
         multiplier: of the ablated arm.
@@ -42,12 +44,12 @@ class Protocol:
     max_tokens: int
     quantization: str
     architecture: str
-    contrast: tuple[str, int, int] | None
+    contrast: ContrastEntry | None
     seen: int | None
     multiplier: float = 0.0
     is_greedy: bool = True
     rank: str = "delta"
-    layers: tuple[int, int] | None = None
+    layers: tuple[int, ...] | None = None
     universal_dropped: int = 0
 
 
@@ -72,10 +74,10 @@ def _of_the_circuit(run: Protocol) -> list[str]:
     if run.contrast is None:
         found.append("It is not known which prompts this circuit was found on.")
     else:
-        name, positive, negative = run.contrast
+        sizes = f"{run.contrast.positive or 0} and {run.contrast.negative or 0}"
         found.append(
             "The paper's circuits for JBB-Behaviors come from 100 harmful and 100 "
-            f"benign prompts of its own; here from {name} ({positive} and {negative})."
+            f"benign prompts of its own; here from {run.contrast.name} ({sizes})."
         )
     if run.rank != "delta":
         found.append(f"The paper ranks by |delta|; here the rank is {run.rank}.")

@@ -15,7 +15,8 @@ from cna_mlx.analysis.metrics import (
 )
 from cna_mlx.analysis.statistics import mean_interval, paired_change, wilson
 from cna_mlx.discovery.auc import Auc, auc
-from cna_mlx.evaluation.runs import CONTROLS, Run, RunArm
+from cna_mlx.evaluation.run_config import CONTROLS, RunArm
+from cna_mlx.evaluation.runs import Run
 from cna_mlx.evaluation.samples import Sample, by_arm
 from cna_mlx.labels.label import LabelKind
 
@@ -31,7 +32,7 @@ def summarize(run: Run, samples: Sequence[Sample] | None = None) -> Summary:
         InputError: the samples cannot be read.
     """
     samples = run.samples() if samples is None else samples
-    seen: dict[str, list[str] | None] = run.facts.get("contamination") or {}
+    seen = run.facts.contamination
     groups: dict[tuple[str, str], list[Sample]] = {}
     for sample in samples:
         groups.setdefault((sample.set, sample.kind), []).append(sample)
@@ -64,7 +65,10 @@ def _once(samples: list[Sample]) -> list[Sample]:
 
 
 def _pooled(
-    kind: str, samples: list[Sample], run: Run, seen: Mapping[str, list[str] | None]
+    kind: str,
+    samples: list[Sample],
+    run: Run,
+    seen: Mapping[str, tuple[str, ...] | None],
 ) -> Group | None:
     if not samples:
         return None
@@ -73,7 +77,7 @@ def _pooled(
 
 
 def _with_unseen(
-    group: Group, samples: list[Sample], seen: Mapping[str, list[str] | None]
+    group: Group, samples: list[Sample], seen: Mapping[str, tuple[str, ...] | None]
 ) -> Group:
     """The group with what is left of it without the prompts that discovery saw."""
     known = {name: seen.get(name) for name in {sample.set for sample in samples}}

@@ -291,10 +291,10 @@ def _bounds(summary: Summary, group: Group) -> list[str]:
             f"{counted(repeated, 'prompt')} that another set has as well "
             "are counted once."
         )
-    kinds = run.config["model"].get("quantization")
     lines.append(
         f"This holds for prompts like these, greedy decoding of "
-        f"{run.config.get('max_tokens')} tokens, and these weights ({kinds}). The "
+        f"{run.config.max_tokens} tokens, and these weights "
+        f"({run.config.model.quantization}). The "
         "labels are a heuristic; ANSWERED does not say that an answer is right."
     )
     return lines

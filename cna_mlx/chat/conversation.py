@@ -172,11 +172,11 @@ class Conversation:
     @property
     def is_calibrated(self) -> bool:
         """Whether the gauge reads what it was made on: one question, its rendering."""
-        own = self.circuit.provenance.get("rendering") if self.circuit else None
-        if not isinstance(own, dict) or len(self.turns) > 1:
+        own = self.circuit.provenance.rendering if self.circuit else None
+        if own is None or len(self.turns) > 1:
             return False
         expected = reference_hash(self.tokenizer, self.rendering)
-        return own.get("reference_sha256") == expected
+        return own.reference_sha256 == expected
 
     @property
     def histories_differ(self) -> bool:

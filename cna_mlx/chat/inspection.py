@@ -5,6 +5,7 @@ from cna_mlx.chat.reply import Grid, Reply
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.attribution import ablate_each_neuron, promoted_tokens
 from cna_mlx.errors import InputError
+from cna_mlx.provenance import ContrastEntry
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import ArmResult, PromptResult
 from cna_mlx.steering.events import Answer, Gauged
@@ -60,11 +61,8 @@ def neurons(chat: Conversation, argument: str) -> Reply:
 
 
 def _sides(circuit: Circuit) -> tuple[str, str]:
-    names = circuit.provenance.get("contrast")
-    names = names if isinstance(names, dict) else {}
-    return str(names.get("positive_label", "positive")), str(
-        names.get("negative_label", "negative")
-    )
+    contrast = circuit.provenance.contrast or ContrastEntry()
+    return contrast.positive_label or "positive", contrast.negative_label or "negative"
 
 
 def _words(tokens: tuple[str, ...]) -> str:

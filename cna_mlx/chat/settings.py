@@ -86,12 +86,11 @@ def _model(chat: Conversation) -> str:
 def _circuit(circuit: Circuit) -> str:
     origin = circuit.provenance
     parts = [counted(len(circuit.neurons), "neuron")]
-    # the file may say anything here: it is shown, not relied on
-    if isinstance(contrast := origin.get("contrast"), dict):
-        sizes = f"{contrast.get('positive')}/{contrast.get('negative')}"
-        parts.append(f"{contrast.get('name')} ({sizes} prompts)")
-    if "fraction" in origin:
-        parts.append(f"fraction {origin['fraction']} by {origin.get('rank')}")
+    if contrast := origin.contrast:
+        sizes = f"{contrast.positive}/{contrast.negative}"
+        parts.append(f"{contrast.name} ({sizes} prompts)")
+    if origin.fraction is not None:
+        parts.append(f"fraction {origin.fraction} by {origin.rank}")
     return ", ".join(parts)
 
 

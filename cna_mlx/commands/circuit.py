@@ -42,8 +42,8 @@ def circuit_show(file: str, top: int, as_json: bool) -> None:
     emit_json(
         {
             "file": file,
-            "model": found.model,
-            **found.provenance,
+            "model": found.model.to_json(),
+            **found.provenance.to_json(),
             "k": found.k,
             "by_layer": {
                 str(layer): len(members) for layer, members in found.by_layer().items()

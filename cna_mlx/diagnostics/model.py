@@ -65,9 +65,9 @@ def hooked_items(model: Any, store: Store) -> Iterator[Item]:
     yield Fact("fingerprint", own[:12])
     kept = attempt(store.circuits) or []
     names = {
-        str((circuit.provenance.get("contrast") or {}).get("name"))
+        str(circuit.provenance.contrast and circuit.provenance.contrast.name)
         for circuit in kept
-        if circuit.model.get("fingerprint") == own
+        if circuit.model.fingerprint == own
     }
     yield Fact("circuits kept", ", ".join(sorted(names)) or "none")
 

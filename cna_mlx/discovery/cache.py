@@ -61,8 +61,8 @@ class CachedCircuit:
         """
         if self.previous is None:
             return None
-        sizes = self.circuit.model["d_ff"]
-        if self.previous.model.get("d_ff") != sizes:
+        sizes = self.circuit.model.d_ff
+        if sizes is None or self.previous.model.d_ff != sizes:
             return None
         new, old = (
             {neuron[:2] for neuron in one.neurons}
@@ -141,7 +141,7 @@ class Store:
 
     def _previous(self, new: Circuit, rendering: Rendering) -> Circuit | None:
         """The latest circuit of the same kind from another revision of the same id."""
-        if new.model["revision"] is None:  # a directory has no revisions
+        if new.model.revision is None:  # a directory has no revisions
             return None
         kind = _kind(new, rendering)
         stored = map(_read_circuit, (self.directory / "circuits").glob("*.json"))
@@ -149,13 +149,10 @@ class Store:
             one
             for one in stored
             if one
-            and isinstance(revision := one.model.get("revision"), str)
-            and revision != new.model["revision"]
+            and one.model.revision not in (None, new.model.revision)
             and _kind(one, rendering) == kind
         ]
-        return max(
-            found, key=lambda one: str(one.provenance.get("created")), default=None
-        )
+        return max(found, key=lambda one: str(one.provenance.created), default=None)
 
     def files(self) -> list[Path]:
         """What the store keeps: files of its own making, never behind a link.
@@ -237,13 +234,12 @@ def _identity(contrast: PromptSet) -> dict[str, Any]:
 def _kind(circuit: Circuit, rendering: Rendering) -> list[Any] | None:
     """What two revisions' circuits must share to be compared; None if it is unknown."""
     origin = circuit.provenance
-    settings = ("contrast", "fraction", "rank", "layers", "universal", "algorithm")
-    try:
-        # not the hash of the reference prompt: a tokenizer may move too
-        rendered = [origin["rendering"][key] for key in rendering.to_json()]
-        return [circuit.model["id"], rendered, *(origin[key] for key in settings)]
-    except (KeyError, TypeError):
+    if origin.rendering is None or origin.contrast is None:
         return None
+    # not the hash of the reference prompt: a tokenizer may move too
+    rendered = [getattr(origin.rendering, key) for key in rendering.to_json()]
+    settings = ("contrast", "fraction", "rank", "layers", "universal", "algorithm")
+    return [circuit.model.id, rendered, *(getattr(origin, key) for key in settings)]
 
 
 def _read_circuit(path: Path) -> Circuit | None:

@@ -9,6 +9,7 @@ import numpy as np
 from cna_mlx.circuit import Circuit, Neuron
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.errors import InputError
+from cna_mlx.provenance import Provenance
 
 # A matched neuron is drawn from this many that are nearest in magnitude.
 _NEAREST = 10
@@ -93,6 +94,5 @@ def _outside(width: int, members: list[Neuron], layer: int) -> np.ndarray:
 
 
 def _control(circuit: Circuit, neurons: list[Neuron], kind: str, seed: int) -> Circuit:
-    return Circuit(
-        tuple(neurons), model=circuit.model, provenance={"control": kind, "seed": seed}
-    )
+    origin = Provenance(control=kind, seed=seed)
+    return Circuit(tuple(neurons), model=circuit.model, provenance=origin)

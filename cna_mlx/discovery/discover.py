@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -34,6 +34,13 @@ from cna_mlx.prompts.chat_template import (
     injected_system,
     reference_hash,
     render_prompt,
+)
+from cna_mlx.provenance import (
+    AucEntry,
+    ContrastEntry,
+    ModelEntry,
+    Provenance,
+    RenderingEntry,
 )
 from cna_mlx.util.environment import versions
 from cna_mlx.util.progress import Progress, silent
@@ -193,21 +200,22 @@ def run_discovery(
         tuple(Neuron(layer, index, walk.delta(layer, index)) for layer, index in kept),
         tuple(walk.moments(layer, index) for layer, index in kept),
         model_entry(model, sizes),
-        {
-            "contrast": _contrast_entry(contrast),
-            "rendering": rendering_entry(tokenizer, rendering),
-            "fraction": selection.fraction,
-            "rank": selection.rank,
-            "layers": list(selection.layers) if selection.layers else None,
-            "universal": selection.universal,
-            "universal_dropped": [list(n) for n in top if n in dropped],
-            "split_half": split_half and split_half.jaccard,
-            "split_half_chance": split_half and split_half.chance,
-            "held_out": held_out and held_out.auc.to_json(),
-            "algorithm": ALGORITHM,
-            "versions": versions(),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
+        Provenance(
+            _contrast_entry(contrast),
+            rendering_entry(tokenizer, rendering),
+            selection.fraction,
+            selection.rank,
+            selection.layers,
+            selection.universal,
+            tuple(n for n in top if n in dropped),
+            split_half.jaccard if split_half else None,
+            split_half.chance if split_half else None,
+            AucEntry(*astuple(held_out.auc)) if held_out else None,
+            ALGORITHM,
+            versions(),
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            stored=Provenance.nulls("control", "seed", "expectation"),
+        ),
     )
     seconds = time.perf_counter() - started
     return Discovery(
@@ -332,34 +340,35 @@ class _Walk:
         return SplitHalf(overlap(odd, even), expected_overlap(self.k, total))
 
 
-def model_entry(model: Any, sizes: Sequence[int]) -> dict[str, Any]:
+def model_entry(model: Any, sizes: Sequence[int]) -> ModelEntry:
     """Which model this is, as circuits and runs record it."""
     source = source_of(model)
-    return {
-        "id": source.name if source else None,
-        "revision": source.revision if source else None,
-        "fingerprint": fingerprint(model),
-        "architecture": getattr(model, "model_type", type(model).__name__),
-        "quantization": quantization(model),
-        "d_ff": list(sizes),
-    }
+    return ModelEntry(
+        source.name if source else None,
+        source.revision if source else None,
+        fingerprint(model),
+        getattr(model, "model_type", type(model).__name__),
+        quantization(model),
+        tuple(sizes),
+        stored=ModelEntry.nulls(),
+    )
 
 
-def _contrast_entry(contrast: PromptSet) -> dict[str, Any]:
-    return {
-        "name": contrast.name,
-        "positive_label": contrast.positive_label,
-        "negative_label": contrast.negative_label,
-        "positive": len(contrast.positive),
-        "negative": len(contrast.negative),
-        "sha256": contrast.sha256,
-    }
+def _contrast_entry(contrast: PromptSet) -> ContrastEntry:
+    return ContrastEntry(
+        contrast.name,
+        contrast.positive_label,
+        contrast.negative_label,
+        len(contrast.positive),
+        len(contrast.negative),
+        contrast.sha256,
+    )
 
 
-def rendering_entry(tokenizer: Any, rendering: Rendering) -> dict[str, Any]:
+def rendering_entry(tokenizer: Any, rendering: Rendering) -> RenderingEntry:
     """How prompts are rendered, as circuits and runs record it."""
-    return {
+    return RenderingEntry(
         **rendering.to_json(),
-        "injected_system": injected_system(tokenizer, rendering),
-        "reference_sha256": reference_hash(tokenizer, rendering),
-    }
+        injected_system=injected_system(tokenizer, rendering),
+        reference_sha256=reference_hash(tokenizer, rendering),
+    )

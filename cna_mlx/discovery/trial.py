@@ -61,7 +61,8 @@ def expect(
     Raises:
         InputError: the contrast is not the discovery's, or a value is out of range.
     """
-    if discovery.circuit.provenance["contrast"]["sha256"] != contrast.sha256:
+    made_from = discovery.circuit.provenance.contrast
+    if made_from is None or made_from.sha256 != contrast.sha256:
         raise InputError("the discovery was made from other prompts than these")
     trials = [
         (contrast.positive[position], fold)

@@ -9,8 +9,6 @@ from typing import Any
 
 from cna_mlx.circuit import Circuit
 
-_KEY = "expectation"
-
 
 @dataclass(frozen=True)
 class ArmCounts:
@@ -76,11 +74,12 @@ class Expectation:
     @classmethod
     def of(cls, circuit: Circuit) -> "Expectation | None":
         """What a circuit's file says is to be expected of it, if it does."""
-        return cls.from_json(circuit.provenance.get(_KEY))
+        return cls.from_json(circuit.provenance.expectation)
 
     def written_into(self, circuit: Circuit) -> Circuit:
         """The same circuit, which says what is to be expected of it."""
-        return replace(circuit, provenance={**circuit.provenance, _KEY: self.to_json()})
+        origin = replace(circuit.provenance, expectation=self.to_json())
+        return replace(circuit, provenance=origin)
 
 
 def _is_sound(tally: ArmCounts, prompts: int) -> bool:

@@ -32,9 +32,8 @@ def expectation_lines(circuit: Circuit) -> list[str]:
 
 def speaks_of_refusals(found: Expectation, circuit: Circuit) -> bool:
     """Whether the behaviour is refusing, by what it is called or what was seen."""
-    contrast = circuit.provenance.get("contrast")
-    contrast = contrast if isinstance(contrast, dict) else {}
-    label = str(contrast.get("positive_label")).lower()
+    contrast = circuit.provenance.contrast
+    label = str(contrast and contrast.positive_label).lower()
     return any(word in label for word in _REFUSABLE) or not _is_few(
         found.baseline.refused, found
     )

@@ -15,7 +15,8 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.controls import matched_control, uniform_control
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.runs import CONTROLS, DIRECTION, RunArm
+from cna_mlx.evaluation.run_config import CONTROLS, RunArm
+from cna_mlx.evaluation.runs import DIRECTION
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.steering.arms import BASELINE, Arm

@@ -4,7 +4,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
@@ -109,14 +108,14 @@ def discovery_prompts(circuit: Circuit) -> PromptSet | None:
         The contrast; None where its prompts are not known: a contrast of files, one
         that has changed since, or a circuit that was made by hand.
     """
-    entry: Any = circuit.provenance.get("contrast")
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+    entry = circuit.provenance.contrast
+    if entry is None or entry.name is None:
         return None
     try:
-        contrast = load_contrast(entry["name"])
+        contrast = load_contrast(entry.name)
     except InputError:
         return None
-    return contrast if contrast.sha256 == entry.get("sha256") else None
+    return contrast if contrast.sha256 == entry.sha256 else None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ and computed again.
 """
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,10 +13,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, InputError
+from cna_mlx.evaluation.run_config import RunConfig, RunFacts
 from cna_mlx.evaluation.runs import (
     CIRCUITS,
     DIRECTION,
@@ -25,7 +24,6 @@ from cna_mlx.evaluation.runs import (
     SAMPLES,
     Run,
     Status,
-    identity,
 )
 from cna_mlx.evaluation.samples import Sample, read_samples
 from cna_mlx.util.files import existing
@@ -67,16 +65,16 @@ class Journal:
             ) from None
         self.done += 1
 
-    def finish(self, status: Status, **facts: Any) -> None:
-        """Say how it ended, with more of what is known.
+    def finish(self, status: Status) -> None:
+        """Say how it ended.
 
         Raises:
             CnaError: it cannot be written; never of a run that failed, since what is on
                 its way then says more.
         """
-        if status == self.run.status and self.done == self._begun and not facts:
+        if status == self.run.status and self.done == self._begun:
             return  # nothing came of it: the file's date stays
-        self.run = replace(self.run, status=status, facts={**self.run.facts, **facts})
+        self.run = replace(self.run, status=status)
         try:
             self.run.save()
         except InputError as error:
@@ -91,9 +89,9 @@ class Journal:
 @contextmanager
 def opened(
     directory: Path,
-    config: dict[str, Any],
+    config: RunConfig,
     circuits: Mapping[str, Circuit],
-    facts: Mapping[str, Any],
+    facts: RunFacts,
 ) -> Iterator[Journal]:
     """Begin a run, or go on with the one that is there.
 
@@ -107,7 +105,6 @@ def opened(
         InputError: another configuration lies there, another process is at work on it,
             or nothing can be written.
     """
-    config = json.loads(json.dumps(config))  # as it will be read again
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -144,20 +141,20 @@ def opened(
 
 def _begin(
     directory: Path,
-    config: dict[str, Any],
+    config: RunConfig,
     circuits: Mapping[str, Circuit],
-    facts: Mapping[str, Any],
+    facts: RunFacts,
 ) -> Run:
     """The run that lies here, if it is the same one; else a new one, written."""
     if (directory / RUN).exists():
         old = Run.load(directory)
-        if old.identity != identity(config):
-            changed = ", ".join(_differences(old.config, config))
+        if old.config.identity != config.identity:
+            changed = ", ".join(old.config.differences(config))
             raise InputError(
                 f"{directory}: a run of another configuration lies there ({changed}); "
                 "give another --out, or the options of that run"
             )
-        return replace(old, facts={**old.facts, "resumed": True})
+        return replace(old, facts=replace(old.facts, resumed=True))
     place = directory / CIRCUITS
     try:
         place.mkdir(exist_ok=True, mode=0o700)
@@ -166,7 +163,7 @@ def _begin(
     for name, circuit in circuits.items():
         circuit.save(place / f"{name}.json")
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    run = Run(directory, "running", config, {"created": created, **facts})
+    run = Run(directory, "running", config, replace(facts, created=created))
     run.save()
     return run
 
@@ -215,12 +212,6 @@ def _check_empty_or_run(directory: Path) -> None:
             f"{directory}: holds other files ({others[0]}) and no run; give --out a "
             "directory of its own"
         )
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Which entries of two configurations differ, by name."""
-    keys = [*old, *(key for key in new if key not in old)]
-    return [key for key in keys if old.get(key) != new.get(key)]
 
 
 def _unwritable(directory: Path, error: OSError) -> InputError:

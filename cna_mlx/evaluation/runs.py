@@ -5,18 +5,17 @@
 files are readable by their owner alone: answers may be harmful.
 """
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
+from cna_mlx.evaluation.run_config import RunArm, RunConfig, RunFacts
 from cna_mlx.evaluation.samples import Sample, read_samples
 from cna_mlx.util.files import is_there, typed_path, write_atomically
 
@@ -26,42 +25,6 @@ RUN, SAMPLES, CIRCUITS = "run.json", "samples.jsonl", "circuits"
 DIRECTION = "direction.npz"
 
 Status = Literal["running", "complete", "interrupted", "failed"]
-Role = Literal["baseline", "ablated", "scaled", "caa", "matched", "uniform", "other"]
-
-#: The kinds of control.
-CONTROLS: tuple[Role, ...] = ("matched", "uniform")
-
-
-@dataclass(frozen=True)
-class RunArm:
-    """One arm of a run.
-
-    Attributes:
-        label: unique in the run; what the samples name.
-        role: ``baseline``; ``ablated`` (the circuit at 0) or ``scaled`` (at another
-            multiplier); ``caa``; the controls ``matched`` and ``uniform``; ``other``: a
-            circuit of another model.
-        strength: the multiplier, or of ``caa`` its alpha; 1 for the baseline.
-        seed: of a control.
-        circuit: the name of its circuit in the run's directory; None for the baseline
-            and for ``caa``, whose direction is the discovery's difference of means.
-    """
-
-    label: str
-    role: Role
-    strength: float = 1.0
-    seed: int | None = None
-    circuit: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The arm as plain data."""
-        return {
-            "label": self.label,
-            "role": self.role,
-            "strength": self.strength,
-            "seed": self.seed,
-            "circuit": self.circuit,
-        }
 
 
 @dataclass(frozen=True)
@@ -71,36 +34,24 @@ class Run:
     Attributes:
         directory: where it lies.
         status: ``running`` also where a kill left it.
-        config: all that decides the samples; two runs of one configuration are the
-            same run. Keys: ``command``, ``model`` (id, revision, fingerprint,
-            architecture, quantization, d_ff), ``rendering``, ``circuits`` (by name:
-            sha256 of the neurons, their number, contrast, fraction, rank, layers),
-            ``arms``, ``sets`` (name, kind counts, source, revision, sha256, prompts),
-            ``max_tokens``, ``kl_tokens``, ``sampling``, ``rows`` (of a batch).
-        facts: what does not decide them: versions, machine, dates, seconds,
-            ``contamination`` (ids of each set that discovery saw, or None where its
-            prompts are not known), ``discovery`` (what finding the circuit gave).
+        config: all that decides the samples.
+        facts: what does not decide them.
     """
 
     directory: Path
     status: Status
-    config: dict[str, Any]
-    facts: dict[str, Any] = field(default_factory=dict)
+    config: RunConfig
+    facts: RunFacts = field(default_factory=RunFacts)
 
     @property
     def arms(self) -> tuple[RunArm, ...]:
         """The arms in the order of a batch's rows; the baseline is the first."""
-        return tuple(RunArm(**arm) for arm in self.config["arms"])
+        return self.config.arms
 
     @property
     def planned(self) -> int:
         """How many prompts the run has when it is complete."""
-        return sum(int(one["prompts"]) for one in self.config["sets"])
-
-    @property
-    def identity(self) -> str:
-        """A hash of the configuration."""
-        return identity(self.config)
+        return self.config.planned
 
     @property
     def circuits(self) -> dict[str, Circuit]:
@@ -132,9 +83,9 @@ class Run:
             "kind": _KIND,
             "format": FORMAT,
             "status": self.status,
-            "identity": self.identity,
-            "config": self.config,
-            **self.facts,  # of a run that was read, with the time of its last writing
+            "identity": self.config.identity,
+            "config": self.config.to_json(),
+            **self.facts.to_json(),
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         path = self.directory / RUN
@@ -170,30 +121,14 @@ class Run:
             )
         known = ("kind", "format", "status", "identity", "config")
         facts = {key: value for key, value in data.items() if key not in known}
-        run = cls(place, data.get("status", "running"), data.get("config") or {}, facts)
         try:
-            sound = bool(run.arms) and run.planned > 0
-        except (TypeError, KeyError, ValueError):
-            sound = False
-        if not sound:
+            config = RunConfig.from_json(data.get("config") or {})
+        except TypeError:
+            config = RunConfig()
+        if not config.arms or config.planned <= 0:
             raise InputError(f"{path}: it names no arms or no prompts; it is damaged")
-        return run
-
-
-def identity(config: Mapping[str, Any]) -> str:
-    """A hash of a configuration, the same for equal ones."""
-    text = json.dumps(config, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def circuit_sha256(circuit: Circuit) -> str:
-    """A hash of which neurons a circuit has.
-
-    Not of their deltas: found again, those may differ in the last digits, and scaling
-    does not use them.
-    """
-    rows = sorted([layer, index] for layer, index, _ in circuit.neurons)
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+        status = data.get("status", "running")
+        return cls(place, status, config, RunFacts.from_json(facts))
 
 
 # ------------------------------------------------------------------- where they lie
@@ -212,11 +147,11 @@ def runs_directory() -> Path:
     return typed_path(base, "XDG_DATA_HOME") / "cna-mlx" / "runs"
 
 
-def default_directory(config: Mapping[str, Any]) -> Path:
+def default_directory(config: RunConfig) -> Path:
     """Where a run of this configuration goes unless told: the same every time."""
-    name = str(config["model"]["id"]).strip("/.").rpartition("/")[2] or "model"
+    name = str(config.model.id).strip("/.").rpartition("/")[2] or "model"
     name = re.sub(r"[^\w.-]+", "-", name)[:60]
-    return runs_directory() / f"{config['command']}-{name}-{identity(config)[:10]}"
+    return runs_directory() / f"{config.command}-{name}-{config.identity[:10]}"
 
 
 def list_runs(directory: Path | None = None) -> list[Run]:
@@ -236,7 +171,7 @@ def list_runs(directory: Path | None = None) -> list[Run]:
             found.append(Run.load(child))
         except InputError:  # something else lies there
             continue
-    return sorted(found, key=lambda run: str(run.facts.get("updated")), reverse=True)
+    return sorted(found, key=lambda run: str(run.facts.updated), reverse=True)
 
 
 def find_run(text: str) -> Run:

@@ -7,8 +7,9 @@ from typing import Any
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.arms import arm_of, load_direction
+from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runner import Evaluation
-from cna_mlx.evaluation.runs import Run, RunArm
+from cna_mlx.evaluation.runs import Run
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.models.families import widths
 from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt
@@ -104,7 +105,7 @@ def verify(
             [_as_set(batch[0])],
             steering,
             rendering,
-            int(run.config["max_tokens"]),
+            run.config.max_tokens or 0,
             0,  # labels and tokens are compared
             _gauge(run, arms, circuits),
         )
@@ -122,12 +123,12 @@ def spread(total: int, count: int) -> list[int]:
 
 
 def _rendering(run: Run, tokenizer: Any) -> Rendering:
-    own = run.config["rendering"]
+    own = run.config.rendering
     try:
-        rendering = Rendering.from_json(own)
+        rendering = Rendering.from_json(own.to_json())
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{run.directory}: its rendering cannot be read") from None
-    if own.get("reference_sha256") != reference_hash(tokenizer, rendering):
+    if own.reference_sha256 != reference_hash(tokenizer, rendering):
         raise InputError(
             f"{run.directory}: this tokenizer renders prompts in another way than the "
             "run's did; take the run's revision of the model"
@@ -144,7 +145,7 @@ def _gauge(
     run: Run, arms: Sequence[RunArm], circuits: dict[str, Circuit]
 ) -> Circuit | None:
     """The circuit that the run's prompts were gauged along."""
-    if not run.config.get("gauge"):
+    if not run.config.gauge:
         return None
     names = [arm.circuit for arm in arms if arm.circuit]
     return next((circuits[name] for name in names if can_gauge(circuits[name])), None)

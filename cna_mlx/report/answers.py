@@ -23,7 +23,7 @@ def shown_prompts(
     arms = run.arms
     main = main_arm(arms)
     place = arms.index(main) if main else None
-    seen = run.facts.get("contamination") or {}
+    seen = run.facts.contamination
     size = len(arms)
     return tuple(
         _prompt(samples[at : at + size], level, place, seen.get(samples[at].set) or ())

@@ -66,7 +66,7 @@ def _group(entry: Entry, group: Group, subset: str) -> Iterable[Row]:
     for one in group.arms:
         yield {
             "run": run.directory.name,
-            "model": run.config["model"].get("id"),
+            "model": run.config.model.id,
             "status": run.status,
             "set": group.set,
             "kind": group.kind,

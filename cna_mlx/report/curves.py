@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cna_mlx.analysis.metrics import ArmFigures, Group
 from cna_mlx.analysis.statistics import Interval, Proportion
-from cna_mlx.evaluation.runs import CONTROLS
+from cna_mlx.evaluation.run_config import CONTROLS
 from cna_mlx.report.content import Chart, Point, Series
 
 _FEWEST = 3  # strengths that make a curve, the baseline among them

@@ -1,10 +1,11 @@
 """What a run is of: model, circuit, prompts, rendering, machine."""
 
 from collections.abc import Collection
-from typing import Any
 
 from cna_mlx.analysis.metrics import Summary
+from cna_mlx.evaluation.run_config import CircuitEntry, DiscoveryEntry, SetEntry
 from cna_mlx.evaluation.runs import Run
+from cna_mlx.provenance import ModelEntry, RenderingEntry
 from cna_mlx.report.content import TextLevel
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.sanitize import first_words
@@ -14,16 +15,16 @@ Facts = list[tuple[str, str]]
 
 def facts(run: Run, level: TextLevel) -> tuple[tuple[str, str], ...]:
     """What a reader wants to know of a run before its figures."""
-    model = _part(run.config, "model")
+    model = run.config.model
     found: Facts = [
-        ("model", _said(model.get("id"), "unnamed")),
-        ("revision", _said(model.get("revision"), "none: it is local")),
-        ("weights", f"{_said(model.get('architecture'))}, {_weights(model)}"),
+        ("model", model.id or "unnamed"),
+        ("revision", model.revision or "none: it is local"),
+        ("weights", f"{model.architecture or 'unknown'}, {_weights(model)}"),
     ]
-    if circuit := _main_circuit(run):
+    if circuit := run.config.main_circuit:
         found.append(("circuit", _circuit(circuit, model)))
-    found += [("prompts", _set(one)) for one in run.config["sets"]]
-    found.append(("rendering", _rendering(run, level)))
+    found += [("prompts", _set(one)) for one in run.config.sets]
+    found.append(("rendering", _rendering(run.config.rendering, level)))
     found.append(("arms", _arms(run)))
     found.append(("answers", _answers(run)))
     found.append(("made", _made(run)))
@@ -32,27 +33,22 @@ def facts(run: Run, level: TextLevel) -> tuple[tuple[str, str], ...]:
 
 def more_facts(run: Run) -> tuple[tuple[str, str], ...]:
     """What somebody needs who wants the same numbers again."""
-    config, around = run.config, _part(run.facts, "environment")
-    versions = around.get("versions") or run.facts.get("versions") or {}
-    found: Facts = [("fingerprint", _said(_part(config, "model").get("fingerprint")))]
-    for name, one in _part(config, "circuits").items():
-        if isinstance(one, dict):
-            found.append((f"circuit {name}", f"sha256 {_said(one.get('sha256'))}"))
-    for one in config["sets"]:
-        origin = [one.get("citation"), one.get("licence")]
-        origin.append(f"sha256 {_said(one.get('sha256'))}")
-        said = ", ".join(str(part) for part in origin if part)
-        found.append((f"prompts {one.get('name')}", said))
-    reference = _part(config, "rendering").get("reference_sha256")
-    if reference:
+    config, around = run.config, run.facts.environment
+    found: Facts = [("fingerprint", config.model.fingerprint or "unknown")]
+    for name, circuit in config.circuits.items():
+        found.append((f"circuit {name}", f"sha256 {circuit.sha256 or 'unknown'}"))
+    for one in config.sets:
+        origin = (one.citation, one.licence, f"sha256 {one.sha256 or 'unknown'}")
+        found.append((f"prompts {one.name}", ", ".join(filter(None, origin))))
+    if reference := config.rendering.reference_sha256:
         found.append(("a reference prompt's ids", f"sha256 {reference}"))
-    if isinstance(versions, dict) and versions:
+    if versions := around.versions or run.facts.versions:
         found.append(("versions", ", ".join(f"{a} {b}" for a, b in versions.items())))
-    machine = [around.get(key) for key in ("device", "backend", "blas", "system")]
+    machine = (around.device, around.backend, around.blas, around.system)
     if any(machine):
-        found.append(("machine", ", ".join(str(one) for one in machine if one)))
-    found += _discovery(_part(run.facts, "discovery"))
-    found.append(("configuration", f"sha256 {run.identity}"))
+        found.append(("machine", ", ".join(filter(None, machine))))
+    found += _discovery(run.facts.discovery)
+    found.append(("configuration", f"sha256 {config.identity}"))
     return tuple(found)
 
 
@@ -88,23 +84,22 @@ def alerts(summary: Summary, changed: int | None) -> tuple[str, ...]:
 def notes(run: Run, names: Collection[str]) -> tuple[str, ...]:
     """What has to be said beside figures on these sets of prompts."""
     return tuple(
-        f"{one.get('name')}: {one['note']}."
-        for one in run.config["sets"]
-        if one.get("name") in names and one.get("note")
+        f"{one.name}: {one.note}."
+        for one in run.config.sets
+        if one.name in names and one.note
     )
 
 
 def model_name(run: Run) -> str:
     """The model without its organisation or directory."""
-    name = _said(_part(run.config, "model").get("id"), "unnamed model")
+    name = run.config.model.id or "unnamed model"
     return name.rstrip("/").rpartition("/")[2] or name
 
 
 def subtitle(run: Run) -> str:
     """In a line: quantization, circuit, date."""
-    model = _part(run.config, "model")
-    parts = [_said(model.get("quantization"))]
-    if circuit := _main_circuit(run):
+    parts = [run.config.model.quantization or "unknown"]
+    if circuit := run.config.main_circuit:
         parts.append(f"{_contrast(circuit)} circuit")
     if made := _day(run):
         parts.append(made)
@@ -115,49 +110,37 @@ def _done(summary: Summary) -> int:
     return sum(group.n for group in summary.groups)
 
 
-def _main_circuit(run: Run) -> dict[str, Any] | None:
-    circuits = _part(run.config, "circuits")
-    first = next(iter(circuits.values()), None)
-    return first if isinstance(first, dict) else None
-
-
-def _circuit(one: dict[str, Any], model: dict[str, Any]) -> str:
-    widths = model.get("d_ff")
-    total = sum(widths) if isinstance(widths, list) else None
-    of = f" of {total:,}" if total else ""
-    band = one.get("layers")
-    where = f"layers {'-'.join(map(str, band))}" if band else "all layers"
-    parts = [_contrast(one), f"{one.get('neurons')}{of} neurons"]
-    if one.get("fraction") is not None:
-        parts.append(f"fraction {one['fraction']} by {one.get('rank')}, {where}")
+def _circuit(one: CircuitEntry, model: ModelEntry) -> str:
+    of = f" of {model.total:,}" if model.total else ""
+    where = f"layers {'-'.join(map(str, one.layers))}" if one.layers else "all layers"
+    parts = [_contrast(one), f"{one.neurons}{of} neurons"]
+    if one.fraction is not None:
+        parts.append(f"fraction {one.fraction} by {one.rank}, {where}")
     return ", ".join(parts)
 
 
-def _contrast(one: dict[str, Any]) -> str:
-    contrast = one.get("contrast")
-    name = contrast.get("name") if isinstance(contrast, dict) else contrast
-    return _said(name, "hand-made")
+def _contrast(one: CircuitEntry) -> str:
+    return (one.contrast and one.contrast.name) or "hand-made"
 
 
-def _set(one: dict[str, Any]) -> str:
-    parts = [f"{one.get('name')}: {counted(int(one['prompts']), 'prompt')}"]
-    if one.get("source"):
-        revision = one.get("revision")
-        at = f" at {str(revision)[:12]}" if revision else ""
-        parts.append(f"{one['source']}{at}")
+def _set(one: SetEntry) -> str:
+    parts = [f"{one.name}: {counted(one.prompts, 'prompt')}"]
+    if one.source:
+        at = f" at {one.revision[:12]}" if one.revision else ""
+        parts.append(f"{one.source}{at}")
     return ", ".join(parts)
 
 
-def _rendering(run: Run, level: TextLevel) -> str:
-    data = _part(run.config, "rendering")
-    parts = [f"chat template {data.get('template')}"]
-    for key, name in (("system", "system"), ("injected_system", "injected system")):
-        if text := data.get(key):
-            said = first_words(str(text)) if level == "hidden" else str(text)
+def _rendering(one: RenderingEntry, level: TextLevel) -> str:
+    parts = [f"chat template {one.template}"]
+    texts = ((one.system, "system"), (one.injected_system, "injected system"))
+    for text, name in texts:
+        if text:
+            said = first_words(text) if level == "hidden" else text
             parts.append(f"{name} prompt “{said}”")
-    parts.append(f"thinking {'on' if data.get('thinking') else 'off'}")
-    if data.get("date"):
-        parts.append(f"date {data['date']}")
+    parts.append(f"thinking {'on' if one.thinking else 'off'}")
+    if one.date:
+        parts.append(f"date {one.date}")
     return ", ".join(parts)
 
 
@@ -168,45 +151,32 @@ def _arms(run: Run) -> str:
 
 def _answers(run: Run) -> str:
     config = run.config
-    parts = [f"{config.get('sampling')}, {config.get('max_tokens')} new tokens at most"]
-    if kl := config.get("kl_tokens"):
-        parts.append(f"KL over the baseline's first {kl}")
-    return "; ".join(parts)
+    text = f"{config.sampling}, {config.max_tokens} new tokens at most"
+    if kl := config.kl_tokens:
+        text += f"; KL over the baseline's first {kl}"
+    return text
 
 
 def _made(run: Run) -> str:
-    around = _part(run.facts, "environment")
-    version = _part(around, "versions") or _part(run.facts, "versions")
+    version = run.facts.environment.versions or run.facts.versions
     parts = [_day(run), f"cna-mlx {version['cna-mlx']}" if "cna-mlx" in version else ""]
     parts.append(f"status {run.status}")
     return ", ".join(part for part in parts if part)
 
 
 def _day(run: Run) -> str:
-    return str(run.facts.get("created") or run.facts.get("updated") or "")[:10]
+    return (run.facts.created or run.facts.updated or "")[:10]
 
 
-def _discovery(one: dict[str, Any]) -> Facts:
+def _discovery(one: DiscoveryEntry) -> Facts:
     found: Facts = []
-    half, held_out = one.get("split_half"), one.get("held_out")
-    if isinstance(half, int | float):
+    if (half := one.split_half) is not None:
         found.append(("split half", f"odd and even prompts overlap by {half:.2f}"))
-    if isinstance(held_out, dict) and isinstance(held_out.get("auc"), int | float):
-        found.append(("gauge", f"held-out AUC {held_out['auc']:.2f}"))
+    if one.held_out is not None:
+        found.append(("gauge", f"held-out AUC {one.held_out.auc:.2f}"))
     return found
 
 
-def _weights(model: dict[str, Any]) -> str:
-    widths = model.get("d_ff")
-    layers = f"{len(widths)} layers, " if isinstance(widths, list) else ""
-    return f"{layers}{_said(model.get('quantization'))}"
-
-
-def _part(data: dict[str, Any], key: str) -> dict[str, Any]:
-    """An entry that should be a table; the file may say anything."""
-    found = data.get(key)
-    return found if isinstance(found, dict) else {}
-
-
-def _said(value: object, otherwise: str = "unknown") -> str:
-    return str(value) if value else otherwise
+def _weights(model: ModelEntry) -> str:
+    layers = f"{len(model.d_ff)} layers, " if model.d_ff is not None else ""
+    return f"{layers}{model.quantization or 'unknown'}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cna_mlx.analysis.metrics import ArmFigures, ControlFigures, Group
-from cna_mlx.evaluation.runs import CONTROLS
+from cna_mlx.evaluation.run_config import CONTROLS
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.report import numbers
 from cna_mlx.report.content import Cell, Table

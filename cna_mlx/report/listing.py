@@ -51,15 +51,15 @@ class Listed:
         return {
             "name": self.run.directory.name,
             "directory": str(self.run.directory),
-            "command": self.run.config.get("command"),
-            "model": self.run.config["model"].get("id"),
+            "command": self.run.config.command,
+            "model": self.run.config.model.id,
             "status": self.run.status,
             "prompts": {"done": self.done, "planned": self.run.planned},
             "arm": self.arm,
             "before": self.before and self.before.to_json(),
             "after": self.after and self.after.to_json(),
-            "created": self.run.facts.get("created"),
-            "updated": self.run.facts.get("updated"),
+            "created": self.run.facts.created,
+            "updated": self.run.facts.updated,
         }
 
 

@@ -1,11 +1,11 @@
 """A run beside the paper's row for its model, with what differs in the protocol."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from cna_mlx.analysis.metrics import Group, Summary
 from cna_mlx.analysis.paper import ARXIV, PaperRow, paper_row
 from cna_mlx.analysis.protocol import Protocol, protocol_differences
+from cna_mlx.evaluation.run_config import CircuitEntry
 from cna_mlx.report import numbers
 from cna_mlx.report.content import Cell, Section, Table
 
@@ -27,11 +27,10 @@ class Paper:
     @classmethod
     def of(cls, summary: Summary) -> "Paper | None":
         """The paper's row for a run; None if its model is none of the paper's."""
-        model = summary.run.config["model"]
+        model = summary.run.config.model
         # a directory has no revision, and its name proves nothing
-        is_local = not model.get("revision")
-        shape = summary.run.facts.get("shape")
-        match = paper_row(str(model.get("id")), shape, is_local=is_local)
+        is_local = not model.revision
+        match = paper_row(str(model.id), summary.run.facts.shape, is_local=is_local)
         groups = targets(summary)
         if match is None or not groups:
             return None
@@ -97,40 +96,25 @@ def _exactly(share: float) -> str:
 
 def _protocol(summary: Summary, group: Group) -> Protocol:
     config = summary.run.config
-    model, circuit = config["model"], _circuit(config)
-    layers = circuit.get("layers")
-    neurons = int(circuit.get("neurons") or 0)
-    published = [one.get("name") for one in config["sets"] if one.get("is_published")]
+    model, circuit = config.model, config.main_circuit or CircuitEntry()
+    neurons, contrast = circuit.neurons or 0, circuit.contrast
+    published = [one.name for one in config.sets if one.is_published]
     main = group.main.arm if group.main else None
     is_scaled = main is not None and main.role in ("ablated", "scaled", "other")
     return Protocol(
         neurons,
-        sum(model.get("d_ff") or (0,)) or 1,
+        model.total or 1,
         group.set,
         group.n,
         group.set == "jbb" and group.set in published,
-        int(config.get("max_tokens") or 0),
-        str(model.get("quantization")),
-        str(model.get("architecture")),
-        _contrast(circuit),
+        config.max_tokens or 0,
+        str(model.quantization),
+        str(model.architecture),
+        contrast if contrast and contrast.name else None,
         group.seen,
         main.strength if main is not None and is_scaled else 0.0,
-        config.get("sampling") == "greedy",
-        str(circuit.get("rank") or "delta"),
-        (int(layers[0]), int(layers[1])) if layers else None,
-        max(0, int(circuit.get("k") or neurons) - neurons),
+        config.sampling == "greedy",
+        circuit.rank or "delta",
+        circuit.layers,
+        max(0, (circuit.k or neurons) - neurons),
     )
-
-
-def _circuit(config: dict[str, Any]) -> dict[str, Any]:
-    """The circuit that the run is about: the first one."""
-    found = next(iter((config.get("circuits") or {}).values()), None)
-    return found if isinstance(found, dict) else {}
-
-
-def _contrast(circuit: dict[str, Any]) -> tuple[str, int, int] | None:
-    contrast = circuit.get("contrast")
-    if not isinstance(contrast, dict) or "name" not in contrast:
-        return None
-    sizes = (int(contrast.get(side) or 0) for side in ("positive", "negative"))
-    return str(contrast["name"]), *sizes  # type: ignore[return-value]

@@ -42,7 +42,7 @@ def comparison_view(
 def _circuits(screen: Screen, found: Comparison) -> RenderableType:
     sides = [figures.side for figures in found.sides]
     rows: Rows = [
-        ["weights", *(str(one.model.get("quantization") or "-") for one in sides)],
+        ["weights", *(str(one.model.quantization or "-") for one in sides)],
         ["neurons", *map(_neurons, sides)],
         ["split half", *(_split_half(one) for one in sides)],
         ["held-out AUC", *(_auc(one.own) for one in sides)],
@@ -60,12 +60,11 @@ def _circuits(screen: Screen, found: Comparison) -> RenderableType:
 
 def _neurons(side: ComparedModel) -> str:
     count = len(side.circuit.neurons) if side.circuit else 0
-    return f"{count} of {sum(side.model.get('d_ff') or []):,}"
+    return f"{count} of {side.model.total or 0:,}"
 
 
 def _split_half(side: ComparedModel) -> str:
-    known = side.circuit.provenance if side.circuit else {}
-    return _number(known.get("split_half"))
+    return _number(side.circuit.provenance.split_half if side.circuit else None)
 
 
 def _layers(screen: Screen, found: Comparison) -> list[RenderableType]:

@@ -1,7 +1,6 @@
 """An evaluation on the screen: rates with intervals, controls, damage, strengths."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich import box
 from rich.console import Group as Parts
@@ -12,6 +11,7 @@ from rich.text import Text
 from cna_mlx.analysis.metrics import ArmFigures, ControlFigures, Group, Summary
 from cna_mlx.analysis.statistics import Interval, PairedChange, Proportion
 from cna_mlx.analysis.verdict import Verdict
+from cna_mlx.evaluation.run_config import EnvironmentEntry
 from cna_mlx.evaluation.runs import Run
 from cna_mlx.evaluation.verify import Repeated
 from cna_mlx.report.paper_section import Paper
@@ -83,27 +83,26 @@ def bullets(screen: Screen, sentences: Sequence[str]) -> list[RenderableType]:
 
 def discovery_lines(screen: Screen, summary: Summary) -> RenderableType:
     """What is known of the circuit: its size, its reliability, its gauge."""
-    found = summary.run.facts.get("discovery") or {}
-    own = next(iter(summary.run.config["circuits"].values()))
-    lines = [f"circuit: {counted(own['neurons'], 'neuron')}"]
-    if contrast := found.get("contrast"):
+    found, own = summary.run.facts.discovery, summary.run.config.main_circuit
+    lines = [f"circuit: {counted(own.neurons or 0, 'neuron')}"] if own else []
+    if contrast := found.contrast:
         lines[0] += (
-            f" from {contrast['positive']} {contrast['positive_label']} and "
-            f"{contrast['negative']} {contrast['negative_label']} prompts"
+            f" from {contrast.positive} {contrast.positive_label} and "
+            f"{contrast.negative} {contrast.negative_label} prompts"
         )
-    if (half := found.get("split_half")) is not None:
+    if (half := found.split_half) is not None:
         lines.append(f"odd and even prompts find the same: overlap {half:.2f}")
-    if held_out := found.get("held_out"):
-        lines.append(f"gauge, held-out prompts of the discovery: {_auc(held_out)}")
-    if summary.separation is not None:
-        told = _auc(summary.separation.to_json())
+    if held_out := found.held_out:
+        said = _auc(held_out.auc, held_out.low, held_out.high)
+        lines.append(f"gauge, held-out prompts of the discovery: {said}")
+    if (auc := summary.separation) is not None:
+        told = _auc(auc.value, auc.low, auc.high)
         lines.append(f"gauge, the prompts below, harmful from benign: {told}")
     return Parts(*(screen.safe(line) for line in lines), Text())
 
 
-def _auc(figures: dict[str, float]) -> str:
-    low, high = figures["low"], figures["high"]
-    return f"AUC {figures['auc']:.2f} [{low:.2f}, {high:.2f}]"
+def _auc(value: float, low: float, high: float) -> str:
+    return f"AUC {value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def group_lines(screen: Screen, group: Group) -> list[RenderableType]:
@@ -289,7 +288,7 @@ def repeated_view(
     run: Run,
     found: Sequence[Repeated],
     prompts: int,
-    around: dict[str, Any],
+    around: EnvironmentEntry,
 ) -> RenderableType:
     """How many samples came out the same, and where the others part."""
     same = sum(one.is_same for one in found)
@@ -311,13 +310,11 @@ def repeated_view(
         lines.append(f"  {where}: parts at token {(one.parts_at or 0) + 1}, {became}")
     if len(other) > _LISTED:
         lines.append(f"  and {len(other) - _LISTED} more (--json lists them)")
-    then = run.facts.get("environment") or {}
-    lines.append(f"then {_machine(then)}; now {_machine(around)}")
+    lines.append(f"then {_machine(run.facts.environment)}; now {_machine(around)}")
     return Parts(*(screen.safe(line) for line in lines))
 
 
-def _machine(around: dict[str, Any]) -> str:
-    versions = around.get("versions") or {}
-    parts = [around.get("device"), around.get("backend"), around.get("blas")]
-    parts.append(f"MLX {versions.get('mlx')}")
+def _machine(around: EnvironmentEntry) -> str:
+    parts = [around.device, around.backend, around.blas]
+    parts.append(f"MLX {around.versions.get('mlx')}")
     return ", ".join(str(part) for part in parts)

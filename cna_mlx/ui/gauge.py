@@ -9,6 +9,7 @@ from rich.text import Text
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.cross_validation import HeldOutScores
 from cna_mlx.prompts import PromptSet
+from cna_mlx.provenance import ContrastEntry
 from cna_mlx.ui.console import Screen
 from cna_mlx.util.formatting import counted
 
@@ -63,20 +64,17 @@ def bar(screen: Screen, value: float, width: int = _WIDTH) -> Text:
 
 def trust(circuit: Circuit, is_calibrated: bool = True) -> str:
     """What 0 and 1 are, and how well the gauge told unseen prompts apart."""
-    names = circuit.provenance.get("contrast")
-    names = names if isinstance(names, dict) else {}
+    contrast = circuit.provenance.contrast or ContrastEntry()
     sides = (
-        f"0 as {names.get('negative_label', 'answered')}, "
-        f"1 as {names.get('positive_label', 'refused')}"
+        f"0 as {contrast.negative_label or 'answered'}, "
+        f"1 as {contrast.positive_label or 'refused'}"
     )
     if not is_calibrated:
         return f"{sides}; not measured on such prompts"
-    held_out = circuit.provenance.get("held_out")
-    values = held_out.values() if isinstance(held_out, dict) else ()
-    if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
+    found = circuit.provenance.held_out
+    if found is None:
         return sides
-    auc, low, high = values
-    return f"{sides}; held-out AUC {auc:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{sides}; held-out AUC {found.auc:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def _cell(value: float, width: int) -> int:

@@ -44,8 +44,8 @@ def _run(screen: Screen, run: RunContent) -> Iterator[Text]:
 
 def _lines(one: Listed) -> Iterator[str]:
     run = one.run
-    day = str(run.facts.get("updated") or "")[:10]
-    yield ", ".join(part for part in (str(run.config["model"].get("id")), day) if part)
+    day = str(run.facts.updated or "")[:10]
+    yield ", ".join(part for part in (str(run.config.model.id), day) if part)
     if one.done is None:
         yield f"{run.status}, but its samples are damaged"
         return

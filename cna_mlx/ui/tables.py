@@ -11,6 +11,7 @@ from rich.text import Text
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.trial_text import expectation_lines
 from cna_mlx.models.memory.machine import gigabytes
+from cna_mlx.provenance import ContrastEntry
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.lists import plain_table
 
@@ -93,20 +94,19 @@ def _grid_table(screen: Screen, grid: "Grid") -> Table:
 
 
 def _dropped(circuit: Circuit) -> str:
-    if not circuit.provenance.get("universal"):
+    if not circuit.provenance.universal:
         return "not filtered"
     return f"{len(circuit.universal_dropped)} dropped (they answer to any contrast)"
 
 
 def _prompts(discovery: "Discovery") -> str:
-    contrast = discovery.circuit.provenance["contrast"]
-    own = contrast["positive"] + contrast["negative"]
+    contrast = discovery.circuit.provenance.contrast or ContrastEntry()
     sides = (
-        f"{contrast['positive']} {contrast['positive_label']} / "
-        f"{contrast['negative']} {contrast['negative_label']}"
+        f"{contrast.positive} {contrast.positive_label} / "
+        f"{contrast.negative} {contrast.negative_label}"
     )
-    bank = discovery.prompts - own
-    return f"{sides} ({contrast['name']})" + (f", bank {bank}" if bank else "")
+    bank = discovery.prompts - (contrast.positive or 0) - (contrast.negative or 0)
+    return f"{sides} ({contrast.name})" + (f", bank {bank}" if bank else "")
 
 
 def _split_half(discovery: "Discovery") -> str:
@@ -131,29 +131,25 @@ def _gauge(discovery: "Discovery") -> str:
 def _origin(circuit: Circuit) -> list[tuple[str, str]]:
     model, origin = circuit.model, circuit.provenance
     rows = [("neurons", str(len(circuit.neurons)))]
-    if model:
-        kind = f"{model.get('architecture')}, {model.get('quantization')}"
-        rows.append(("model", f"{model.get('id') or 'unnamed'} ({kind})"))
-        rows.append(("revision", str(model.get("revision") or "a local directory")))
-        rows.append(("fingerprint", str(model.get("fingerprint"))[:16]))
-    # the file may say anything here: it is shown, not relied on
-    if isinstance(contrast := origin.get("contrast"), dict):
-        sizes = f"{contrast.get('positive')}/{contrast.get('negative')}"
-        rows.append(("contrast", f"{contrast.get('name')} ({sizes})"))
-    if "fraction" in origin:
-        band = origin.get("layers")
-        band = band if isinstance(band, list) else None
+    if model.to_json():
+        kind = f"{model.architecture}, {model.quantization}"
+        rows.append(("model", f"{model.id or 'unnamed'} ({kind})"))
+        rows.append(("revision", model.revision or "a local directory"))
+        rows.append(("fingerprint", str(model.fingerprint)[:16]))
+    if contrast := origin.contrast:
+        sizes = f"{contrast.positive}/{contrast.negative}"
+        rows.append(("contrast", f"{contrast.name} ({sizes})"))
+    if origin.fraction is not None:
+        band = origin.layers
         where = f"layers {'-'.join(map(str, band))}" if band else "all layers"
-        rows.append(
-            ("selection", f"{origin['fraction']} by {origin.get('rank')}, {where}")
-        )
+        rows.append(("selection", f"{origin.fraction} by {origin.rank}, {where}"))
         rows.append(("universal", _dropped(circuit)))
-    if isinstance(overlap := origin.get("split_half"), float):
-        rows.append(("split half", f"{overlap:.2f}"))
+    if origin.split_half is not None:
+        rows.append(("split half", f"{origin.split_half:.2f}"))
     for number, line in enumerate(expectation_lines(circuit)):
         rows.append(("" if number else "expect", line))
-    if "created" in origin:
-        rows.append(("created", str(origin["created"])))
+    if origin.created:
+        rows.append(("created", origin.created))
     return rows
 
 
@@ -161,7 +157,7 @@ def _bars(screen: Screen, circuit: Circuit) -> list[Text]:
     by_layer = circuit.by_layer()
     if not by_layer:
         return [Text("  none", style="dim")]
-    n_layers = len(circuit.model.get("d_ff") or ()) or max(by_layer) + 1
+    n_layers = len(circuit.model.d_ff or ()) or max(by_layer) + 1
     most = max(len(members) for members in by_layer.values())
     width = min(_BAR, max(10, screen.out.width - 16))
     lines = []
@@ -193,10 +189,9 @@ def _neurons(screen: Screen, circuit: Circuit, top: int) -> Table:
 def _moment_titles(circuit: Circuit) -> list[str]:
     if not circuit.moments:
         return []
-    contrast = circuit.provenance.get("contrast")
-    contrast = contrast if isinstance(contrast, dict) else {}
-    sides = ("positive_label", "negative_label")
-    return [f"mean, {contrast.get(side, side.split('_')[0])}" for side in sides]
+    contrast = circuit.provenance.contrast or ContrastEntry()
+    positive = contrast.positive_label or "positive"
+    return [f"mean, {positive}", f"mean, {contrast.negative_label or 'negative'}"]
 
 
 def _pairs(screen: Screen, rows: Sequence[tuple[str, str]]) -> Table:

@@ -14,6 +14,7 @@ from cna_mlx.analysis.circuit_overlap import (
 )
 from cna_mlx.circuit import Circuit, Neuron
 from cna_mlx.discovery.selection import expected_overlap, jaccard
+from cna_mlx.provenance import ModelEntry
 
 WIDTHS = (200, 300, 200, 100)
 
@@ -21,7 +22,7 @@ WIDTHS = (200, 300, 200, 100)
 def circuit(
     neurons: Iterable[tuple[int, int, float]], widths: tuple[int, ...] | None = WIDTHS
 ) -> Circuit:
-    model = {} if widths is None else {"d_ff": list(widths)}
+    model = ModelEntry(d_ff=None if widths is None else tuple(widths))
     return Circuit(tuple(Neuron(*one) for one in neurons), model=model)
 
 

@@ -27,8 +27,10 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.commands.old import shared
 from cna_mlx.discovery.auc import Auc
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.runs import Run, RunArm, list_runs
+from cna_mlx.evaluation.run_config import RunArm
+from cna_mlx.evaluation.runs import Run, list_runs
 from cna_mlx.prompts.benchmarks import load_benchmark
+from cna_mlx.provenance import AucEntry, ModelEntry, Provenance, RenderingEntry
 from cna_mlx.ui.compare import comparison_view
 
 Command = Callable[..., Outcome]
@@ -284,23 +286,23 @@ def test_an_interval_that_holds_one_half_tells_nothing_apart(tmp_path: Path) -> 
 
 def test_other_renderings_stand_beside_each_other(tmp_path: Path) -> None:
     alike = about(told(tmp_path / "alike"), "AUC chat")
-    said = told(tmp_path, rendering={"reference_sha256": "0" * 64})
+    said = told(tmp_path, rendering=RenderingEntry(reference_sha256="0" * 64))
     assert about(said, "AUC chat") != alike
 
 
 def test_a_quantized_twin_is_the_open_question(tmp_path: Path) -> None:
-    config = make_run(tmp_path / "any").config["model"]
+    config = make_run(tmp_path / "any").config.model
     kinds = ("quantized", "4-bit, groups of 64")
-    said = told(tmp_path, model={**config, "quantization": "float32"})
+    said = told(tmp_path, model=replace(config, quantization="float32"))
     line = about(said, *kinds, "float32")
     assert missing(line, "1.00 (Jaccard)", "too few") == []  # base refuses none
-    plain = {**config, "quantization": "bfloat16"}
+    plain = replace(config, quantization="bfloat16")
     assert about(told(tmp_path / "again", model=plain), *kinds, "bfloat16")
 
 
 def test_other_shapes_share_no_neuron(tmp_path: Path) -> None:
-    config = make_run(tmp_path / "any").config["model"]
-    said = told(tmp_path, model={**config, "d_ff": [512] * 8})
+    config = make_run(tmp_path / "any").config.model
+    said = told(tmp_path, model=replace(config, d_ff=(512,) * 8))
     assert about(said, "shapes differ", "4 and 4")
     assert len([one for one in said if "shapes differ" in one]) == 2
     assert not any("Jaccard" in one for one in said)
@@ -529,15 +531,15 @@ def test_a_circuit_of_other_weights_is_refused(
 
 
 def test_a_gauge_of_other_weights_or_another_rendering_is_not_taken() -> None:
-    auc = {"auc": 0.9, "low": 0.8, "high": 1.0}
-    rendering = {"reference_sha256": "r"}
+    rendering = RenderingEntry(reference_sha256="r")
+    model, other = ModelEntry(fingerprint="f"), ModelEntry(fingerprint="g")
     made = Circuit.from_neurons([(0, 0, 1.0)])
-    origin = {"held_out": auc, "rendering": rendering}
-    one = replace(made, model={"fingerprint": "f"}, provenance=origin)
-    assert held_out(one, {"fingerprint": "f"}, rendering) == Auc(0.9, 0.8, 1.0)
-    assert held_out(one, {"fingerprint": "g"}, rendering) is None
-    assert held_out(one, {"fingerprint": "f"}, {"reference_sha256": "s"}) is None
-    assert held_out(made, {"fingerprint": "f"}, rendering) is None
+    origin = Provenance(rendering=rendering, held_out=AucEntry(0.9, 0.8, 1.0))
+    one = replace(made, model=model, provenance=origin)
+    assert held_out(one, model, rendering) == Auc(0.9, 0.8, 1.0)
+    assert held_out(one, other, rendering) is None
+    assert held_out(one, model, RenderingEntry(reference_sha256="s")) is None
+    assert held_out(made, model, rendering) is None
 
 
 # ---------------------------------------------------------------------------- the demo

@@ -9,6 +9,7 @@ from cna_mlx.analysis.paper import BASE_AND_INSTRUCT, STATEMENTS, paper_row, row
 from cna_mlx.analysis.protocol import Protocol, protocol_differences
 from cna_mlx.discovery.selection import expected_overlap
 from cna_mlx.models import catalogue
+from cna_mlx.provenance import ContrastEntry
 
 INSTRUCT = [row for row in rows() if row.is_instruct]
 BASE = [row for row in rows() if not row.is_instruct]
@@ -21,7 +22,7 @@ LIKE_THE_PAPER = Protocol(
     max_tokens=150,
     quantization="bfloat16",
     architecture="qwen2",
-    contrast=("refusal", 100, 100),
+    contrast=ContrastEntry("refusal", positive=100, negative=100),
     seen=0,
 )
 
@@ -189,7 +190,10 @@ def test_what_always_differs_is_always_said() -> None:
         ({"seen": 3}, "The discovery saw 3 of them"),
         ({"seen": None}, "is not known"),
         ({"contrast": None}, "not known which prompts this circuit was found on"),
-        ({"contrast": ("magic", 60, 50)}, "here from magic (60 and 50)"),
+        (
+            {"contrast": ContrastEntry("magic", positive=60, negative=50)},
+            "here from magic (60 and 50)",
+        ),
         ({"max_tokens": 60}, "here in up to 60"),
         ({"multiplier": 0.5}, "here m = 0.5"),
         ({"is_greedy": False}, "here answers are sampled"),

@@ -14,7 +14,7 @@ from evaluation_runs import (
 
 from cna_mlx.analysis.metrics import main_arm
 from cna_mlx.analysis.summary import relabelled, summarize
-from cna_mlx.evaluation.runs import RunArm
+from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.samples import by_arm
 from cna_mlx.labels.label import LabelKind
 

@@ -10,7 +10,8 @@ from texts import missing
 
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.analysis.verdict import Outcome, Verdict, conclude, fell
-from cna_mlx.evaluation.runs import Run, RunArm
+from cna_mlx.evaluation.run_config import RunArm
+from cna_mlx.evaluation.runs import Run
 
 Answers = Callable[[RunArm, int, str], str]
 

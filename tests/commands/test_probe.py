@@ -19,6 +19,7 @@ from cna_mlx.discovery.gauge import gauges
 from cna_mlx.discovery.selection import Selection
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.prompts import load_contrast
+from cna_mlx.provenance import ContrastEntry, Provenance
 from cna_mlx.steering.arm_cache import ArmCache
 from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.events import Answer, Gauged
@@ -199,9 +200,9 @@ def test_what_the_ends_are_is_said_in_the_words_of_the_contrast() -> None:
     circuit = Circuit(
         (Neuron(0, 0, 1.0),),
         (Moments(1.0, 0.0, 0.0, 0.0),),
-        provenance={"contrast": {"positive_label": "odd", "negative_label": 3}},
+        provenance=Provenance(ContrastEntry(None, "odd", "even")),
     )
-    assert trust(circuit) == "0 as 3, 1 as odd"
+    assert trust(circuit) == "0 as even, 1 as odd"
 
 
 def test_a_diff_is_drawn_as_a_picture(files: Path, capsys) -> None:

@@ -289,7 +289,7 @@ def test_an_earlier_revision_is_found(revised: Callable[..., CachedCircuit]) -> 
     assert_alike(second.previous, first.circuit)
     assert second.previous.model == first.circuit.model
     assert second.kept_from_previous == SplitHalf(
-        1.0, expected_overlap(64, sum(first.circuit.model["d_ff"]))
+        1.0, expected_overlap(64, sum(first.circuit.model.d_ff))
     )
 
 
@@ -320,11 +320,11 @@ def test_the_latest_of_several_revisions(
             found.circuit,
             neurons=found.circuit.neurons[:kept],
             moments=found.circuit.moments[:kept],
-            model={**found.circuit.model, "revision": revision * 40},
-            provenance={
-                **found.circuit.provenance,
-                "created": f"{year + 100}-01-01T00:00:00+00:00",
-            },
+            model=replace(found.circuit.model, revision=revision * 40),
+            provenance=replace(
+                found.circuit.provenance,
+                created=f"{year + 100}-01-01T00:00:00+00:00",
+            ),
         )
         circuit.save(tmp_path / "store" / "circuits" / f"{revision}.json")
     for damage in ('{"columns": 5}', ""):
@@ -332,6 +332,6 @@ def test_the_latest_of_several_revisions(
         (tmp_path / "store" / "circuits" / name).write_text(damage)
     found = revised("2" * 40)
     assert found.previous is not None
-    assert found.previous.model["revision"] == "3" * 40
+    assert found.previous.model.revision == "3" * 40
     assert found.kept_from_previous is not None
     assert found.kept_from_previous.jaccard == 32 / len(found.circuit.neurons)

@@ -12,6 +12,7 @@ from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.controls import magnitudes, matched_control, uniform_control
 from cna_mlx.errors import InputError
 from cna_mlx.models.families import widths
+from cna_mlx.provenance import Provenance
 
 SEEDS = range(8)
 
@@ -116,7 +117,7 @@ def test_a_control_says_what_it_is(
     for kind, control in zip(
         ("uniform", "matched"), _controls(circuit, magnitude, 7), strict=True
     ):
-        assert control.provenance == {"control": kind, "seed": 7}
+        assert control.provenance == Provenance(control=kind, seed=7)
         assert control.model == circuit.model
 
 

@@ -22,6 +22,7 @@ from cna_mlx.discovery.trial_counts import ArmCounts, Expectation
 from cna_mlx.discovery.trial_text import expectation_lines
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import PromptSet, load_contrast
+from cna_mlx.provenance import ContrastEntry, Provenance
 
 Run = Callable[..., Outcome]
 Loaded = tuple[Any, Any]
@@ -50,7 +51,7 @@ def make_expectation(
 
 
 def lines(found: Expectation, label: str = "harmful") -> list[str]:
-    circuit = Circuit((), provenance={"contrast": {"positive_label": label}})
+    circuit = Circuit((), provenance=Provenance(ContrastEntry(positive_label=label)))
     return expectation_lines(found.written_into(circuit))
 
 
@@ -211,10 +212,10 @@ def test_answers_are_counted_arm_by_arm() -> None:
 
 def test_an_expectation_survives_the_file() -> None:
     found = make_expectation(7, 4, 7)
-    circuit = Circuit((Neuron(0, 1, 1.0),), provenance={"rank": "delta"})
+    circuit = Circuit((Neuron(0, 1, 1.0),), provenance=Provenance(rank="delta"))
     kept = Circuit.from_text(found.written_into(circuit).to_text(), "here")
     assert Expectation.of(kept) == found
-    assert kept.provenance["rank"] == "delta"
+    assert kept.provenance.rank == "delta"
     assert kept.neurons == circuit.neurons
     assert Expectation.of(circuit) is None
     assert expectation_lines(circuit) == []

@@ -17,6 +17,7 @@ from cna_mlx.evaluation.contamination import (
 )
 from cna_mlx.prompts import PromptSet, contrast_names, load_contrast
 from cna_mlx.prompts.benchmarks import load_benchmark
+from cna_mlx.provenance import Provenance
 
 
 def match(prompt: str, *seen: str) -> Match | None:
@@ -143,7 +144,7 @@ def test_it_takes_no_time() -> None:
 def circuit_of(contrast: PromptSet, **changes) -> Circuit:
     entry = {"name": contrast.name, "sha256": contrast.sha256, **changes}
     made = Circuit.from_neurons([(0, 1, 1.0)])
-    return replace(made, provenance={"contrast": entry})
+    return replace(made, provenance=Provenance.from_json({"contrast": entry}))
 
 
 @pytest.mark.parametrize("name", ["refusal", "magic"])
@@ -162,7 +163,10 @@ def test_any_other_contrast_is_not(changes) -> None:
 
 def test_a_circuit_made_by_hand_has_seen_nothing_that_is_known() -> None:
     assert discovery_prompts(Circuit.from_neurons([(0, 1)])) is None
-    odd = replace(Circuit.from_neurons([(0, 1)]), provenance={"contrast": "refusal"})
+    odd = replace(
+        Circuit.from_neurons([(0, 1)]),
+        provenance=Provenance.from_json({"contrast": "refusal"}),
+    )
     assert discovery_prompts(odd) is None
 
 

@@ -232,7 +232,7 @@ def test_what_was_cut_off_is_computed_again(
     assert "2 prompts are here already" in again.err
     assert again.data == whole
     assert _timeless(path) == wanted
-    assert Run.load(place).facts["resumed"] is True
+    assert Run.load(place).facts.resumed is True
 
 
 def _timeless(path: Path) -> list[dict[str, Any]]:

@@ -13,17 +13,11 @@ import pytest
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, InputError
 from cna_mlx.evaluation.journal import check_place, opened
-from cna_mlx.evaluation.runs import (
-    Run,
-    RunArm,
-    circuit_sha256,
-    default_directory,
-    find_run,
-    identity,
-    list_runs,
-)
+from cna_mlx.evaluation.run_config import RunArm, RunConfig, RunFacts, circuit_sha256
+from cna_mlx.evaluation.runs import Run, default_directory, find_run, list_runs
 from cna_mlx.evaluation.samples import Sample, read_samples
 from cna_mlx.labels.label import LabelKind
+from cna_mlx.provenance import Provenance
 
 CIRCUIT = Circuit.from_neurons([(0, 1, 1.0), (2, 3, -0.5)])
 ARMS = (
@@ -35,8 +29,8 @@ LABELS = [arm.label for arm in ARMS]
 PROMPTS = 4
 
 
-def config(**changes: Any) -> dict[str, Any]:
-    return {
+def config(**changes: Any) -> RunConfig:
+    data = {
         "command": "eval",
         "model": {"id": "org/Some Model", "fingerprint": "f" * 64},
         "arms": [arm.to_json() for arm in ARMS],
@@ -44,6 +38,7 @@ def config(**changes: Any) -> dict[str, Any]:
         "max_tokens": 8,
         **changes,
     }
+    return RunConfig.from_json(data)
 
 
 def batch(number: int) -> list[Sample]:
@@ -72,7 +67,7 @@ def batch(number: int) -> list[Sample]:
 
 
 def write(place: Path, batches: int, **changes: Any) -> Run:
-    with opened(place, config(**changes), {"circuit": CIRCUIT}, {}) as journal:
+    with opened(place, config(**changes), {"circuit": CIRCUIT}, RunFacts()) as journal:
         while journal.done < batches:
             journal.add(batch(journal.done))
         journal.finish("complete" if batches == PROMPTS else "interrupted")
@@ -95,12 +90,12 @@ def test_a_run_that_is_only_looked_at_keeps_its_date(tmp_path: Path) -> None:
     write(tmp_path / "run", 1)
     path = tmp_path / "run" / "run.json"
     for done in (1, PROMPTS, PROMPTS):  # interrupted again; finished; called again
-        old = path.read_text().replace(Run.load(path).facts["updated"], "2020")
+        old = path.read_text().replace(Run.load(path).facts.updated, "2020")
         path.write_text(old)
         write(tmp_path / "run", done)
         status = Run.load(path).status
         assert status == ("complete" if done == PROMPTS else "interrupted")
-        is_new = Run.load(path).facts["updated"] != "2020"
+        is_new = Run.load(path).facts.updated != "2020"
         assert is_new is (done == 1 or '"interrupted"' in old)
 
 
@@ -191,7 +186,7 @@ def test_samples_of_another_run_are_told(tmp_path: Path, batches: int) -> None:
     with pytest.raises(InputError, match=r"line 2 is .*'ablated', where .*'m=0.5'"):
         run.samples()
     with pytest.raises(InputError, match="another run's"):
-        write(own, PROMPTS, arms=run.config["arms"])
+        write(own, PROMPTS, arms=run.config.to_json()["arms"])
     assert (own / "samples.jsonl").read_bytes() == found
 
 
@@ -257,7 +252,9 @@ def test_a_full_disk_is_said_and_keeps_what_is_there(
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    with opened(tmp_path / "run", config(), {"circuit": CIRCUIT}, {}) as journal:
+    with opened(
+        tmp_path / "run", config(), {"circuit": CIRCUIT}, RunFacts()
+    ) as journal:
         journal.add(batch(0))
         monkeypatch.setattr("os.fsync", full)
         with pytest.raises(
@@ -282,7 +279,8 @@ def test_a_disk_that_fills_up_within_a_batch(tmp_path: Path) -> None:
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), hard))\n"
-        "with test_runs.opened(Path(sys.argv[1]), test_runs.config(), {}, {}) as one:\n"
+        "run = Path(sys.argv[1]), test_runs.config(), {}, test_runs.RunFacts()\n"
+        "with test_runs.opened(*run) as one:\n"
         "    try:\n"
         "        one.add(test_runs.batch(1))\n"
         "    finally:\n"
@@ -312,7 +310,9 @@ def test_an_end_that_cannot_be_written_has_a_remedy_and_hides_no_failure(
     def full(self: Run) -> None:
         raise InputError(f"{self.directory}/run.json: cannot be written (No space)")
 
-    with opened(tmp_path / "run", config(), {"circuit": CIRCUIT}, {}) as journal:
+    with opened(
+        tmp_path / "run", config(), {"circuit": CIRCUIT}, RunFacts()
+    ) as journal:
         journal.add(batch(0))
         monkeypatch.setattr(Run, "save", full)
         with pytest.raises(
@@ -370,28 +370,29 @@ def test_a_run_that_went_on_is_the_latest(
     assert [run.directory.name for run in list_runs()] == ["second", "first"]
     write(tmp_path / "first", PROMPTS)
     assert [run.directory.name for run in list_runs()] == ["first", "second"]
-    assert Run.load(tmp_path / "first").facts["created"].startswith("2023")
+    assert Run.load(tmp_path / "first").facts.created.startswith("2023")
 
 
 def test_a_run_that_goes_on_is_running(tmp_path: Path) -> None:
     """A kill leaves what run.json says: not how it ended the last time."""
     run = write(tmp_path / "run", 1)
     assert run.status != "running"
-    with opened(run.directory, run.config, run.circuits, {}):
+    with opened(run.directory, run.config, run.circuits, RunFacts()):
         assert Run.load(run.directory).status == "running"
     write(run.directory, PROMPTS)
     complete = Run.load(run.directory)
-    with opened(run.directory, run.config, run.circuits, {}):
+    with opened(run.directory, run.config, run.circuits, RunFacts()):
         assert Run.load(run.directory).status == complete.status
 
 
 def test_the_identity_hangs_on_every_value_and_on_no_order() -> None:
     one = config()
-    assert identity(dict(reversed(one.items()))) == identity(one)
-    assert identity(config(max_tokens=9)) != identity(one)
+    backwards = RunConfig.from_json(dict(reversed(one.to_json().items())))
+    assert backwards.identity == one.identity
+    assert config(max_tokens=9).identity != one.identity
 
 
 def test_a_circuit_is_known_by_its_neurons() -> None:
-    named = Circuit(CIRCUIT.neurons, provenance={"created": "today"})
+    named = Circuit(CIRCUIT.neurons, provenance=Provenance(created="today"))
     assert circuit_sha256(named) == circuit_sha256(CIRCUIT)
     assert circuit_sha256(CIRCUIT.strongest(1)) != circuit_sha256(CIRCUIT)

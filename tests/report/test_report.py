@@ -32,7 +32,8 @@ from evaluation_runs import (
 from texts import missing
 
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.runs import Run, RunArm
+from cna_mlx.evaluation.run_config import RunArm
+from cna_mlx.evaluation.runs import Run
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.report.build import Entry, build
@@ -269,7 +270,7 @@ def test_a_model_of_the_paper_stands_beside_it(tmp_path: Path) -> None:
 
 
 def test_a_directory_of_that_name_does_not(tmp_path: Path) -> None:
-    config = make_run(tmp_path / "any").config
+    config = make_run(tmp_path / "any").config.to_json()
     model = {**config["model"], "id": "/models/Llama-3.2-1B-Instruct", "revision": None}
     directory = tmp_path / "run"
     run = make_run(directory)

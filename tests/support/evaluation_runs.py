@@ -6,7 +6,8 @@ from typing import Any
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.evaluation.journal import opened
-from cna_mlx.evaluation.runs import Run, RunArm, Status, circuit_sha256
+from cna_mlx.evaluation.run_config import RunArm, RunConfig, RunFacts, circuit_sha256
+from cna_mlx.evaluation.runs import Run, Status
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import label
 from cna_mlx.labels.repetition import quality
@@ -56,7 +57,7 @@ def make_config(
     benign: int = 4,
     model: str = "somebody/tiny-llama",
     **changes: Any,
-) -> dict[str, Any]:
+) -> RunConfig:
     """A configuration as an evaluation writes it."""
     counts = {"harmful": harmful, "benign": benign}
     sets = [
@@ -92,7 +93,7 @@ def make_config(
         }
         for seed, name in enumerate(names)
     }
-    return {
+    data = {
         "command": "eval",
         "model": {
             "id": model,
@@ -121,6 +122,7 @@ def make_config(
         "gauge": True,
         **changes,
     }
+    return RunConfig.from_json(data)
 
 
 def make_sample(
@@ -191,7 +193,7 @@ def make_run(
         },
         **(facts or {}),
     }
-    with opened(directory, resolved, circuits, known) as journal:
+    with opened(directory, resolved, circuits, RunFacts.from_json(known)) as journal:
         for number, kind in enumerate(kinds[:done]):
             journal.add(
                 [
@@ -201,5 +203,5 @@ def make_run(
                     for arm in arms
                 ]
             )
-        journal.finish(status, seconds=12.0)
+        journal.finish(status)
     return Run.load(directory)

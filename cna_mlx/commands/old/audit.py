@@ -41,7 +41,7 @@ def run_audit(
             {
                 "verdict": verdict.to_json(),
                 **summary.to_json(),
-                "discovery": summary.run.facts.get("discovery"),
+                "discovery": summary.run.facts.to_json().get("discovery"),
                 "report": report and str(report.html),
             }
         )

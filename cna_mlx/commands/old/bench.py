@@ -12,6 +12,7 @@ from cna_mlx.discovery.cache import Store
 from cna_mlx.discovery.defaults import defaults_for
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts import load_contrast
+from cna_mlx.provenance import ContrastEntry
 from cna_mlx.ui.bench import closing_line, environment_lines, result_lines
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.output import emit_json, show
@@ -68,11 +69,11 @@ def _kept(session: Session) -> Circuit | None:
     kept = [
         circuit
         for circuit in attempt(Store().circuits) or []
-        if circuit.model.get("fingerprint") == own
-        and circuit.provenance.get("fraction") == wanted.fraction
-        and (circuit.provenance.get("contrast") or {}).get("name") == wanted.contrast
+        if circuit.model.fingerprint == own
+        and circuit.provenance.fraction == wanted.fraction
+        and (circuit.provenance.contrast or ContrastEntry()).name == wanted.contrast
     ]
-    created = [str(one.provenance.get("created")) for one in kept]
+    created = [str(one.provenance.created) for one in kept]
     return kept[created.index(max(created))] if kept else None
 
 

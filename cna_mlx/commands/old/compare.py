@@ -76,7 +76,7 @@ def run_compare(
             raise InputError(
                 f"two runs are compared as they are: leave out {', '.join(given)}"
             )
-        models = [str(run.config["model"].get("id")) for run in (first, second)]
+        models = [str(run.config.model.id) for run in (first, second)]
         places = [str(first.directory), str(second.directory)]
         called = _called(models if models[0] != models[1] else places)
         a, b = (
@@ -163,8 +163,8 @@ class _Pair:
             path = split_circuit(file)[0]
             made_on = Circuit.load(path).model
             raise TransferError(
-                f"{path}: the circuit was made on other weights ({made_on.get('id')}, "
-                f"{made_on.get('quantization')}) than {session.name}; each model's own "
+                f"{path}: the circuit was made on other weights ({made_on.id}, "
+                f"{made_on.quantization}) than {session.name}; each model's own "
                 "circuit is tried on the other one anyway: leave "
                 f"--circuit-{_LETTERS[which]} out, or give a circuit of {session.name}"
             ) from None
@@ -297,9 +297,9 @@ def _check_agreement(
     if any(split_circuit(file)[1] not in (None, 0.0) for file in circuits if file):
         raise InputError("compare scales circuits by 0: leave the multiplier out")
     found = {
-        str(entry.get("sha256")): str(entry.get("name"))
+        str(entry.sha256): str(entry.name)
         for file in files
-        if isinstance(entry := file.provenance.get("contrast"), dict)
+        if (entry := file.provenance.contrast)
     }
     if len(files) < 2:
         chosen = selection.prompts(names[0])

@@ -52,10 +52,10 @@ def _entry(model: str, found: CachedCircuit, output: str | None) -> dict[str, ob
     discovery, circuit = found.discovery, found.circuit
     assert discovery is not None
     half = discovery.split_half
-    origin = circuit.provenance
+    origin = circuit.provenance.to_json()
     return {
         "model": model,
-        "fingerprint": circuit.model["fingerprint"],
+        "fingerprint": circuit.model.fingerprint,
         "n_layers": len(discovery.sizes),
         "d_ff": one_width(discovery.sizes),
         "total_neurons": sum(discovery.sizes),

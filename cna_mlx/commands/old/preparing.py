@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from cna_mlx.analysis.paper import shape_of
 from cna_mlx.circuit import Circuit
 from cna_mlx.commands.old.options import SelectionOptions
-from cna_mlx.commands.old.shared import Session, check_circuit_files, circuit_entry
+from cna_mlx.commands.old.shared import Session, check_circuit_files
 from cna_mlx.discovery.defaults import defaults_for
 from cna_mlx.discovery.discover import model_entry, rendering_entry
 from cna_mlx.errors import InputError
@@ -24,14 +23,19 @@ from cna_mlx.evaluation.arms import (
 from cna_mlx.evaluation.contamination import discovery_prompts, near_duplicates
 from cna_mlx.evaluation.journal import check_place
 from cna_mlx.evaluation.kl import KL_TOKENS
-from cna_mlx.evaluation.runner import Evaluation
-from cna_mlx.evaluation.runs import (
+from cna_mlx.evaluation.run_config import (
     CONTROLS,
+    CircuitEntry,
+    DiscoveryEntry,
+    EnvironmentEntry,
     RunArm,
+    RunConfig,
+    RunFacts,
+    SetEntry,
     circuit_sha256,
-    default_directory,
-    runs_directory,
 )
+from cna_mlx.evaluation.runner import Evaluation
+from cna_mlx.evaluation.runs import default_directory, runs_directory
 from cna_mlx.models.families import widths
 from cna_mlx.models.loading import source_of
 from cna_mlx.prompts import PromptSet
@@ -80,9 +84,9 @@ class Prepared:
 
     evaluation: Evaluation
     directory: Path
-    config: dict[str, Any]
+    config: RunConfig
     circuits: dict[str, Circuit]
-    facts: dict[str, Any]
+    facts: RunFacts
     direction: MeanDifference | None = None
 
 
@@ -209,15 +213,13 @@ def prepare(
     known = contrast if contrast and _is_of(contrast, circuit) else None
     known = known or discovery_prompts(circuit)
     source = source_of(session.model)
-    facts = {
-        "contamination": _contamination(sets, known),
-        "environment": environment(),
-        "shape": shape_of(source.config) if source else None,
-        "discovery": {
-            key: circuit.provenance.get(key)
-            for key in ("contrast", "held_out", "split_half", "expectation", "created")
-        },
-    }
+    facts = RunFacts(
+        contamination=_contamination(sets, known),
+        environment=EnvironmentEntry.from_json(environment()),
+        shape=shape_of(source.config) if source else None,
+        discovery=DiscoveryEntry.of(circuit),
+        stored=RunFacts.nulls("created", "versions", "resumed", "updated"),
+    )
     directory = typed_path(options.out, "--out") if options.out else None
     return Prepared(
         evaluation,
@@ -225,7 +227,7 @@ def prepare(
         config,
         circuits,
         facts,
-        made_by.direction if made_by and config["direction"] else None,
+        made_by.direction if made_by and config.direction else None,
     )
 
 
@@ -264,8 +266,8 @@ def _check_labels(labels: Sequence[str]) -> None:
 
 
 def _is_of(contrast: PromptSet, circuit: Circuit) -> bool:
-    origin = circuit.provenance.get("contrast")
-    return isinstance(origin, dict) and origin.get("sha256") == contrast.sha256
+    origin = circuit.provenance.contrast
+    return origin is not None and origin.sha256 == contrast.sha256
 
 
 def _reference(
@@ -311,9 +313,9 @@ def _other_arms(
 
 def _contamination(
     sets: Sequence[Benchmark], contrast: PromptSet | None
-) -> dict[str, list[str] | None]:
+) -> dict[str, tuple[str, ...] | None]:
     """The ids of each set that equal or nearly equal a discovery prompt; says so."""
-    found: dict[str, list[str] | None] = {}
+    found: dict[str, tuple[str, ...] | None] = {}
     for one in sets:
         if contrast is None:
             found[one.name] = None
@@ -321,7 +323,7 @@ def _contamination(
         seen = [*contrast.positive, *contrast.negative]
         matches = near_duplicates([prompt.text for prompt in one.prompts], seen)
         pairs = zip(one.prompts, matches, strict=True)
-        found[one.name] = [prompt.id for prompt, match in pairs if match]
+        found[one.name] = tuple(prompt.id for prompt, match in pairs if match)
         if count := len(found[one.name] or ()):
             rest = "rates are given with and without them"
             if count == len(one.prompts):
@@ -348,27 +350,20 @@ def _config(
     evaluation: Evaluation,
     contrast: PromptSet | None,
     command: str,
-) -> dict[str, Any]:
+) -> RunConfig:
     has_caa = any(arm.role == "caa" for arm, _ in pairs)
-    return {
-        "command": command,
-        "model": model_entry(session.model, widths(session.model)),
-        "rendering": rendering_entry(session.tokenizer, session.rendering),
-        "circuits": {
-            name: {
-                **circuit_entry(circuit, None),
-                "sha256": circuit_sha256(circuit),
-                **{key: circuit.provenance.get(key) for key in ("control", "seed")},
-            }
-            for name, circuit in circuits.items()
-        },
-        "direction": contrast.sha256 if has_caa and contrast else None,
-        "arms": [arm.to_json() for arm, _ in pairs],
-        "sets": [one.to_json() for one in evaluation.sets],
-        "limit": options.limit,
-        "max_tokens": evaluation.max_tokens,
-        "kl_tokens": evaluation.kl_tokens,
-        "sampling": "greedy",
-        "rows": len(pairs),
-        "gauge": evaluation.gauge is not None,
-    }
+    return RunConfig(
+        command=command,
+        model=model_entry(session.model, widths(session.model)),
+        rendering=rendering_entry(session.tokenizer, session.rendering),
+        circuits={name: CircuitEntry.of(one) for name, one in circuits.items()},
+        direction=contrast.sha256 if has_caa and contrast else None,
+        arms=tuple(arm for arm, _ in pairs),
+        sets=tuple(SetEntry.from_json(one.to_json()) for one in evaluation.sets),
+        limit=options.limit,
+        max_tokens=evaluation.max_tokens,
+        kl_tokens=evaluation.kl_tokens,
+        sampling="greedy",
+        rows=len(pairs),
+        gauge=evaluation.gauge is not None,
+    )

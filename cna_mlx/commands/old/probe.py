@@ -75,7 +75,7 @@ def run_probe(
                 "model": model,
                 "circuit": circuit_entry(circuit, circuits[0] if circuits else None),
                 "is_calibrated": session.is_calibrated(circuit),
-                "held_out": circuit.provenance.get("held_out"),
+                "held_out": circuit.provenance.to_json().get("held_out"),
                 "results": entries,
             }
         )

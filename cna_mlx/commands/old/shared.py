@@ -181,12 +181,12 @@ class Session:
 
     def is_calibrated(self, circuit: Circuit) -> bool:
         """Whether a gauge was measured on these weights, with this rendering."""
-        own = circuit.provenance.get("rendering")
+        own = circuit.provenance.rendering
         reference = reference_hash(self.tokenizer, self.rendering)
         return (
-            circuit.model.get("fingerprint") == fingerprint(self.model)
-            and isinstance(own, dict)
-            and own.get("reference_sha256") == reference
+            circuit.model.fingerprint == fingerprint(self.model)
+            and own is not None
+            and own.reference_sha256 == reference
         )
 
 
@@ -216,7 +216,7 @@ def _tell_news(source: Source | None) -> None:
 def _tell_overlap(found: CachedCircuit) -> None:
     """How much of an earlier revision's circuit is in the one of this revision."""
     if (kept := found.kept_from_previous) and found.previous:
-        old, new = (one.model["revision"] for one in (found.previous, found.circuit))
+        old, new = (str(one.model.revision) for one in (found.previous, found.circuit))
         screen().note(
             f"the model moved from {old[:7]} to {new[:7]}: the new circuit shares "
             f"{kept.jaccard:.2f} of the old one's neurons (Jaccard; chance "
@@ -244,10 +244,10 @@ def split_circuit(text: str) -> tuple[str, float | None]:
 
 def circuit_entry(circuit: Circuit, file: str | None) -> dict[str, Any]:
     """Which circuit a result is of, as the JSON of the commands has it."""
-    origin = circuit.provenance
+    origin = circuit.provenance.to_json()
     return {
         "file": file,
-        "fingerprint": circuit.model.get("fingerprint"),
+        "fingerprint": circuit.model.fingerprint,
         "neurons": len(circuit.neurons),
         "k": circuit.k,
         **{key: origin.get(key) for key in ("contrast", "fraction", "rank", "layers")},

@@ -5,6 +5,7 @@ from typing import Any
 from cna_mlx.commands.old.options import ModelOptions, RenderingOptions
 from cna_mlx.commands.old.shared import Session
 from cna_mlx.errors import ModelError
+from cna_mlx.evaluation.run_config import EnvironmentEntry
 from cna_mlx.evaluation.runs import Run, find_run
 from cna_mlx.evaluation.verify import Repeated, verify
 from cna_mlx.models.fingerprint import fingerprint
@@ -45,7 +46,11 @@ def run_verify(
     if as_json:
         emit_json(_entry(run, found, done, around))
     else:
-        show(repeated_view(screen(), run, found, done, around))
+        show(
+            repeated_view(
+                screen(), run, found, done, EnvironmentEntry.from_json(around)
+            )
+        )
     return not interrupt.was_pressed
 
 
@@ -55,15 +60,15 @@ def _session(run: Run, model: str | None, offline: bool) -> Session:
     Raises:
         ModelError: it is of other weights.
     """
-    own = run.config["model"]
-    revision = own.get("revision") if model is None else None
-    name = model or str(own["id"])
+    own = run.config.model
+    revision = own.revision if model is None else None
+    name = model or str(own.id)
     source = ModelOptions(revision, offline)
     session = Session.open(name, RenderingOptions(), source=source)
-    if fingerprint(session.model) != own["fingerprint"]:
+    if fingerprint(session.model) != own.fingerprint:
         raise ModelError(
-            f"{name} has other weights than the run's model ({own['id']}, "
-            f"{own['quantization']}); name the right one with --model"
+            f"{name} has other weights than the run's model ({own.id}, "
+            f"{own.quantization}); name the right one with --model"
         )
     return session
 
@@ -79,5 +84,5 @@ def _entry(
         "same_label": sum(one.has_same_label for one in found),
         "results": [one.to_json() for one in found],
         "environment": around,
-        "run_environment": run.facts.get("environment"),
+        "run_environment": run.facts.to_json().get("environment"),
     }

@@ -1,0 +1,232 @@
+"""What a run's ``run.json`` says: its configuration, and facts about it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.provenance import (
+    AucEntry,
+    ContrastEntry,
+    ModelEntry,
+    RenderingEntry,
+)
+from cna_mlx.util.records import Record
+
+Role = Literal["baseline", "ablated", "scaled", "caa", "matched", "uniform", "other"]
+
+#: The kinds of control.
+CONTROLS: tuple[Role, ...] = ("matched", "uniform")
+
+
+@dataclass(frozen=True)
+class RunArm(Record):
+    """One arm of a run.
+
+    Attributes:
+        label: unique in the run; what the samples name.
+        role: ``baseline``; ``ablated`` (the circuit at 0) or ``scaled`` (at another
+            multiplier); ``caa``; the controls ``matched`` and ``uniform``; ``other``: a
+            circuit of another model.
+        strength: the multiplier, or of ``caa`` its alpha; 1 for the baseline.
+        seed: of a control.
+        circuit: the name of its circuit in the run's directory; None for the baseline
+            and for ``caa``, whose direction is the discovery's difference of means.
+    """
+
+    label: str
+    role: Role
+    strength: float = 1.0
+    seed: int | None = None
+    circuit: str | None = None
+
+
+@dataclass(frozen=True)
+class SetEntry(Record):
+    """A prompt set of a run: its size, where it comes from, hashes, a note."""
+
+    WRITES_NULL: ClassVar[bool] = False
+
+    prompts: int
+    name: str | None = None
+    source: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    file_sha256: str | None = None
+    is_published: bool | None = None
+    licence: str | None = None
+    citation: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class CircuitEntry(Record):
+    """Which circuit a result is of.
+
+    Attributes:
+        file: where it was read from.
+        fingerprint: of the model that it was found on.
+        neurons, k: how many it has, and how many were ranked.
+        contrast, fraction, rank, layers: how it was found.
+        sha256: a hash of its neurons; see :func:`circuit_sha256`.
+        control, seed: the kind and the seed of a random control.
+    """
+
+    file: str | None = None
+    fingerprint: str | None = None
+    neurons: int | None = None
+    k: int | None = None
+    contrast: ContrastEntry | None = None
+    fraction: float | None = None
+    rank: str | None = None
+    layers: tuple[int, ...] | None = None
+    sha256: str | None = None
+    control: str | None = None
+    seed: int | None = None
+
+    @classmethod
+    def of(cls, circuit: Circuit) -> "CircuitEntry":
+        """What a run records of a circuit."""
+        origin = circuit.provenance
+        return cls(
+            None,
+            circuit.model.fingerprint,
+            len(circuit.neurons),
+            circuit.k,
+            origin.contrast,
+            origin.fraction,
+            origin.rank,
+            origin.layers,
+            circuit_sha256(circuit),
+            origin.control,
+            origin.seed,
+        )
+
+
+@dataclass(frozen=True)
+class RunConfig(Record):
+    """All that decides a run's samples; two runs of one configuration are the same.
+
+    Attributes:
+        command: ``eval``, ``audit`` or ``compare``.
+        model, rendering: what answered, and how prompts were rendered.
+        circuits: of the arms, by name.
+        direction: a hash of the prompts of CAA's difference of means; None without CAA.
+        arms: in the order of a batch's rows; the baseline is the first.
+        sets: the prompts.
+        limit: prompts of each set at most; None for all.
+        max_tokens: new tokens of each answer at most.
+        kl_tokens: tokens of the baseline's answer to take the KL over; 0: none.
+        sampling: ``greedy``.
+        rows: of a batch.
+        gauge: whether the prompts were gauged.
+    """
+
+    command: str | None = None
+    model: ModelEntry = field(default_factory=ModelEntry)
+    rendering: RenderingEntry = field(default_factory=RenderingEntry)
+    circuits: Mapping[str, CircuitEntry] = field(default_factory=dict)
+    direction: str | None = None
+    arms: tuple[RunArm, ...] = ()
+    sets: tuple[SetEntry, ...] = ()
+    limit: int | None = None
+    max_tokens: int | None = None
+    kl_tokens: int | None = None
+    sampling: str | None = None
+    rows: int | None = None
+    gauge: bool | None = None
+
+    @property
+    def planned(self) -> int:
+        """How many prompts the run has when it is complete."""
+        return sum(one.prompts for one in self.sets)
+
+    @property
+    def main_circuit(self) -> CircuitEntry | None:
+        """The circuit that the run is about: the first."""
+        return next(iter(self.circuits.values()), None)
+
+    @property
+    def identity(self) -> str:
+        """A hash, the same for equal configurations."""
+        text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def differences(self, other: "RunConfig") -> list[str]:
+        """Which entries differ from another configuration's, by name."""
+        old, new = self.to_json(), other.to_json()
+        return [key for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+@dataclass(frozen=True)
+class EnvironmentEntry(Record):
+    """The machine and the versions of packages."""
+
+    system: str | None = None
+    device: str | None = None
+    backend: str | None = None
+    blas: str | None = None
+    python: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DiscoveryEntry(Record):
+    """What finding the main circuit showed; see :class:`Provenance`."""
+
+    contrast: ContrastEntry | None = None
+    held_out: AucEntry | None = None
+    split_half: float | None = None
+    expectation: Mapping[str, Any] | None = None
+    created: str | None = None
+
+    @classmethod
+    def of(cls, circuit: Circuit) -> "DiscoveryEntry":
+        """What a run records of its main circuit's discovery."""
+        origin = circuit.provenance
+        return cls(
+            origin.contrast,
+            origin.held_out,
+            origin.split_half,
+            origin.expectation,
+            origin.created,
+        )
+
+
+@dataclass(frozen=True)
+class RunFacts(Record):
+    """What does not decide a run's samples.
+
+    Attributes:
+        created, updated: when, in ISO 8601.
+        resumed: whether the run was continued.
+        contamination: by set, the ids of the prompts that discovery saw; None where
+            its prompts are unknown.
+        environment: the machine.
+        versions: of packages; in early runs without an environment.
+        shape: layers, widths and heads of the model.
+        discovery: what finding the main circuit showed.
+    """
+
+    WRITES_NULL: ClassVar[bool] = False
+
+    created: str | None = None
+    contamination: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
+    environment: EnvironmentEntry = field(default_factory=EnvironmentEntry)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    shape: Mapping[str, Any] | None = None
+    discovery: DiscoveryEntry = field(default_factory=DiscoveryEntry)
+    resumed: bool | None = None
+    updated: str | None = None
+
+
+def circuit_sha256(circuit: Circuit) -> str:
+    """A hash of which neurons a circuit has.
+
+    Not of their deltas: found again, those may differ in the last digits, and scaling
+    does not use them.
+    """
+    rows = sorted([layer, index] for layer, index, _ in circuit.neurons)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -1,0 +1,113 @@
+"""What circuits and runs record of a model, its rendering and a circuit's origin."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from cna_mlx.util.records import Record
+
+
+@dataclass(frozen=True)
+class ModelEntry(Record):
+    """Which model a circuit or a run is of; all None for a circuit made by hand.
+
+    Attributes:
+        id, revision: a hub id and its commit, or a directory and None.
+        fingerprint: a hash of the weights.
+        architecture: the ``model_type``.
+        quantization: how the weights are stored.
+        d_ff: MLP neurons of each layer.
+    """
+
+    WRITES_NULL: ClassVar[bool] = False
+
+    id: str | None = None
+    revision: str | None = None
+    fingerprint: str | None = None
+    architecture: str | None = None
+    quantization: str | None = None
+    d_ff: tuple[int, ...] | None = None
+
+    @property
+    def total(self) -> int | None:
+        """All its neurons."""
+        return None if self.d_ff is None else sum(self.d_ff)
+
+
+@dataclass(frozen=True)
+class ContrastEntry(Record):
+    """The prompts of a discovery: their name, the sizes of the sides, a hash."""
+
+    name: str | None = None
+    positive_label: str | None = None
+    negative_label: str | None = None
+    positive: int | None = None
+    negative: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class RenderingEntry(Record):
+    """How prompts were rendered; see :class:`cna_mlx.Rendering`.
+
+    Attributes:
+        template, system, thinking, date: the rendering.
+        injected_system: the system prompt that the template adds.
+        reference_sha256: a hash of a reference prompt's ids.
+    """
+
+    template: str | None = None
+    system: str | None = None
+    thinking: bool | None = None
+    date: str | None = None
+    injected_system: str | None = None
+    reference_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class AucEntry(Record):
+    """An AUC with its 95% interval."""
+
+    auc: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Provenance(Record):
+    """Where a circuit comes from; all None for one made by hand.
+
+    Attributes:
+        contrast, rendering: the prompts of its discovery, and how they were rendered.
+        fraction, rank, layers, universal: the selection; ``layers`` is the first and
+            the last layer of the band, None for all.
+        universal_dropped: [layer, index] of the universal neurons left out.
+        split_half, split_half_chance: overlap of the circuits of the odd and the even
+            prompts, and of random ones.
+        held_out: how well the gauge separates prompts that had no part in it.
+        algorithm: the version of the discovery.
+        versions: of packages.
+        created: when, in ISO 8601.
+        control, seed: the kind and the seed of a random control.
+        expectation: what a trial on held-out prompts showed; see
+            :class:`cna_mlx.discovery.trial_counts.Expectation`.
+    """
+
+    WRITES_NULL: ClassVar[bool] = False
+
+    contrast: ContrastEntry | None = None
+    rendering: RenderingEntry | None = None
+    fraction: float | None = None
+    rank: str | None = None
+    layers: tuple[int, ...] | None = None
+    universal: bool | None = None
+    universal_dropped: tuple[tuple[int, ...], ...] | None = None
+    split_half: float | None = None
+    split_half_chance: float | None = None
+    held_out: AucEntry | None = None
+    algorithm: int | None = None
+    versions: Mapping[str, str] | None = None
+    created: str | None = None
+    control: str | None = None
+    seed: int | None = None
+    expectation: Mapping[str, Any] | None = None

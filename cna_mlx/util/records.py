@@ -1,0 +1,114 @@
+"""JSON objects as typed dataclasses that keep the keys they do not know."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+
+
+@dataclass(frozen=True)
+class Record:
+    """A JSON object whose known keys are fields.
+
+    Reading never fails over an optional field: a key that is missing or holds a value
+    of another type leaves the field's default. Writing gives back what was read, with
+    the fields that have a value on top, so that a file loses nothing on its way
+    through this version.
+
+    Attributes:
+        stored: the object as it was read, unknown keys included; None for a record
+            that was made here.
+    """
+
+    #: Whether a record that was made here writes the fields that are None.
+    WRITES_NULL: ClassVar[bool] = True
+
+    stored: Mapping[str, Any] | None = field(
+        default=None, kw_only=True, repr=False, compare=False
+    )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read an object.
+
+        Raises:
+            TypeError: it is not an object, or a field without a default is missing.
+        """
+        if not isinstance(data, Mapping):
+            raise TypeError(f"{data!r:.80} is not an object")
+        hints: dict[str, Any] = _hints(cls)  # type: ignore[arg-type]  # it is hashable
+        values = {}
+        for one in _known(cls):
+            try:
+                values[one.name] = _read(hints[one.name], data[one.name])
+            except (KeyError, TypeError):
+                continue
+        return cls(**values, stored=data)
+
+    @classmethod
+    def nulls(cls, *left_out: str) -> dict[str, None]:
+        """Every key with null: what ``stored`` is for a record that writes all keys."""
+        return {one.name: None for one in _known(cls) if one.name not in left_out}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object for JSON."""
+        data = dict(self.stored or {})
+        writes_all = self.stored is None and self.WRITES_NULL
+        for one in _known(type(self)):
+            value = getattr(self, one.name)
+            if writes_all or value != _default(one):
+                data[one.name] = _plain(value)
+        return data
+
+
+@cache
+def _hints(cls: type[Record]) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def _known(cls: type[Record]) -> Iterator[Field[Any]]:
+    return (one for one in fields(cls) if one.name != "stored")
+
+
+def _default(one: Field[Any]) -> Any:
+    made = one.default_factory
+    return one.default if made is MISSING else made()
+
+
+def _read(hint: Any, value: Any) -> Any:
+    """The value as the type hint has it.
+
+    Raises:
+        TypeError: it is of another type.
+    """
+    origin, of = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin is UnionType:
+        return None if value is None else _read(_only(of), value)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_read(of[0], one) for one in value)
+    if origin is Mapping and isinstance(value, Mapping):
+        return {key: _read(of[1], one) for key, one in value.items()}
+    if origin is Literal and type(value) is type(of[0]):
+        return value  # a later version may know more of them
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return hint.from_json(value)
+    if type(value) is hint or (hint is float and type(value) is int):
+        return value
+    raise TypeError(f"{value!r:.80} is not {hint}")
+
+
+def _only(of: tuple[Any, ...]) -> Any:
+    return next(one for one in of if one is not NoneType)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_json()
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return value

@@ -1,0 +1,144 @@
+"""Runs and circuits that version 0.1.0 wrote: they open, and their command goes on.
+
+The files were made by ``cna-mlx eval demo --circuit circuit.json`` with the options of
+:data:`OPTIONS`, at commit d64a003; the direction of CAA is left out.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commandline import make_screen
+
+from cna_mlx.analysis.summary import summarize
+from cna_mlx.analysis.verdict import conclude
+from cna_mlx.circuit import Circuit
+from cna_mlx.cli import run
+from cna_mlx.errors import CircuitError, CnaError
+from cna_mlx.evaluation.run_config import RunConfig
+from cna_mlx.evaluation.runs import Run
+from cna_mlx.report.build import Entry, build
+from cna_mlx.report.markdown import to_markdown
+from cna_mlx.report.writing import write_report
+from cna_mlx.ui.tables import circuit_view
+
+OLD = Path(__file__).parent / "data" / "version_0_1_0"
+CIRCUIT = OLD / "circuit.json"
+OPTIONS = ("--limit", "6", "--max-tokens", "8", "--controls", "1", "--caa", "-1")
+RUN = next(OLD.glob("eval-demo-*"))
+
+
+@pytest.fixture(name="old")
+def old_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The old run in the directory of runs, as its command left it."""
+    monkeypatch.setenv("CNA_MLX_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("CNA_MLX_CACHE", str(tmp_path / "cache"))
+    place = tmp_path / "runs" / RUN.name
+    shutil.copytree(RUN, place)
+    return place
+
+
+def test_an_old_circuit_loses_nothing() -> None:
+    circuit = Circuit.load(CIRCUIT)
+    assert circuit.to_text() == CIRCUIT.read_text(encoding="utf-8")
+    assert circuit.provenance.contrast is not None
+    assert circuit.provenance.contrast.name == "magic"
+    assert circuit.provenance.held_out is not None
+    assert circuit.model.d_ff == (512,) * 6
+
+
+def test_an_old_run_is_the_same_run(old: Path) -> None:
+    text = (old / "run.json").read_text(encoding="utf-8")
+    opened = Run.load(old)
+    assert opened.config.identity == json.loads(text)["identity"]
+    assert old.name.endswith(opened.config.identity[:10])
+    opened.save()
+    before, after = json.loads(text), json.loads((old / "run.json").read_text("utf-8"))
+    assert after.pop("updated") >= before.pop("updated")
+    assert after == before
+
+
+def test_an_old_run_is_summarized_and_reported(old: Path, tmp_path: Path) -> None:
+    opened = Run.load(old)
+    summary = summarize(opened)
+    assert [(group.kind, group.n) for group in summary.groups] == [
+        ("harmful", 3),
+        ("benign", 3),
+    ]
+    assert conclude(summary).outcome.name == "TOO_FEW"
+    entries = [Entry.of(opened)]
+    page = write_report(build(entries), entries, tmp_path / "report").html
+    assert "magic circuit" in page.read_text(encoding="utf-8")
+
+
+def test_the_same_command_finds_an_old_run(old: Path, capsys) -> None:
+    command = ["eval", "demo", "--circuit", str(CIRCUIT), "--prompts", "demo", *OPTIONS]
+    assert run([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["run"] == str(old)
+    assert found["prompts"] == {"done": 6, "planned": 6}
+    assert [path.name for path in old.parent.iterdir()] == [old.name]
+
+
+def test_what_is_not_known_here_is_kept() -> None:
+    data = {
+        "command": "eval",
+        "model": {"id": "a", "parameters": 7, "d_ff": "many"},
+        "arms": [{"label": "baseline", "role": "baseline", "shift": 1}],
+        "sets": [{"name": "own", "prompts": 2}],
+        "limit": None,
+        "judge": {"name": "b"},
+    }
+    config = RunConfig.from_json(data)
+    assert config.model.d_ff is None
+    assert config.to_json() == data
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where there is a value in a JSON document."""
+    if path:
+        yield path
+    items = enumerate(value) if isinstance(value, list) else ()
+    for key, one in value.items() if isinstance(value, dict) else items:
+        yield from _places(one, (*path, key))
+
+
+@pytest.mark.parametrize("junk", [None, "x", -1, [[]], {"x": 1}], ids=repr)
+def test_damaged_values_are_never_a_crash(tmp_path: Path, junk: Any) -> None:
+    """Each value in turn: the run opens and is reported without it, or is refused."""
+    place = tmp_path / "run"
+    shutil.copytree(RUN, place)
+    text = (RUN / "run.json").read_text(encoding="utf-8")
+    for path in _places(json.loads(text)):
+        data = json.loads(text)
+        *parents, last = path
+        reduce(getitem, parents, data)[last] = junk
+        (place / "run.json").write_text(json.dumps(data), encoding="utf-8")
+        try:
+            opened = Run.load(place)
+            assert opened.config.to_json() == data["config"]
+            report = to_markdown(build([Entry.of(opened)]))
+        except CnaError:
+            continue
+        assert "magic" in report or "hand-made" in report
+
+
+@pytest.mark.parametrize("junk", [None, "x", -1, [[]], {"x": 1}], ids=repr)
+def test_a_damaged_circuit_is_shown_or_refused(junk: Any) -> None:
+    text = CIRCUIT.read_text(encoding="utf-8")
+    for path in _places(json.loads(text)):
+        data = json.loads(text)
+        *parents, last = path
+        reduce(getitem, parents, data)[last] = junk
+        try:
+            circuit = Circuit.from_text(json.dumps(data), "it")
+        except CircuitError:
+            continue
+        assert json.loads(circuit.to_text()) == data
+        screen = make_screen()
+        screen.out.print(circuit_view(screen, circuit))
