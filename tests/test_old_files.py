@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import make_screen
+from support.commandline import make_screen
 
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.analysis.verdict import conclude
