@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from commandline import make_screen, sent
+from texts import missing
 
 from cna_mlx import Arm, Circuit, Rendering, Token
 from cna_mlx.chat import (
@@ -303,7 +304,8 @@ def test_ablate_off_and_on(make: Make) -> None:
     conversation = make()
     assert "alone" in carry_out(conversation, "/ablate off").text
     assert len(ask(conversation).result.arms) == 1
-    assert "(32 neurons) is scaled by 0" in carry_out(conversation, "/ablate on").text
+    reply = carry_out(conversation, "/ablate on")
+    assert missing(reply.text, "32 neurons", " 0") == []
     assert len(ask(conversation).result.arms) == 2
 
 
@@ -363,7 +365,8 @@ def test_another_circuit_drops_the_steered_cache_only(
     conversation = make(load_circuit=lambda _: (circuit.strongest(3), None))
     ask(conversation, "one red stone and many more words " * 8)
     fed.clear()
-    assert "3 neurons from x.json" in carry_out(conversation, "/circuit x.json").text
+    reply = carry_out(conversation, "/circuit x.json")
+    assert missing(reply.text, "3 neurons", "x.json") == []
     ask(conversation, "and?")
     baseline, steered = fed
     assert baseline < 40 < 100 < steered
@@ -401,7 +404,7 @@ def test_the_system_prompt_reaches_the_model(make: Make, fed: list[int]) -> None
     conversation = make(is_ablating=False)
     ask(conversation)
     fed.clear()
-    assert "set" in carry_out(conversation, "/system You only speak of stones.").text
+    assert carry_out(conversation, "/system You only speak of stones.").text
     assert conversation.rendering.system == "You only speak of stones."
     with_system = texts(ask(conversation, "two blue birds"))
     assert with_system != texts(ask(plain, "two blue birds"))
@@ -544,9 +547,9 @@ def test_a_chat_on_a_pipe(make: Make) -> None:
 def test_an_unknown_command_is_refused_and_not_sent(make: Make) -> None:
     conversation = make()
     out, err = pipe(conversation, "/nosuch thing\n /etc/passwd\n")
-    assert "/nosuch is no command" in err
+    assert "/nosuch" in err
     assert [turn.result.prompt for turn in conversation.turns] == ["/etc/passwd"]
-    assert "no command" not in out
+    assert "/nosuch" not in out
 
 
 def test_several_lines_on_a_pipe(make: Make) -> None:
@@ -602,7 +605,7 @@ def test_an_interrupt_while_a_line_is_awaited_does_not_end_the_chat(
     run_chat(screen, conversation, Impatient('"""one\ntwo\n'))
     # the open message was given up, the next line stands alone
     assert [turn.result.prompt for turn in conversation.turns] == ["two"]
-    assert "Ctrl-D or /bye leaves" in sent(screen.err)
+    assert missing(sent(screen.err), "Ctrl-D", "/bye") == []
 
 
 def test_an_interrupted_command_does_not_end_the_chat(make: Make) -> None:
@@ -643,6 +646,6 @@ def test_an_answer_broken_off_does_not_end_the_chat(
 
     monkeypatch.setattr(conversation, "turn", broken)
     out, err = pipe(conversation, "one\ntwo\n")
-    assert "interrupted before the answer was whole" in err
+    assert "interrupted" in err
     assert [turn.result.prompt for turn in conversation.turns] == ["two"]
     assert out.count("baseline") == 1

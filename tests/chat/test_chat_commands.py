@@ -84,7 +84,7 @@ def test_another_multiplier_for_one_of_several_keeps_every_history(make: Make) -
 def test_which_of_several_arms_has_to_be_said(line: str, make: Make) -> None:
     conversation = make(0.0, 2.0)
     before = list(conversation.steered)
-    with pytest.raises(InputError, match="which of the 2 steered arms"):
+    with pytest.raises(InputError, match="2 steered arms"):
         carry_out(conversation, line)
     assert conversation.steered == before
 
@@ -100,9 +100,9 @@ def test_why_takes_the_arm_that_differs_or_the_one_that_is_named(make: Make) -> 
     conversation = make(1.0, 0.0)
     turn = ask(conversation)
     assert texts(turn)[0] == texts(turn)[1] != texts(turn)[2]
-    assert "the arms part" in carry_out(conversation, "/why").text
-    assert "nothing was flipped" in carry_out(conversation, "/why 1").text
-    assert "the arms part" in carry_out(conversation, "/why 2").text
+    assert carry_out(conversation, "/why").grid is not None
+    assert carry_out(conversation, "/why 1").grid is None
+    assert carry_out(conversation, "/why 2").grid is not None
     for wrong in ("/why 0", "/why 3", "/why x"):
         with pytest.raises(InputError, match="2 steered arms"):
             carry_out(conversation, wrong)
@@ -389,7 +389,7 @@ def test_a_conversation_with_another_model_says_so(make: Make, tmp_path: Path) -
     path = tmp_path / "chat.json"
     path.write_text(json.dumps(data), encoding="utf-8")
     reply = carry_out(make(), f"/load {path}")
-    assert reply.remark == "it was held with somebody/else"
+    assert "somebody/else" in str(reply.remark)
 
 
 class _Words(HTMLParser):
@@ -534,7 +534,7 @@ def test_hidden_text_of_a_diff(
         assert shown["label"] == arm["label"]
     picture = tmp_path / "x.svg"
     out = command("diff", TINY, *options, "--hide-text", "--svg", str(picture)).out
-    assert "> one red stone is ...\n" in out
+    assert "one red stone is ...\n" in out
     assert "tokens)" in out
     drawn = "".join(ElementTree.fromstring(picture.read_text()).itertext())
     last = whole["arms"][0]["text"].split()[-1]
@@ -550,7 +550,7 @@ def test_a_diff_says_what_to_try_where_every_arm_refuses(
     from cna_mlx.labels.label import Label, LabelKind
 
     options = ("--circuit", str(circuit_file), "-p", "one", "-p", "two")
-    assert "refused in every arm" not in command("diff", TINY, *options).err
+    assert "2 of 2" not in command("diff", TINY, *options).err
     refused = Label(LabelKind.REFUSED, (0, 1))
     monkeypatch.setattr("cna_mlx.steering.diff.label", lambda text: refused)
-    assert "2 of 2 refused in every arm" in command("diff", TINY, *options).err
+    assert "2 of 2" in command("diff", TINY, *options).err

@@ -2,12 +2,15 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from commandline import Outcome
 from hub import COMMIT, PARITY, LocalHub, model_files
+
+from cna_mlx.report.markdown import escaped
 
 Command = Callable[..., Outcome]
 
@@ -68,6 +71,9 @@ def test_several_models_in_one_table(
         rows = [line for line in lines if line.startswith("|") and short in line]
         assert any(baseline in row and ablated in row for row in rows), short
     # these are not the published bytes: that is said beside the figures
-    assert "does not hold the bytes" in text
+    run = json.loads(Path(places[0], "run.json").read_text("utf-8"))
+    note = run["config"]["sets"][0]["note"]
+    assert note
+    assert escaped(note) in text
     page = (out / "report.html").read_text("utf-8")
     assert "http://" not in page.replace("http://www.w3.org", "")

@@ -371,6 +371,7 @@ def test_poor_terminals(environment: dict[str, str], chat: Open) -> None:
     term.wait_for("> ")
     term.type("caf\u00e9\r")
     term.wait_for(r"histories differ.*> ")
+    answers = term.raw
     term.type("/help\r")
     term.wait_for(r"/bye.*> ")
     term.type("\x04")
@@ -378,10 +379,9 @@ def test_poor_terminals(environment: dict[str, str], chat: Open) -> None:
     text = plain(term.raw)
     assert "Traceback" not in text
     assert re.search(r"baseline  [A-Z]{6,}", text)
-    answers = term.raw.partition("ends a message of several lines")[0]
     if environment.get("TERM") == "dumb":
         assert "\x1b" not in term.raw
-        assert "Ctrl-C ends the answer" not in text  # nothing is drawn over
+        assert "Ctrl-C" not in answers  # nothing is drawn over
     if "LC_ALL" in environment:
         assert answers.replace("caf\u00e9", "").isascii()
     if "NO_COLOR" in environment:
@@ -434,7 +434,7 @@ def test_a_chat_on_a_pipe(
     assert "\x1b" not in out + err
     assert "Traceback" not in err
     assert "never" not in out
-    assert "/nosuch is no command" in err
+    assert "/nosuch" in err
     assert '"prompt": "caf\u00e9 \U0001f600"' in saved.read_text(encoding="utf-8")
     if environment.keys() & {"LC_ALL", "PYTHONIOENCODING"}:
         assert out.isascii()
@@ -460,5 +460,5 @@ def test_sigint_while_a_pipe_is_awaited_does_not_lose_the_chat(
         time.sleep(1)
         out, _ = process.communicate(b"one\n", timeout=_PATIENCE)
         assert process.returncode == 0, out
-    assert b"Ctrl-D or /bye leaves" in out
+    assert b"/bye" in out
     assert b"baseline" in out
