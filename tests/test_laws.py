@@ -364,7 +364,7 @@ def test_another_number_of_rows_is_an_error(
 ) -> None:
     plain = logits_of(model, [ids[0]] * rows)
     with (
-        pytest.raises(InputError, match=f"3 rows, but the batch has {rows}"),
+        pytest.raises(InputError, match=rf"\b3 rows.*\b{rows}\b"),
         steered(model, circuit, [0.0, 1.0, 2.0]),
     ):
         logits_of(model, [ids[0]] * rows)

@@ -14,6 +14,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from commandline import TINY, Outcome, make_screen, plain, sent
+from texts import missing
 
 import cna_mlx.diagnostics.bench.suite as suite
 import cna_mlx.util.environment as environment
@@ -494,7 +495,7 @@ def test_the_models_own_circuit_is_measured_where_it_is_kept(
     done = command("bench", "demo", "--json", "--only", "decoding")
     assert "steered_decode_circuit" in done.data["ratios"]
     title = done.data["comparisons"]["steered_decode_circuit"]["what"]
-    assert title.startswith("decoding, this model's circuit, in ")
+    assert "this model's circuit" in title
 
 
 @pytest.fixture
@@ -555,7 +556,7 @@ def test_ctrl_c_keeps_what_was_measured(
         assert done.data["complete"] is False
         assert list(done.data["ratios"]) == RATIOS[:-2]
     else:
-        assert "2 arms with histories of their own" in done.out
+        assert "2 arms" in done.out
         assert "discovery of" not in done.out
 
 
@@ -570,7 +571,7 @@ def test_for_people(command: Run, quick: None) -> None:
         "measured in",
     ):
         assert words in done.out
-    assert done.out.count("times faster than the plain way") == 1
+    assert done.out.count("times faster") == 1
 
 
 def everything(screen: Any) -> str:
@@ -591,8 +592,8 @@ def test_widths(width: int) -> None:
     text = everything(make_screen(width))
     assert max(map(len, text.splitlines())) <= width
     folded = " ".join(text.split())
-    assert "3.00x decoding, a random circuit 2.50 to 3.50; 30.0 tokens/s" in folded
-    assert "at most 25.0 tokens/s" in folded
+    assert missing(folded, "3.00x", "2.50 to 3.50", "30.0 tokens/s") == []
+    assert "25.0 tokens/s" in folded
     assert "forecast 2.0 GB" in folded
 
 
@@ -602,7 +603,7 @@ def test_ascii() -> None:
 
 def test_on_a_pipe_a_sentence_is_a_line() -> None:
     lines = everything(make_screen(20, terminal=False)).splitlines()
-    assert any(line.endswith("at most 25.0 tokens/s") for line in lines)
+    assert any(line.endswith(" 25.0 tokens/s") for line in lines)
 
 
 # ------------------------------------------------------------------ benchmarks

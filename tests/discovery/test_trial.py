@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from commandline import NEGATIVE, POSITIVE, TINY, Outcome, make_result
+from texts import missing
 
 from cna_mlx import Circuit, load
 from cna_mlx.circuit import Neuron
@@ -254,14 +255,13 @@ def test_what_a_file_says_is_shown_only_if_it_makes_sense(
 
 def test_rates_are_never_without_quality() -> None:
     (line,) = lines(make_expectation(7, 3, 7, ablated=ArmCounts(3, 2, 0, 8, 0.97)))
-    assert line == (
-        "refused 7 of 8 held-out prompts (quality 0.99), ablated 3 (0.97, 2 PARTIAL), "
-        "matched control 7 (0.99)"
-    )
+    baseline, ablated, control = line.partition("(")[0], *line.split("), ")[1:]
+    assert "7 of 8" in baseline
+    assert line.count("0.99") == 2
+    assert missing(ablated, "ablated 3", "0.97", "2 PARTIAL") == []
+    assert missing(control, "control 7", "0.99") == []
     (line,) = lines(make_expectation(4, 0, 4, prompts=4))
-    assert line.startswith(
-        "refused 4 of 4 held-out prompts (quality 0.99; 8 were planned), ablated 0"
-    )
+    assert missing(line, "4 of 4", "8 were planned", "ablated 0") == []
 
 
 @pytest.mark.parametrize("label", ["harmful", "formal"])
@@ -271,9 +271,8 @@ def test_of_a_few_prompts_the_counts_are_told_and_nothing_is_concluded(
     for prompts in (1, 3):
         found = make_expectation(0, 0, 0, prompts=prompts)
         line, remark = lines(found, label)
-        assert "; 8 were planned)" in line
-        assert f"of {prompts} held-out" in line
-        assert remark == "too few prompts to conclude anything from"
+        assert missing(line, "8 were planned", f"of {prompts} held-out") == []
+        assert "too few" in remark
 
 
 @pytest.mark.parametrize(
@@ -282,17 +281,17 @@ def test_of_a_few_prompts_the_counts_are_told_and_nothing_is_concluded(
         (make_expectation(8, 2, 8), []),
         (make_expectation(1, 0, 1), ["hardly refuses"]),
         (make_expectation(0, 0, 0), ["hardly refuses"]),
-        (make_expectation(8, 7, 8), ["few answers will flip: try --layers"]),
+        (make_expectation(8, 7, 8), ["--layers"]),
         (make_expectation(7, 8, 7), ["few answers will flip"]),
-        (make_expectation(8, 4, 4), ["the control does as much"]),
+        (make_expectation(8, 4, 4), ["control"]),
         (make_expectation(8, 4, 5), []),
         (
             make_expectation(8, 0, 8, ablated=ArmCounts(2, 0, 0, 8, 0.58)),
-            ["ablating damages the text"],
+            ["damages the text"],
         ),
         (
             make_expectation(8, 0, 8, ablated=ArmCounts(2, 0, 2, 8, 0.95)),
-            ["ablating damages the text"],
+            ["damages the text"],
         ),
         (
             make_expectation(8, 8, 8, control=ArmCounts(8, 0, 0, 8, 0.5)),
@@ -317,16 +316,16 @@ def test_other_behaviours_are_told_by_what_changed() -> None:
     }
     found = make_expectation(0, 0, 0, **arms)
     (line,) = lines(found, "positive mood")
-    assert line == (
-        "ablating changes 6 of 8 held-out answers (quality 0.97, the baseline's 1.00), "
-        "a matched control 3 (0.98)"
-    )
+    ablated, _, control = line.rpartition("), ")
+    assert missing(ablated, "6 of 8", "0.97", "1.00") == []
+    assert missing(control, "control 3", "0.98") == []
     as_many = replace(found, control=ArmCounts(0, 0, 0, 6, 0.98))
-    assert "changes as many" in lines(as_many, "formal")[1]
+    assert "control" in lines(as_many, "formal")[1]
     hardly = replace(found, ablated=ArmCounts(0, 0, 0, 2, 1.0))
-    assert "few answers will change" in lines(hardly, "formal")[1]
+    assert "few answers" in lines(hardly, "formal")[1]
     once = replace(found, baseline=ArmCounts(1, 0, 0, 0, 1.0))
-    assert "refused 1, ablated 0, matched control 0" in lines(once, "formal")[0]
+    told = lines(once, "formal")[0]
+    assert missing(told, "refused 1", "ablated 0", "control 0") == []
     # whatever the side is called, what was refused is told as refused
     assert lines(make_expectation(8, 0, 8), "spells")[0].startswith("refused 8 of 8")
 

@@ -17,6 +17,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from commandline import TINY, Outcome, make_screen, plain, sent
+from texts import missing
 
 from cna_mlx import Arm, Circuit, load
 from cna_mlx.commands.old.capability import arm_entry, task_entries
@@ -215,7 +216,6 @@ def test_what_is_no_percentage_is_shown_as_it_is() -> None:
     text = shown(arms, width=120)
     assert "12.25" in text
     assert "+3.25" in text
-    assert "less is better" in text
     assert "%" not in text
     assert "points" not in text
 
@@ -223,9 +223,7 @@ def test_what_is_no_percentage_is_shown_as_it_is() -> None:
 def test_it_is_said_how_the_figures_were_made() -> None:
     arms = two_arms(score(0.75, [1, 1, 1, 0]), score(0.25, [1, 0, 0, 0]))[:1]
     text = shown(arms, Setting({"lm-eval": "0.4.13"}, 40, False, ("m=0",)), width=100)
-    assert "lm-eval 0.4.13, without the chat template" in text
-    assert "the first 40 items of each task" in text
-    assert "not done: m=0" in text
+    assert missing(text, "lm-eval 0.4.13", "chat template", "40 items", "m=0") == []
 
 
 def test_task_names_are_never_markup() -> None:
@@ -242,10 +240,8 @@ def test_without_the_extra_it_is_named(
     monkeypatch.setattr(harness, "find_spec", lambda name: None)
     done = command("capability", TINY, "--tasks", "mmlu")
     assert done.code == 2
-    assert done.failure.endswith(
-        "lm-evaluation-harness is not installed: pip install 'cna-mlx[eval]'"
-    )
-    with pytest.raises(InputError, match="not installed"):
+    assert "pip install 'cna-mlx[eval]'" in done.failure
+    with pytest.raises(InputError, match=r"cna-mlx\[eval\]"):
         load_tasks(["mmlu"])
 
 
@@ -253,8 +249,8 @@ def test_without_the_extra_it_is_named(
     ("arguments", "said"),
     [
         ([], "--tasks"),
-        (["--tasks", " , "], "name a task"),
-        (["--tasks", "x", "--include-path", "no/such"], "no such directory"),
+        (["--tasks", " , "], "task"),
+        (["--tasks", "x", "--include-path", "no/such"], "no/such"),
         (["--tasks", "x", "--limit", "0"], "--limit"),
         (["--tasks", "x", "--num-shots", "-1"], "--num-shots"),
         (["--tasks", "x", "--circuit", "no.json"], "no.json"),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commandline import NEGATIVE, POSITIVE, TINY, Outcome
+from texts import missing
 
 from cna_mlx import Circuit, Rendering
 from cna_mlx.errors import InputError
@@ -128,7 +129,7 @@ def test_strengths_become_arms_once(tiny: tuple[Any, Any], circuit_text: str) ->
         assert again == Arm(entry.label, arm.steering)
     with pytest.raises(InputError, match="twice"):
         make(circuit, widths(model), made_by, multipliers=(0, 0))
-    with pytest.raises(InputError, match="CAA needs the prompts"):
+    with pytest.raises(InputError, match="CAA"):
         make(circuit, widths(model), None, alphas=(1,))
 
 
@@ -206,15 +207,15 @@ def test_eval_writes_a_run_and_goes_on(
     ]
     assert data["groups"][0]["arms"][1]["kl"]["n"] == 4
     assert data["verdict"]["outcome"] == "too_few"
-    assert "4 prompts (4 of questions) x 6 arms x 6 tokens at most" in first.err
+    assert missing(first.err, "4 prompts", "6 arms", "6 tokens") == []
     samples = (tmp_path / "run" / "samples.jsonl").read_bytes()
     again = command(*line, "--json")
     assert again.data == data
-    assert "all of them are here" in again.err
+    assert "all of them" in again.err
     assert (tmp_path / "run" / "samples.jsonl").read_bytes() == samples
     other = command(*line, "--limit", "2")
     assert other.code == 2
-    assert "another configuration lies there (sets, limit)" in other.failure
+    assert missing(other.failure, place, "sets, limit") == []
 
 
 def test_what_was_cut_off_is_computed_again(
@@ -229,7 +230,7 @@ def test_what_was_cut_off_is_computed_again(
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3])
     again = command(*line, "--json")
-    assert "2 prompts are here already" in again.err
+    assert "2 prompts" in again.err
     assert again.data == whole
     assert _timeless(path) == wanted
     assert Run.load(place).facts.resumed is True
@@ -254,8 +255,7 @@ def test_verify_finds_the_same_tokens(
     rows[0]["token_ids"][2] = 1
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     shown = command("verify", place, "--sample", "1")
-    assert "the same tokens: 19 of 20" in shown.out
-    assert "parts at token 3" in shown.out
+    assert missing(shown.out, "tokens: 19 of 20", "at token 3") == []
 
 
 def test_a_damaged_direction_is_told_and_written_anew(
@@ -272,7 +272,7 @@ def test_a_damaged_direction_is_told_and_written_anew(
         path.write_bytes(content)
         found = command("verify", str(place), "--sample", "1")
         assert found.code == 2
-        assert "direction.npz: damaged, or cut off" in found.failure
+        assert "direction.npz" in found.failure
     for content in (flipped, whole + whole):  # may be taken for whole
         path.write_bytes(content)
         assert "unexpected" not in command("verify", str(place)).err
@@ -289,10 +289,11 @@ def test_verify_refuses_other_weights(
     assert command(*line).code == 0
     found = command("verify", place, "--model", "demo")
     assert found.code == 2
-    assert "other weights than the run's model" in found.failure
-    missing = command("verify", str(tmp_path / "nowhere"))
-    assert missing.code == 2
-    assert "no run there" in missing.failure
+    assert missing(found.failure, "demo", "weights", TINY) == []
+    nowhere = str(tmp_path / "nowhere")
+    found = command("verify", nowhere)
+    assert found.code == 2
+    assert nowhere in found.failure
 
 
 def test_ctrl_c_keeps_what_was_finished(
@@ -316,7 +317,7 @@ def test_ctrl_c_keeps_what_was_finished(
     found = command(*line, "--json")
     assert found.code == 130
     assert json.loads(found.out)["prompts"] == {"done": 2, "planned": 4}
-    assert "2 of 4 prompts answered; the same command goes on" in found.err
+    assert missing(found.err, "2 of 4 prompts", "same command") == []
     assert Run.load(place).status == "interrupted"
     monkeypatch.undo()
 
@@ -349,7 +350,7 @@ def test_discovery_prompts_are_found_among_the_evaluated(
     found = command(*line, "--out", str(tmp_path / "run"), "--json")
     group = found.data["groups"][0]
     assert (group["seen_by_discovery"], group["unseen"]["n"]) == (1, 4)
-    assert "1 of 5 prompts of mixed equal or nearly equal" in found.err
+    assert missing(found.err, "1 of 5 prompts", "mixed", "discovery") == []
 
 
 def test_a_circuit_of_unknown_prompts(
@@ -367,10 +368,10 @@ def test_a_circuit_of_unknown_prompts(
     found = command(*line, "--out", str(tmp_path / "run"), "--json")
     assert found.code == 0
     assert found.data["groups"][0]["seen_by_discovery"] is None
-    assert "nobody can say whether it saw" in found.err
+    assert missing(found.err, "circuit.json", "prompts") == []
     swept = command(*line, "--caa", "-1", "--out", str(tmp_path / "other"))
     assert swept.code == 2
-    assert "CAA needs the prompts" in swept.failure
+    assert "CAA" in swept.failure
 
 
 def test_several_circuits_and_multipliers(
@@ -411,7 +412,7 @@ def test_files_of_one_name_are_told_apart(
     again = [*line, "--prompts", sets[0], "--prompts", sets[0]]
     refused = command(*again, "--out", str(tmp_path / "twice"))
     assert refused.code == 2
-    assert "same prompt set was asked for twice" in refused.failure
+    assert "twice" in refused.failure
 
     circuit = json.loads(circuit_file.read_text())
     (tmp_path / "a" / "c.json").write_text(json.dumps(circuit))
@@ -429,7 +430,7 @@ def test_files_of_one_name_are_told_apart(
     line = ["eval", TINY, *same, "--prompts", sets[0], *SHORT, "--no-kl"]
     refused = command(*line, "--out", str(tmp_path / "two"))
     assert refused.code == 2
-    assert "two arms would both be called 'c m=0'" in refused.failure
+    assert "'c m=0'" in refused.failure
     assert not (tmp_path / "two").exists()
 
 
@@ -458,10 +459,11 @@ def test_audit_says_its_verdict_first(
     line = ["audit", TINY, *selection, "--prompts", questions, *SHORT]
     found = command(*line, "--no-sweep", "--out", str(tmp_path / "run"))
     assert found.code == 0
-    assert found.out.strip().startswith("Too few refusals to tell")
-    assert "prompts like these, greedy decoding of 6 tokens" in found.out
+    first, *rest = found.out.strip().splitlines()
+    assert "6 tokens" in " ".join(rest)
     data = command(*line, "--no-sweep", "--out", str(tmp_path / "run"), "--json").data
     assert data["verdict"]["outcome"] == "too_few"
+    assert first in data["verdict"]["headline"]
     assert data["discovery"]["contrast"]["name"] == "red-vs-blue"
 
 

@@ -84,7 +84,7 @@ def test_of_an_empty_answer_the_first_token_counts(
 
 def test_nan_is_an_error(llama: Any, circuit: Circuit) -> None:
     arms = [BASELINE, Arm.of(circuit, 3e38, "huge")]
-    with pytest.raises(CnaError, match="huge are NaN or infinite"):
+    with pytest.raises(CnaError, match=r"huge .*NaN"):
         kl_from_baseline(llama, PROMPT, ANSWER, arms)
 
 

@@ -165,9 +165,7 @@ def test_samples_without_their_run_are_nobodys(tmp_path: Path) -> None:
     (place / "run.json").unlink()
     before = (place / "samples.jsonl").read_bytes()
     for changes in ({}, {"max_tokens": 9}):
-        with pytest.raises(
-            InputError, match=r"run.json.* is missing; .* another --out"
-        ):
+        with pytest.raises(InputError, match=r"run.json.* --out"):
             write(place, PROMPTS, **changes)
     assert (place / "samples.jsonl").read_bytes() == before
     assert not (place / "run.json").exists()
@@ -183,7 +181,7 @@ def test_samples_of_another_run_are_told(tmp_path: Path, batches: int) -> None:
     write(tmp_path / "other", batches)
     found = (tmp_path / "other" / "samples.jsonl").read_bytes()
     (own / "samples.jsonl").write_bytes(found)
-    with pytest.raises(InputError, match=r"line 2 is .*'ablated', where .*'m=0.5'"):
+    with pytest.raises(InputError, match=r"line 2 .*'ablated', .*'m=0.5'"):
         run.samples()
     with pytest.raises(InputError, match="another run's"):
         write(own, PROMPTS, arms=run.config.to_json()["arms"])
@@ -192,7 +190,7 @@ def test_samples_of_another_run_are_told(tmp_path: Path, batches: int) -> None:
 
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(InputError, match=r"holds other files \(thesis.tex\)"):
+    with pytest.raises(InputError, match=r"thesis\.tex"):
         write(tmp_path, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -213,10 +211,10 @@ def test_a_place_is_looked_at_before_the_work_and_nothing_is_made(
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "run.json").write_text("{")
     cases = {
-        ".": "holds other files",
-        "thesis.tex": "is a file",
-        "thesis.tex/run": "thesis.tex is a file",
-        "damaged": "not JSON",
+        ".": "thesis.tex",
+        "thesis.tex": "file",
+        "thesis.tex/run": "thesis.tex",
+        "damaged": "run.json",
     }
     for name, message in cases.items():
         with pytest.raises(InputError, match=message):
@@ -240,7 +238,7 @@ def test_two_processes_do_not_write_one_run(tmp_path: Path) -> None:
     ) as other:
         assert other.stdout
         assert other.stdout.readline() == b"locked\n"
-        with pytest.raises(InputError, match="another process is at work"):
+        with pytest.raises(InputError, match="another process"):
             write(tmp_path / "run", 2)
         other.communicate(b"")
     assert write(tmp_path / "run", 2).status == "interrupted"
@@ -257,9 +255,7 @@ def test_a_full_disk_is_said_and_keeps_what_is_there(
     ) as journal:
         journal.add(batch(0))
         monkeypatch.setattr("os.fsync", full)
-        with pytest.raises(
-            CnaError, match=r"No space left .* the same command"
-        ) as info:
+        with pytest.raises(CnaError, match=r"No space left .* same command") as info:
             journal.add(batch(1))
     assert info.value.exit_code == 1
     monkeypatch.undo()
@@ -298,7 +294,7 @@ def test_a_disk_that_fills_up_within_a_batch(tmp_path: Path) -> None:
     last = found.stderr.splitlines()[-1]
     assert last.startswith("cna_mlx.errors.CnaError"), found.stderr
     assert str(tmp_path / "begun") in last
-    assert "make room, then the same command goes on" in last
+    assert "same command" in last
     kept = (tmp_path / "begun" / "samples.jsonl").stat().st_size
     assert kept == size * 3 // 4  # half a batch, which is cut off
     assert write(tmp_path / "begun", 2).samples() == Run.load(place).samples()
@@ -316,7 +312,7 @@ def test_an_end_that_cannot_be_written_has_a_remedy_and_hides_no_failure(
         journal.add(batch(0))
         monkeypatch.setattr(Run, "save", full)
         with pytest.raises(
-            CnaError, match=r"run\.json: .*No space.* make room, then the same command"
+            CnaError, match=r"run\.json: .*No space.* same command"
         ) as info:
             journal.finish("complete")
         assert info.value.exit_code == 1

@@ -56,7 +56,7 @@ def test_a_tokenizer_without_a_template(tokenizers: dict[str, Any]) -> None:
     bare = Bare(tokenizers["qwen2"])
     assert render_prompt(bare, "Hi") == bare.encode("Hi")
     assert not uses_template(bare, AUTO)
-    with pytest.raises(InputError, match="has no chat template"):
+    with pytest.raises(InputError, match="chat template"):
         render_prompt(bare, "Hi", ON)
     assert injected_system(bare, AUTO) is None
     found = render(
@@ -124,7 +124,7 @@ def test_a_template_that_refuses(
         "{{ messages[0]['content'] }}"
     )
     monkeypatch.setattr(tokenizer._tokenizer, "chat_template", template)
-    with pytest.raises(InputError, match=r"refuses these .*: System role") as caught:
+    with pytest.raises(InputError, match="System role") as caught:
         render_prompt(tokenizer, "Hi", Rendering(system="Be brief."))
     assert "\n" not in str(caught.value)
     assert injected_system(tokenizer, AUTO) is None
@@ -212,5 +212,5 @@ def test_the_reference_hash_tells_renderings_apart(tokenizers: dict[str, Any]) -
 
 
 def test_an_unknown_template_setting_is_refused() -> None:
-    with pytest.raises(InputError, match="'maybe': choose auto, on or off"):
+    with pytest.raises(InputError, match=r"'maybe'.*auto, on or off"):
         Rendering(template="maybe")  # type: ignore[arg-type]

@@ -264,9 +264,9 @@ def test_the_context_ends_the_answer(
     full = (ids[0] * 2)[:20]
     found = answers(model, endless, [full], [BASELINE], max_tokens=50)
     assert len(found[0].token_ids) == 1
-    with pytest.raises(InputError, match=r"prompt 2 has 21 tokens.* holds 20"):
+    with pytest.raises(InputError, match=r"prompt 2\b.*\b21\b.*\b20\b"):
         answers(model, endless, [prompt, [*full, 1]], [BASELINE], max_tokens=2)
-    with pytest.raises(InputError, match="prompt 2 has no tokens"):
+    with pytest.raises(InputError, match="prompt 2"):
         answers(model, endless, [prompt, []], [BASELINE], max_tokens=2)
 
 
