@@ -368,7 +368,7 @@ def test_a_circuit_of_unknown_prompts(
     found = command(*line, "--out", str(tmp_path / "run"), "--json")
     assert found.code == 0
     assert found.data["groups"][0]["seen_by_discovery"] is None
-    assert missing(found.err, "circuit.json", "prompts") == []
+    assert missing(found.err, "circuit", "prompts") == []
     swept = command(*line, "--caa", "-1", "--out", str(tmp_path / "other"))
     assert swept.code == 2
     assert "CAA" in swept.failure

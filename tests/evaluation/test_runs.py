@@ -211,7 +211,7 @@ def test_a_place_is_looked_at_before_the_work_and_nothing_is_made(
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "run.json").write_text("{")
     cases = {
-        ".": "thesis.tex",
+        ".": "--out",
         "thesis.tex": "file",
         "thesis.tex/run": "thesis.tex",
         "damaged": "run.json",
