@@ -1,11 +1,10 @@
-"""Models of real shapes with random weights: full-size figures without a download.
+"""Make models of real shapes with random weights: full-size speeds without a download.
 
-Speed does not depend on what the weights are, only on their shapes and bits. A model is
-made of a shape below, in 4 bits (groups of 64), bf16 or float32, with any number of its
-layers: a few of a 70B's fit where the whole does not, and the time for a token grows by
-the layer. The packed words of quantized weights are drawn as they are, so that no
-float32 copy is ever made. The tokenizer is the embedded demo's: its 2,048 ids are the
-first of any vocabulary. The answers are noise.
+Speed depends on the shapes and bits of the weights, not on their values. A model has a
+shape below, in 4 bits (groups of 64), bf16 or float32, and any number of layers: a few
+layers of a 70B fit where the whole does not, and time grows by the layer. Packed words
+of quantized weights are drawn directly, without a float32 copy. The tokenizer is the
+embedded demo's: its 2,048 ids exist in every vocabulary. The answers are noise.
 The last line is one JSON object.
 
     python benchmarks/random_models.py llama-8b --layers 4 -o ./random-8b
@@ -30,74 +29,56 @@ import cna_mlx
 DEMO = Path(cna_mlx.__file__).parent / "demo" / "demo"
 PRECISIONS = ("4-bit", "bfloat16", "float32")
 _BITS, _GROUP = 4, 64
-# Of numbers drawn evenly from 0 to 15: their mean and deviation.
+# Mean and deviation of integers drawn evenly from 0 to 15.
 _MEAN, _DEVIATION = 7.5, 4.61
+_SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+)
+_LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 128256,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "max_position_embeddings": 131072,
+    "tie_word_embeddings": False,
+}
+_QWEN = {
+    "model_type": "qwen2",
+    "vocab_size": 152064,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1000000.0,
+    "max_position_embeddings": 32768,
+    "tie_word_embeddings": False,
+}
+_SMOL = {"vocab_size": 49152, "rope_theta": 1e5, "max_position_embeddings": 8192}
+_TIED = {"tie_word_embeddings": True}
 
 
-def _llama(
-    hidden: int, d_ff: int, layers: int, heads: int, kv_heads: int, **more: Any
-) -> dict[str, Any]:
-    return {
-        "model_type": "llama",
-        "hidden_size": hidden,
-        "intermediate_size": d_ff,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "vocab_size": 128256,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 500000.0,
-        "max_position_embeddings": 131072,
-        "tie_word_embeddings": False,
-        **more,
-    }
+def _shape(common: dict[str, Any], *sizes: int, **more: Any) -> dict[str, Any]:
+    return {**common, **dict(zip(_SIZES, sizes, strict=True)), **more}
 
 
-def _qwen(
-    hidden: int, d_ff: int, layers: int, heads: int, kv_heads: int, **more: Any
-) -> dict[str, Any]:
-    common = {
-        "model_type": "qwen2",
-        "vocab_size": 152064,
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 1000000.0,
-        "max_position_embeddings": 32768,
-    }
-    return _llama(hidden, d_ff, layers, heads, kv_heads, **{**common, **more})
-
-
-# The shapes of the published config.json files.
+#: The shapes of the published config.json files.
 SHAPES = {
-    "smollm2-135m": _llama(
-        *(576, 1536, 30, 9, 3),
-        vocab_size=49152,
-        rope_theta=100000.0,
-        max_position_embeddings=8192,
-        tie_word_embeddings=True,
-    ),
-    "llama-1b": _llama(2048, 8192, 16, 32, 8, head_dim=64, tie_word_embeddings=True),
-    "llama-3b": _llama(3072, 8192, 28, 24, 8, head_dim=128, tie_word_embeddings=True),
-    "llama-8b": _llama(4096, 14336, 32, 32, 8),
-    "llama-70b": _llama(8192, 28672, 80, 64, 8),
-    "qwen-1.5b": _qwen(
-        *(1536, 8960, 28, 12, 2), vocab_size=151936, tie_word_embeddings=True
-    ),
-    "qwen-7b": _qwen(3584, 18944, 28, 28, 4),
-    "qwen-72b": _qwen(8192, 29568, 80, 64, 8),
+    "smollm2-135m": _shape(_LLAMA, 576, 1536, 30, 9, 3, **_SMOL, **_TIED),
+    "llama-1b": _shape(_LLAMA, 2048, 8192, 16, 32, 8, head_dim=64, **_TIED),
+    "llama-3b": _shape(_LLAMA, 3072, 8192, 28, 24, 8, head_dim=128, **_TIED),
+    "llama-8b": _shape(_LLAMA, 4096, 14336, 32, 32, 8),
+    "llama-70b": _shape(_LLAMA, 8192, 28672, 80, 64, 8),
+    "qwen-1.5b": _shape(_QWEN, 1536, 8960, 28, 12, 2, vocab_size=151936, **_TIED),
+    "qwen-7b": _shape(_QWEN, 3584, 18944, 28, 28, 4),
+    "qwen-72b": _shape(_QWEN, 8192, 29568, 80, 64, 8),
 }
 
 
 def make(
     name: str, precision: str = "4-bit", layers: int | None = None, seed: int = 0
 ) -> tuple[Any, dict[str, Any]]:
-    """A model in memory and its configuration.
-
-    Args:
-        name: one of ``SHAPES``.
-        precision: one of ``PRECISIONS``.
-        layers: how many, if not all.
-        seed: the same seed draws the same weights.
-    """
+    """A model in memory and its configuration; ``layers`` is None for all layers."""
     config = dict(SHAPES[name])
     config["num_hidden_layers"] = layers or config["num_hidden_layers"]
     architecture = import_module(f"mlx_lm.models.{config['model_type']}")
@@ -110,7 +91,7 @@ def make(
     config["torch_dtype"] = str(dtype).removeprefix("mlx.core.")
     random = np.random.default_rng(seed)
     drawn = []
-    for path, old in tree_flatten(model.parameters()):  # not computed, so not held
+    for path, old in tree_flatten(model.parameters()):  # lazy: holds no memory yet
         drawn.append((path, new := _drawn(path, old, random)))
         mx.eval(new)
     model.update(tree_unflatten(drawn))
@@ -134,12 +115,12 @@ def _drawn(path: str, old: mx.array, random: np.random.Generator) -> mx.array:
 
 
 def tokenizer() -> Any:
-    """The embedded demo's tokenizer, with its chat template."""
+    """The embedded demo's tokenizer."""
     return load_tokenizer(DEMO, eos_token_ids=2)
 
 
 def save(model: Any, config: dict[str, Any], directory: Path) -> int:
-    """Write a model directory that mlx-lm and cna-mlx load; its bytes of weights."""
+    """Write a model directory; returns the bytes of its weights."""
     directory.mkdir(parents=True, exist_ok=True)
     weights = dict(tree_flatten(model.parameters()))
     mx.save_safetensors(
@@ -151,16 +132,18 @@ def save(model: Any, config: dict[str, Any], directory: Path) -> int:
     return sum(array.nbytes for array in weights.values())
 
 
-def add_options(parser: argparse.ArgumentParser, model: str = "smollm2-135m") -> None:
-    """The options by which the benchmarks choose a model."""
-    parser.add_argument("--model", help="a directory or hub id; else random weights")
-    parser.add_argument("--shape", choices=SHAPES, default=model)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose a model."""
+    parser.add_argument(
+        "--model", help="a directory or Hub id; default: random weights"
+    )
+    parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--layers", type=int, help="how many, if not all")
 
 
 def chosen(arguments: argparse.Namespace) -> tuple[Any, Any, str]:
-    """The model that the options name, its tokenizer, and what to call it."""
+    """The model of the options, its tokenizer and its name."""
     if arguments.model:
         model, own = cna_mlx.load(arguments.model)
         return model, own, Path(arguments.model).name

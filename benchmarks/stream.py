@@ -1,13 +1,12 @@
-"""A discovery whose weights stay on the disk, under a cap smaller than the weights.
+"""Discover with the weights on the disk, in less memory than the weights take.
 
-Each layer is read for its turn, the next one meanwhile, and dropped after it; so what
-is held does not grow with the number of layers. Random 4-bit weights of a real shape
-are written to a temporary directory, once for each number of layers, and searched in a
-process of its own that may not have as much memory as the weights take: the limit is on
-its private data (RLIMIT_DATA), so no page cache and no shared library counts, and what
-is over it fails. The prompts are single words, without a chat template: MLX's CPU
-backend computes 4-bit products slowly.
-With --whole the same circuit is found with all weights in memory, without the cap.
+Only two layers are in memory at a time, so the peak does not grow with the number of
+layers. For each number of layers this writes random weights of a real shape to a
+temporary directory and runs a discovery in a new process that may not allocate as much
+memory as the weights take. The limit applies to private data (RLIMIT_DATA), not to the
+page cache or shared libraries; an allocation beyond it fails. The prompts are single
+words without a chat template, because MLX's CPU backend is slow with 4-bit products.
+With --whole, also compares the circuit with one found in memory, without the limit.
 The last line is one JSON object.
 
     python benchmarks/stream.py --shape llama-70b --layers 4,16
@@ -27,7 +26,7 @@ import mlx.core as mx
 from random_models import PRECISIONS, SHAPES, make, save
 
 from cna_mlx import Rendering, load, render_prompt
-from cna_mlx.diagnostics.bench.discovering import workload
+from cna_mlx.diagnostics.bench.walks import workload
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.selection import Selection
 from cna_mlx.models.memory.plan import streamed_bytes
@@ -38,10 +37,10 @@ STATUS = Path("/proc/self/status")
 
 
 def status(key):
-    """A line of the process's status in bytes; None where the system has none.
+    """A value of the process's status in bytes; None on systems without one.
 
-    VmData is what RLIMIT_DATA counts. VmHWM is the most that was resident: getrusage
-    would tell the parent's too, which made the weights.
+    VmData is what RLIMIT_DATA counts, VmHWM the peak of resident memory. (getrusage
+    would include the parent's, which wrote the weights.)
     """
     if not STATUS.exists():
         return None
@@ -50,10 +49,9 @@ def status(key):
 
 
 def search(directory, prompts, cap):
-    """Discover; the neurons, the peaks, the forecast. In a process of its own."""
+    """Discover in this process: the neurons, the peaks and the forecast."""
     half = prompts // 2
     contrast = PromptSet.from_prompts(WORDS[:half], WORDS[half:prompts])
-    plain = Rendering("off")
     plans = []
     stream = "yes" if cap else "no"
     model, tokenizer = load(directory, stream=stream, planned=plans.append)
@@ -61,31 +59,25 @@ def search(directory, prompts, cap):
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(resource.RLIMIT_DATA, (used + cap, hard))
     started = time.perf_counter()
-    selection = Selection(universal=False)
-    found = run_discovery(model, tokenizer, contrast, selection, rendering=plain)
+    work = model, tokenizer, contrast, Selection(universal=False)
+    found = run_discovery(*work, rendering=Rendering("off"))
     seconds = time.perf_counter() - started
-    ids = [
-        render_prompt(tokenizer, one)
-        for one in (*contrast.positive, *contrast.negative)
-    ]
-    work = workload(ids)
-    plan = plans[0]
-    forecast = streamed_bytes(plan.shape, plan.layer, plan.table, work)
-    circuit = found.circuit
+    ids = [render_prompt(tokenizer, one) for one in WORDS[:prompts]]
+    (plan,) = plans
+    forecast = streamed_bytes(plan.shape, plan.layer, plan.table, workload(ids))
     return {
         "peak_bytes": found.peak_memory,
         "forecast_bytes": forecast if cap else None,
         "resident_bytes": status("VmHWM"),
         "seconds": round(seconds, 1),
-        "neurons": [list(neuron) for neuron in circuit.neurons],
-        "fingerprint": circuit.model.fingerprint,
+        "neurons": [list(neuron) for neuron in found.circuit.neurons],
+        "fingerprint": found.circuit.model.fingerprint,
     }
 
 
-def in_a_process(directory, prompts, cap):
-    """The result of :func:`search` there."""
-    command = [sys.executable, __file__, "--search", directory, "--prompts"]
-    command += [str(prompts), "--cap", str(cap)]
+def in_a_process(*arguments):
+    """The result of :func:`search` in a new process."""
+    command = [sys.executable, __file__, "--search", *map(str, arguments)]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
         sys.exit(f"the search failed: {found.stderr[-2000:]}")
@@ -93,7 +85,7 @@ def in_a_process(directory, prompts, cap):
 
 
 def measure(arguments, layers):
-    """One number of layers: written, searched, held against what was said."""
+    """Write a model with this many layers, and discover from it."""
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
         model, config = make(arguments.shape, arguments.precision, layers)
         weights = save(model, config, Path(directory))
@@ -112,34 +104,23 @@ def measure(arguments, layers):
 
 def main() -> None:
     """Measure and print."""
+    if sys.argv[1:2] == ["--search"]:
+        directory, prompts, cap = sys.argv[2:]
+        print(json.dumps(search(directory, int(prompts), int(cap))))
+        return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="llama-70b")
     parser.add_argument("--precision", choices=PRECISIONS, default="4-bit")
     parser.add_argument("--layers", default="4,16", help="numbers of layers")
     parser.add_argument("--prompts", type=int, default=2, choices=range(2, 9, 2))
-    parser.add_argument("--share", type=float, default=0.9, help="cap / weights")
+    parser.add_argument("--share", type=float, default=0.9, help="limit / weights")
     parser.add_argument("--directory", help="for the weights; else a temporary one")
     parser.add_argument("--whole", action="store_true", help="also in memory")
-    parser.add_argument("--search", help=argparse.SUPPRESS)
-    parser.add_argument("--cap", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.search:
-        print(json.dumps(search(arguments.search, arguments.prompts, arguments.cap)))
-        return
-    print(__doc__.partition("\n\n")[2].partition("The last line")[0])
     results = []
     for layers in map(int, arguments.layers.split(",")):
-        one = measure(arguments, layers)
-        results.append(one)
-        share = one["peak_bytes"] / one["weight_bytes"]
-        cap = one["cap_bytes"] / 1e9
-        print(
-            f"{layers} layers, {one['weight_bytes'] / 1e9:.2f} GB, capped at "
-            f"{cap:.2f} GB: at most {one['peak_bytes'] / 1e6:.0f} MB "
-            f"({share:.1%}), forecast {one['forecast_bytes'] / 1e6:.0f} MB, "
-            f"resident {(one['resident_bytes'] or 0) / 1e6:.0f} MB, "
-            f"{one['seconds']:.0f} s"
-        )
+        results.append(measure(arguments, layers))
+        print(results[-1])
     what = {key: getattr(arguments, key) for key in ("shape", "precision", "prompts")}
     print(json.dumps({**what, "results": results}))
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -12,7 +11,7 @@ from rich.text import Text
 from cna_mlx.diagnostics import Check, Fact, Item
 from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.ui.console import Screen
-from cna_mlx.util.sanitize import visible
+from cna_mlx.ui.folding import beside, folded
 
 _WORDS = {"ok": "ok", "warning": "warning", "failed": "FAILED"}
 _STYLES = {"ok": "green", "warning": "bold yellow", "failed": "bold red"}
@@ -33,13 +32,12 @@ def item_lines(screen: Screen, item: Item) -> Text:
         return _fact(screen, item)
     word = _WORDS[item.status].ljust(_STATUS)
     parts = [item.detail, *([f"remedy: {item.remedy}"] if item.remedy else [])]
-    stacked = _width(screen) is not None and screen.out.width < _STACK_BELOW
-    if stacked:
+    if screen.out.is_terminal and screen.out.width < _STACK_BELOW:
         head, column = f"{' ' * _INDENT}{word}{item.name}", _INDENT + _STATUS
-        lines = [head, *_folded(screen, parts, column)]
+        lines = [head, *folded(screen, parts, column)]
     else:
         head = f"{' ' * _INDENT}{word}{item.name.ljust(_CHECK)}"
-        lines = _beside(screen, head, parts)
+        lines = beside(screen, head, parts)
     text = Text("\n".join(lines))
     text.stylize(_STYLES[item.status], _INDENT, _INDENT + len(word.strip()))
     return text
@@ -59,8 +57,7 @@ def fact_text(fact: Fact) -> str:
     if value is None:
         return "unknown"
     if fact.unit == "bytes":
-        size = int(value)
-        return gigabytes(size) if size >= 1_000_000 else f"{size / 1000:.0f} kB"
+        return gigabytes(int(value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = f"{value:,}" if isinstance(value, int) else value
@@ -73,40 +70,7 @@ def _fact(screen: Screen, fact: Fact) -> Text:
     if fact.remark:
         text += f" ({fact.remark})"
     head = f"{' ' * _INDENT}{fact.name.ljust(_FACT)}"
-    return Text("\n".join(_beside(screen, head, [text])))
-
-
-def _beside(screen: Screen, head: str, parts: Sequence[str]) -> list[str]:
-    column = len(head)
-    lines = _folded(screen, parts, column)
-    return [head + lines[0][column:], *lines[1:]]
-
-
-def _folded(screen: Screen, parts: Sequence[str], column: int) -> list[str]:
-    """The parts below each other, from a column on, within the screen's width."""
-    indent = " " * column
-    width = _width(screen)
-    # before it is wrapped: what is spelled out is longer
-    ascii_only = screen.is_ascii
-    parts = [" ".join(visible(part, ascii_only=ascii_only).split()) for part in parts]
-    if width is None:
-        return [indent + part for part in parts]
-    return [
-        line
-        for part in parts
-        for line in textwrap.wrap(
-            part,
-            max(width, column + 20),
-            initial_indent=indent,
-            subsequent_indent=indent,
-            break_on_hyphens=False,
-        )
-        or [indent]
-    ]
-
-
-def _width(screen: Screen) -> int | None:
-    return screen.out.width if screen.out.is_terminal else None
+    return Text("\n".join(beside(screen, head, [text])))
 
 
 # ------------------------------------------------------------------- terminal

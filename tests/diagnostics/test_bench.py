@@ -16,27 +16,32 @@ import pytest
 from commandline import TINY, Outcome, make_screen, plain, sent
 from texts import missing
 
-import cna_mlx.diagnostics.bench.suite as suite
 import cna_mlx.util.environment as environment
-from cna_mlx.diagnostics.bench import SHORT, Bench, Comparison, Memory, Physics, to_json
-from cna_mlx.diagnostics.bench.arms import arms_of, compare_arms
+from cna_mlx.diagnostics.bench import (
+    SHORT,
+    Bench,
+    Comparison,
+    Memory,
+    Physics,
+    physics,
+    suite,
+    to_json,
+)
 from cna_mlx.diagnostics.bench.decoding import (
     Decoded,
     Decoder,
-    compare_context,
-    compare_steered,
+    arms_of,
+    compare_arms,
     endless,
     room,
 )
-from cna_mlx.diagnostics.bench.discovering import (
+from cna_mlx.diagnostics.bench.timing import Budget, compare, in_turn
+from cna_mlx.diagnostics.bench.walks import (
     both_sides,
-    compare_walks,
     deltas,
-    forward_each,
     peak_of,
     shared_share,
 )
-from cna_mlx.diagnostics.bench.timing import Budget, Spread, in_turn
 from cna_mlx.diagnostics.invariants import random_circuit
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.cache import Store
@@ -84,7 +89,7 @@ PHYSICS = Physics(4_000_000_000, 8_000_000, 64, 100.0, "4-bit g64", "Metal")
 
 def test_the_ratio_is_the_median_of_the_pairs() -> None:
     one = comparison()
-    assert one.ratio == Spread(2.5, 3.0, 3.5)  # of 2, 3 and 4
+    assert one.ratio == (2.5, 3.0, 3.5)  # of 2, 3 and 4
     assert one.plain_rate == 10  # 30 tokens in the median of 3 seconds
     assert one.rate == 30
     assert one.to_json()["ratio"] == [2.5, 3.0, 3.5]
@@ -103,14 +108,10 @@ def test_pairs_are_timed_in_turn_and_the_first_ones_do_not_count() -> None:
 
         return run
 
-    found = in_turn(
-        way("plain", 99, 1, 2, 3),
-        way("ours", 99, 4, 5, 6),
-        budget(3),
-        task="work",
-        progress=lambda *told: seen.append(told),
-    )
-    assert found == ((1, 2, 3), (4, 5, 6))
+    ways = way("plain", 99, 1, 2, 3), way("ours", 99, 4, 5, 6)
+    told = Budget(3, FOREVER, Ticks(), lambda *event: seen.append(event))
+    found = compare(*ways, told, "name", "work", "plain", 1, "tokens")
+    assert (found.plain, found.ours) == ((1, 2, 3), (4, 5, 6))
     assert " ".join(order) == "plain ours plain ours ours plain plain ours"
     assert seen == [("work", done, 3) for done in range(4)]
 
@@ -123,7 +124,7 @@ def test_a_long_comparison_ends_early_but_not_before_three_pairs(
     pairs: int, seconds: float, timed: int
 ) -> None:
     # the clock is read once before, and once before each pair from the fourth on
-    found, _ = in_turn(lambda: 1.0, lambda: 1.0, budget(pairs, seconds))
+    found = in_turn([lambda: 1.0, lambda: 1.0], budget(pairs, seconds))
     assert len(found) == timed
 
 
@@ -170,14 +171,16 @@ def test_the_first_token_ends_the_prefill(decoder: Decoder) -> None:
         assert (found.prefill, found.decode) == (1, 7)
 
 
-def test_steered_ratios(decoder: Decoder) -> None:
-    circuit = random_circuit(decoder.model, 0.05)
-    one = compare_steered(decoder, circuit, budget(2), "steered_decode", "some")
-    other = compare_context(decoder, circuit, budget(2))
-    assert (one.name, other.name) == ("steered_decode", "steered_context")
-    for found in (one, other):
+def test_steered_ratios(tiny: tuple[Any, Any]) -> None:
+    contrast = PromptSet.from_prompts(["one", "two"], ["three", "four"])
+    settings = replace(SHORT, prompts=4, parts=("decoding",), tokens=8, pairs=2)
+    bench = Bench(*tiny, contrast, settings=settings, clock=Ticks())
+    _, one, other = bench.run()
+    for found, name in ((one, "steered_decode"), (other, "steered_context")):
+        assert isinstance(found, Comparison)
+        assert found.name == name
         assert found.plain == found.ours == (7, 7)
-        assert found.ratio.median == found.rate == 1
+        assert found.ratio[1] == found.rate == 1
         assert (found.work, found.unit) == (7, "tokens")
 
 
@@ -227,7 +230,7 @@ def test_each_batch_is_held_against_its_own_arms_alone() -> None:
         *(f"prefill_arms_{count}" for count in (1, 2, 4)),
     ]
     for one, count in zip(found, (1, 2, 4, 1, 2, 4), strict=True):
-        assert one.ratio.median == count  # a batch takes as long as one arm
+        assert one.ratio[1] == count  # a batch takes as long as one arm
     assert [one.work for one in found] == [4, 8, 16, 3, 6, 12]
     first, second, third, fourth = (arm.label for arm in arms_of(circuit, 4))
     ladder = [
@@ -295,12 +298,14 @@ def test_the_walk_that_is_timed_finds_the_deltas(
         np.testing.assert_allclose(found[layer], expected, atol=1e-5)
 
 
-def test_walks_are_timed_whole(llama: Any, ids: list[list[int]]) -> None:
-    names = ("discovery_vs_forward", "discovery", "a plain forward of each")
-    ways = (forward_each, deltas)
-    one = compare_walks(llama, ids[:4], ways, names, budget(2))
-    assert one.plain == one.ours == (1, 1)
-    assert (one.work, one.unit, one.rate) == (4, "prompts", 4)
+def test_walks_are_timed_whole(tiny: tuple[Any, Any]) -> None:
+    contrast = PromptSet.from_prompts(["one", "two"], ["three", "four"])
+    settings = replace(SHORT, prompts=4, parts=("discovery",))
+    bench = Bench(*tiny, contrast, settings=settings, clock=Ticks())
+    for one in [*bench.run()][1:]:
+        assert isinstance(one, Comparison)
+        assert one.plain == one.ours == (1, 1)
+        assert (one.work, one.unit, one.rate) == (4, "prompts", 4)
 
 
 def test_the_share_that_all_prompts_begin_with() -> None:
@@ -342,7 +347,7 @@ def test_bytes_of_a_token_with_tied_embeddings(
     build: Any, family: str, precision: str, expected: float
 ) -> None:
     model = build(family, precision)
-    assert Physics.of(model, [1, 2, 3], 8, 1.0, "CPU").weights == expected
+    assert Physics.of(model, [1, 2, 3], 8).weights == expected
 
 
 @pytest.mark.parametrize("precision", ["float32", "4-bit"])
@@ -352,15 +357,13 @@ def test_bytes_of_a_token_with_an_unembedding_of_its_own(
     """The table of embeddings is not read, but for a row; the unembedding is."""
     tied = build("llama", precision)
     untied = build("llama", precision, tie_word_embeddings=False)
-    found = [
-        Physics.of(model, [1, 2, 3], 8, 1.0, "CPU").weights for model in (tied, untied)
-    ]
+    found = [Physics.of(model, [1, 2, 3], 8).weights for model in (tied, untied)]
     assert found[0] == found[1]
 
 
 def test_bytes_of_the_kv_cache(build: Any) -> None:
     model = build("llama", "bfloat16")
-    found = Physics.of(model, [1, 2, 3], 8, 1.0, "CPU")
+    found = Physics.of(model, [1, 2, 3], 8)
     assert found.length == 7
     assert found.kv == 7 * 3 * 2 * 2 * 16 * 2  # layers, both, heads, head_dim, bytes
 
@@ -377,9 +380,9 @@ def test_the_bound_is_the_bandwidth_over_the_bytes() -> None:
     ("rate", "changes", "word"),
     [
         (20.0, {}, "waits for memory"),
-        (5.0, {"backend": "CPU"}, "it computes"),
-        (5.0, {"backend": "CPU", "quantization": "float32"}, "something else"),
-        (5.0, {}, "something else"),
+        (5.0, {"backend": "CPU"}, "decoding computes"),
+        (5.0, {"backend": "CPU", "quantization": "float32"}, "small steps"),
+        (5.0, {}, "small steps"),
         (30.0, {}, "cache"),
         (5.0, {"bandwidth": None}, "unknown"),
     ],
@@ -442,7 +445,7 @@ def test_the_environment_names_no_host() -> None:
 @pytest.fixture
 def quick(monkeypatch: Patch) -> None:
     """No bandwidth is measured, and hardly anything else is."""
-    monkeypatch.setattr(suite, "bandwidth", lambda: 100.0)
+    monkeypatch.setattr(physics, "bandwidth", lambda: 100.0)
     tiny = replace(SHORT, pairs=1, rounds=1, walks=1, tokens=3, prompts=4)
     monkeypatch.setattr("cna_mlx.commands.old.bench.SHORT", tiny)
     monkeypatch.setattr("cna_mlx.commands.old.bench.Settings", lambda: tiny)
@@ -548,7 +551,7 @@ def test_ctrl_c_keeps_what_was_measured(
     def pressed(*_: Any, **__: Any) -> Iterator[None]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(suite, "compare_walks", pressed)
+    monkeypatch.setattr(suite, "deltas", pressed)
     done = command("bench", TINY, *(["--json"] if as_json else []))
     assert done.code == 130
     assert done.err.endswith("cna-mlx: interrupted\n")
@@ -556,7 +559,7 @@ def test_ctrl_c_keeps_what_was_measured(
         assert done.data["complete"] is False
         assert list(done.data["ratios"]) == RATIOS[:-2]
     else:
-        assert "2 arms" in done.out
+        assert "2 arms, own histories" in done.out
         assert "discovery of" not in done.out
 
 

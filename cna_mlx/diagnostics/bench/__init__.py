@@ -1,8 +1,4 @@
-"""What `cna-mlx bench` measures: ratios against plain mlx-lm, in one process.
-
-Speeds drift with the machine, so a figure is a ratio of two ways timed in turn, and
-nothing is asserted of it here. Nothing prints.
-"""
+"""Measure a model's speed and memory as ratios against plain mlx-lm in one process."""
 
 from cna_mlx.diagnostics.bench.physics import Physics
 from cna_mlx.diagnostics.bench.suite import (
@@ -13,7 +9,7 @@ from cna_mlx.diagnostics.bench.suite import (
     Settings,
     to_json,
 )
-from cna_mlx.diagnostics.bench.timing import Comparison, Spread
+from cna_mlx.diagnostics.bench.timing import Comparison
 
 __all__ = [
     "SHORT",
@@ -23,6 +19,5 @@ __all__ = [
     "Physics",
     "Result",
     "Settings",
-    "Spread",
     "to_json",
 ]

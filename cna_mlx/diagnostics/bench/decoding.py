@@ -1,4 +1,4 @@
-"""Decoding: mlx-lm's own loop beside a steered one, a fixed number of tokens each."""
+"""Decode a fixed number of tokens: mlx-lm's loop, a steered one, several arms."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -13,11 +14,13 @@ from mlx_lm import stream_generate
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.diagnostics.bench.timing import Budget, Clock, Comparison, in_turn
-from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.events import Token
 from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.interventions import steered
-from cna_mlx.util.progress import Progress, silent
+
+Ids = Sequence[int]
+_SINGLY = "the same arms one after the other"
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Decoded:
     """One timed run.
 
     Attributes:
-        prefill: seconds until the first token was known.
+        prefill: seconds until the first token.
         decode: seconds from the first token to the last.
         ids: the tokens of each row.
     """
@@ -34,44 +37,42 @@ class Decoded:
     decode: float
     ids: tuple[tuple[int, ...], ...]
 
-    @property
-    def steps(self) -> int:
-        """How many tokens of a row were decoded in the time that counts."""
-        return len(self.ids[0]) - 1
-
 
 @dataclass(frozen=True)
 class Decoder:
-    """A model with what each run does: which prompt, how many tokens.
+    """A model, a prompt and a number of tokens.
 
     Attributes:
         model: as :func:`cna_mlx.load` returns it.
-        tokenizer: one that ends no answer; see :func:`endless`.
+        tokenizer: one without an end of text; see :func:`endless`.
         prompt: token ids.
-        tokens: new tokens of each run, 2 or more.
-        clock: seconds that only grow.
+        tokens: new tokens of each run, at least 2.
+        clock: a monotonic clock in seconds.
     """
 
     model: Any
     tokenizer: Any
-    prompt: Sequence[int]
+    prompt: Ids
     tokens: int
     clock: Clock = time.perf_counter
 
     def plain(self, circuit: Circuit | None = None) -> Decoded:
-        """mlx-lm's own loop; inside ``steered`` if a circuit is given."""
+        """Run mlx-lm's own loop, inside ``steered`` if a circuit is given."""
         context = nullcontext() if circuit is None else steered(self.model, circuit)
         with context:
-            return self._timed(self._streamed(), 1)
+            responses = stream_generate(
+                self.model, self.tokenizer, list(self.prompt), max_tokens=self.tokens
+            )
+            return self._timed(((0, one.token) for one in responses), 1)
 
     def arms(
-        self, arms: Sequence[Arm], prompts: Sequence[Sequence[int]] | None = None
+        self, arms: Sequence[Arm], prompts: Sequence[Ids] | None = None
     ) -> Decoded:
-        """Our loop: a row for each arm.
+        """Run our loop with one row per arm.
 
         Args:
             arms: the ways of steering.
-            prompts: a history for each arm; the prompt for all of them if None.
+            prompts: a history for each arm; if None, the prompt for all.
         """
         given = self.prompt if prompts is None else [list(one) for one in prompts]
         events = generate_arms(
@@ -80,17 +81,8 @@ class Decoder:
         tokens = (event for event in events if isinstance(event, Token))
         return self._timed(((event.arm, event.id) for event in tokens), len(arms))
 
-    def _streamed(self) -> Iterator[tuple[int, int]]:
-        # mlx-lm ends with a response of its own only where a token came to nothing
-        responses = stream_generate(
-            self.model, self.tokenizer, list(self.prompt), max_tokens=self.tokens
-        )
-        for response in responses:
-            yield 0, response.token
-
     def _timed(self, tokens: Iterator[tuple[int, int]], rows: int) -> Decoded:
-        # mlx-lm runs one step ahead: the last run's must be over before this begins
-        mx.synchronize()
+        mx.synchronize()  # mlx-lm runs one step ahead: wait for the last run's
         ids: list[list[int]] = [[] for _ in range(rows)]
         times = [self.clock()]
         for row, token in tokens:
@@ -102,70 +94,72 @@ class Decoder:
 
 
 def endless(tokenizer: Any) -> Any:
-    """The same tokenizer, but no token ends an answer: every run has equal length."""
+    """A copy of a tokenizer without an end of text, so all runs have equal length."""
     found = copy(tokenizer)
     found.eos_token_ids = ()
     return found
 
 
-def room(limit: int | None, prompt: Sequence[int], tokens: int) -> int:
-    """How many tokens to decode, so that prompt and answer fit into the context."""
+def room(limit: int | None, prompt: Ids, tokens: int) -> int:
+    """The number of tokens to decode, so that prompt and answer fit the context."""
     return tokens if limit is None else max(2, min(tokens, limit - len(prompt)))
 
 
-def compare_steered(
+def arms_of(circuit: Circuit, count: int) -> list[Arm]:
+    """The baseline, and arms with multipliers from 0 to just under 2."""
+    steered = [Arm.of(circuit, 2 * n / max(1, count - 1)) for n in range(count - 1)]
+    return [BASELINE, *steered]
+
+
+def compare_arms(
     decoder: Decoder,
     circuit: Circuit,
+    counts: Sequence[int],
     budget: Budget,
-    name: str,
-    what: str,
-    progress: Progress = silent,
-) -> Comparison:
-    """Our loop with one ablated arm, against mlx-lm's ``stream_generate``.
+    histories: Sequence[Ids] | None = None,
+) -> list[Comparison]:
+    """Compare arms in one batch with the same arms one after the other.
+
+    A round climbs a ladder: one arm alone, a batch of one, another arm alone, a batch
+    of two, two more alone, a batch of four. So a batch runs close to the single runs
+    that it is compared with, and each of those serves all sizes.
 
     Args:
-        decoder: what is decoded.
-        circuit: what the arm ablates.
-        budget: how many pairs.
-        name: of the result.
-        what: which circuit it is, for people.
-        progress: told after each pair.
+        decoder: what to decode.
+        circuit: what the arms scale.
+        counts: batch sizes, ascending; a batch of one shows the noise.
+        budget: how many rounds.
+        histories: a prompt for each arm, as in a chat; if None, one prompt for all.
+
+    Returns:
+        The decoding of each size (``arms_N`` or ``chat_arms_N``), then the prefill of
+        each (``prefill_arms_N`` or ``prefill_chat_arms_N``).
     """
-    arm = Arm.of(circuit, 0.0)
-    ours = partial(_seconds, partial(decoder.arms, [arm]))
-    return _compare(decoder, ours, budget, name, f"decoding, {what}", progress)
+    arms = arms_of(circuit, counts[-1])
+    kind, prompt = (
+        ("chat_arms", "own histories") if histories else ("arms", "one prompt")
+    )
+    prompts = histories or [decoder.prompt] * len(arms)
+    ladder: dict[tuple[str, int], slice] = {}
+    for timed, count in pairwise((0, *counts)):
+        ladder |= {("arm", n): slice(n, n + 1) for n in range(timed, count)}
+        ladder["batch", count] = slice(0, count)
 
+    def run(rows: slice) -> Decoded:
+        return decoder.arms(arms[rows], histories and histories[rows])
 
-def compare_context(
-    decoder: Decoder, circuit: Circuit, budget: Budget, progress: Progress = silent
-) -> Comparison:
-    """mlx-lm's ``stream_generate`` inside ``steered``, against itself outside.
-
-    Args:
-        decoder: what is decoded.
-        circuit: what is ablated inside.
-        budget: how many pairs.
-        progress: told after each pair.
-    """
-    ours = partial(_seconds, partial(decoder.plain, circuit))
-    title = "mlx-lm's loop inside steered()"
-    return _compare(decoder, ours, budget, "steered_context", title, progress)
-
-
-def _compare(
-    decoder: Decoder,
-    ours: partial[float],
-    budget: Budget,
-    name: str,
-    title: str,
-    progress: Progress,
-) -> Comparison:
-    plain = partial(_seconds, decoder.plain)
-    found = in_turn(plain, ours, budget, task=title, progress=progress)
-    work = decoder.tokens - 1
-    return Comparison(name, *found, work, "tokens", title, "mlx-lm's stream_generate")
-
-
-def _seconds(run: Any) -> float:
-    decoded: Decoded = run()
-    return decoded.decode
+    steps = [partial(run, rows) for rows in ladder.values()]
+    rounds = in_turn(steps, budget, f"arms, {prompt}")
+    runs = dict(zip(ladder, zip(*rounds, strict=True), strict=True))
+    found = []
+    for part, prefix in (("decode", ""), ("prefill", "prefill_")):
+        seconds = {key: [getattr(one, part) for one in of] for key, of in runs.items()}
+        for count in counts:
+            singles = zip(*(seconds["arm", n] for n in range(count)), strict=True)
+            times = tuple(map(sum, singles)), tuple(seconds["batch", count])
+            read = sum(map(len, prompts[:count]))
+            work = read if prefix else count * (decoder.tokens - 1)
+            name = f"{prefix}{kind}_{count}"
+            title = f"{part}, {count} arm{'s' * (count > 1)}, {prompt}"
+            found.append(Comparison(name, *times, work, "tokens", title, _SINGLY))
+    return found

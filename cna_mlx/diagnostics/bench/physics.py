@@ -1,29 +1,30 @@
-"""What limits decoding: the bytes of a token, and how fast memory is read."""
+"""What limits decoding: the bytes that a token reads, and the memory bandwidth."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from cna_mlx.diagnostics.bench.timing import Comparison
+from cna_mlx.diagnostics.device import bandwidth
 from cna_mlx.diagnostics.model import bytes_per_token, kv_bytes
 from cna_mlx.models.fingerprint import quantization
 from cna_mlx.models.memory.machine import gigabytes
+from cna_mlx.util.environment import attempt, environment
 
-# Of the bound: a decoder that reaches this much is waiting for memory.
-_MEMORY_BOUND = 0.5
+_MEMORY_BOUND = 0.5  # share of the bound from which a decoder waits for memory
 _CACHED = 1.05
 
 
 @dataclass(frozen=True)
 class Physics:
-    """What a token costs to read, and how fast that can be done.
+    """What a token reads, and how fast memory is.
 
     Attributes:
-        weights: bytes of weights that every token reads, whatever the number of rows.
+        weights: bytes of weights that each token reads, for any number of rows.
         kv: bytes of the KV cache that a row reads at ``length``.
         length: tokens in the cache, halfway through the answer.
         bandwidth: in GB/s; None if it could not be measured.
         quantization: how the MLP's weights are stored.
-        backend: Metal, CUDA, CPU.
+        backend: Metal, CUDA or CPU.
     """
 
     weights: int
@@ -34,78 +35,48 @@ class Physics:
     backend: str
 
     @classmethod
-    def of(
-        cls,
-        model: Any,
-        ids: list[int],
-        tokens: int,
-        bandwidth: float | None,
-        backend: str,
-    ) -> "Physics":
-        """What decoding some tokens after a prompt has to read.
-
-        The weights are all parameters but the embedding table, of which a token reads
-        one row; a table that is the unembedding as well is read whole, once.
-
-        Args:
-            model: as :func:`cna_mlx.load` returns it.
-            ids: the prompt.
-            tokens: of the answer.
-            bandwidth: in GB/s.
-            backend: Metal, CUDA, CPU.
-        """
+    def of(cls, model: Any, ids: list[int], tokens: int) -> "Physics":
+        """Measure what decoding ``tokens`` tokens after a prompt reads."""
         length = len(ids) + tokens // 2
-        kv = length * kv_bytes(model, ids)
-        kind = quantization(model)
-        return cls(bytes_per_token(model), kv, length, bandwidth, kind, backend)
+        read = bytes_per_token(model), length * kv_bytes(model, ids), length
+        backend = str(environment()["backend"])
+        return cls(*read, attempt(bandwidth), quantization(model), backend)
 
     def bound(self, rows: int = 1) -> float | None:
-        """Tokens per second, all rows together, that the bandwidth allows.
-
-        Args:
-            rows: of one batch: they share the weights, and have a KV cache each.
-        """
+        """Tokens per second that the bandwidth allows, all rows of a batch together."""
         if not self.bandwidth:
             return None
         return rows * self.bandwidth * 1e9 / (self.weights + rows * self.kv)
 
     def share(self, rate: float) -> float | None:
-        """The share that a rate in tokens per second has of the bound of one row."""
+        """A rate in tokens per second as a share of the bound of one row."""
         bound = self.bound()
         return rate / bound if bound else None
 
     def limit(self, rate: float) -> str:
-        """What decoding waits for at this rate, in words."""
+        """What decoding waits for at this rate, as a sentence."""
         share = self.share(rate)
         if share is None:
-            return "what limits it is unknown: the bandwidth could not be measured"
+            return "the limit is unknown: the bandwidth could not be measured"
         if share > _CACHED:
             return (
-                "faster than memory was when it was measured: small weights stay in "
-                "the processor's cache, or something else kept memory busy then"
+                "faster than the measured bandwidth: small weights stay in the "
+                "processor's cache, or other programs used memory during that test"
             )
         if share >= _MEMORY_BOUND:
-            return "it waits for memory: more arms in a batch cost little"
+            return "decoding waits for memory: more arms in a batch cost little"
         if self.backend == "CPU" and "bit" in self.quantization:
             return (
-                "it computes: MLX's CPU backend works quantized products out rather "
-                "than waiting for memory, so more arms cost nearly their number; a "
-                "GPU waits for memory"
+                "decoding computes: MLX's CPU backend multiplies quantized weights row "
+                "by row, so the time grows with the number of arms"
             )
-        return (
-            "it waits for something else than memory: the small steps between the "
-            "products, or other programs"
-        )
+        return "decoding waits for small steps between products, or for other programs"
 
-    def lines(self, plain: Comparison | None = None) -> list[str]:
-        """All of it in words, with the rate reached if there is one.
-
-        Args:
-            plain: of one row; the plain way's rate is the one that is told.
-        """
+    def lines(self) -> list[str]:
+        """The bytes of a token and the bound, as sentences."""
         found = [
             f"each token reads {gigabytes(self.weights)} of weights "
-            f"({self.quantization}), and {_small(self.kv)} of KV cache at "
+            f"({self.quantization}), and {gigabytes(self.kv)} of KV cache at "
             f"{self.length} tokens"
         ]
         bound = self.bound()
@@ -113,16 +84,10 @@ class Physics:
             found.append(
                 f"memory gives {self.bandwidth:.1f} GB/s: at most {bound:.1f} tokens/s"
             )
-        if plain is not None:
-            rate = plain.plain_rate
-            share = self.share(rate)
-            reached = f", {share:.0%} of that" if share else ""
-            found.append(f"mlx-lm reaches {rate:.1f} tokens/s{reached}")
-            found.append(self.limit(rate))
         return found
 
     def to_json(self, plain: Comparison | None = None) -> dict[str, Any]:
-        """The same as plain data."""
+        """All of it as a dict, with the rate of the plain way of one row if given."""
         rate = plain.plain_rate if plain else None
         bound = self.bound()
         share = self.share(rate) if rate else None
@@ -136,7 +101,3 @@ class Physics:
             "share_of_bound": share and round(share, 3),
             "limit": self.limit(rate) if rate else None,
         }
-
-
-def _small(size: int) -> str:
-    return gigabytes(size) if size >= 1_000_000 else f"{size / 1000:.0f} kB"

@@ -1,4 +1,4 @@
-"""All that `bench` measures of a model, one result after the other."""
+"""Measure a model: its decoding, its arms, a discovery and its memory."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,27 +10,24 @@ import mlx.core as mx
 from mlx_lm.models.cache import KVCache
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.diagnostics.bench.arms import arms_of, compare_arms
 from cna_mlx.diagnostics.bench.decoding import (
+    Decoded,
     Decoder,
-    compare_context,
-    compare_steered,
+    arms_of,
+    compare_arms,
     endless,
     room,
 )
-from cna_mlx.diagnostics.bench.discovering import (
-    Walk,
+from cna_mlx.diagnostics.bench.physics import Physics
+from cna_mlx.diagnostics.bench.timing import Budget, Clock, Comparison, compare
+from cna_mlx.diagnostics.bench.walks import (
     both_sides,
-    compare_walks,
     deltas,
     forward_each,
     peak_of,
     shared_share,
     workload,
 )
-from cna_mlx.diagnostics.bench.physics import Physics
-from cna_mlx.diagnostics.bench.timing import Budget, Clock, Comparison
-from cna_mlx.diagnostics.device import bandwidth
 from cna_mlx.diagnostics.invariants import random_circuit
 from cna_mlx.diagnostics.model import weight_bytes
 from cna_mlx.discovery.discover import run_discovery
@@ -43,7 +40,7 @@ from cna_mlx.models.memory.plan import streamed_bytes
 from cna_mlx.models.offload.streaming import read_whole
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
-from cna_mlx.util.environment import attempt, environment
+from cna_mlx.steering.arms import Arm
 from cna_mlx.util.progress import Progress, silent
 
 PARTS = ("decoding", "arms", "discovery", "memory")
@@ -51,17 +48,17 @@ PARTS = ("decoding", "arms", "discovery", "memory")
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured.
+    """How much to measure.
 
     Attributes:
         pairs, rounds, walks: repetitions of decoding, of the arms, of the discovery.
         tokens: of each answer.
-        prompts: of the discovery that is timed.
-        rows: numbers of arms, ascending.
-        chat_rows: likewise, with histories of their own.
-        seconds: no comparison begins another repetition after this long.
-        is_whole: run a discovery with the bank, to hold its memory against the plan.
-        parts: which of ``PARTS``; what limits decoding is always told.
+        prompts: of the timed discovery.
+        rows: batch sizes of the arms, ascending.
+        chat_rows: the same, with a history for each arm.
+        seconds: no comparison starts another repetition after this long.
+        is_whole: run a discovery with the bank, to compare its memory with the plan.
+        parts: which of ``PARTS``.
     """
 
     pairs: int = 7
@@ -81,13 +78,13 @@ SHORT = Settings(3, 2, 2, 12, 12, (1, 2, 4), (2,), 5.0, is_whole=False)
 
 @dataclass(frozen=True)
 class Memory:
-    """What was held beyond the weights, and what the plan had said.
+    """Measured and forecast memory beyond the weights.
 
     Attributes:
-        name: what held it, for programs.
-        title: likewise, for people.
+        name: the key in JSON.
+        title: a description of the work.
         measured, forecast: bytes.
-        seconds: what it took.
+        seconds: how long the work took.
     """
 
     name: str
@@ -102,17 +99,17 @@ Result = Physics | Comparison | Memory
 
 @dataclass
 class Bench:
-    """A model, and how it is to be measured.
+    """A model and how to measure it.
 
     Attributes:
         model, tokenizer: as :func:`cna_mlx.load` returns them.
-        contrast: its prompts are decoded after and discovered from.
+        contrast: the prompts.
         rendering: how they become ids.
-        settings: how much is measured.
-        circuit: one to ablate beside the random one, which is the worst case: it is
-            spread over all layers.
-        progress: told within each comparison.
-        clock: seconds that only grow.
+        settings: how much to measure.
+        circuit: one to ablate after the random one. The random one is the worst case:
+            it has neurons in every layer.
+        progress: called during each comparison.
+        clock: a monotonic clock in seconds.
     """
 
     model: Any
@@ -125,10 +122,7 @@ class Bench:
     clock: Clock = time.perf_counter
 
     def __post_init__(self) -> None:
-        texts = both_sides(self.contrast, self.settings.prompts)
-        self.ids = [
-            render_prompt(self.tokenizer, text, self.rendering) for text in texts
-        ]
+        self.ids = self._rendered(both_sides(self.contrast, self.settings.prompts))
         histories = self.ids[: max(self.settings.chat_rows, default=1)]
         longest = max(histories, key=len)
         tokens = room(context_length(self.model), longest, self.settings.tokens)
@@ -139,128 +133,141 @@ class Bench:
         self.streamed = on_disk(self.model)
 
     def run(self) -> Iterator[Result]:
-        """Every result as soon as it is known.
+        """Yield each result once it is measured.
 
         Raises:
             InputError: a prompt does not fit into the model's context.
             UnsupportedModelError: the model's MLP blocks are of another kind.
         """
         self.progress("memory bandwidth", 0, 1)
-        rate = attempt(bandwidth)
-        kind = str(environment()["backend"])
-        tokens = self.decoder.tokens
-        yield Physics.of(self.model, self.ids[0], tokens, rate, kind)
-        measures: dict[str, Callable[[], Iterator[Result]]] = {
-            "decoding": self._decoding,
-            "arms": self._arms,
-            "discovery": self._discovery,
-            "memory": self._memory,
-        }
-        for part in PARTS:
+        yield Physics.of(self.model, self.ids[0], self.decoder.tokens)
+        measures: tuple[Callable[[], Iterator[Result]], ...] = (
+            self._decoding,
+            self._arms,
+            self._discovery,
+            self._memory,
+        )
+        for part, measure in zip(PARTS, measures, strict=True):
             if part in self.settings.parts:
-                yield from measures[part]()
+                yield from measure()
+
+    def walks(
+        self,
+        name: str,
+        title: str,
+        against: str,
+        plain: Callable[[], object],
+        ours: Callable[[], object],
+    ) -> Comparison:
+        """Compare two ways of taking the prompts through the model."""
+        budget = self._budget(self.settings.walks)
+        ways = budget.timed(plain), budget.timed(ours)
+        work = len(self.ids)
+        return compare(*ways, budget, name, title, against, work, "prompts")
 
     def _budget(self, repetitions: int) -> Budget:
-        return Budget(repetitions, self.settings.seconds, self.clock)
+        return Budget(repetitions, self.settings.seconds, self.clock, self.progress)
+
+    def _rendered(self, texts: Sequence[str]) -> list[list[int]]:
+        return [render_prompt(self.tokenizer, text, self.rendering) for text in texts]
 
     def _decoding(self) -> Iterator[Comparison]:
-        budget = self._budget(self.settings.pairs)
         share = f"{DEFAULT_FRACTION:.1%} of all neurons, in every layer"
-        steered = partial(compare_steered, self.decoder, progress=self.progress)
-        yield steered(
-            circuit=self.random, budget=budget, name="steered_decode", what=share
+        yield self._decoded(
+            "steered_decode", f"decoding, {share}", self._ablated(self.random)
         )
-        yield compare_context(self.decoder, self.random, budget, self.progress)
+        inside = partial(self.decoder.plain, self.random)
+        yield self._decoded("steered_context", "mlx-lm's loop inside steered()", inside)
         if self.circuit is not None:
             own = f"this model's circuit, in {len(self.circuit.by_layer())} layers"
             name = "steered_decode_circuit"
-            yield steered(circuit=self.circuit, budget=budget, name=name, what=own)
+            yield self._decoded(name, f"decoding, {own}", self._ablated(self.circuit))
+
+    def _ablated(self, circuit: Circuit) -> Callable[[], Decoded]:
+        return partial(self.decoder.arms, [Arm.of(circuit, 0.0)])
+
+    def _decoded(
+        self, name: str, title: str, ours: Callable[[], Decoded]
+    ) -> Comparison:
+        return compare(
+            lambda: self.decoder.plain().decode,
+            lambda: ours().decode,
+            self._budget(self.settings.pairs),
+            name,
+            title,
+            "mlx-lm's stream_generate",
+            self.decoder.tokens - 1,
+            "tokens",
+        )
 
     def _arms(self) -> Iterator[Comparison]:
-        several = partial(
-            compare_arms,
-            self.decoder,
-            self.random,
-            budget=self._budget(self.settings.rounds),
-            progress=self.progress,
-        )
-        yield from several(self.settings.rows)
+        budget = self._budget(self.settings.rounds)
+        several = partial(compare_arms, self.decoder, self.random, budget=budget)
+        if rows := self.settings.rows:
+            yield from several(rows)
         if rows := self.settings.chat_rows:
             yield from several(rows, histories=self.ids[: rows[-1]])
 
     def _discovery(self) -> Iterator[Comparison]:
         shared = f"{shared_share(self.ids):.0%} of their tokens shared"
         title = f"discovery of {len(self.ids)} prompts, {shared}"
+        forward = partial(forward_each, self.model, self.ids)
+        walk = partial(deltas, self.model, self.ids)
         against = "a plain forward of each"
-        yield self._walks(
-            (forward_each, deltas), ("discovery_vs_forward", title, against)
-        )
+        yield self.walks("discovery_vs_forward", title, against, forward, walk)
         if self.streamed is not None:
-            title = "the same with the weights on the disk"
-            names = ("discovery_streamed", title, "with the weights in memory")
-            yield self._walks((deltas, self._streamed_deltas), names)
-
-    def _walks(
-        self, ways: tuple[Walk, Walk], names: tuple[str, str, str]
-    ) -> Comparison:
-        budget = self._budget(self.settings.walks)
-        return compare_walks(self.model, self.ids, ways, names, budget, self.progress)
-
-    def _streamed_deltas(self, _: Any, ids: Sequence[Sequence[int]]) -> Any:
-        return deltas(self.streamed, ids)
+            title = "the same, streamed from disk"
+            against = "with the weights in memory"
+            streamed = partial(deltas, self.streamed, self.ids)
+            yield self.walks("discovery_streamed", title, against, walk, streamed)
 
     def _memory(self) -> Iterator[Memory]:
-        shape = self._shape()
+        hidden = family_of(self.model).embed(self.model, mx.array([[0]]))
+        shape = Shape.of_config(vars(self.model.args), hidden.dtype.size)
         arms = arms_of(self.random, 2)
-        # mlx-lm's cache grows by steps
+        # mlx-lm's cache grows in steps
         steps = -(-(len(self.ids[0]) + self.decoder.tokens) // KVCache.step)
         cache = len(arms) * steps * KVCache.step * shape.kv_per_token
         decode = partial(self.decoder.arms, arms)
         yield self._held("decode", f"decoding {len(arms)} arms", decode, cache)
         if self.streamed is not None:
-            walk = partial(self._streamed_deltas, None, self.ids)
-            layers = map(weight_bytes, family_of(self.model).layers(self.model))
+            walk = partial(deltas, self.streamed, self.ids)
+            layer = max(map(weight_bytes, family_of(self.model).layers(self.model)))
             whole = read_whole(self.streamed)
-            forecast = streamed_bytes(shape, max(layers), whole, workload(self.ids))
-            title = f"reading {len(self.ids)} prompts, weights on the disk"
+            forecast = streamed_bytes(shape, layer, whole, workload(self.ids))
+            title = f"reading {len(self.ids)} prompts, streamed from disk"
             yield self._held("discovery_streamed", title, walk, forecast)
         if self.settings.is_whole:
-            discover = partial(
-                run_discovery,
-                self.model,
-                self.tokenizer,
-                self.contrast,
-                rendering=self.rendering,
-                progress=self.progress,
-            )
             sets = [self.contrast, *load_bank()]
             texts = [text for one in sets for text in (*one.positive, *one.negative)]
-            ids = [
-                render_prompt(self.tokenizer, text, self.rendering) for text in texts
-            ]
-            forecast = discovery_bytes(shape, workload(ids))
+            forecast = discovery_bytes(shape, workload(self._rendered(texts)))
             title = "a discovery with the bank"
-            yield self._held("discovery", title, discover, forecast)
+            yield self._held("discovery", title, self._discover, forecast)
+
+    def _discover(self) -> None:
+        run_discovery(
+            self.model,
+            self.tokenizer,
+            self.contrast,
+            rendering=self.rendering,
+            progress=self.progress,
+        )
 
     def _held(
-        self, name: str, title: str, work: Callable[[], Any], forecast: int
+        self, name: str, title: str, work: Callable[[], object], forecast: int
     ) -> Memory:
         started = self.clock()
         measured = peak_of(work)
         return Memory(name, title, measured, forecast, self.clock() - started)
 
-    def _shape(self) -> Shape:
-        hidden = family_of(self.model).embed(self.model, mx.array([[0]]))
-        return Shape.of_config(vars(self.model.args), hidden.dtype.size)
-
 
 def to_json(results: Sequence[Result]) -> dict[str, Any]:
-    """Results as plain data: the ratios first, then what they are made of."""
+    """Results as a dict: the ratios first, then their details."""
     comparisons = [one for one in results if isinstance(one, Comparison)]
     physics = next((one for one in results if isinstance(one, Physics)), None)
     plain = next((one for one in comparisons if one.name == "steered_decode"), None)
     return {
-        "ratios": {one.name: round(one.ratio.median, 4) for one in comparisons},
+        "ratios": {one.name: round(one.ratio[1], 4) for one in comparisons},
         "physics": physics.to_json(plain) if physics else None,
         "comparisons": {one.name: one.to_json() for one in comparisons},
         "memory": {

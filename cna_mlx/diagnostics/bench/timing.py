@@ -1,48 +1,31 @@
-"""Two ways to do the same work, timed in turn; what is told is their ratio."""
+"""Time two ways of doing the same work in turn; the result is the ratio of the two."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import median
+from typing import Any, TypeVar
 
+import mlx.core as mx
 import numpy as np
 
 from cna_mlx.util.progress import Progress, silent
 
 Clock = Callable[[], float]
 Work = Callable[[], float]
+_T = TypeVar("_T")
 _FEWEST = 3
 
 
 @dataclass(frozen=True)
-class Spread:
-    """The median of some figures, and the quartiles beside it."""
-
-    low: float
-    median: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        """The spread of one value or more; between two of them it interpolates."""
-        low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
-        return cls(float(low), float(median), float(high))
-
-    def to_json(self) -> list[float]:
-        """Lower quartile, median, upper quartile."""
-        return [round(value, 4) for value in (self.low, self.median, self.high)]
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """The same work done in a plain way and in another, some times each.
+    """The times of a plain way and of another way of doing the same work.
 
     Attributes:
-        name: what programs know it by, e.g. ``steered_decode``.
-        plain, ours: seconds, pair by pair.
-        work: how much of it was done each time.
+        name: the key in JSON, e.g. ``steered_decode``.
+        plain, ours: seconds of each pair.
+        work: how much was done each time.
         unit: of the work: ``tokens`` or ``prompts``.
-        title: what people know it by.
-        against: what the plain way is.
+        title, against: descriptions of our way and of the plain way.
     """
 
     name: str
@@ -54,27 +37,28 @@ class Comparison:
     against: str
 
     @property
-    def ratio(self) -> Spread:
-        """How many times faster than the plain way, over the pairs."""
-        pairs = zip(self.plain, self.ours, strict=True)
-        return Spread.of([plain / ours for plain, ours in pairs])
+    def ratio(self) -> tuple[float, float, float]:
+        """How many times faster than the plain way: quartiles over the pairs."""
+        ratios = np.divide(self.plain, self.ours)
+        low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75)).tolist()
+        return low, middle, high
 
     @property
     def plain_rate(self) -> float:
-        """Work per second in the plain way, at the median."""
-        return self.work / Spread.of(self.plain).median
+        """Median work per second of the plain way."""
+        return self.work / median(self.plain)
 
     @property
     def rate(self) -> float:
-        """Work per second in the other way, at the median."""
-        return self.work / Spread.of(self.ours).median
+        """Median work per second of our way."""
+        return self.work / median(self.ours)
 
     def to_json(self) -> dict[str, Any]:
-        """The comparison as plain data; quartiles as low, median, high."""
+        """The comparison as a dict; the ratio as low, median, high."""
         return {
             "what": self.title,
             "against": self.against,
-            "ratio": self.ratio.to_json(),
+            "ratio": [round(value, 4) for value in self.ratio],
             "pairs": len(self.plain),
             "work": self.work,
             "unit": self.unit,
@@ -85,58 +69,71 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to go on measuring.
+    """How long to measure.
 
     Attributes:
-        pairs: at most.
-        seconds: begin no further pair after this long, once there are three: a median
-            of fewer tells nothing.
-        clock: seconds that only grow.
+        rounds: the most repetitions.
+        seconds: start no further round after this long, once there are three.
+        clock: a monotonic clock in seconds.
+        progress: called before the first and after each round.
     """
 
-    pairs: int
+    rounds: int
     seconds: float
     clock: Clock
+    progress: Progress = silent
 
-    def goes_on(self, done: int, started: float) -> bool:
-        """Whether to begin another pair after so many, begun at this time."""
-        if done >= self.pairs or done < _FEWEST:
-            return done < self.pairs
-        return self.clock() < started + self.seconds
+    def timed(self, work: Callable[[], object]) -> Work:
+        """Work that returns the seconds it took."""
+
+        def run() -> float:
+            mx.synchronize()
+            started = self.clock()
+            work()
+            return self.clock() - started
+
+        return run
 
 
 def in_turn(
+    steps: Sequence[Callable[[], _T]], budget: Budget, task: str = ""
+) -> list[list[_T]]:
+    """Run steps round by round, after a warm-up of the first and the last.
+
+    Every other round runs backwards, so that a machine that slows down favours none.
+
+    Args:
+        steps: do some work and return what to keep.
+        budget: how many rounds, and for how long.
+        task: the name of the progress.
+
+    Returns:
+        The results of each round, in the order of the steps.
+    """
+    budget.progress(task, 0, budget.rounds)
+    for step in (steps[0], steps[-1]):
+        step()
+    end = budget.clock() + budget.seconds
+    found: list[list[_T]] = []
+    while len(found) < budget.rounds:
+        if len(found) >= _FEWEST and budget.clock() >= end:
+            break
+        way = -1 if len(found) % 2 else 1
+        found.append([step() for step in steps[::way]][::way])
+        budget.progress(task, len(found), budget.rounds)
+    return found
+
+
+def compare(
     plain: Work,
     ours: Work,
     budget: Budget,
-    *,
-    task: str = "",
-    progress: Progress = silent,
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Time two ways in turn, after one warm-up of each: plain, ours, ours, plain, ...
-
-    The order changes from pair to pair, so that a machine that slows down or warms up
-    favours neither.
-
-    Args:
-        plain, ours: do the work and return the seconds that count.
-        budget: how many pairs, and for how long.
-        task: what the progress is called.
-        progress: told before the first and after each pair.
-
-    Returns:
-        Seconds of the plain way and of the other, pair by pair.
-    """
-    progress(task, 0, budget.pairs)
-    plain()
-    ours()
-    started = budget.clock()
-    found: list[tuple[float, float]] = []
-    while budget.goes_on(len(found), started):
-        if len(found) % 2:
-            own = ours()
-            found.append((plain(), own))
-        else:
-            found.append((plain(), ours()))
-        progress(task, len(found), budget.pairs)
-    return tuple(a for a, _ in found), tuple(b for _, b in found)
+    name: str,
+    title: str,
+    against: str,
+    work: int,
+    unit: str,
+) -> Comparison:
+    """Compare two ways; the attributes are those of :class:`Comparison`."""
+    first, second = zip(*in_turn([plain, ours], budget, title), strict=True)
+    return Comparison(name, first, second, work, unit, title, against)

@@ -83,8 +83,10 @@ def part_bytes(directory: Path) -> tuple[int, int]:
 
 
 def gigabytes(size: int) -> str:
-    """A number of bytes for people, in units of 10^9 or 10^6."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    """A number of bytes in GB, MB or kB (powers of ten)."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 @contextmanager
