@@ -328,10 +328,10 @@ def test_writing_is_atomic(
 def test_an_interrupted_write_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(self: Path, mode: int) -> None:
+    def interrupt(self: Path, target: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "chmod", interrupt)
+    monkeypatch.setattr(Path, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "c.json", "text")
     assert list(tmp_path.iterdir()) == []

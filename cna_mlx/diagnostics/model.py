@@ -9,7 +9,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
-from mlx_lm.models.cache import make_prompt_cache
 
 from cna_mlx.diagnostics import invariants
 from cna_mlx.diagnostics.results import Check, Fact, Item, guarded
@@ -18,6 +17,7 @@ from cna_mlx.discovery.selection import DEFAULT_FRACTION
 from cna_mlx.models.families import family_of, installed, widths
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.models.loading import source_of
+from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.events import Token

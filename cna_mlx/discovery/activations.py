@@ -7,12 +7,12 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx_lm.models.cache import ConcatenateKVCache
 
 from cna_mlx.errors import NonFiniteError
 from cna_mlx.models.context import check_lengths
 from cna_mlx.models.families import Family, block_of, family_of
 from cna_mlx.models.memory.machine import wired
+from cna_mlx.models.mlx_lm_internals import ConcatenateKVCache
 from cna_mlx.models.offload.streaming import Embed, turns
 
 # Enough rows to keep the arithmetic busy, few enough to bound the memory of a walk.

@@ -6,12 +6,12 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx_lm.models.cache import make_prompt_cache
 
 from cna_mlx.circuit import Circuit, Neuron
 from cna_mlx.models.context import check_lengths
 from cna_mlx.models.families import family_of, widths
 from cna_mlx.models.memory.allocation import allocation_errors
+from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.util.progress import Progress, silent
 

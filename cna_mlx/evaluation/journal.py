@@ -118,6 +118,7 @@ def opened(
     # unbuffered: closing it writes nothing, and cannot fail over a full disk once more
     with FileIO(handle, "r+") as file:
         try:
+            # on the file itself: filelock would leave a second one in the directory
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(

@@ -1,4 +1,8 @@
-"""lm-evaluation-harness through mlx-lm's adapter, on a model that is here already."""
+"""Run lm-evaluation-harness through mlx-lm's adapter, on a loaded model.
+
+All that is used of lm-eval and of mlx-lm's adapter beyond their documented API is here;
+tests/test_contracts.py pins it.
+"""
 
 import fnmatch
 import random
@@ -15,23 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from cna_mlx.errors import CnaError, HubError, InputError
-from cna_mlx.models.hub.client import offline_mode
 from cna_mlx.models.hub.errors import first_line, quiet
 from cna_mlx.prompts.chat_template import Rendering, template_arguments, uses_template
 from cna_mlx.util.progress import Progress, silent
 
 EXTRA = "pip install 'cna-mlx[eval]'"
 
-# What a data set that is not on this machine, or only in part, ends in without a
-# network. datasets says "Couldn't find cache" as a ValueError.
+# How loading a data set that is not cached fails without a network. datasets says
+# "Couldn't find cache" as a ValueError.
 _UNREACHED = ("ConnectionError", "OfflineModeIsEnabled", "DatasetNotFoundError")
 
 
 def require_harness() -> None:
-    """See that the extra is installed.
+    """Check that the extra is installed.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not installed.
     """
     if find_spec("lm_eval") is None:
         raise InputError(f"lm-evaluation-harness is not installed: {EXTRA}")
@@ -50,16 +53,16 @@ def load_task_dict(
 
     Args:
         names: of tasks, groups or tags, or patterns such as ``mmlu_*``.
-        include_path: a directory with tasks of the user's own.
+        include_path: a directory with the user's own tasks.
         num_shots: few-shot examples; None: as each task says.
-        offline: touch no network.
+        offline: make no request.
 
     Returns:
         As lm-eval's ``TaskManager.load``: ``tasks``, ``groups`` and ``group_map``.
 
     Raises:
-        InputError: no such task, two that overlap, one that cannot be run here; a group
-            of none.
+        InputError: no such task, two that overlap, one that cannot be run here; an
+            empty group.
         HubError: a data set cannot be fetched.
     """
     with hushed():
@@ -69,15 +72,15 @@ def load_task_dict(
     for name in loaded["groups"]:
         if not loaded["group_map"].get(name):
             raise InputError(
-                f"group {name} names no tasks: give it a list of them, as task: [...]"
+                f"group {name} has no tasks: give it a list of them, as task: [...]"
             )
     for name, task in loaded["tasks"].items():
         if getattr(task, "UNSAFE_CODE", False):
             raise InputError(
-                f"task {name} runs code that the model wrote: that is not done here"
+                f"task {name} runs code that the model wrote: choose another task"
             )
         if getattr(task, "MULTIMODAL", False):
-            raise InputError(f"task {name} shows images: these models read text")
+            raise InputError(f"task {name} needs images: choose a task of text alone")
         # as lm-eval sets it: a task's own 0 stays 0
         own = task.get_config("num_fewshot")
         if own is None or (num_shots is not None and own != 0):
@@ -86,18 +89,18 @@ def load_task_dict(
 
 
 def _find(names: Sequence[str], include_path: Path | None) -> tuple[Any, list[str]]:
-    """A task manager that knows all these tasks, and their names without patterns."""
+    """A task manager that has all these tasks, and their names without patterns."""
     from lm_eval.tasks import TaskManager
 
     if include_path is not None:
-        # reading lm-eval's own 14,000 takes a quarter of a minute
+        # reading lm-eval's own 14,000 tasks takes 15 seconds
         own = TaskManager(include_path=str(include_path), include_defaults=False)
         if all(_knows(own, name) for name in names):
             return own, list(names)
     manager = TaskManager(include_path=include_path and str(include_path))
     found: list[str] = []
     for name in names:
-        # of a pattern the tasks alone: its groups hold the same ones again
+        # only the tasks that match: their groups hold the same ones again
         matches = fnmatch.filter(manager.all_subtasks, name) if "*" in name else [name]
         if not set(matches) & set(manager.all_tasks):
             near = get_close_matches(name, manager.all_tasks, 3)
@@ -108,13 +111,13 @@ def _find(names: Sequence[str], include_path: Path | None) -> tuple[Any, list[st
 
 
 def _knows(manager: Any, name: str, within: Sequence[str] = ()) -> bool:
-    """Whether it has a task of this name, or a group with all its members."""
+    """Whether it has this task, or a group of this name with all its members."""
     if name in manager.all_subtasks or name in within:
         return True
     if name not in manager.all_groups:
         return False
     members = manager.task_index[name].cfg.get("task")
-    if not isinstance(members, list):  # nor has it any for lm-eval
+    if not isinstance(members, list):  # lm-eval finds none either
         return True
     return all(
         isinstance(one, str) and _knows(manager, one, (*within, name))
@@ -140,7 +143,7 @@ def _task_errors(names: Sequence[str], offline: bool) -> Iterator[None]:
 
 
 def _is_unreached(error: BaseException | None) -> bool:
-    """Whether the network, the Hub or what is behind it is to blame."""
+    """Whether the network or the Hub failed."""
     while error is not None:
         kinds = {kind.__name__ for kind in type(error).__mro__}
         packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
@@ -150,18 +153,6 @@ def _is_unreached(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-@contextmanager
-def _offline(wanted: bool) -> Iterator[None]:
-    """Let nothing ask the Hub for data either; datasets keeps a constant of its own."""
-    from datasets import config
-    from huggingface_hub import constants
-
-    with offline_mode(wanted):
-        offline = config.HF_HUB_OFFLINE or constants.HF_HUB_OFFLINE
-        with _replaced(config, "HF_HUB_OFFLINE", offline):
-            yield
 
 
 # --------------------------------------------------------------------- the adapter
@@ -174,16 +165,16 @@ def adapter(
     batch_size: int,
     progress: Progress = silent,
 ) -> Any:
-    """mlx-lm's adapter, ``mlx_lm.evaluate.MLXLM``, over a model that is loaded.
+    """mlx-lm's adapter, ``mlx_lm.evaluate.MLXLM``, over a loaded model.
 
     Args:
         model, tokenizer: as :func:`cna_mlx.load` returns them.
-        rendering: whether there is a chat template, and what it is told.
-        batch_size: prompts that are generated from together.
-        progress: told the requests that are done.
+        rendering: whether to use the chat template, and its arguments.
+        batch_size: prompts in a batch.
+        progress: called with the requests that are done.
 
     Raises:
-        InputError: the template is asked for, and there is none.
+        InputError: a template is required and the tokenizer has none.
     """
     with hushed():
         from mlx_lm import evaluate
@@ -194,18 +185,18 @@ def adapter(
         )
 
         def loglikelihood(self, requests: list[Any]) -> list[Any]:
-            # The adapter scores one context after another: alone they score the same.
+            # The adapter scores one context after another, so parts score the same.
             parts = (list(g) for _, g in groupby(requests, lambda r: r.args[0]))
             return _counted(super().loglikelihood, parts, len(requests), progress)
 
         def loglikelihood_rolling(self, requests: list[Any]) -> list[Any]:
-            size = self._batch_size  # the adapter's own batches, so the same padding
+            size = self._batch_size  # the adapter's batches, so the same padding
             starts = range(0, len(requests), size)
             parts = (requests[start : start + size] for start in starts)
             whole = super().loglikelihood_rolling
             return _counted(whole, parts, len(requests), progress)
 
-    # its constructor loads a model by name, and sets what later versions may need
+    # its constructor loads a model by name: give it this one
     with _replaced(evaluate, "load", lambda *_, **__: (model, tokenizer)):
         return Adapter(
             "",
@@ -234,14 +225,14 @@ def run_tasks(
     system: str | None,
     multiturn: bool,
 ) -> dict[str, Any]:
-    """One pass of lm-eval over its tasks, as its ``simple_evaluate`` makes it.
+    """Run lm-eval over tasks once, as its ``simple_evaluate`` does.
 
-    That function is not called: it asks git and torch what goes on here, and says so.
+    That function is not called: it asks git and torch about this machine and says so.
 
     Args:
         lm: as :func:`adapter` returns it.
         loaded: as :func:`load_task_dict` returns it.
-        limit: the first so many items of each task; all where None.
+        limit: the first so many items of each task; all if None.
         seed: of everything that is drawn.
         system: a system prompt.
         multiturn: few-shot examples as turns of a conversation.
@@ -250,16 +241,11 @@ def run_tasks(
         CnaError: lm-eval failed on the way.
     """
     import lm_eval
-    import mlx.core as mx
-    import numpy as np
 
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  # tasks draw from the global one
-    mx.random.seed(seed)
     for task in loaded["tasks"].values():
         task.set_fewshot_seed(seed=seed)
     try:
-        with hushed():
+        with hushed(), _seeded(seed):
             results: dict[str, Any] = lm_eval.evaluate(
                 lm=lm,
                 task_dict=loaded,
@@ -275,11 +261,18 @@ def run_tasks(
     return results
 
 
+# ------------------------------------------------------ changes to the whole process
+
+# lm-eval, datasets and mlx-lm's adapter take no argument for any of these. Each change
+# lasts for a block, and all of them are here.
+
+
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Keep what lm-eval, mlx-lm and datasets print and draw to themselves.
+    """Hide what lm-eval, mlx-lm and datasets print and draw inside the block.
 
-    What they log stays: whoever wants it puts a handler on ``lm_eval``.
+    Standard output is the command's data. What they log stays: put a handler on
+    ``lm_eval`` to see it.
     """
     import datasets
     from tqdm import tqdm
@@ -305,8 +298,43 @@ def hushed() -> Iterator[None]:
 
 
 @contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators, which tasks draw from; restore Python's and numpy's.
+
+    MLX's state cannot be restored: nothing here draws from it without a key.
+    """
+    import mlx.core as mx
+    import numpy as np
+
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    mx.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
+
+
+@contextmanager
+def _offline(wanted: bool) -> Iterator[None]:
+    """Make no request inside the block, if wanted.
+
+    huggingface_hub and datasets read ``HF_HUB_OFFLINE`` once, into constants.
+    """
+    from datasets import config
+    from huggingface_hub import constants
+
+    with _replaced(constants, "HF_HUB_OFFLINE", wanted or constants.HF_HUB_OFFLINE):
+        offline = config.HF_HUB_OFFLINE or constants.HF_HUB_OFFLINE
+        with _replaced(config, "HF_HUB_OFFLINE", offline):
+            yield
+
+
+@contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Inside, an attribute has another value."""
+    """Give an attribute another value inside the block."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

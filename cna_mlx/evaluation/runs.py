@@ -88,9 +88,8 @@ class Run:
             **self.facts.to_json(),
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        path = self.directory / RUN
-        write_atomically(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-        path.chmod(0o600)
+        text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+        write_atomically(self.directory / RUN, text, 0o600)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> "Run":

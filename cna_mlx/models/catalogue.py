@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from cna_mlx.models.hub.errors import errors_as_ours
+from cna_mlx.models.hub.errors import hub_errors
 from cna_mlx.models.memory.machine import kv_bytes_per_token
 
 # Affine quantization stores 32 bits of scale and bias for each group of 64 weights.
@@ -82,7 +82,7 @@ def check(repository: str) -> str:
     """
     from huggingface_hub import HfApi, errors
 
-    with errors_as_ours(repository, None, "the Hub cannot be reached"):
+    with hub_errors(repository, None, "the Hub cannot be reached"):
         try:
             info = HfApi().model_info(repository, timeout=10)
         except errors.GatedRepoError:

@@ -3,9 +3,9 @@
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.base import create_attention_mask
 
 from cna_mlx.models.mlp import GatedMLP
+from cna_mlx.models.mlx_lm_internals import create_attention_mask
 
 
 class LlamaMLP(GatedMLP):

@@ -1,4 +1,4 @@
-"""From a name to a model and its tokenizer; mlx-lm does the work."""
+"""Load a model and its tokenizer by name, with mlx-lm."""
 
 import re
 from collections.abc import Callable
@@ -19,13 +19,11 @@ from cna_mlx.models.open_files import check_open_files
 from cna_mlx.util.files import typed_path
 from cna_mlx.util.progress import Progress, silent
 
-# Whether weights stay on the disk; auto: only where they do not fit into the memory.
+# Leave the weights on the disk; auto: only if they do not fit into memory.
 Streaming = Literal["no", "auto", "yes"]
 
 DEMO_NAMES = ("demo", "demo-base")
-# transformers warns of a long text once; this is the name of that warning.
-_TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
-# What mlx-lm and transformers come to over a damaged file or a value of a wrong kind.
+# Exceptions that mlx-lm and transformers raise for a damaged file or a wrong value.
 _UNREADABLE = (
     ValueError,
     TypeError,
@@ -47,8 +45,8 @@ class Source:
         path: the directory that was read.
         revision: the commit of a hub snapshot, else None.
         config: config.json.
-        moved_to: the Hub's commit, where that is another one by now.
-        renamed_to: the repository's name on the Hub, where that is another one by now.
+        moved_to: the newer commit on the Hub, or None.
+        renamed_to: the repository's new name on the Hub, or None.
     """
 
     name: str
@@ -82,38 +80,33 @@ def load(
     Args:
         name: e.g. ``mlx-community/Llama-3.2-1B-Instruct-4bit`` or ``./my-model``.
         revision: a branch, tag or commit of a hub id.
-        offline: touch no network; ``HF_HUB_OFFLINE`` in the environment says the same.
-        stream: leave the weights on the disk and read each layer when its turn comes:
-            enough to discover and to gauge, useless to generate. ``auto`` does so only
-            with weights that do not fit into the memory.
-        progress: told the bytes of a download, from any thread.
-        planned: told what the model needs in memory, before its weights are read.
+        offline: make no request; ``HF_HUB_OFFLINE`` in the environment does the same.
+        stream: leave the weights on the disk and read each layer for its turn: enough
+            to discover and to gauge, too slow to generate. ``auto`` does so only if
+            the weights do not fit into memory.
+        progress: called with the bytes of a download, from any thread.
+        planned: called with the plan of the memory, before the weights are read.
 
     Returns:
         mlx-lm's model and its tokenizer wrapper.
 
     Raises:
         ModelError: no such model, not a model, or too large for this machine.
-        UnsupportedModelError: its MLP blocks are of another kind.
+        UnsupportedModelError: its MLP blocks have no family entry.
         HubError: the network or the Hub failed.
         OutOfMemoryError: MLX cannot allocate the weights.
     """
     check_open_files()
-    with client.offline_mode(offline):
-        found = locate(
-            name,
-            revision,
-            offline=offline,
-            must_fit=stream == "no",
-            progress=progress,
-        )
-        path = found.path
-        config = read_config(path, name)
-        _check_supported(config, name)
-        plan = _plan(path, config, name, stream)
-        if planned is not None:
-            planned(plan)
-        model, tokenizer = _load(path, config, name, plan.is_streamed)
+    found = locate(
+        name, revision, offline=offline, must_fit=stream == "no", progress=progress
+    )
+    path = found.path
+    config = read_config(path, name)
+    _check_supported(config, name)
+    plan = _plan(path, config, name, stream)
+    if planned is not None:
+        planned(plan)
+    model, tokenizer = _load(path, config, name, plan.is_streamed)
     # the Hub's cache names a snapshot's directory by its commit
     commit = path.name if client.COMMIT.fullmatch(path.name) else None
     model._cna_source = Source(
@@ -128,7 +121,7 @@ def source_of(model: Any) -> Source | None:
 
 
 def on_disk(model: Any) -> Any | None:
-    """The same model with its weights left on the disk; None without its files.
+    """The same model with its weights left on the disk; None if its files are unknown.
 
     Args:
         model: as :func:`load` returned it.
@@ -152,11 +145,11 @@ def locate(
     must_fit: bool = True,
     progress: Progress = silent,
 ) -> client.Snapshot:
-    """The local directory of a model, fetched from the Hub if it has to be.
+    """The local directory of a model, fetched from the Hub if necessary.
 
     Args:
         name, revision, offline, progress: as for :func:`load`.
-        must_fit: fetch nothing that is larger than the memory.
+        must_fit: fetch no weights that are larger than the memory.
 
     Raises:
         ModelError: there is no such directory or repository, or it has no revisions.
@@ -197,13 +190,13 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
     Raises:
         ModelError: it is missing or is not a JSON object with a model type.
     """
-    from mlx_lm.utils import load_config
+    from cna_mlx.models.mlx_lm_internals import load_config
 
     try:
         config = load_config(path)
     except FileNotFoundError:
         raise ModelError(
-            f"{name}: no config.json in {path}; it is no model directory"
+            f"{name}: no config.json in {path}; give the directory of a model"
         ) from None
     except OSError as error:
         raise ModelError(
@@ -221,21 +214,19 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
 
 
 def _check_supported(config: dict[str, Any], name: str) -> None:
-    # Before the weights are read: the answer is in the file.
-    from mlx_lm.utils import _get_classes
-
+    """Refuse a model without a family entry before its weights are read."""
     from cna_mlx.models.families import family_of_class, unsupported
+    from cna_mlx.models.mlx_lm_internals import model_class
 
     what = f"{name} (model type {config['model_type']!r})"
     try:
-        model_class, _ = _get_classes(config)
+        family_of_class(model_class(config), what)
     except (ValueError, TypeError, AttributeError):  # no such module, or no model's
         raise unsupported(what) from None
-    family_of_class(model_class, what)
 
 
 def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> Plan:
-    """What is needed; refuses weights that are not there or do not fit."""
+    """Plan the memory; refuse weights that are missing or do not fit."""
     weights = machine.weight_bytes(path)
     if not weights and not any(path.glob("model*.safetensors")):
         raise ModelError(
@@ -247,7 +238,7 @@ def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> P
     layer, table = (wider * size for size in machine.part_bytes(path))
     shape = Shape.of_config(config, 4 if is_demo else None)
     here = machine.machine()
-    # rows of an embedding are read as they are stored, or else all of them at once
+    # an embedding that is cast is read whole, others row by row
     whole = table if is_demo else 0
     plan = Plan(name, wider * weights, shape, here, layer or None, whole)
     if stream == "yes" or (stream == "auto" and plan.fit != "whole"):
@@ -262,10 +253,11 @@ def _load(
     path: Path, config: dict[str, Any], name: str, is_streamed: bool
 ) -> tuple[Any, Any]:
     from huggingface_hub.errors import StrictDataclassError
-    from mlx_lm.utils import load_tokenizer
 
+    from cna_mlx.models.mlx_lm_internals import load_tokenizer
     from cna_mlx.models.offload import streaming
     from cna_mlx.models.offload.rows import Rows
+    from cna_mlx.models.transformers_internals import silence_length_warning
 
     try:
         changes = rope_config.overrides(config)
@@ -277,20 +269,23 @@ def _load(
     else:
         model = read(False)
     try:
-        tokenizer = load_tokenizer(path, eos_token_ids=config.get("eos_token_id"))
+        # its files are here: without this transformers may ask the Hub all the same
+        tokenizer = load_tokenizer(
+            path, {"local_files_only": True}, eos_token_ids=config.get("eos_token_id")
+        )
     except (*_UNREADABLE, StrictDataclassError) as error:
         raise ModelError(
             f"{name}: no usable tokenizer in {path}: {first_line(error)}"
         ) from error
-    # what does not fit is said by us, in words, and not in the middle of a picture
-    tokenizer.deprecation_warnings[_TOO_LONG] = True
+    silence_length_warning(tokenizer)
     return model, tokenizer
 
 
 def _read(path: Path, changes: dict[str, Any], name: str, lazy: bool) -> Any:
-    """The model of a directory; lazily, nothing but the files' headers is read."""
+    """The model of a directory; if lazy, only the headers of its files are read."""
     import mlx.core as mx
-    from mlx_lm.utils import load_model
+
+    from cna_mlx.models.mlx_lm_internals import load_model
 
     try:
         with allocation_errors():
@@ -298,7 +293,7 @@ def _read(path: Path, changes: dict[str, Any], name: str, lazy: bool) -> Any:
     except _UNREADABLE as error:
         raise ModelError(
             f"{name}: the weights in {path} cannot be read: {first_line(error)}; "
-            "a download that was cut off? Remove the directory and fetch it again"
+            "if a download was interrupted, remove the directory and fetch it again"
         ) from error
     if name in DEMO_NAMES:
         model.set_dtype(mx.float32)

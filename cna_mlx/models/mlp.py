@@ -8,9 +8,9 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models.activations import swiglu
 
 from cna_mlx.errors import InputError, ThreadError
+from cna_mlx.models.mlx_lm_internals import swiglu
 
 # One kernel each: the edit is fused into the gated activation. The cast keeps a
 # bf16 activation bf16; a scale held in float32 would promote it.

@@ -1,13 +1,12 @@
 """Messages in, token ids out: the same way for discovery, generation and the cache."""
 
 import hashlib
-import json
-import re
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Any, Literal
 
 from cna_mlx.errors import InputError
+from cna_mlx.models.transformers_internals import dated_template
 
 Message = dict[str, str]
 
@@ -15,7 +14,6 @@ Message = dict[str, str]
 DEFAULT_DATE = date(2024, 7, 26)
 _REFERENCE = "What is a neuron?"
 _MARK = "cna-system-mark"
-_DIRECTIVE = re.compile(r"%-?[aAbBcdHIjmMpSUwWxXyY]")
 
 
 @dataclass(frozen=True)
@@ -141,10 +139,10 @@ def template_arguments(tokenizer: Any, rendering: Rendering) -> dict[str, Any]:
         tokenizer: as :func:`cna_mlx.load` returns it.
         rendering: its thinking and its date are what counts.
     """
-    return {
-        "enable_thinking": rendering.thinking,
-        **_dated(tokenizer, rendering),
-    }
+    arguments: dict[str, Any] = {"enable_thinking": rendering.thinking}
+    if (dated := dated_template(tokenizer, rendering.date)) is not None:
+        arguments["chat_template"] = dated
+    return arguments
 
 
 def _has_template(tokenizer: Any) -> bool:
@@ -170,24 +168,3 @@ def _apply(
             f"the chat template refuses these messages: {message}"
         ) from error
     return list(result) if tokenize else result
-
-
-def _dated(tokenizer: Any, rendering: Rendering) -> dict[str, str]:
-    """The template with the rendering's date, where it would print today's.
-
-    transformers offers templates a ``strftime_now`` of its own and lets no other
-    function in: a macro of that name goes before it.
-    """
-    template = getattr(tokenizer, "chat_template", None)
-    if isinstance(template, dict):  # several templates by name
-        template = template.get("default")
-    if not isinstance(template, str) or "strftime_now" not in template:
-        return {}
-    today = datetime.combine(rendering.date, datetime.min.time())
-    filters = "".join(
-        f" | replace({json.dumps(directive)}, {json.dumps(today.strftime(directive))})"
-        for directive in sorted(set(_DIRECTIVE.findall(template)))
-    )
-    # +%} keeps the template's own first newline
-    macro = f"{{% macro strftime_now(format) -%}}{{{{ format{filters} }}}}"
-    return {"chat_template": f"{macro}{{%- endmacro +%}}{template}"}

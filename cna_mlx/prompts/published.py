@@ -1,8 +1,8 @@
-"""The published sets of evaluation prompts: where they are, and how they are fetched.
+"""Fetch the published sets of evaluation prompts.
 
-A file that is here is used as it is, like a model. What is not comes from the Hub at
-the commit below; where the Hub has no such commit or file, from its main branch. Which
-bytes were used is recorded, and whether they are the published ones.
+A local file is used as it is, like a model. Otherwise it comes from the Hub at the
+commit below; if the Hub has no such commit or file, from its main branch. The bytes
+that were used are recorded, and whether they are the published ones.
 """
 
 import hashlib
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cna_mlx.errors import InputError
-from cna_mlx.models.hub.errors import errors_as_ours
+from cna_mlx.models.hub.download import Meter
+from cna_mlx.models.hub.errors import hub_errors
 from cna_mlx.prompts.tables import listed
 from cna_mlx.prompts.validation import shown
 from cna_mlx.util.progress import Progress, silent
@@ -106,12 +107,12 @@ PUBLISHED = {
 def fetch(
     one: Published, *, offline: bool = False, progress: Progress = silent
 ) -> Fetched:
-    """The content of a published file: from this machine, else from the Hub.
+    """The content of a published file: from the local cache, else from the Hub.
 
     Args:
         one: which file.
-        offline: ask nobody; the environment's ``HF_HUB_OFFLINE`` says the same.
-        progress: told when the file is asked for and when it came.
+        offline: make no request; ``HF_HUB_OFFLINE`` in the environment does the same.
+        progress: called when the file is asked for and when it came.
 
     Raises:
         InputError: gated, gone, or offline and not here.
@@ -119,12 +120,10 @@ def fetch(
     """
     from huggingface_hub import constants
 
-    with errors_as_ours(
-        one.repository, None, "the cache cannot be read", is_dataset=True
-    ):
-        path = _here(one)
-        if path is not None:
-            return _fetched(one, path)
+    unreadable = "the cache cannot be read"
+    with hub_errors(one.repository, None, unreadable, is_dataset=True):
+        if (path := _local(one)) is not None:
+            return _read(one, path)
     if offline or constants.HF_HUB_OFFLINE:
         raise InputError(
             f"{one.repository} is not on this machine, and offline nothing is fetched: "
@@ -133,28 +132,26 @@ def fetch(
     progress(f"Fetching {one.repository}", 0, 1)
     path = _download(one)
     progress(f"Fetching {one.repository}", 1, 1)
-    return _fetched(one, path)
+    return _read(one, path)
 
 
-def _here(one: Published) -> Path | None:
+def _local(one: Published) -> Path | None:
     """The file in the local cache: of its commit, else of the main branch."""
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub import errors, snapshot_download
 
-    folder = repo_folder_name(repo_id=one.repository, repo_type="dataset")
-    root = Path(constants.HF_HUB_CACHE) / folder
-    commits = [one.revision]
-    for reference in (one.revision, _MAIN):  # a mirror may answer by another commit
-        with suppress(FileNotFoundError):
-            commits.append((root / "refs" / reference).read_text("utf-8").strip())
-    for commit in commits:
-        snapshot = root / "snapshots" / commit
-        if (snapshot / one.file).is_file():
-            return snapshot / one.file
-        files = [file for file in snapshot.rglob("*") if file.is_file()]
-        names = [file.relative_to(snapshot).as_posix() for file in files]
-        if (name := _similar(one, names)) is not None:
-            return snapshot / name
+    for revision in (one.revision, _MAIN):
+        with suppress(errors.LocalEntryNotFoundError):
+            found = snapshot_download(
+                one.repository,
+                repo_type="dataset",
+                revision=revision,
+                allow_patterns=one.file,
+                local_files_only=True,
+            )
+            files = [file for file in Path(found).rglob("*") if file.is_file()]
+            names = [file.relative_to(found).as_posix() for file in files]
+            if (name := _similar(one, names)) is not None:
+                return Path(found) / name
     return None
 
 
@@ -167,19 +164,19 @@ def _similar(one: Published, names: list[str]) -> str | None:
     return found[0] if found else None
 
 
-def _fetched(one: Published, path: Path) -> Fetched:
+def _read(one: Published, path: Path) -> Fetched:
     content = path.read_bytes()
-    parts = path.parts
-    at = len(parts) - 1 - parts[::-1].index("snapshots")
-    where = f"{one.repository}, {shown('/'.join(parts[at + 2 :]))}"
+    at = len(path.parts) - path.parts[::-1].index("snapshots")
+    commit, *names = path.parts[at:]
+    where = f"{one.repository}, {shown('/'.join(names))}"
     digest = hashlib.sha256(content).hexdigest()
-    return Fetched(content, where, parts[at + 1], digest, digest == one.sha256)
+    return Fetched(content, where, commit, digest, digest == one.sha256)
 
 
 def _download(one: Published) -> Path:
     from huggingface_hub import errors
 
-    with errors_as_ours(
+    with hub_errors(
         one.repository,
         one.revision,
         f"{one.repository} could not be fetched",
@@ -189,43 +186,30 @@ def _download(one: Published) -> Path:
         try:
             return _file(one, one.file, one.revision)
         except (errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
-            if not _is_missing(error):
+            # a mirror may say no more than 404; other failures also end in "not local"
+            response = getattr(error.__cause__, "response", None)
+            is_local = isinstance(error, errors.LocalEntryNotFoundError)
+            if is_local and getattr(response, "status_code", None) != 404:
                 raise
         return _file(one, _listed_file(one), _MAIN)
 
 
-def _is_missing(error: Exception) -> bool:
-    """Whether the Hub, or a mirror of it, says that it has no such commit or file."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        response = getattr(error.__cause__, "response", None)
-        return getattr(response, "status_code", None) == 404
-    return True
-
-
 def _file(one: Published, name: str, revision: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
 
-    shows_bars = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        found = hf_hub_download(
-            one.repository, name, repo_type="dataset", revision=revision
+    return Path(
+        hf_hub_download(
+            one.repository,
+            name,
+            repo_type="dataset",
+            revision=revision,
+            tqdm_class=Meter(0, silent).bars(),  # draws nothing
         )
-    finally:
-        if shows_bars:
-            enable_progress_bars()
-    return Path(found)
+    )
 
 
 def _listed_file(one: Published) -> str:
-    """What the file is called on the main branch now."""
+    """The file's name on the main branch now."""
     from huggingface_hub import HfApi
 
     info = HfApi().dataset_info(one.repository, timeout=_LISTING_SECONDS)

@@ -66,6 +66,5 @@ def write_report(
         samples_csv(entries, content.level),
     )
     for path, text in zip(files.all, texts, strict=True):
-        write_atomically(path, text)
-        path.chmod(0o600)
+        write_atomically(path, text, 0o600)
     return files

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import (
+
+from cna_mlx.models.mlx_lm_internals import (
     BatchKVCache,
     KVCache,
     can_trim_prompt_cache,
     trim_prompt_cache,
 )
-
 from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.sequences import shared_length
 

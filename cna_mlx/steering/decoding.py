@@ -8,10 +8,10 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx_lm.models.cache import make_prompt_cache
 
 from cna_mlx.models.context import context_length
 from cna_mlx.models.families import installed
+from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.steering.arm_cache import ArmCache, extract_row
 from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.events import Answer, Finish, Gauged, Token

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from cna_mlx.models.families import family_of
 from cna_mlx.models.mlp import GatedMLP
+from cna_mlx.models.mlx_lm_internals import KVCache, make_prompt_cache
 from cna_mlx.steering.interventions import Edits
 
 # Small enough to be interrupted in the middle of a long prompt.

@@ -46,7 +46,7 @@ def chooser(sampling: Sampling, number: int) -> Callable[[mx.array], mx.array]:
     """Logits [rows, vocabulary] to the next token of each row, step after step."""
     if isinstance(sampling, Greedy):
         return lambda logits: mx.argmax(logits, axis=-1)
-    from mlx_lm.sample_utils import apply_top_p
+    from cna_mlx.models.mlx_lm_internals import apply_top_p
 
     key = mx.random.key(sampling.seed + 1_000_003 * number)
 

@@ -1,24 +1,22 @@
-"""Paths as people type them, and files that are written whole or not at all."""
+"""Read paths as people type them; write files whole or not at all."""
 
 import errno
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from cna_mlx.errors import InputError
 
 
 def typed_path(text: str | os.PathLike[str], source: str = "") -> Path:
-    """A path as it was typed, with ``~`` as the home directory that it stands for.
-
-    Nothing has to be there.
+    """A path as it was typed, with ``~`` expanded; the file need not exist.
 
     Args:
         text: what was typed.
-        source: the option or the variable that it was typed for, for the message.
+        source: the option or variable it was typed for, for the message.
 
     Raises:
-        InputError: there is no such home directory, or a name in it is too long.
+        InputError: the home directory does not exist, or a name is too long.
     """
     said = f"{source} {os.fspath(text)}".lstrip()
     path = Path(text)
@@ -38,7 +36,7 @@ def typed_path(text: str | os.PathLike[str], source: str = "") -> Path:
 
 
 def is_there(text: str | os.PathLike[str]) -> bool:
-    """Whether something lies at a path; False where nobody can tell."""
+    """Whether a path exists; False if that cannot be found out."""
     try:
         return typed_path(text).exists()
     except (OSError, InputError):
@@ -46,21 +44,27 @@ def is_there(text: str | os.PathLike[str]) -> bool:
 
 
 def existing(path: Path) -> Path:
-    """The path, or the nearest directory above it that is there."""
+    """The path, or the nearest directory above it that exists."""
     while not is_there(path) and path != path.parent:
         path = path.parent
     return path
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
     """Write a file so that a reader sees the old text or the new, never a part.
+
+    Args:
+        path: of the file; ``~`` is expanded.
+        text: the whole content, as UTF-8.
+        mode: of the file from its creation on, less the process's umask.
 
     Raises:
         InputError: it cannot be written.
     """
     path = typed_path(path)
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
             # A file's name may hold half a surrogate pair; JSON can say it escaped.
             with os.fdopen(
@@ -69,12 +73,9 @@ def write_atomically(path: Path, text: str) -> None:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())  # a power loss must not leave the name alone
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None

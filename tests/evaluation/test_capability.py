@@ -632,10 +632,10 @@ def test_a_circuit_that_does_not_fit_is_told_first(
 @pytest.mark.parametrize(
     ("name", "body", "said"),
     [
-        ("lone", "", "group lone names no tasks"),
-        ("empty", "task: []\n", "group empty names no tasks"),
-        ("word", "task: demo_choosing\n", "group word names no tasks"),
-        ("outer", "task: [lone, demo_choosing]\n", "group lone names no tasks"),
+        ("lone", "", "group lone has no tasks"),
+        ("empty", "task: []\n", "group empty has no tasks"),
+        ("word", "task: demo_choosing\n", "group word has no tasks"),
+        ("outer", "task: [lone, demo_choosing]\n", "group lone has no tasks"),
         ("ring", "task: [ring]\n", "ring cannot be loaded: maximum recursion"),
     ],
 )

@@ -17,7 +17,8 @@ from texts import missing
 
 from cna_mlx.errors import CnaError, HubError, ModelError
 from cna_mlx.models import catalogue
-from cna_mlx.models.hub.client import find, is_whole, offline_mode
+from cna_mlx.models.hub.client import find, is_complete
+from cna_mlx.models.hub.download import Meter
 from cna_mlx.models.loading import load, source_of
 from cna_mlx.models.memory import machine as memory
 
@@ -91,40 +92,16 @@ def test_offline_asks_nobody(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> 
     assert hub.asked() == []
 
 
-def test_offline_holds_for_all_of_a_load(
-    hub: LocalHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_load_asks_only_for_news(hub: LocalHub, offline: bool) -> None:
     """The tokenizer's loading included, which is transformers' own."""
-    from cna_mlx.models import loading
-
-    seen: list[bool] = []
-    inner = loading._load
-
-    def watched(*arguments: Any) -> Any:
-        seen.append(constants.is_offline_mode())
-        return inner(*arguments)
-
-    monkeypatch.setattr(loading, "_load", watched)
     load("org/tiny")
     hub.asked()
-    model, _ = load("org/tiny", offline=True)
-    assert seen == [False, True]
-    assert not constants.is_offline_mode()
-    assert hub.asked() == []
+    model, _ = load("org/tiny", offline=offline)
+    assert hub.asked() == ([] if offline else NEWS)
     source = source_of(model)
     assert source is not None
     assert (source.name, source.revision) == ("org/tiny", COMMIT)
-
-
-def test_offline_mode_ends_with_its_block(hub: LocalHub) -> None:
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    with pytest.raises(OfflineModeIsEnabled), offline_mode(True):
-        HfApi().model_info("org/tiny")
-    with offline_mode(False):
-        assert HfApi().model_info("org/tiny").sha == COMMIT
-    with offline_mode(True), offline_mode(False):
-        assert constants.is_offline_mode()
 
 
 @pytest.mark.parametrize("lost", ["config.json", WEIGHTS, "tokenizer.json"])
@@ -148,19 +125,19 @@ def test_what_makes_a_snapshot_whole(tmp_path: Path) -> None:
     """Where no version of the client has said what it should hold."""
     files = model_files()
     for name in ("tokenizer_config.json", WEIGHTS, "tokenizer.json", "config.json"):
-        assert not is_whole(tmp_path)
+        assert not is_complete(tmp_path)
         (tmp_path / name).write_bytes(files[name])
-    assert is_whole(tmp_path)
+    assert is_complete(tmp_path)
     index = tmp_path / "model.safetensors.index.json"
     for text in ("{", "[]", "{}", '{"weight_map": {"a": 1}}'):
         index.write_text(text)
-        assert not is_whole(tmp_path)
+        assert not is_complete(tmp_path)
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-2.safetensors"}
     index.write_text(json.dumps({"weight_map": shards}))
     for name in shards.values():
-        assert not is_whole(tmp_path)
+        assert not is_complete(tmp_path)
         (tmp_path / name).write_bytes(b"")
-    assert is_whole(tmp_path)
+    assert is_complete(tmp_path)
 
 
 # ---------------------------------------------------------------- what the Hub has
@@ -299,7 +276,7 @@ def test_a_cut_connection_and_the_rest(
     assert "only part" in refusal(ModelError, "org/tiny", offline=True)
     hub.repositories["tiny"].cut = False
     hub.asked()
-    assert is_whole(find("org/tiny").path)
+    assert is_complete(find("org/tiny").path)
     assert fetched(hub) == [WEIGHTS]  # what came whole the first time is kept
     assert (*capfd.readouterr(), said) == ("", "", [])  # no bars, no warnings
 
@@ -335,10 +312,8 @@ def test_progress_counts_bytes(hub: LocalHub) -> None:
 
 def test_progress_never_goes_back(hub: LocalHub) -> None:
     """After a new attempt the client takes back what it had counted."""
-    from cna_mlx.models.hub.download import _bars, _Meter
-
     seen: list[int] = []
-    kind = _bars(_Meter(100, lambda task, done, total: seen.append(done)))
+    kind = Meter(100, lambda task, done, total: seen.append(done)).bars()
     written, received = kind(unit="B"), kind(unit="B")
     files = kind(range(3), desc="Fetching 3 files")
     for bar, n in ((received, 40), (written, 30), (received, -40), (received, 90)):

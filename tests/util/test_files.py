@@ -1,5 +1,7 @@
 """Paths as people type them: where they lead nowhere, one line says so."""
 
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from texts import missing
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.runs import find_run
 from cna_mlx.ui.lines import completions
-from cna_mlx.util.files import is_there, typed_path
+from cna_mlx.util.files import is_there, typed_path, write_atomically
 
 Command = Callable[..., Outcome]
 
@@ -30,6 +32,25 @@ def test_a_path_is_what_was_typed(
     (tmp_path / "run").mkdir()
     assert is_there("~/run")
     assert not is_there("~/other")
+
+
+def test_a_file_has_its_mode_from_its_creation_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[int] = []
+    inner = os.fsync
+
+    def watched(handle: int) -> None:
+        modes.append(stat.S_IMODE(os.fstat(handle).st_mode))
+        inner(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    write_atomically(tmp_path / "secret", "text", 0o600)
+    assert modes == [0o600]
+    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
+    for path in (Path(), Path("/")):
+        with pytest.raises(InputError, match="cannot be written"):
+            write_atomically(path, "text")
 
 
 @pytest.mark.parametrize("text", [NOBODY, LONG])

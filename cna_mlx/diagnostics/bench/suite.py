@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.diagnostics.bench.decoding import (
@@ -37,6 +36,7 @@ from cna_mlx.models.families import family_of
 from cna_mlx.models.loading import on_disk
 from cna_mlx.models.memory.forecast import Shape, discovery_bytes
 from cna_mlx.models.memory.plan import streamed_bytes
+from cna_mlx.models.mlx_lm_internals import KVCache
 from cna_mlx.models.offload.streaming import read_whole
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.chat_template import Rendering, render_prompt

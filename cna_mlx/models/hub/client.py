@@ -1,24 +1,27 @@
-"""A hub id to a directory: the local cache first, then the Hub, in as few words."""
+"""Find a model's directory by its hub id: the local cache first, then the Hub."""
 
 import json
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from cna_mlx.errors import HubError, ModelError
-from cna_mlx.models.hub.download import download, patterns
-from cna_mlx.models.hub.errors import errors_as_ours, quiet
+from cna_mlx.models.hub.download import Meter
+from cna_mlx.models.hub.errors import hub_errors, quiet
 from cna_mlx.models.memory import machine, plan
+from cna_mlx.util.files import existing
 from cna_mlx.util.progress import Progress, silent
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = "model*.safetensors"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "*.tiktoken")
-# A model that is here should not wait for news of it.
+# The files of a model, as mlx-lm names them; without code, which is never run.
+_FILES = ["*.json", _WEIGHTS, "*.model", "*.tiktoken", "*.txt", "*.jsonl", "*.jinja"]
+# A local model should not wait long for the check for a newer version.
 _NEWS_SECONDS = 3
 _LISTING_SECONDS = 10
 
@@ -29,23 +32,13 @@ class Snapshot:
 
     Attributes:
         path: the directory, named by its commit.
-        moved_to: the Hub's commit, where it is another one by now.
-        renamed_to: the repository's name on the Hub, where it is another one by now.
+        moved_to: the newer commit on the Hub, or None.
+        renamed_to: the repository's new name on the Hub, or None.
     """
 
     path: Path
     moved_to: str | None = None
     renamed_to: str | None = None
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """What the Hub holds of a model: its name there, and bytes by file."""
-
-    name: str
-    commit: str
-    files: dict[str, int]
-    to_fetch: int  # bytes that the local cache lacks
 
 
 def find(
@@ -56,26 +49,26 @@ def find(
     must_fit: bool = True,
     progress: Progress = silent,
 ) -> Snapshot:
-    """The snapshot of a hub id: the local one if it is whole, else from the Hub.
+    """The snapshot of a hub id: the local one if it is complete, else from the Hub.
 
-    A local snapshot is used as it is; the Hub is only asked whether it has moved, and
-    need not answer. A commit that is here needs no question, a branch or a tag always
-    does. Nothing is fetched that cannot fit into the memory or onto the disk.
+    A complete local snapshot is used as it is; the Hub is only asked whether there is
+    a newer one, and need not answer. A local commit needs no request, a branch or a
+    tag always does. Nothing is fetched that does not fit into memory or on the disk.
 
     Args:
         name: organisation/name.
         revision: a branch, tag or commit; the main branch if None.
-        offline: ask nobody; the environment's ``HF_HUB_OFFLINE`` says the same.
+        offline: make no request; ``HF_HUB_OFFLINE`` in the environment does the same.
         must_fit: refuse weights that are larger than the memory.
-        progress: told the bytes fetched and the bytes to fetch, from any thread.
+        progress: called with the bytes fetched and to fetch, from any thread.
 
     Raises:
-        ModelError: missing, gated, too large, or offline and not (wholly) here.
+        ModelError: missing, gated, too large, or offline and not complete here.
         HubError: the network or the Hub failed.
     """
-    from huggingface_hub import constants
+    from huggingface_hub import HfApi, constants
 
-    with errors_as_ours(name, revision, "the cache cannot be read"):
+    with hub_errors(name, revision, "the cache cannot be read"):
         local, is_partial = _local(name, revision)
     if offline or constants.HF_HUB_OFFLINE:
         if local is None:
@@ -85,50 +78,16 @@ def find(
         return _with_news(name, local)
     if local and revision and COMMIT.fullmatch(revision):
         return Snapshot(local)
-    lost, remedy = _unreached(name, revision, local, is_partial)
-    with errors_as_ours(name, revision, lost, remedy):
-        listing = _list(name, revision)
-    _check(name, listing, must_fit)
-    path = _fetch(name, revision, listing, progress)
-    return Snapshot(path, renamed_to=_renamed(name, listing.name))
-
-
-@contextmanager
-def offline_mode(wanted: bool) -> Iterator[None]:
-    """Let nothing in this process ask the Hub inside the block, if wanted.
-
-    huggingface_hub and transformers read the environment once, into one constant.
-    """
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or wanted
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-# ------------------------------------------------------------------- what is here
-
-
-def _local(name: str, revision: str | None) -> tuple[Path | None, bool]:
-    """The local snapshot if it is whole; else None, and whether a part is here."""
-    from huggingface_hub import errors, snapshot_download
-
-    try:
-        found = snapshot_download(
-            name, revision=revision, allow_patterns=patterns(), local_files_only=True
+    with hub_errors(name, revision, *_unreached(name, revision, local, is_partial)):
+        info = HfApi().model_info(
+            name, revision=revision, files_metadata=True, timeout=_LISTING_SECONDS
         )
-    except errors.LocalEntryNotFoundError as error:
-        # newer versions know what the snapshot should hold, and say where a part is
-        return None, hasattr(error, "snapshot_path")
-    path = Path(found)
-    return (path, False) if is_whole(path) else (None, True)
+    path = _fetch(name, revision, info, must_fit, progress)
+    return Snapshot(path, renamed_to=_renamed(name, info.id))
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a snapshot holds all that a model needs: a cut-off download does not."""
+def is_complete(path: Path) -> bool:
+    """Whether a snapshot holds all that a model needs: an interrupted one does not."""
     try:
         index = json.loads((path / "model.safetensors.index.json").read_text("utf-8"))
         weights = all((path / name).is_file() for name in index["weight_map"].values())
@@ -137,11 +96,23 @@ def is_whole(path: Path) -> bool:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return False
     tokenizers = (file for kind in _TOKENIZERS for file in path.glob(kind))
-    return (
-        weights
-        and (path / "config.json").is_file()
-        and any(file.is_file() for file in tokenizers)
-    )
+    has_config = (path / "config.json").is_file()
+    return weights and has_config and any(file.is_file() for file in tokenizers)
+
+
+def _local(name: str, revision: str | None) -> tuple[Path | None, bool]:
+    """The local snapshot if it is complete; else None, and whether a part is here."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        found = snapshot_download(
+            name, revision=revision, allow_patterns=_FILES, local_files_only=True
+        )
+    except errors.LocalEntryNotFoundError as error:
+        # newer clients know what the snapshot should hold, and name an incomplete one
+        return None, hasattr(error, "snapshot_path")
+    path = Path(found)
+    return (path, False) if is_complete(path) else (None, True)
 
 
 def _not_here(name: str, revision: str | None, is_partial: bool) -> ModelError:
@@ -156,12 +127,12 @@ def _not_here(name: str, revision: str | None, is_partial: bool) -> ModelError:
 def _unreached(
     name: str, revision: str | None, local: Path | None, is_partial: bool
 ) -> tuple[str, str]:
-    """What to say, and to advise, if the Hub does not answer."""
+    """The failure and the remedy if the Hub does not answer."""
     again = "check the network and run the command again"
     if local:
         return (
             f"the Hub cannot be reached for revision {revision!r} of {name}",
-            f"{again}, or take {local.name[:7]}, which is here, with --offline",
+            f"{again}, or use the local {local.name[:7]} with --offline",
         )
     if is_partial:
         there = f"only part of {name} is on this machine"
@@ -169,10 +140,8 @@ def _unreached(
     return f"{name} is not on this machine, and the Hub cannot be reached", again
 
 
-# ---------------------------------------------------------------- what the Hub has
-
-
 def _with_news(name: str, local: Path) -> Snapshot:
+    """A local snapshot, with the newer commit and the new name if the Hub says so."""
     from huggingface_hub import HfApi
 
     with quiet(), suppress(Exception):  # whatever it is, the model is here
@@ -186,61 +155,65 @@ def _renamed(name: str, there: str) -> str | None:
     return there if there != name else None
 
 
-def _list(name: str, revision: str | None) -> _Listing:
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.file_download import repo_folder_name
-    from huggingface_hub.utils import filter_repo_objects
+def _fetch(
+    name: str, revision: str | None, info: Any, must_fit: bool, progress: Progress
+) -> Path:
+    """Fetch what the cache lacks of a model that the Hub describes in ``info``."""
+    from huggingface_hub import snapshot_download
 
-    info = HfApi().model_info(
-        name, revision=revision, files_metadata=True, timeout=_LISTING_SECONDS
-    )
-    files = {file.rfilename: file for file in info.siblings or []}
-    wanted = list(filter_repo_objects(files, allow_patterns=patterns()))
-    folder = repo_folder_name(repo_id=name, repo_type="model")
-    blobs = Path(constants.HF_HUB_CACHE) / folder / "blobs"
-    missing = (
-        file.size or 0
-        for file in map(files.__getitem__, wanted)
-        if not (blobs / str(file.lfs.sha256 if file.lfs else file.blob_id)).exists()
-    )
-    sizes = {file: files[file].size or 0 for file in wanted}
-    return _Listing(info.id, str(info.sha), sizes, sum(missing))
+    files = [
+        file
+        for file in info.siblings or []
+        if any(fnmatch(file.rfilename, pattern) for pattern in _FILES)
+    ]
+    _check_weights(name, files, must_fit)
+    _check_disk(name, missing := _missing_bytes(name, files))
+    meter = Meter(missing, progress)
+    failure = f"fetching {name} was interrupted"
+    remedy = "complete files are kept: run the command again"
+    with hub_errors(name, revision, failure, remedy):
+        found = snapshot_download(
+            name, revision=revision, allow_patterns=_FILES, tqdm_class=meter.bars()
+        )
+    path = Path(found)
+    complete = all((path / file.rfilename).is_file() for file in files)
+    if path.name == info.sha and not complete:  # the client took what it had
+        raise HubError(f"{failure}; {remedy}")
+    meter.report(missing)
+    return path
 
 
-def _check(name: str, listing: _Listing, must_fit: bool) -> None:
-    """Refuse what cannot work, before a byte of it is fetched."""
-    from huggingface_hub import constants
-
-    weights = [file for file in listing.files if fnmatch(file, _WEIGHTS)]
+def _check_weights(name: str, files: list[Any], must_fit: bool) -> None:
+    weights = [file for file in files if fnmatch(file.rfilename, _WEIGHTS)]
     if not weights:
         raise ModelError(
             f"{name}: no {_WEIGHTS} in the repository; convert it with mlx_lm.convert"
         )
     if must_fit:
-        needed = sum(listing.files[file] for file in weights)
+        needed = sum(file.size or 0 for file in weights)
         plan.check_fits(name, needed, machine.machine())
+
+
+def _missing_bytes(name: str, files: list[Any]) -> int:
+    """Bytes of the files whose content the cache holds under no commit."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "blobs")
+    return sum(
+        file.size or 0
+        for file in files
+        if not (folder / str(file.lfs.sha256 if file.lfs else file.blob_id)).exists()
+    )
+
+
+def _check_disk(name: str, missing: int) -> None:
+    from huggingface_hub import constants
+
     cache = Path(constants.HF_HUB_CACHE)
-    there = next(path for path in (cache, *cache.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    if listing.to_fetch > free:
+    free = shutil.disk_usage(existing(cache.absolute())).free
+    if missing > free:
         raise ModelError(
-            f"{name} takes {machine.gigabytes(listing.to_fetch)} on the disk, and "
+            f"{name} takes {machine.gigabytes(missing)} on the disk, and "
             f"{cache} has {machine.gigabytes(free)}: free some, or set HF_HOME to a "
             "place on another disk"
         )
-
-
-# ----------------------------------------------------------------------- fetching
-
-
-def _fetch(
-    name: str, revision: str | None, listing: _Listing, progress: Progress
-) -> Path:
-    lost = f"fetching {name} was cut off"
-    remedy = "the files that came whole are kept: run the command again"
-    with errors_as_ours(name, revision, lost, remedy):
-        path = download(name, revision, listing.to_fetch, progress)
-    whole = all((path / file).is_file() for file in listing.files)
-    if path.name == listing.commit and not whole:
-        raise HubError(f"{lost}; {remedy}")
-    return path

@@ -1,76 +1,50 @@
-"""Fetching a snapshot: huggingface_hub does the work, and we tell how far."""
+"""Report the bytes of a download through our progress protocol."""
 
 import threading
-from pathlib import Path
 from typing import Any
 
 from cna_mlx.util.progress import Progress
 
 
-def patterns() -> list[str]:
-    """Which files of a repository make a model."""
-    from mlx_lm.utils import DEFAULT_ALLOW_PATTERNS
+class Meter:
+    """Bytes received, as the furthest of all bars: never back, never past the total.
 
-    return list(DEFAULT_ALLOW_PATTERNS)
-
-
-def download(name: str, revision: str | None, total: int, progress: Progress) -> Path:
-    """Fetch what the cache lacks of a snapshot.
+    The client keeps a bar for bytes received and one for bytes written, and subtracts
+    what it counted before it tries again.
 
     Args:
-        name, revision: of the repository.
-        total: bytes to fetch; 0 if that is not known.
-        progress: told the bytes so far, from any thread.
-
-    Returns:
-        The snapshot's directory.
-
-    Raises:
-        What huggingface_hub raises; see :mod:`cna_mlx.models.hub.errors`.
-    """
-    from huggingface_hub import snapshot_download
-
-    meter = _Meter(total, progress)
-    path = snapshot_download(
-        name, revision=revision, allow_patterns=patterns(), tqdm_class=_bars(meter)
-    )
-    meter.report(total)
-    return Path(path)
-
-
-class _Meter:
-    """Bytes that came, as the furthest of all bars: never back, never past the total.
-
-    The client keeps a bar for what came over the network and one for what was written,
-    and takes back what it has counted before it tries again.
+        total: bytes to fetch; 0 if unknown.
+        progress: called with the bytes so far, from any thread.
     """
 
     def __init__(self, total: int, progress: Progress) -> None:
         self._total, self._progress = total, progress
         self._furthest = 0
-        self.lock = threading.RLock()  # files come in threads of their own
+        self._lock = threading.RLock()  # each file comes in a thread
 
     def report(self, done: int) -> None:
-        with self.lock:
+        """Report the bytes of one bar, if they are more than any before."""
+        with self._lock:
             done = min(done, self._total) if self._total else done
             if done > self._furthest:
                 self._furthest = done
                 self._progress("Fetching", done, self._total or done)
 
+    def bars(self) -> type:
+        """A class of progress bars for huggingface_hub that draw nothing."""
+        from huggingface_hub.utils import tqdm
 
-def _bars(meter: _Meter) -> type:
-    """Bars for huggingface_hub that draw nothing and report bytes."""
-    from huggingface_hub.utils import tqdm
+        meter = self
 
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            self._is_bytes = options.get("unit") == "B"
-            super().__init__(*args, **{**options, "disable": True})
+        class Bar(tqdm):
+            def __init__(self, *args: Any, **options: Any) -> None:
+                self._is_bytes = options.get("unit") == "B"
+                super().__init__(*args, **{**options, "disable": True})
 
-        def update(self, n: float | None = 1) -> None:
-            with meter.lock:
-                self.n += n or 0
-                if self._is_bytes:
-                    meter.report(int(self.n))
+            def update(self, n: float | None = 1) -> None:
+                with meter._lock:
+                    self.n += n or 0
+                    if self._is_bytes:
+                        meter.report(int(self.n))
 
-    return Bar
+        return Bar

@@ -1,42 +1,39 @@
-"""What the Hub's client raises, as one line with the remedy."""
+"""Map errors of the Hub's client to ours, for models and data sets."""
 
 import errno
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from cna_mlx.errors import CnaError, HubError, InputError, ModelError
 
 # httpx's errors have no root that huggingface_hub exports; since its version 2 the
 # package is httpx2. hf_xet, which fetches large files, has no root at all.
 _PACKAGES = ("httpx", "httpcore", "hf_xet", "huggingface_hub")
-_GATED = (
-    "is gated: ask for access on its Hub page, then log in (hf auth login) or set "
-    "HF_TOKEN"
-)
+_TOKEN = "log in (hf auth login), or check HF_TOKEN and what it may read"
+_LATER = "try again later"
 
 
 @contextmanager
-def errors_as_ours(
+def hub_errors(
     name: str,
     revision: str | None,
-    lost: str,
+    failure: str,
     remedy: str = "check the network and run the command again",
     *,
     is_dataset: bool = False,
 ) -> Iterator[None]:
-    """Turn what huggingface_hub raises inside into an error of ours; see :func:`quiet`.
+    """Raise our errors for those of huggingface_hub; see also :func:`quiet`.
 
     Args:
-        name, revision: what was asked for.
-        lost: what to say where there was no answer.
+        name, revision: of the repository.
+        failure: what failed if the Hub does not answer.
         remedy: what to do then.
-        is_dataset: it is a dataset, and no model.
+        is_dataset: the repository is a data set, not a model.
 
     Raises:
         ModelError: the request for a model cannot be met.
-        InputError: the request for a dataset cannot be met.
+        InputError: the request for a data set cannot be met.
         HubError: the network, the Hub or the disk failed.
     """
     try:
@@ -45,21 +42,21 @@ def errors_as_ours(
     except CnaError:
         raise
     except Exception as error:
-        ours = None
-        if is_dataset:
-            error = _beneath(error)
-            ours = _of_dataset(error, name)
-        ours = ours or _ours(error, name, revision)
-        if ours is not None:
+        error = _answer_beneath(error)
+        if (ours := _mapped(error, name, revision, is_dataset)) is not None:
             raise ours from None
         if (reason := _reason(error)) is None:
             raise
-        raise HubError(f"{lost} ({reason}); {remedy}") from error
+        raise HubError(f"{failure} ({reason}); {remedy}") from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Let huggingface_hub say nothing by itself: what matters is said in our words."""
+    """Silence what huggingface_hub logs and warns of inside the block.
+
+    Its client has no argument for that: the level is the process's. What matters is
+    in our errors.
+    """
     from huggingface_hub import logging
 
     before = logging.get_verbosity()
@@ -73,29 +70,40 @@ def quiet() -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """An error in a line: the first of its message, without its full stop."""
+    """The first line of an error's message, without its full stop."""
     lines = str(error).strip().splitlines()
     return (lines[0][:200] if lines else type(error).__name__).rstrip(".:;, ")
 
 
-def _ours(error: Exception, name: str, revision: str | None) -> CnaError | None:
+def _mapped(
+    error: Exception, name: str, revision: str | None, is_dataset: bool
+) -> CnaError | None:
     """Our error for an answer of the Hub or of the disk; None for any other."""
     from huggingface_hub import errors
 
+    unmet = InputError if is_dataset else ModelError
+    missing = f"{name}: no such directory here and no such repository on the Hub"
+    if is_dataset:
+        missing = f"{name}: no such dataset on the Hub"
     match error:
         case errors.GatedRepoError():
-            return ModelError(f"{name} {_GATED}")
-        case errors.RevisionNotFoundError():
-            return ModelError(f"{name} has no revision {revision!r} on the Hub")
-        case errors.RepositoryNotFoundError():
-            return ModelError(
-                f"{name}: no such directory here and no such repository on the Hub "
-                "(or a private one: set HF_TOKEN)"
+            return unmet(
+                f"{name} is gated: ask for access on its Hub page, then {_TOKEN}"
             )
+        case errors.RevisionNotFoundError() if not is_dataset:
+            return unmet(f"{name} has no revision {revision!r} on the Hub")
+        case errors.RepositoryNotFoundError():
+            return unmet(f"{missing} (or a private one: set HF_TOKEN)")
         case errors.HFValidationError():
-            return ModelError(f"{name}: not a hub id ({first_line(error)})")
+            return unmet(f"{name}: not a hub id ({first_line(error)})")
         case errors.HfHubHTTPError():
-            return _answered(error, name)
+            status = error.response.status_code
+            if is_dataset and status == 404:
+                return unmet(f"{missing} (or a private one: set HF_TOKEN)")
+            if is_dataset and status in (401, 403):
+                return unmet(f"the Hub gives no access to {name} ({status}): {_TOKEN}")
+            answer = f"the Hub answered for {name}: {first_line(error)}"
+            return HubError(f"{answer}; {_TOKEN if status == 401 else _LATER}")
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return HubError(
                 f"no space left on the disk for {name}; free some, or set HF_HOME"
@@ -108,50 +116,17 @@ def _ours(error: Exception, name: str, revision: str | None) -> CnaError | None:
     return None
 
 
-def _beneath(error: Exception) -> Exception:
-    """The Hub's answer, where the client says that a file is not in the cache."""
+def _answer_beneath(error: Exception) -> Exception:
+    """The Hub's answer behind the client's message that a file is not in the cache."""
     from huggingface_hub import errors
 
     cause = error.__cause__
-    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(
-        cause, errors.HfHubHTTPError
-    ):
-        return cause
-    return error
-
-
-def _of_dataset(error: Exception, name: str) -> CnaError | None:
-    from huggingface_hub import errors
-
-    match error:
-        case errors.GatedRepoError():
-            return InputError(f"{name} {_GATED}")
-        case errors.RepositoryNotFoundError():
-            status = 404  # also answered with 401
-        case errors.HfHubHTTPError():
-            status = error.response.status_code
-        case _:
-            return None
-    if status == 404:
-        return InputError(
-            f"{name}: no such dataset on the Hub (or a private one: set HF_TOKEN)"
-        )
-    if status in (401, 403):
-        return InputError(
-            f"the Hub gives no access to {name} ({status}): log in (hf auth login), or "
-            "check HF_TOKEN and what it may read"
-        )
-    return None
-
-
-def _answered(error: Any, name: str) -> HubError:
-    unauthorized = error.response.status_code == 401
-    remedy = "check HF_TOKEN (hf auth login)" if unauthorized else "try again later"
-    return HubError(f"the Hub answered for {name}: {first_line(error)}; {remedy}")
+    is_local = isinstance(error, errors.LocalEntryNotFoundError)
+    return cause if is_local and isinstance(cause, errors.HfHubHTTPError) else error
 
 
 def _reason(error: BaseException) -> str | None:
-    """Why there was no answer, or none of use; None for an error that is no such."""
+    """Why there was no usable answer; None for an error of another kind."""
     if isinstance(error, FileNotFoundError) and error.__cause__:
         error = error.__cause__  # theirs speaks of settings, not of what happened
     # values: a portal's login page instead of JSON; hf_xet raises RuntimeError

@@ -1,14 +1,18 @@
-"""Single rows of a model's matrices, such as the embeddings of some ids."""
+"""Read single rows of a model's matrices, such as the embeddings of some ids.
 
-from collections.abc import Sequence
+safetensors' own slices would do, but numpy and MLX cannot take its bfloat16: rows are
+read as bytes (the format: https://huggingface.co/docs/safetensors).
+"""
+
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.models.offload.safetensors_index import Stored, stored
-
+_LONGEST_HEADER = 100_000_000  # bytes, as the safetensors library has it
 _DTYPES = {
     "F32": mx.float32,
     "F16": mx.float16,
@@ -18,15 +22,31 @@ _DTYPES = {
 }
 
 
+class _Tensor(NamedTuple):
+    """A tensor in a file; start and size in bytes."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+
 class Rows:
     """Reads rows of matrices from a model's files, and nothing else of them.
 
     Args:
-        directory: of the model.
+        directory: of the model. Damaged files are left out: whoever loads the model
+            reports them.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._stored = dict(stored(directory))
+        self._tensors: dict[str, _Tensor] = {}
+        for file in directory.glob("model*.safetensors"):
+            try:
+                self._tensors.update(_tensors(file))
+            except (OSError, ValueError, LookupError, TypeError, AttributeError):
+                continue
 
     def can_read(self, module: Any, path: str) -> bool:
         """Whether each array of a module is a matrix that is stored as it is used.
@@ -39,10 +59,10 @@ class Rows:
         return bool(arrays) and all(
             isinstance(array, mx.array)
             and array.ndim == 2
-            and (place := self._stored.get(f"{path}.{name}")) is not None
-            and place.shape == array.shape
-            and place.size == array.nbytes
-            and _DTYPES.get(place.dtype) == array.dtype
+            and (found := self._tensors.get(f"{path}.{name}")) is not None
+            and found.shape == array.shape
+            and found.size == array.nbytes
+            and _DTYPES.get(found.dtype) == array.dtype
             for name, array in arrays.items()
         )
 
@@ -57,13 +77,26 @@ class Rows:
             Names and arrays [len(rows), width] in the module's dtypes.
         """
         return {
-            name: _read(self._stored[f"{path}.{name}"], rows).view(array.dtype)
+            name: _read(self._tensors[f"{path}.{name}"], rows).view(array.dtype)
             for name, array in module.parameters().items()
         }
 
 
-def _read(place: Stored, rows: Sequence[int]) -> mx.array:
+def _read(tensor: _Tensor, rows: Sequence[int]) -> mx.array:
     """The bytes of some rows of a matrix, [len(rows), bytes of a row]."""
-    shape = (place.shape[0], place.size // place.shape[0])
-    table = np.memmap(place.file, np.uint8, "r", place.start, shape)
+    shape = (tensor.shape[0], tensor.size // tensor.shape[0])
+    table = np.memmap(tensor.file, np.uint8, "r", tensor.start, shape)
     return mx.array(table[np.asarray(rows)])
+
+
+def _tensors(file: Path) -> Iterator[tuple[str, _Tensor]]:
+    """A file's tensors from its header: 8 bytes of length, then JSON."""
+    with file.open("rb") as raw:
+        length = int.from_bytes(raw.read(8), "little")
+        header = json.loads(raw.read(min(length, _LONGEST_HEADER)))
+    for name, entry in header.items():
+        if name != "__metadata__":
+            start, end = map(int, entry["data_offsets"])
+            shape = tuple(map(int, entry["shape"]))
+            begin = 8 + length + start
+            yield name, _Tensor(file, str(entry["dtype"]), shape, begin, end - start)
