@@ -149,7 +149,7 @@ def command(
     ) -> tuple[Any, Any]:
         return tiny if name == TINY else load(name, revision, **options)
 
-    monkeypatch.setattr("cna_mlx.commands.old.shared.load", load_once)
+    monkeypatch.setattr("cna_mlx.discovery.session.load", load_once)
 
     def outcome(*arguments: str) -> Outcome:
         screen.cache_clear()

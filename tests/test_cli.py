@@ -858,20 +858,20 @@ def test_debugging_shows_where(command: Run, monkeypatch: pytest.MonkeyPatch) ->
 # A real signal to a real process, after so many results.
 _INTERRUPTING = """
 import os, signal, sys
-import cna_mlx.commands.old.diff as diff
+import cna_mlx.discovery.diff_run as diff_run
 from cna_mlx.cli import main
-from cna_mlx.steering.diff import PromptResult, compare
+from cna_mlx.steering.diff import PromptResult, diff
 
 def interrupted(*arguments, **options):
     done = 0
-    for event in compare(*arguments, **options):
+    for event in diff(*arguments, **options):
         yield event
         done += isinstance(event, PromptResult)
         if done == 2 and not isinstance(event, PromptResult):
             os.kill(os.getpid(), signal.SIGINT)
             done = 3
 
-diff.compare = interrupted
+diff_run.diff = interrupted
 main()
 """
 
@@ -899,12 +899,12 @@ def test_an_interrupted_diff_keeps_what_was_finished(
 def test_an_interrupt_before_the_first_result(tmp_path: Path) -> None:
     script = (
         "import os, signal, time\n"
-        "import cna_mlx.commands.old.shared as shared\n"
+        "import cna_mlx.discovery.session as session\n"
         "from cna_mlx.cli import main\n"
         "def load(*_, **__):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    time.sleep(30)  # another thread may be the one that is told\n"
-        "shared.load = load\n"
+        "session.load = load\n"
         "main()\n"
     )
     done = subcommand(

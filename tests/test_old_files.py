@@ -21,7 +21,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.cli import run
 from cna_mlx.errors import CircuitError, CnaError
 from cna_mlx.evaluation.run_config import RunConfig
-from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.report.build import Entry, build
 from cna_mlx.report.markdown import to_markdown
 from cna_mlx.report.writing import write_report
@@ -54,7 +54,7 @@ def test_an_old_circuit_loses_nothing() -> None:
 
 def test_an_old_run_is_the_same_run(old: Path) -> None:
     text = (old / "run.json").read_text(encoding="utf-8")
-    opened = Run.load(old)
+    opened = RunRecord.load(old)
     assert opened.config.identity == json.loads(text)["identity"]
     assert old.name.endswith(opened.config.identity[:10])
     opened.save()
@@ -64,7 +64,7 @@ def test_an_old_run_is_the_same_run(old: Path) -> None:
 
 
 def test_an_old_run_is_summarized_and_reported(old: Path, tmp_path: Path) -> None:
-    opened = Run.load(old)
+    opened = RunRecord.load(old)
     summary = summarize(opened)
     assert [(group.kind, group.n) for group in summary.groups] == [
         ("harmful", 3),
@@ -120,7 +120,7 @@ def test_damaged_values_are_never_a_crash(tmp_path: Path, junk: Any) -> None:
         reduce(getitem, parents, data)[last] = junk
         (place / "run.json").write_text(json.dumps(data), encoding="utf-8")
         try:
-            opened = Run.load(place)
+            opened = RunRecord.load(place)
             assert opened.config.to_json() == data["config"]
             report = to_markdown(build([Entry.of(opened)]))
         except CnaError:

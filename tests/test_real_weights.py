@@ -17,7 +17,7 @@ from cna_mlx.labels.label import LabelKind
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.prompts import PromptSet, load_contrast
 from cna_mlx.steering.arms import BASELINE
-from cna_mlx.steering.diff import PromptResult, compare, rates
+from cna_mlx.steering.diff import PromptResult, diff, rates
 
 HERE = Path(__file__).parent
 WEIGHTS = Path(os.environ.get("CNA_MLX_WEIGHTS") or HERE.parent / ".weights")
@@ -109,7 +109,7 @@ def test_the_refusing_sister_loses_refusals_to_its_circuit_only():
     selection = Selection(0.01, layers=(8, 23), universal=False)
     circuit = run_discovery(model, tokenizer, seen, selection).circuit
     arms = [BASELINE, Arm.of(circuit, 0.0)]
-    events = compare(model, tokenizer, refusal.positive[1:40:2], arms, max_tokens=32)
+    events = diff(model, tokenizer, refusal.positive[1:40:2], arms, max_tokens=32)
     results = [event for event in events if isinstance(event, PromptResult)]
     baseline, ablated = rates(results)
     assert baseline.counts[LabelKind.REFUSED] >= 16  # of 20; .95 expected

@@ -21,7 +21,7 @@ from cna_mlx.analysis.statistics import (
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import CONTROLS, RunArm
-from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample, by_arm
 
 KINDS = ("target", "benign")
@@ -156,6 +156,11 @@ class Comparison:
         return self.a, self.b
 
     @property
+    def is_complete(self) -> bool:
+        """Whether both have answered everything."""
+        return all(one.side.is_complete for one in self.sides)
+
+    @property
     def is_same_shape(self) -> bool:
         """Whether a circuit of the one names neurons that the other has too."""
         return have_same_shape(self.a.side.model, self.b.side.model)
@@ -281,7 +286,7 @@ def _differing(samples: Sequence[Sample]) -> dict[str, Proportion]:
 
 
 def _between(
-    a: Run, b: Run, first: Sequence[Sample], second: Sequence[Sample]
+    a: RunRecord, b: RunRecord, first: Sequence[Sample], second: Sequence[Sample]
 ) -> tuple[Between, ...]:
     refused = [
         {(one.arm, _key(one)): one.is_refused for one in side}

@@ -10,7 +10,7 @@ from cna_mlx.analysis.statistics import PairedChange, Proportion
 from cna_mlx.analysis.verdict import FEWEST, Outcome, Verdict, conclude, fell
 from cna_mlx.discovery.auc import Auc
 from cna_mlx.evaluation.run_config import circuit_sha256
-from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.util.formatting import counted, p_value
 
 _LEVEL = 0.05
@@ -164,7 +164,7 @@ def _verdict(figures: Figures) -> Verdict | None:
     return conclude(figures.summary) if figures.summary else None
 
 
-def _whose(run: Run | None, effect: Effect, other: Figures) -> str:
+def _whose(run: RunRecord | None, effect: Effect, other: Figures) -> str:
     """The other model's circuit, if it is: a run may have tried any."""
     entry = run.config.circuits.get(str(effect.arm.circuit)) if run else None
     circuit = other.side.circuit

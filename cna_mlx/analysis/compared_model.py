@@ -6,7 +6,7 @@ from typing import Any
 from cna_mlx.analysis.metrics import main_arm
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.auc import Auc
-from cna_mlx.evaluation.runs import CIRCUITS, Run
+from cna_mlx.evaluation.runs import CIRCUITS, RunRecord
 from cna_mlx.provenance import ContrastEntry, ModelEntry, RenderingEntry
 
 
@@ -32,10 +32,10 @@ class ComparedModel:
     circuit: Circuit | None = None
     own: Auc | None = None
     same: Auc | None = None
-    run: Run | None = None
+    run: RunRecord | None = None
 
     @classmethod
-    def of_run(cls, run: Run, name: str) -> "ComparedModel":
+    def of_run(cls, run: RunRecord, name: str) -> "ComparedModel":
         """A run as it lies in its directory; no model is needed.
 
         Raises:
@@ -48,6 +48,11 @@ class ComparedModel:
         model, rendering = run.config.model, run.config.rendering
         own = held_out(circuit, model, rendering) if circuit else None
         return cls(name, model, rendering, circuit, own, None, run)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has answered everything."""
+        return self.run is not None and self.run.status == "complete"
 
     @property
     def contrast(self) -> ContrastEntry | None:

@@ -7,8 +7,10 @@ from typing import Any
 from cna_mlx.analysis.statistics import Interval, PairedChange, Proportion
 from cna_mlx.discovery.auc import Auc
 from cna_mlx.evaluation.run_config import RunArm
-from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.labels.label import LabelKind
+from cna_mlx.util.formatting import counted
+from cna_mlx.util.rows import Row, html_table
 
 # What counts as damage of the text; see :func:`text_damage`.
 _INVALID, _QUALITY = 0.2, 0.2
@@ -43,6 +45,27 @@ class ArmFigures:
     def invalid(self) -> Proportion:
         """The share of answers that are none."""
         return self.labels[LabelKind.INVALID]
+
+    def to_row(self) -> Row:
+        """The figures as one flat row."""
+        arm, paired = self.arm, self.change
+        return {
+            "arm": arm.label,
+            "role": arm.role,
+            "strength": arm.strength,
+            "seed": arm.seed,
+            **_interval("refused", self.refused),
+            "refused_n": self.refused.successes,
+            **{f"{kind.lower()}_n": one.successes for kind, one in self.labels.items()},
+            "truncated_n": self.truncated.successes,
+            **_interval("quality", self.quality),
+            **_interval("kl", self.kl),
+            **_interval("change_points", paired.points if paired else None),
+            **_interval("change_relative", paired.relative if paired else None),
+            "lost": paired and paired.lost,
+            "gained": paired and paired.gained,
+            "p": paired and paired.p,
+        }
 
     def to_json(self) -> dict[str, Any]:
         """The figures as plain data."""
@@ -198,6 +221,15 @@ class Group:
             return []
         return sorted([*found, (0.0, self.baseline)], key=lambda point: point[0])
 
+    @property
+    def shown(self) -> list[ArmFigures]:
+        """The baseline and the arm that the run is about."""
+        return [one for one in (self.baseline, self.main) if one]
+
+    def rows(self) -> list[Row]:
+        """A row for each arm, unrounded."""
+        return [{"n": self.n, **one.to_row()} for one in self.arms]
+
     def to_json(self) -> dict[str, Any]:
         """The figures as plain data."""
         return {
@@ -215,7 +247,7 @@ class Group:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """A run in figures.
 
@@ -228,11 +260,40 @@ class Summary:
             where there is no gauge, or one kind only.
     """
 
-    run: Run
+    run: RunRecord
     groups: tuple[Group, ...]
     target: Group | None = None
     benign: Group | None = None
     separation: Auc | None = None
+
+    def rows(self) -> list[Row]:
+        """A row for each set and arm, and for each set without what discovery saw."""
+        run = self.run
+        head = {
+            "run": run.directory.name,
+            "model": run.config.model.id,
+            "status": run.status,
+        }
+        return [
+            {**head, "set": group.set, "kind": group.kind, "prompts": subset, **row}
+            for group in self.groups
+            for subset, one in (("all", group), ("unseen", group.unseen))
+            for row in (one.rows() if one else ())
+        ]
+
+    def __repr__(self) -> str:
+        judged = [one for one in (self.target, self.benign) if one]
+        rates = "; ".join(
+            f"{one.kind}: {counted(one.n, 'prompt')}, refused "
+            + ", ".join(f"{arm.arm.label} {arm.refused.value:.0%}" for arm in one.shown)
+            for one in judged
+        )
+        return f"Summary({rates or 'no prompt is answered'})"
+
+    def _repr_html_(self) -> str:
+        names = ("set", "kind", "prompts", "n", "arm", "refused", "quality", "kl")
+        rows = [{name: row[name] for name in names} for row in self.rows()]
+        return html_table(rows)
 
     def to_json(self) -> dict[str, Any]:
         """The figures as plain data."""
@@ -273,3 +334,9 @@ def main_arm(arms: Sequence[RunArm]) -> RunArm | None:
             if arm.role == role:
                 return arm
     return None
+
+
+def _interval(name: str, one: Interval | Proportion | None) -> Row:
+    found = one.to_json() if one else {}
+    edges = (("", "value"), ("_low", "low"), ("_high", "high"))
+    return {f"{name}{edge}": found.get(key) for edge, key in edges}

@@ -157,13 +157,6 @@ STATEMENTS = (
 _ORGANISATIONS = ("meta-llama", "qwen", "mlx-community")
 # What a conversion appends to the name: its precision.
 _CONVERTED = re.compile(r"-(\d+bit|bf16|fp16|mlx|dwq|awq|q\d+)$", re.IGNORECASE)
-_SHAPE = {
-    "layers": "num_hidden_layers",
-    "hidden": "hidden_size",
-    "d_ff": "intermediate_size",
-    "heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-}
 _MODEL_TYPES = {"Llama": "llama", "Qwen2.5": "qwen2"}
 
 
@@ -200,11 +193,6 @@ def paper_row(
         "be the same model"
     )
     return PaperMatch(row, False, how)
-
-
-def shape_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a config.json what `paper_row` compares: the architecture and the sizes."""
-    return {key: config.get(key) for key in ("model_type", *_SHAPE.values())}
 
 
 def _instruct_row(name: str) -> PaperRow:
@@ -252,7 +240,7 @@ def _plain_name(hub_id: str) -> str | None:
 
 def _same_shape(config: Mapping[str, Any]) -> str | None:
     """The model of the catalogue with this architecture and shape."""
-    shape = {key: config.get(theirs) for key, theirs in _SHAPE.items()}
+    shape = {key: config.get(theirs) for key, theirs in catalogue.SHAPE.items()}
     for entry in catalogue.entries():
         family = entry.name.partition("-")[0]
         if config.get("model_type") == _MODEL_TYPES.get(family) and all(

@@ -16,16 +16,16 @@ from cna_mlx.analysis.metrics import (
 from cna_mlx.analysis.statistics import mean_interval, paired_change, wilson
 from cna_mlx.discovery.auc import Auc, auc
 from cna_mlx.evaluation.run_config import CONTROLS, RunArm
-from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample, by_arm
 from cna_mlx.labels.label import LabelKind
 
 
-def summarize(run: Run, samples: Sequence[Sample] | None = None) -> Summary:
+def summarize(run: RunRecord, samples: Sequence[Sample] | None = None) -> Summary:
     """The figures of a run.
 
     Args:
-        run: as :meth:`Run.load` returns it.
+        run: as :meth:`RunRecord.load` returns it.
         samples: of its whole batches; read from its directory if None.
 
     Raises:
@@ -67,7 +67,7 @@ def _once(samples: list[Sample]) -> list[Sample]:
 def _pooled(
     kind: str,
     samples: list[Sample],
-    run: Run,
+    run: RunRecord,
     seen: Mapping[str, tuple[str, ...] | None],
 ) -> Group | None:
     if not samples:

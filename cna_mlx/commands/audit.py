@@ -29,23 +29,51 @@ from cna_mlx.commands.options import (
 @selection_options
 @rendering_options
 @json_option
-def audit(model: str, as_json: bool, allow_transfer: bool, **rest: Any) -> bool:
+def audit(model: str, as_json: bool, **rest: Any) -> bool:
     """Discover, evaluate, sweep and judge: one command, one report.
 
     The first screen says in plain words whether refusals fell, beyond what as active
     random neurons do, or whether the model broke; how sure that is, and for what.
     After Ctrl-C or a crash the same command goes on.
     """
-    from cna_mlx.commands.old.audit import run_audit
+    from cna_mlx.analysis import run as library
+    from cna_mlx.analysis.verdict import conclude
+    from cna_mlx.report.build import Entry, build
+    from cna_mlx.report.writing import write_report
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.evaluation import discovery_lines, summary_view, verdict_view
+    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.progress import terminal_reporter
+    from cna_mlx.ui.runs import tell_end
 
-    source, rendering = source_of(rest), rendering_of(rest)
-    selection, options = selection_of(rest), evaluation_of(rest)
-    return run_audit(
+    run = library.audit(
         model,
-        source,
-        rendering,
-        selection,
-        options,
-        allow_transfer=allow_transfer,
-        as_json=as_json,
+        rendering=rendering_of(rest),
+        source=source_of(rest),
+        discovery=selection_of(rest),
+        options=evaluation_of(rest),
+        reporter=terminal_reporter(),
+        **rest,
     )
+    summary = run.summary()
+    verdict = conclude(summary)
+    report = None
+    if summary.groups:
+        entries = [Entry.of(run)]
+        report = write_report(build(entries), entries, run.directory)
+    if as_json:
+        emit_json(
+            {
+                "verdict": verdict.to_json(),
+                **summary.to_json(),
+                "discovery": run.facts.to_json().get("discovery"),
+                "report": report and str(report.html),
+            }
+        )
+    else:
+        show(verdict_view(screen(), verdict))
+        show(discovery_lines(screen(), summary))
+        show(summary_view(screen(), summary))
+    if report:
+        screen().note(f"the report: {report.html}")
+    return tell_end(screen(), run)

@@ -73,14 +73,45 @@ from cna_mlx.commands.options import (
 @expect_option
 @rendering_options
 @json_option
-def capability(model: str, **rest: Any) -> bool:
+def capability(
+    model: str,
+    tasks: tuple[str, ...],
+    include_path: str | None,
+    limit: int | None,
+    batch_size: int,
+    seed: int,
+    fewshot_as_multiturn: bool,
+    as_json: bool,
+    **rest: Any,
+) -> bool:
     """Run benchmarks of lm-evaluation-harness with and without the circuit.
 
     Accuracy and what else a task measures, for the baseline and for each multiplier,
     in one table. Needs the extra: pip install 'cna-mlx[eval]'.
     """
-    from cna_mlx.commands.old.capability import run_capability
+    from cna_mlx.evaluation.capability import Protocol
+    from cna_mlx.evaluation.capability_run import CapabilityRun
+    from cna_mlx.ui.capability import Setting, capability_view
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.progress import terminal_reporter
 
-    return run_capability(
-        model, source_of(rest), rendering_of(rest), selection_of(rest), **rest
+    names = [name.strip() for text in tasks for name in text.split(",")]
+    run = CapabilityRun.open(
+        model,
+        [name for name in names if name],
+        include_path=include_path,
+        protocol=Protocol(limit, batch_size, seed, fewshot_as_multiturn),
+        discovery=selection_of(rest),
+        rendering=rendering_of(rest),
+        source=source_of(rest),
+        reporter=terminal_reporter(),
+        **rest,
     )
+    try:
+        return run.run()
+    finally:  # finished arms are printed even if later ones fail
+        if run.results and as_json:
+            emit_json(run.to_dict())
+        elif run.results:
+            show(capability_view(screen(), run.results, Setting.of(run)))

@@ -60,12 +60,27 @@ from cna_mlx.commands.options import (
 @selection_options
 @expect_option
 @rendering_options
-def chat(model: str, **rest: Any) -> None:
+def chat(model: str, ablate: bool, hide_text: bool, history: bool, **rest: Any) -> None:
     """Talk to a model, and to the same model with its circuit scaled.
 
     Up to four arms answer at once: the baseline, and one for each circuit and
     multiplier.
     """
-    from cna_mlx.commands.old.chat import run
+    from cna_mlx.chat.opening import open_conversation
+    from cna_mlx.discovery.cache import cache_directory
+    from cna_mlx.ui.chat import run_chat
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.progress import terminal_reporter
 
-    run(model, source_of(rest), rendering_of(rest), selection_of(rest), **rest)
+    conversation = open_conversation(
+        model,
+        is_ablating=ablate,
+        discovery=selection_of(rest),
+        rendering=rendering_of(rest),
+        source=source_of(rest),
+        hides_text=hide_text,
+        reporter=terminal_reporter(),
+        **rest,
+    )
+    kept = cache_directory() / "chat_history" if history else None
+    run_chat(screen(), conversation, history=kept)

@@ -13,7 +13,9 @@ from cna_mlx.commands.options import (
     rendering_options,
     selection_of,
     selection_options,
+    source_of,
 )
+from cna_mlx.errors import InputError
 
 _TYPED = click.core.ParameterSource.COMMANDLINE
 
@@ -34,7 +36,7 @@ _TYPED = click.core.ParameterSource.COMMANDLINE
 @json_option
 @click.pass_context
 def compare(
-    context: click.Context, /, a: str, b: str, as_json: bool, offline: bool, **rest: Any
+    context: click.Context, /, a: str, b: str, as_json: bool, **rest: Any
 ) -> bool:
     """Compare two models, or two runs: circuits, gauges, rates.
 
@@ -43,23 +45,47 @@ def compare(
     After Ctrl-C or a crash the same command goes on. Two runs are compared from their
     files, on the prompts that both answered.
     """
-    from cna_mlx.commands.old.compare import run_compare
-    from cna_mlx.commands.old.options import ModelOptions
+    from cna_mlx.analysis import compare_models as library
+    from cna_mlx.analysis.compare_text import findings
+    from cna_mlx.ui.compare import comparison_view
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.progress import terminal_reporter
+    from cna_mlx.ui.runs import tell_end
 
-    source = context.get_parameter_source
-    typed = [one for one in context.params if source(one) is _TYPED]
-    flags = {one.name: one.opts[0] for one in context.command.params}
-    given = [flags[one] for one in typed if one not in ("a", "b", "as_json", "offline")]
-    circuits = rest.pop("circuit_a"), rest.pop("circuit_b")
-    rendering = rendering_of(rest)
-    selection, options = selection_of(rest), evaluation_of(rest)
-    return run_compare(
-        (a, b),
-        ModelOptions(None, offline),
-        rendering,
-        selection,
-        options,
-        circuits=circuits,
-        as_json=as_json,
-        given=given,
+    runs = library.run_of(a), library.run_of(b)
+    if all(runs) and (given := _given(context)):
+        raise InputError(
+            f"two runs are compared as they are: leave out {', '.join(given)}"
+        )
+    found = library.compare(
+        runs[0] or a,
+        runs[1] or b,
+        circuits=(rest.pop("circuit_a"), rest.pop("circuit_b")),
+        rendering=rendering_of(rest),
+        source=source_of(rest),
+        discovery=selection_of(rest),
+        options=evaluation_of(rest),
+        reporter=terminal_reporter(),
+        **rest,
     )
+    said = findings(found)
+    if as_json:
+        emit_json({**found.to_json(), "statements": list(said)})
+    else:
+        show(comparison_view(screen(), found, said))
+    if all(runs):
+        return True
+    ends = [tell_end(screen(), one.side.run) for one in found.sides if one.side.run]
+    return ends == [True, True]
+
+
+def _given(context: click.Context) -> list[str]:
+    """The options that were typed and mean nothing for runs."""
+    flags = {one.name: one.opts[0] for one in context.command.params}
+    return [
+        flags[name]
+        for name in context.params
+        if name not in ("a", "b", "as_json", "offline")
+        and context.get_parameter_source(name) is _TYPED
+    ]

@@ -1,6 +1,7 @@
 """`diff`: answer prompts with and without the circuit, side by side."""
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +18,12 @@ from cna_mlx.commands.options import (
     selection_of,
     selection_options,
     source_of,
+    typed,
 )
+from cna_mlx.errors import InputError
+
+if TYPE_CHECKING:
+    from cna_mlx.discovery.options import DiscoveryOptions
 
 
 @command(
@@ -46,10 +52,72 @@ from cna_mlx.commands.options import (
 @expect_option
 @rendering_options
 @json_option
-def diff(model: str, **rest: Any) -> bool:
+def diff(
+    model: str,
+    prompts: tuple[str, ...],
+    prompt_file: str | None,
+    svg: str | None,
+    hide_text: bool,
+    as_json: bool,
+    **rest: Any,
+) -> bool:
     """Answer prompts with and without the circuit, side by side."""
-    from cna_mlx.commands.old.diff import run_diff
+    from cna_mlx.discovery.diff_run import DiffRun
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.diff import all_refuse_line, pages, prompt_view, rates_view
+    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.picture import save_picture
+    from cna_mlx.ui.progress import terminal_reporter
+    from cna_mlx.util.files import check_writable
 
-    return run_diff(
-        model, source_of(rest), rendering_of(rest), selection_of(rest), **rest
+    options = selection_of(rest)
+    texts, origin = _prompts(prompts, prompt_file, options, model)
+    check_writable(svg)
+    reporter = terminal_reporter()
+    to = replace(screen(), hides_text=hide_text)
+    run = DiffRun.open(
+        model,
+        texts,
+        discovery=options,
+        rendering=rendering_of(rest),
+        source=source_of(rest),
+        reporter=reporter,
+        **rest,
     )
+    if origin:
+        to.note(origin)
+    try:
+        for count, result in enumerate(run.run(), 1):
+            if not as_json:
+                heading = f"{count}/{len(texts)}"
+                show(prompt_view(to, result, heading, run.gauge, run.is_calibrated))
+    finally:  # what is finished is printed even if the rest fails
+        if as_json:
+            emit_json(run.to_dict(hides_text=hide_text))
+    if run.rates and not as_json:
+        show(rates_view(to, run.rates))
+        if line := all_refuse_line(run.whole):
+            to.note(line)
+    if svg and run.whole:
+        save_picture(
+            svg,
+            f"cna-mlx diff {model}",
+            lambda picture: pages(replace(picture, hides_text=hide_text), run),
+        )
+        to.note(f"drawn to {svg}")
+    return not reporter.stop()
+
+
+def _prompts(
+    prompts: tuple[str, ...], file: str | None, options: "DiscoveryOptions", model: str
+) -> tuple[list[str], str | None]:
+    from cna_mlx.discovery.diff_run import example_prompts
+    from cna_mlx.prompts import read_prompts
+
+    if prompts and file:
+        raise InputError("give -p PROMPT or --prompts FILE, not both")
+    if file:
+        return read_prompts(file, options.column), None
+    if prompts:
+        return [typed(prompt, "-p") for prompt in prompts], None
+    return example_prompts(model, options)

@@ -31,8 +31,28 @@ from cna_mlx.commands.options import (
 @json_option
 def discover(model: str, output: str | None, as_json: bool, **rest: Any) -> None:
     """Find the neurons that tell two sets of prompts apart."""
-    from cna_mlx.commands.old.discover import run_discover
+    from cna_mlx.discovery.session import discover_model, report_expectation
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.progress import terminal_reporter
+    from cna_mlx.ui.tables import discovery_view
 
-    run_discover(
-        model, source_of(rest), rendering_of(rest), selection_of(rest), output, as_json
+    reporter = terminal_reporter()
+    found = discover_model(
+        model,
+        selection_of(rest),
+        rendering=rendering_of(rest),
+        source=source_of(rest),
+        output=output,
+        reporter=reporter,
     )
+    discovery = found.discovery
+    assert discovery is not None
+    path = output or (str(found.path) if found.path else None)
+    if not as_json:
+        show(discovery_view(screen(), discovery, path))
+        return
+    emit_json({"model": model, **discovery.to_dict(), "circuit_file": path})
+    report_expectation(found.circuit, reporter)
+    if discovery.warning:
+        reporter.warn(discovery.warning)

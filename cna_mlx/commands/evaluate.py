@@ -31,23 +31,36 @@ from cna_mlx.commands.options import (
 @selection_options
 @rendering_options
 @json_option
-def evaluate(model: str, as_json: bool, allow_transfer: bool, **rest: Any) -> bool:
+def evaluate(model: str, as_json: bool, **rest: Any) -> bool:
     """Measure refusal rates with and without the circuit, beside controls.
 
     Each prompt is answered by all arms in one batch: baseline, ablated, and random
     neurons as controls. Rates come with intervals, quality, KL and exact tests. The
     samples are kept as a run; after Ctrl-C or a crash the same command goes on.
     """
-    from cna_mlx.commands.old.evaluate import run_eval
+    from cna_mlx.analysis.run import audit
+    from cna_mlx.analysis.verdict import conclude
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.evaluation import headline_view, summary_view
+    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.progress import terminal_reporter
+    from cna_mlx.ui.runs import tell_end
 
-    source, rendering = source_of(rest), rendering_of(rest)
-    selection, options = selection_of(rest), evaluation_of(rest)
-    return run_eval(
+    run = audit(
         model,
-        source,
-        rendering,
-        selection,
-        options,
-        allow_transfer=allow_transfer,
-        as_json=as_json,
+        rendering=rendering_of(rest),
+        source=source_of(rest),
+        discovery=selection_of(rest),
+        options=evaluation_of(rest),
+        reporter=terminal_reporter(),
+        command="eval",
+        **rest,
     )
+    summary = run.summary()
+    verdict = conclude(summary)
+    if as_json:
+        emit_json({**summary.to_json(), "verdict": verdict.to_json()})
+    else:
+        show(summary_view(screen(), summary))
+        show(headline_view(screen(), verdict))
+    return tell_end(screen(), run)

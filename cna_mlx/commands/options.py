@@ -1,11 +1,18 @@
 """What the commands share: their class, groups of options, and what these mean."""
 
 from collections.abc import Callable
-from typing import Any
+from datetime import date
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cna_mlx.errors import RequestError
+from cna_mlx.errors import InputError, RequestError
+
+if TYPE_CHECKING:
+    from cna_mlx.discovery.options import DiscoveryOptions
+    from cna_mlx.evaluation.plan import EvalOptions
+    from cna_mlx.models.loading import ModelOptions, Streaming
+    from cna_mlx.prompts.chat_template import Rendering
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -218,38 +225,65 @@ hide_text_option = click.option(
 model_argument = click.argument("model")
 
 
-def source_of(rest: dict[str, Any]) -> Any:
-    from cna_mlx.commands.old.options import ModelOptions
+def source_of(rest: dict[str, Any]) -> "ModelOptions":
+    from cna_mlx.models.loading import ModelOptions
 
-    # of a command without the option all weights have to be in memory
-    chosen: dict[bool | None, Any] = {None: "auto", True: "yes", False: "no"}
+    # without the option the command needs all weights in memory
+    chosen: dict[bool | None, Streaming] = {None: "auto", True: "yes", False: "no"}
     stream = chosen[rest.pop("stream", False)]
-    return ModelOptions(rest.pop("revision"), rest.pop("offline"), stream)
+    return ModelOptions(rest.pop("revision", None), rest.pop("offline"), stream)
 
 
-def rendering_of(rest: dict[str, Any]) -> Any:
-    from cna_mlx.commands.old.options import RenderingOptions
+def rendering_of(rest: dict[str, Any]) -> "Rendering":
+    from cna_mlx.prompts.chat_template import DEFAULT_DATE, Rendering
 
-    names = ("chat_template", "system", "thinking", "date")
-    return RenderingOptions(**{name: rest.pop(name) for name in names})
-
-
-def selection_of(rest: dict[str, Any]) -> Any:
-    from cna_mlx.commands.old.options import SelectionOptions
-
-    sides = ("contrast", "positive", "negative", "column")
-    ranking = ("fraction", "layers", "rank", "universal")
-    chosen = {name: rest.pop(name) for name in sides + ranking}
-    return SelectionOptions(**chosen, expect=rest.pop("expect", False))
+    template, system, thinking, day = (
+        rest.pop(name) for name in ("chat_template", "system", "thinking", "date")
+    )
+    try:
+        day = DEFAULT_DATE if day is None else date.fromisoformat(day)
+    except ValueError:
+        raise InputError(f"--date {day!r}: write it as 2024-07-26") from None
+    system = system and typed(system, "--system")
+    return Rendering(template, system, thinking == "on", day)
 
 
-def evaluation_of(rest: dict[str, Any]) -> Any:
-    from cna_mlx.commands.old.preparing import EvalOptions
+def selection_of(rest: dict[str, Any]) -> "DiscoveryOptions":
+    from cna_mlx.discovery.options import DiscoveryOptions
 
-    names = ("circuits", "prompts", "multipliers", "alphas", "seeds", "limit")
-    more = ("max_tokens", "has_kl", "sweep", "out")
-    given = [name for name in names + more if name in rest]
-    return EvalOptions(**{name: rest.pop(name) for name in given})
+    names = ("contrast", "positive", "negative", "column", "fraction", "layers", "rank")
+    chosen = {name: rest.pop(name) for name in (*names, "universal")}
+    chosen["layers"] = _band(chosen["layers"])
+    return DiscoveryOptions(**chosen, expect=rest.pop("expect", False))
+
+
+def _band(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    first, dash, last = text.partition("-")
+    if not (dash and first.strip().isdecimal() and last.strip().isdecimal()):
+        raise InputError(f"--layers {text!r}: write it as 8-23")
+    return int(first), int(last)
+
+
+def evaluation_of(rest: dict[str, Any]) -> "EvalOptions":
+    from cna_mlx.evaluation.plan import EvalOptions
+
+    names = ("multipliers", "alphas", "seeds", "limit", "max_tokens", "has_kl", "sweep")
+    return EvalOptions(**{name: rest.pop(name) for name in names if name in rest})
+
+
+def typed(text: str, where: str) -> str:
+    """A prompt from the command line, whatever the locale made of its bytes.
+
+    Raises:
+        InputError: it is blank, or not UTF-8.
+    """
+    from cna_mlx.prompts.validation import check_prompt
+
+    # Python hides bytes that the locale cannot decode in half surrogate pairs
+    whole = text.encode("utf-8", "surrogateescape")
+    return check_prompt(whole.decode("utf-8", "surrogateescape"), where)
 
 
 def require(condition: object, message: str) -> None:

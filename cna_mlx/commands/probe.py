@@ -1,6 +1,8 @@
 """`probe`: rank prompts by the gauge, without generating."""
 
-from typing import Any
+import csv
+import io
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,11 +12,15 @@ from cna_mlx.commands.options import (
     model_argument,
     rendering_of,
     rendering_options,
+    require,
     selection_of,
     selection_options,
     source_of,
     walk_options,
 )
+
+if TYPE_CHECKING:
+    from cna_mlx.discovery.probe import Probe
 
 
 @command(
@@ -38,13 +44,62 @@ from cna_mlx.commands.options import (
 @rendering_options
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-def probe(model: str, **rest: Any) -> None:
+def probe(
+    model: str,
+    prompt_file: str | None,
+    circuits: tuple[str, ...],
+    as_json: bool,
+    as_csv: bool,
+    **rest: Any,
+) -> None:
     """Rank prompts by how refusable the model takes them for; generates nothing.
 
     Without --prompts: how well the two sides of a contrast are told apart on prompts
     that had no part in finding the neurons, for the whole model and layer by layer.
     Works on base models as well.
     """
-    from cna_mlx.commands.old.probe import run_probe
+    from cna_mlx.discovery.probe import probe_contrast, probe_model
+    from cna_mlx.prompts import read_prompts
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.gauge import held_out_view, probe_view
+    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.progress import terminal_reporter
 
-    run_probe(model, source_of(rest), rendering_of(rest), selection_of(rest), **rest)
+    require(not (as_json and as_csv), "give --json or --csv, not both")
+    require(len(circuits) <= 1, "probe takes one --circuit")
+    options, allow_transfer = selection_of(rest), rest.pop("allow_transfer")
+    rest = {
+        "rendering": rendering_of(rest),
+        "source": source_of(rest),
+        "reporter": terminal_reporter(),
+    }
+    if prompt_file is None:
+        require(not circuits, "--circuit needs --prompts FILE: which shall it gauge?")
+        require(not as_csv, "--csv needs --prompts FILE")
+        held_out = probe_contrast(model, options, **rest)
+        if as_json:
+            emit_json({"model": model, **held_out.to_dict()})
+        else:
+            show(held_out_view(screen(), held_out.contrast, held_out.scores))
+        return
+    prompts, circuit = (
+        read_prompts(prompt_file, options.column),
+        next(iter(circuits), None),
+    )
+    found = probe_model(
+        model, prompts, circuit, options, allow_transfer=allow_transfer, **rest
+    )
+    if as_csv:
+        screen().out.file.write(_to_csv(found))
+    elif as_json:
+        emit_json({"model": model, **found.to_dict()})
+    else:
+        show(probe_view(screen(), found.gauges, found.circuit, found.is_calibrated))
+
+
+def _to_csv(found: "Probe") -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["prompt", "gauge"])
+    writer.writerows([prompt, f"{gauge:.6f}"] for prompt, gauge in found.gauges)
+    return text.getvalue()

@@ -51,7 +51,7 @@ def report(
     beginnings unless told otherwise. Several runs make a table.
     """
     from cna_mlx.commands.options import require
-    from cna_mlx.evaluation.runs import find_run
+    from cna_mlx.evaluation.runs import RunRecord
     from cna_mlx.report.build import Entry, build
     from cna_mlx.report.writing import write_report
     from cna_mlx.ui.console import screen
@@ -61,7 +61,7 @@ def report(
 
     require(not (hide_text and full_text), "give --hide-text or --full-text, not both")
     level: TextLevel = "hidden" if hide_text else "full" if full_text else "excerpts"
-    found = {run.directory.resolve(): run for run in map(find_run, runs)}
+    found = {run.directory.resolve(): run for run in map(RunRecord.open, runs)}
     require(
         out or len(found) == 1,
         "give --out DIR: a report of several runs has no directory of its own",

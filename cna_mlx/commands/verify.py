@@ -26,13 +26,23 @@ from cna_mlx.commands.options import (
 @click.option("--model", help="Where the run's model is here, if it lies elsewhere.")
 @click.option("--offline", is_flag=True, help="Touch no network.")
 @json_option
-def verify(run: str, **rest: Any) -> None:
+def verify(run: str, as_json: bool, **rest: Any) -> bool:
     """Answer a few prompts of a run again, and say how many answers agree.
 
     For a colleague's machine: the same weights with the same rendering give the same
     tokens, but for rounding, which differs between devices.
     """
-    from cna_mlx.commands.old.verify import run_verify
+    from cna_mlx.evaluation import verify as library
+    from cna_mlx.evaluation.runs import RunRecord
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.evaluation import verification_view
+    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.progress import terminal_reporter
 
-    if not run_verify(run, **rest):
-        raise KeyboardInterrupt
+    reporter = terminal_reporter()
+    found = library.verify(RunRecord.open(run), reporter=reporter, **rest)
+    if as_json:
+        emit_json(found.to_dict())
+    else:
+        show(verification_view(screen(), found))
+    return not reporter.stop()

@@ -16,6 +16,7 @@ from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.cross_validation import Fold, HeldOut, HeldOutScores
 from cna_mlx.discovery.selection import (
     DEFAULT_FRACTION,
+    Rank,
     Selection,
     SplitHalf,
     TopNeurons,
@@ -23,12 +24,12 @@ from cna_mlx.discovery.selection import (
     overlap,
 )
 from cna_mlx.discovery.weight_norms import column_norms
-from cna_mlx.errors import NonFiniteError
+from cna_mlx.errors import InputError, NonFiniteError
 from cna_mlx.models.families import family_of, widths
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.models.loading import source_of
 from cna_mlx.models.memory.allocation import allocation_errors
-from cna_mlx.prompts import PromptSet, load_bank
+from cna_mlx.prompts import PromptSet, load_bank, load_contrast
 from cna_mlx.prompts.chat_template import (
     Rendering,
     injected_system,
@@ -98,6 +99,34 @@ class Discovery:
             "neurons are found depends on the prompts; more prompts help"
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """The circuit and what finding it took, for JSON."""
+        circuit, sizes, half = self.circuit, self.sizes, self.split_half
+        origin = circuit.provenance.to_json()
+        return {
+            "fingerprint": circuit.model.fingerprint,
+            "n_layers": len(sizes),
+            "d_ff": sizes[0] if len(set(sizes)) == 1 else list(sizes),
+            "total_neurons": sum(sizes),
+            "contrast": origin["contrast"],
+            "rendering": origin["rendering"],
+            "fraction": origin["fraction"],
+            "rank": origin["rank"],
+            "layers": origin["layers"],
+            "k": circuit.k,
+            "neurons": [list(neuron) for neuron in circuit.neurons],
+            "universal_dropped": circuit.universal_dropped,
+            "share_last_3_layers": self.share_of_last_layers(3),
+            "share_last_quarter": self.share_of_last_layers(-(-len(sizes) // 4)),
+            "split_half": half and half.jaccard,
+            "split_half_chance": half and half.chance,
+            "held_out": origin["held_out"],
+            "expectation": origin.get("expectation"),
+            "prompts": self.prompts,
+            "seconds": self.seconds,
+            "peak_memory_bytes": self.peak_memory,
+        }
+
     def share_of_last_layers(self, count: int) -> float:
         """The share of the circuit that lies in the model's last ``count`` layers."""
         neurons = self.circuit.neurons
@@ -108,11 +137,16 @@ class Discovery:
 def discover(
     model: Any,
     tokenizer: Any,
-    positive: Sequence[str],
-    negative: Sequence[str],
+    positive: Sequence[str] | None = None,
+    negative: Sequence[str] | None = None,
     fraction: float = DEFAULT_FRACTION,
     universal: bool = True,
-    **options: Any,
+    *,
+    contrast: str | PromptSet | None = None,
+    rank: Rank = "delta",
+    layers: tuple[int, int] | None = None,
+    rendering: Rendering | None = None,
+    progress: Progress = silent,
 ) -> Circuit:
     """Find the neurons that tell one set of prompts from another.
 
@@ -122,8 +156,11 @@ def discover(
         negative: prompts that do not, matched to them in form.
         fraction: how many of the model's neurons to keep, in (0, 1].
         universal: leave out neurons that answer to any contrast.
-        options: ``rank`` and ``layers`` (see :class:`Selection`), ``rendering``,
-            ``progress``.
+        contrast: both sides in one: the name of a built-in contrast, or a
+            :class:`PromptSet`.
+        rank, layers: as in :class:`Selection`.
+        rendering: how prompts become token ids.
+        progress: called after each layer.
 
     Returns:
         The top ``max(1, round(fraction * N))`` neurons by |delta|, the difference of
@@ -134,10 +171,16 @@ def discover(
         NonFiniteError: NaN or infinite activations.
         UnsupportedModelError: the model's MLP blocks are of another kind.
     """
-    chosen = {key: options.pop(key) for key in ("rank", "layers") if key in options}
-    selection = Selection(fraction, universal=universal, **chosen)
-    contrast = PromptSet.from_prompts(positive, negative)
-    return run_discovery(model, tokenizer, contrast, selection, **options).circuit
+    if (contrast is None) == (positive is None and negative is None):
+        raise InputError("give positive and negative prompts, or a contrast")
+    if contrast is None:
+        contrast = PromptSet.from_prompts(positive or (), negative or ())
+    elif isinstance(contrast, str):
+        contrast = load_contrast(contrast)
+    selection = Selection(fraction, rank, layers, universal)
+    return run_discovery(
+        model, tokenizer, contrast, selection, rendering=rendering, progress=progress
+    ).circuit
 
 
 @allocation_errors()

@@ -9,6 +9,8 @@ import numpy as np
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.models.families import widths
+from cna_mlx.models.fingerprint import fingerprint
+from cna_mlx.prompts.chat_template import Rendering, reference_hash
 from cna_mlx.steering.gauge_scale import Scale
 
 
@@ -33,3 +35,15 @@ def gauges(model: Any, circuit: Circuit, ids: Sequence[Sequence[int]]) -> np.nda
     for layer, activations in last_activations(model, ids):
         total += scale.part(layer, np.array(activations))
     return total
+
+
+def is_calibrated(
+    model: Any, tokenizer: Any, circuit: Circuit, rendering: Rendering
+) -> bool:
+    """Whether a gauge was measured on these weights, with this rendering."""
+    own = circuit.provenance.rendering
+    return (
+        circuit.model.fingerprint == fingerprint(model)
+        and own is not None
+        and own.reference_sha256 == reference_hash(tokenizer, rendering)
+    )

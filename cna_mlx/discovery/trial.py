@@ -14,7 +14,7 @@ from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import BASELINE, Arm
-from cna_mlx.steering.diff import PromptResult, Rates, compare, rates
+from cna_mlx.steering.diff import PromptResult, Rates, diff, rates
 from cna_mlx.util.progress import Progress, silent
 
 PROMPTS = 8
@@ -72,7 +72,7 @@ def expect(
     if arms is None:
         return None
     answer = partial(
-        compare, model, tokenizer, rendering=rendering, max_tokens=max_tokens, stop=stop
+        diff, model, tokenizer, rendering=rendering, max_tokens=max_tokens, stop=stop
     )
     results: list[PromptResult] = []
     started = time.perf_counter()
@@ -85,7 +85,7 @@ def expect(
         results += [
             event
             for event in answer([prompt], own)
-            if isinstance(event, PromptResult) and _is_whole(event)
+            if isinstance(event, PromptResult) and event.is_whole
         ]
         progress("Trying held-out prompts", len(results), len(trials))
     return tally(results, len(trials), max_tokens) if results else None
@@ -153,7 +153,3 @@ def _arms(
         ablated = Arm.of(fold.circuit, 0.0, "ablated")
         made[id(fold)] = [BASELINE, ablated, Arm.of(control, 0.0, "matched control")]
     return [made[id(fold)] for fold in folds]
-
-
-def _is_whole(result: PromptResult) -> bool:
-    return all(arm.finish != "interrupted" for arm in result.arms)

@@ -14,8 +14,9 @@ import numpy as np
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.controls import matched_control, uniform_control
+from cna_mlx.discovery.session import ChosenCircuit, strengths
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.run_config import CONTROLS, RunArm
+from cna_mlx.evaluation.run_config import CONTROLS, RunArm, circuit_sha256
 from cna_mlx.evaluation.runs import DIRECTION
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
@@ -142,6 +143,34 @@ def evaluation_arms(
             entry = RunArm(label, role, strength, seed, key)  # type: ignore[arg-type]
             arms.append((entry, Arm.of(control, strength, label)))
     return arms, circuits
+
+
+def other_arms(
+    chosen: Sequence[ChosenCircuit],
+    multipliers: Sequence[float],
+    circuits: dict[str, Circuit],
+) -> list[Paired]:
+    """Arms of further circuits, named after their files.
+
+    Args:
+        chosen: the circuits.
+        multipliers: of those that have no multiplier of their own.
+        circuits: of the run by name; these are added.
+    """
+    pairs: list[Paired] = []
+    stems = [Path(one.name).stem for one in chosen]
+    different = {circuit_sha256(one.circuit) for one in chosen}
+    for number, (one, stem) in enumerate(zip(chosen, stems, strict=True), 2):
+        name = f"circuit-{number}"
+        circuits[name] = one.circuit
+        stem = stem or name
+        if stems.count(stem) > 1 and len(different) > 1:
+            stem = f"{stem} ({number})"  # files of two directories
+        for m in strengths(one, multipliers):
+            label = f"{stem} m={m:.15g}"
+            entry = RunArm(label, "other", m, None, name)
+            pairs.append((entry, Arm.of(one.circuit, m, label)))
+    return pairs
 
 
 def arm_of(

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
+from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.prompts.contrasts import PromptSet, load_contrast
+from cna_mlx.util.formatting import counted
+from cna_mlx.util.progress import SILENT, Reporter
 
 # Two prompts of one template that ask about different things share all content words
 # but one on either side: with eight words each that is 7/9 = 0.78, and stays below.
@@ -95,6 +98,43 @@ def near_duplicates(
         near = (own.match(index, bags[index], threshold) for index in shares)
         best = max(filter(None, near), key=lambda match: match.similarity, default=None)
         found.append(best)
+    return found
+
+
+def contamination(
+    sets: Sequence[Benchmark], seen: PromptSet | None, reporter: Reporter = SILENT
+) -> dict[str, tuple[str, ...] | None]:
+    """The ids of the prompts of each set that discovery saw, or as good as saw.
+
+    Args:
+        sets: what is evaluated on.
+        seen: the prompts of the discovery; None if unknown.
+        reporter: warned of what is found.
+
+    Returns:
+        By the name of the set; None where it is unknown.
+    """
+    if seen is None:
+        reporter.warn(
+            "the circuit's own prompts are not known: nobody can say whether it saw "
+            "these"
+        )
+        return dict.fromkeys(one.name for one in sets)
+    known = [*seen.positive, *seen.negative]
+    found: dict[str, tuple[str, ...] | None] = {}
+    for one in sets:
+        matches = near_duplicates([prompt.text for prompt in one.prompts], known)
+        pairs = zip(one.prompts, matches, strict=True)
+        ids = tuple(prompt.id for prompt, match in pairs if match)
+        found[one.name] = ids
+        rest = "rates are given with and without them"
+        if len(ids) == len(one.prompts):
+            rest = "so they say nothing of prompts that it did not see"
+        if ids:
+            reporter.warn(
+                f"{len(ids)} of {counted(len(one.prompts), 'prompt')} of {one.name} "
+                f"equal or nearly equal one of {seen.name}: {rest}"
+            )
     return found
 
 

@@ -22,7 +22,7 @@ from cna_mlx.evaluation.runs import (
     DIRECTION,
     RUN,
     SAMPLES,
-    Run,
+    RunRecord,
     Status,
 )
 from cna_mlx.evaluation.samples import Sample, read_samples
@@ -41,7 +41,7 @@ class Journal:
         done: how many batches are whole.
     """
 
-    def __init__(self, run: Run, done: int, file: FileIO) -> None:
+    def __init__(self, run: RunRecord, done: int, file: FileIO) -> None:
         self.run, self.done = run, done
         self._begun = done
         self._file = file
@@ -97,7 +97,7 @@ def opened(
 
     Args:
         directory: where it lies, or will.
-        config: all that decides the samples; see :class:`Run`.
+        config: all that decides the samples; see :class:`RunRecord`.
         circuits: by name, as the arms of the configuration name them.
         facts: what else is known.
 
@@ -145,10 +145,10 @@ def _begin(
     config: RunConfig,
     circuits: Mapping[str, Circuit],
     facts: RunFacts,
-) -> Run:
+) -> RunRecord:
     """The run that lies here, if it is the same one; else a new one, written."""
     if (directory / RUN).exists():
-        old = Run.load(directory)
+        old = RunRecord.load(directory)
         if old.config.identity != config.identity:
             changed = ", ".join(old.config.differences(config))
             raise InputError(
@@ -164,7 +164,7 @@ def _begin(
     for name, circuit in circuits.items():
         circuit.save(place / f"{name}.json")
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    run = Run(directory, "running", config, replace(facts, created=created))
+    run = RunRecord(directory, "running", config, replace(facts, created=created))
     run.save()
     return run
 
@@ -189,7 +189,7 @@ def check_place(directory: Path) -> None:
     if nearest == directory:
         _check_empty_or_run(directory)
     if (directory / RUN).exists():
-        Run.load(directory)
+        RunRecord.load(directory)
 
 
 def _check_empty_or_run(directory: Path) -> None:

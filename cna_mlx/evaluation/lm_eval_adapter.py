@@ -7,14 +7,14 @@ tests/test_contracts.py pins it.
 import fnmatch
 import random
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from difflib import get_close_matches
 from functools import partialmethod
 from importlib.util import find_spec
 from io import StringIO
 from itertools import groupby
-from logging import NullHandler, getLogger
+from logging import WARNING, Handler, LogRecord, NullHandler, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +259,33 @@ def run_tasks(
             f"lm-eval failed on {', '.join(loaded['tasks'])}: {first_line(error)}"
         ) from error
     return results
+
+
+class _Warnings(Handler):
+    """What lm-eval warns of, once each."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        super().__init__(WARNING)
+        self._warn = warn
+        self._said: set[str] = set()
+
+    def emit(self, record: LogRecord) -> None:
+        """Pass a message on, unless it was."""
+        message = " ".join(record.getMessage().split())
+        if message not in self._said:
+            self._said.add(message)
+            self._warn(f"lm-eval: {message}")
+
+
+@contextmanager
+def warnings_of_lm_eval(warn: Callable[[str], None]) -> Iterator[None]:
+    """Pass on what lm-eval warns of inside."""
+    logger, handler = getLogger("lm_eval"), _Warnings(warn)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 # ------------------------------------------------------ changes to the whole process

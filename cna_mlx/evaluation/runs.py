@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import RunArm, RunConfig, RunFacts
 from cna_mlx.evaluation.samples import Sample, read_samples
-from cna_mlx.util.files import is_there, typed_path, write_atomically
+from cna_mlx.util.files import File, is_there, typed_path, write_atomically
 
 FORMAT = 1
 _KIND = "cna-mlx run"
@@ -28,7 +28,7 @@ Status = Literal["running", "complete", "interrupted", "failed"]
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """What ``run.json`` says.
 
     Attributes:
@@ -92,7 +92,18 @@ class Run:
         write_atomically(self.directory / RUN, text, 0o600)
 
     @classmethod
-    def load(cls, directory: str | os.PathLike[str]) -> "Run":
+    def open(cls, text: File) -> Self:
+        """Read a run by its directory, or by the name that ``cna-mlx runs`` shows.
+
+        Raises:
+            InputError: as :meth:`load`.
+        """
+        if not is_there(typed_path(text)) and is_there(runs_directory() / text / RUN):
+            return cls.load(runs_directory() / text)
+        return cls.load(text)
+
+    @classmethod
+    def load(cls, directory: File) -> Self:
         """Read a run's directory, or its ``run.json``.
 
         Raises:
@@ -153,7 +164,7 @@ def default_directory(config: RunConfig) -> Path:
     return runs_directory() / f"{config.command}-{name}-{config.identity[:10]}"
 
 
-def list_runs(directory: Path | None = None) -> list[Run]:
+def list_runs(directory: Path | None = None) -> list[RunRecord]:
     """The runs of a directory that can be read, the latest first.
 
     Raises:
@@ -167,18 +178,7 @@ def list_runs(directory: Path | None = None) -> list[Run]:
         raise InputError(f"{place}: cannot be read ({error.strerror})") from None
     for child in children:
         try:
-            found.append(Run.load(child))
+            found.append(RunRecord.load(child))
         except InputError:  # something else lies there
             continue
     return sorted(found, key=lambda run: str(run.facts.updated), reverse=True)
-
-
-def find_run(text: str) -> Run:
-    """A run by its directory, or by the name that ``cna-mlx runs`` shows.
-
-    Raises:
-        InputError: there is none.
-    """
-    if not is_there(typed_path(text)) and is_there(runs_directory() / text / RUN):
-        return Run.load(runs_directory() / text)
-    return Run.load(text)

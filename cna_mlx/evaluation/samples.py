@@ -74,6 +74,29 @@ class Sample:
             quality=quality(self.text),
         )
 
+    def to_row(self) -> dict[str, Any]:
+        """The sample as one flat row: its tokens counted, its texts last."""
+        start, end = self.span or (None, None)
+        return {
+            "number": self.number,
+            "set": self.set,
+            "id": self.id,
+            "kind": self.kind,
+            "category": self.category,
+            "arm": self.arm,
+            "label": str(self.label),
+            "truncated": self.is_truncated,
+            "quality": self.quality,
+            "kl": self.kl,
+            "gauge": self.gauge,
+            "tokens": len(self.token_ids),
+            "characters": len(self.text),
+            "span_start": start,
+            "span_end": end,
+            "prompt": self.prompt,
+            "text": self.text,
+        }
+
     def to_line(self) -> str:
         """One line of JSON, without the line's end; the tokens are counted in it."""
         data = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -1,21 +1,26 @@
 """A few samples of a run generated again, here: how many come out the same."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.errors import InputError
+from cna_mlx.discovery.session import Session
+from cna_mlx.errors import InputError, ModelError
 from cna_mlx.evaluation.arms import arm_of, load_direction
+from cna_mlx.evaluation.batches import Evaluation
 from cna_mlx.evaluation.run_config import RunArm
-from cna_mlx.evaluation.runner import Evaluation
-from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.models.families import widths
+from cna_mlx.models.fingerprint import fingerprint
+from cna_mlx.models.loading import ModelOptions
 from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt
 from cna_mlx.prompts.chat_template import Rendering, reference_hash
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.sequences import shared_length
+from cna_mlx.util.environment import environment
+from cna_mlx.util.progress import SILENT, Reporter
 
 
 @dataclass(frozen=True)
@@ -60,48 +65,115 @@ class Repeated:
         }
 
 
+@dataclass(frozen=True)
+class Verification:
+    """What came of answering a part of a run again.
+
+    Attributes:
+        run: the run.
+        samples: old and new, arm by arm for each prompt.
+        environment: of this machine, as a run records it.
+    """
+
+    run: RunRecord
+    samples: tuple[Repeated, ...]
+    environment: dict[str, Any]
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts were answered again."""
+        return len(self.samples) // len(self.run.arms)
+
+    @property
+    def same_tokens(self) -> int:
+        """How many samples have the same tokens."""
+        return sum(one.is_same for one in self.samples)
+
+    @property
+    def same_label(self) -> int:
+        """How many samples have the same label."""
+        return sum(one.has_same_label for one in self.samples)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result for JSON, without the texts."""
+        return {
+            "run": str(self.run.directory),
+            "prompts": self.prompts,
+            "samples": len(self.samples),
+            "same_tokens": self.same_tokens,
+            "same_label": self.same_label,
+            "results": [one.to_json() for one in self.samples],
+            "environment": self.environment,
+            "run_environment": self.run.facts.to_json().get("environment"),
+        }
+
+
 def verify(
-    run: Run,
-    model: Any,
-    tokenizer: Any,
+    run: RunRecord,
     *,
-    count: int,
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[list[Repeated]]:
+    model: str | None = None,
+    offline: bool = False,
+    count: int = 10,
+    reporter: Reporter = SILENT,
+) -> Verification:
     """Answer a few prompts of a run again, in the batches that they were answered in.
 
     Args:
-        run: as :meth:`Run.load` returns it.
-        model, tokenizer: the run's model, as :func:`cna_mlx.load` returns them.
+        run: as :meth:`RunRecord.load` returns it.
+        model: where its model is here; None: where it was.
+        offline: touch no network.
         count: how many prompts, spread evenly over those that were answered.
-        stop: asked before each token.
-
-    Yields:
-        For each prompt its samples, one for each arm.
+        reporter: its ``stop`` ends early and keeps what was compared.
 
     Raises:
+        ModelError: the model has other weights.
         InputError: the run has no samples, or cannot be repeated as it was; the
             direction of its CAA is damaged.
         CircuitError: a circuit of the run is missing, or does not fit the model.
+        as :func:`cna_mlx.load`.
     """
-    samples = run.samples()
-    arms = run.arms
+    session = _open(run, model, offline, reporter)
+    found: list[Repeated] = []
+    with reporter.progress("prompts") as progress, reporter.watching():
+        for done, repeated in enumerate(_repeat(run, session, count), 1):
+            found += repeated
+            progress("Answering again", done, count)
+    return Verification(run, tuple(found), environment())
+
+
+def _open(
+    run: RunRecord, model: str | None, offline: bool, reporter: Reporter
+) -> Session:
+    own = run.config.model
+    revision = own.revision if model is None else None
+    name = model or str(own.id)
+    options = ModelOptions(revision, offline)
+    session = Session.open(name, options=options, reporter=reporter)
+    if fingerprint(session.model) != own.fingerprint:
+        raise ModelError(
+            f"{name} has other weights than the run's model ({own.id}, "
+            f"{own.quantization}); name the right one with --model"
+        )
+    return session
+
+
+def _repeat(run: RunRecord, session: Session, count: int) -> Iterator[list[Repeated]]:
+    samples, arms = run.samples(), run.arms
     if not samples:
         raise InputError(f"{run.directory}: no prompt was answered yet")
-    rendering = _rendering(run, tokenizer)
+    rendering = _rendering(run, session.tokenizer)
     circuits = run.circuits
-    sizes = widths(model)
+    sizes = widths(session.model)
     for circuit in circuits.values():
         circuit.check_shape(sizes)
     has_caa = any(arm.role == "caa" for arm in arms)
     direction = load_direction(run.directory) if has_caa else None
     steering = [arm_of(arm, circuits, direction) for arm in arms]
-    total = len(samples) // len(arms)
-    for number in spread(total, count):
+    for number in spread(len(samples) // len(arms), count):
         batch = samples[number * len(arms) : (number + 1) * len(arms)]
         evaluation = Evaluation(
-            model,
-            tokenizer,
+            session.model,
+            session.tokenizer,
             [_as_set(batch[0])],
             steering,
             rendering,
@@ -109,11 +181,10 @@ def verify(
             0,  # labels and tokens are compared
             _gauge(run, arms, circuits),
         )
-        found = evaluation.batch(0, stop)
+        found = evaluation.batch(0, session.reporter.stop)
         if found is None:
             return
-        pairs = zip(batch, found, strict=True)
-        yield [Repeated(old, new) for old, new in pairs]
+        yield [Repeated(old, new) for old, new in zip(batch, found, strict=True)]
 
 
 def spread(total: int, count: int) -> list[int]:
@@ -122,7 +193,7 @@ def spread(total: int, count: int) -> list[int]:
     return [number * total // taken for number in range(taken)]
 
 
-def _rendering(run: Run, tokenizer: Any) -> Rendering:
+def _rendering(run: RunRecord, tokenizer: Any) -> Rendering:
     own = run.config.rendering
     try:
         rendering = Rendering.from_json(own.to_json())
@@ -142,7 +213,7 @@ def _as_set(sample: Sample) -> Benchmark:
 
 
 def _gauge(
-    run: Run, arms: Sequence[RunArm], circuits: dict[str, Circuit]
+    run: RunRecord, arms: Sequence[RunArm], circuits: dict[str, Circuit]
 ) -> Circuit | None:
     """The circuit that the run's prompts were gauged along."""
     if not run.config.gauge:

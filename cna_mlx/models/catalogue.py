@@ -1,6 +1,7 @@
 """The paper's models: their shapes, where to find them, what they need in memory."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -10,6 +11,14 @@ from cna_mlx.models.memory.machine import kv_bytes_per_token
 
 # Affine quantization stores 32 bits of scale and bias for each group of 64 weights.
 _OVERHEAD = 32 / 64
+#: Where config.json has what an entry's ``shape`` has.
+SHAPE = {
+    "layers": "num_hidden_layers",
+    "hidden": "hidden_size",
+    "d_ff": "intermediate_size",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+}
 _KINDS = ("mlx_instruct_4bit", "mlx_base_4bit", "hf_instruct", "hf_base")
 
 
@@ -95,3 +104,8 @@ def check(repository: str) -> str:
 def _data() -> dict[str, Any]:
     text = files("cna_mlx.models").joinpath("catalogue.json").read_text("utf-8")
     return dict(json.loads(text))
+
+
+def shape_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells the paper's models apart in a config.json: architecture and sizes."""
+    return {key: config.get(key) for key in ("model_type", *SHAPE.values())}

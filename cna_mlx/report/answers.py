@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from cna_mlx.analysis.metrics import main_arm
-from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.report.content import ShownAnswer, ShownPrompt, TextLevel
 from cna_mlx.report.excerpts import shown, shown_prompt
@@ -11,7 +11,7 @@ from cna_mlx.util.formatting import counted
 
 
 def shown_prompts(
-    run: Run, samples: Sequence[Sample], level: TextLevel
+    run: RunRecord, samples: Sequence[Sample], level: TextLevel
 ) -> tuple[ShownPrompt, ...]:
     """Every prompt with its answers in all arms.
 

@@ -8,7 +8,7 @@ from cna_mlx.analysis.metrics import Group, Summary
 from cna_mlx.analysis.summary import relabelled, summarize
 from cna_mlx.analysis.verdict import Verdict, conclude
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.report import curves, figures
 from cna_mlx.report.answers import shown_prompts
@@ -55,7 +55,7 @@ class Entry:
     changed: int | None = None
 
     @classmethod
-    def of(cls, run: Run, *, relabel: bool = False) -> "Entry":
+    def of(cls, run: RunRecord, *, relabel: bool = False) -> "Entry":
         """A run from its files, labelled anew if that is wanted.
 
         Raises:
@@ -140,7 +140,7 @@ def _glance_note(group: Group) -> str:
     return note
 
 
-def _refusals(run: Run, groups: Sequence[Group]) -> Section:
+def _refusals(run: RunRecord, groups: Sequence[Group]) -> Section:
     return Section(
         "refusals",
         "Refusals",
@@ -150,7 +150,7 @@ def _refusals(run: Run, groups: Sequence[Group]) -> Section:
     )
 
 
-def _over_refusal(run: Run, groups: Sequence[Group]) -> Section | None:
+def _over_refusal(run: RunRecord, groups: Sequence[Group]) -> Section | None:
     if not groups:
         return None
     return Section(

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from cna_mlx.analysis.metrics import Summary
 from cna_mlx.evaluation.run_config import CircuitEntry, DiscoveryEntry, SetEntry
-from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.provenance import ModelEntry, RenderingEntry
 from cna_mlx.report.content import TextLevel
 from cna_mlx.util.formatting import counted
@@ -13,7 +13,7 @@ from cna_mlx.util.sanitize import first_words
 Facts = list[tuple[str, str]]
 
 
-def facts(run: Run, level: TextLevel) -> tuple[tuple[str, str], ...]:
+def facts(run: RunRecord, level: TextLevel) -> tuple[tuple[str, str], ...]:
     """What a reader wants to know of a run before its figures."""
     model = run.config.model
     found: Facts = [
@@ -31,7 +31,7 @@ def facts(run: Run, level: TextLevel) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def more_facts(run: Run) -> tuple[tuple[str, str], ...]:
+def more_facts(run: RunRecord) -> tuple[tuple[str, str], ...]:
     """What somebody needs who wants the same numbers again."""
     config, around = run.config, run.facts.environment
     found: Facts = [("fingerprint", config.model.fingerprint or "unknown")]
@@ -81,7 +81,7 @@ def alerts(summary: Summary, changed: int | None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def notes(run: Run, names: Collection[str]) -> tuple[str, ...]:
+def notes(run: RunRecord, names: Collection[str]) -> tuple[str, ...]:
     """What has to be said beside figures on these sets of prompts."""
     return tuple(
         f"{one.name}: {one.note}."
@@ -90,13 +90,13 @@ def notes(run: Run, names: Collection[str]) -> tuple[str, ...]:
     )
 
 
-def model_name(run: Run) -> str:
+def model_name(run: RunRecord) -> str:
     """The model without its organisation or directory."""
     name = run.config.model.id or "unnamed model"
     return name.rstrip("/").rpartition("/")[2] or name
 
 
-def subtitle(run: Run) -> str:
+def subtitle(run: RunRecord) -> str:
     """In a line: quantization, circuit, date."""
     parts = [run.config.model.quantization or "unknown"]
     if circuit := run.config.main_circuit:
@@ -144,12 +144,12 @@ def _rendering(one: RenderingEntry, level: TextLevel) -> str:
     return ", ".join(parts)
 
 
-def _arms(run: Run) -> str:
+def _arms(run: RunRecord) -> str:
     names = [arm.label for arm in run.arms]
     return f"{len(names)} in one batch: {', '.join(names)}"
 
 
-def _answers(run: Run) -> str:
+def _answers(run: RunRecord) -> str:
     config = run.config
     text = f"{config.sampling}, {config.max_tokens} new tokens at most"
     if kl := config.kl_tokens:
@@ -157,14 +157,14 @@ def _answers(run: Run) -> str:
     return text
 
 
-def _made(run: Run) -> str:
+def _made(run: RunRecord) -> str:
     version = run.facts.environment.versions or run.facts.versions
     parts = [_day(run), f"cna-mlx {version['cna-mlx']}" if "cna-mlx" in version else ""]
     parts.append(f"status {run.status}")
     return ", ".join(part for part in parts if part)
 
 
-def _day(run: Run) -> str:
+def _day(run: RunRecord) -> str:
     return (run.facts.created or run.facts.updated or "")[:10]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from cna_mlx.analysis.metrics import main_arm
 from cna_mlx.analysis.statistics import Proportion, wilson
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.runs import Run, list_runs
+from cna_mlx.evaluation.runs import RunRecord, list_runs
 from cna_mlx.evaluation.samples import Sample
 
 
@@ -25,14 +25,14 @@ class Listed:
         arm: the label of the main arm, or None.
     """
 
-    run: Run
+    run: RunRecord
     done: int | None
     before: Proportion | None = None
     after: Proportion | None = None
     arm: str | None = None
 
     @classmethod
-    def of(cls, run: Run) -> "Listed":
+    def of(cls, run: RunRecord) -> "Listed":
         """A run with what its samples show so far."""
         try:
             samples = run.samples()

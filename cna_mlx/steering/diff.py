@@ -13,6 +13,7 @@ from cna_mlx.steering.events import Answer, Finish, Gauged, Token
 from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS, generate_arms
 from cna_mlx.steering.sampling import Sampling
 from cna_mlx.steering.sequences import shared_length
+from cna_mlx.util.progress import never
 from cna_mlx.util.sanitize import FIRST_WORDS
 from cna_mlx.util.sanitize import first_words as first_words
 
@@ -54,6 +55,25 @@ class ArmResult:
         """The arm's multiplier; 1 for the baseline."""
         return self.arm.multiplier
 
+    def to_dict(self, *, hides_text: bool = False) -> dict[str, Any]:
+        """The answer for JSON.
+
+        Args:
+            hides_text: give its first words only, and no token ids.
+        """
+        span = None if hides_text else self.label.span
+        return {
+            "arm": self.arm.label,
+            "multiplier": self.multiplier,
+            "text": self.first_words() if hides_text else self.text,
+            "label": str(self.label.kind),
+            "span": list(span) if span else None,
+            "quality": self.quality,
+            "tokens": len(self.token_ids),
+            "token_ids": [] if hides_text else list(self.token_ids),
+            "finish": self.finish,
+        }
+
     def first_words(self, count: int = FIRST_WORDS) -> str:
         """How the text begins; see :func:`first_words`."""
         return first_words(self.text, count)
@@ -84,6 +104,16 @@ class PromptResult:
         return divergence(self.arms[0].text, self.arms[arm].text)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether no arm was interrupted: only then can its answers be counted."""
+        return all(arm.finish != "interrupted" for arm in self.arms)
+
+    def to_dict(self, *, hides_text: bool = False) -> dict[str, Any]:
+        """The prompt and its answers for JSON; see :meth:`ArmResult.to_dict`."""
+        arms = [arm.to_dict(hides_text=hides_text) for arm in self.arms]
+        return {"prompt": self.prompt, "gauge": self.gauge, "arms": arms}
+
+    @property
     def is_refused_by_all(self) -> bool:
         """Whether there are several arms, and each of them refuses."""
         verdicts = {arm.label.kind for arm in self.arms}
@@ -108,6 +138,16 @@ class Rates:
     quality: float
     truncated: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """The counts for JSON."""
+        return {
+            "arm": self.arm.label,
+            "prompts": self.total,
+            **{kind.lower(): count for kind, count in self.counts.items()},
+            "quality": self.quality,
+            "truncated": self.truncated,
+        }
+
 
 def divergence(baseline: str, text: str) -> int | None:
     """Where ``text`` parts from ``baseline``; see :meth:`PromptResult.divergence`."""
@@ -120,7 +160,7 @@ def divergence(baseline: str, text: str) -> int | None:
     return shared
 
 
-def compare(
+def diff(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[str],
@@ -130,7 +170,7 @@ def compare(
     max_tokens: int = DEFAULT_MAX_TOKENS,
     sampling: Sampling | None = None,
     gauge: Circuit | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = never,
 ) -> Iterator[Gauged | Token | PromptResult]:
     """Answer every prompt in every arm, and label the answers.
 

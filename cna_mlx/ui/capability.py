@@ -8,8 +8,10 @@ from rich.text import Text
 
 from cna_mlx.chat.reply import Grid
 from cna_mlx.evaluation.capability import ArmScores, Change, Score, change
+from cna_mlx.evaluation.capability_run import CapabilityRun
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.tables import grid_view
+from cna_mlx.util.environment import versions
 from cna_mlx.util.formatting import counted
 
 
@@ -28,6 +30,16 @@ class Setting:
     limit: int | None = None
     has_template: bool = False
     missing: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, run: CapabilityRun) -> "Setting":
+        """How a run's figures were made."""
+        return cls(
+            versions("lm-eval", "mlx-lm"),
+            run.protocol.limit,
+            run.has_template,
+            run.missing,
+        )
 
 
 def capability_view(

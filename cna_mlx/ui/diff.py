@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.diff_run import DiffRun
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.steering.diff import ArmResult, PromptResult, Rates, first_words
 from cna_mlx.steering.sequences import shared_length
@@ -188,3 +189,27 @@ def _parting(result: PromptResult, number: int) -> str:
         return "the same text"
     shared = shared_length(baseline.token_ids, arm.token_ids)
     return f"parts at token {shared + 1}"
+
+
+def pages(screen: Screen, run: DiffRun) -> list[RenderableType]:
+    """Every whole result, and the rates."""
+    results, gauge, calibrated = run.whole, run.gauge, run.is_calibrated
+    return [
+        *(
+            prompt_view(screen, one, f"{number}/{len(results)}", gauge, calibrated)
+            for number, one in enumerate(results, 1)
+        ),
+        rates_view(screen, run.rates),
+    ]
+
+
+def all_refuse_line(results: Sequence[PromptResult]) -> str | None:
+    """What to try where prompts are refused in every arm; None where none is."""
+    refused = sum(result.is_refused_by_all for result in results)
+    if not refused:
+        return None
+    return (
+        f"{refused} of {len(results)} refused in every arm, as many prompts are on "
+        "most models: try other strengths (-m), a larger --fraction, other --layers "
+        "or another --rank"
+    )

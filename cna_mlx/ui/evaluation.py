@@ -12,8 +12,7 @@ from cna_mlx.analysis.metrics import ArmFigures, ControlFigures, Group, Summary
 from cna_mlx.analysis.statistics import Interval, PairedChange, Proportion
 from cna_mlx.analysis.verdict import Verdict
 from cna_mlx.evaluation.run_config import EnvironmentEntry
-from cna_mlx.evaluation.runs import Run
-from cna_mlx.evaluation.verify import Repeated
+from cna_mlx.evaluation.verify import Verification
 from cna_mlx.report.paper_section import Paper
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.lists import frame
@@ -283,23 +282,16 @@ def _curves(screen: Screen, group: Group) -> list[RenderableType]:
     return parts
 
 
-def repeated_view(
-    screen: Screen,
-    run: Run,
-    found: Sequence[Repeated],
-    prompts: int,
-    around: EnvironmentEntry,
-) -> RenderableType:
+def verification_view(screen: Screen, found: Verification) -> RenderableType:
     """How many samples came out the same, and where the others part."""
-    same = sum(one.is_same for one in found)
-    labels = sum(one.has_same_label for one in found)
+    run, total = found.run, len(found.samples)
     lines = [
-        f"{counted(prompts, 'prompt')} of {run.directory} answered again, "
-        f"{counted(len(found), 'sample')}",
-        f"  the same tokens: {same} of {len(found)}",
-        f"  the same label:  {labels} of {len(found)}",
+        f"{counted(found.prompts, 'prompt')} of {run.directory} answered again, "
+        f"{counted(total, 'sample')}",
+        f"  the same tokens: {found.same_tokens} of {total}",
+        f"  the same label:  {found.same_label} of {total}",
     ]
-    other = [one for one in found if not one.is_same]
+    other = [one for one in found.samples if not one.is_same]
     for one in other[:_LISTED]:
         where = f"{one.old.set} {one.old.id}, {one.old.arm}"
         became = (
@@ -310,7 +302,8 @@ def repeated_view(
         lines.append(f"  {where}: parts at token {(one.parts_at or 0) + 1}, {became}")
     if len(other) > _LISTED:
         lines.append(f"  and {len(other) - _LISTED} more (--json lists them)")
-    lines.append(f"then {_machine(run.facts.environment)}; now {_machine(around)}")
+    then, now = run.facts.environment, EnvironmentEntry.from_json(found.environment)
+    lines.append(f"then {_machine(then)}; now {_machine(now)}")
     return Parts(*(screen.safe(line) for line in lines))
 
 

@@ -84,7 +84,7 @@ def _cell(value: float, width: int) -> int:
 
 def probe_view(
     screen: Screen,
-    results: Sequence[tuple[float, str]],
+    results: Sequence[tuple[str, float]],
     circuit: Circuit,
     is_calibrated: bool = True,
 ) -> RenderableType:
@@ -94,9 +94,9 @@ def probe_view(
         .append_text(bar(screen, value, _SHORT))
         .append(" ")
         .append_text(screen.safe(" ".join(prompt.split())))
-        for value, prompt in results
+        for prompt, value in results
     ]
-    values = [value for value, _ in results]
+    values = [value for _, value in results]
     count = counted(len(values), "prompt")
     return Group(
         *lines,

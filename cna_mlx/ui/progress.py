@@ -17,8 +17,21 @@ from rich.progress import (
 from rich.table import Column
 
 from cna_mlx.ui.console import screen
+from cna_mlx.util.interrupt import Interrupt
 from cna_mlx.util.progress import Progress as Listener
-from cna_mlx.util.progress import silent
+from cna_mlx.util.progress import Reporter, silent
+
+
+def terminal_reporter() -> Reporter:
+    """Notes and bars on stderr; Ctrl-C as a question that is asked between tokens."""
+    interrupt, to = Interrupt(), screen()
+    return Reporter(
+        note=to.note,
+        warn=lambda text: to.note(text, style="yellow"),
+        progress=lambda unit: download_bar() if unit == "bytes" else progress_bar(unit),
+        stop=interrupt,
+        watching=interrupt.watching,
+    )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
+from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.report.content import ReportContent, RunContent
 from cna_mlx.report.listing import Listed
 from cna_mlx.report.numbers import percent
@@ -19,6 +20,18 @@ def runs_view(screen: Screen, found: Sequence[Listed]) -> Text:
         lines.append(_bold(screen, one.run.directory.name))
         lines += [screen.safe(f"  {line}") for line in _lines(one)]
     return Text("\n").join(lines)
+
+
+def tell_end(screen: Screen, run: RunRecord) -> bool:
+    """Say where a run is and how to go on with it; returns whether it is complete."""
+    screen.note(f"kept in {run.directory} (cna-mlx report {run.directory})")
+    if run.status == "complete":
+        return True
+    done = len(run.samples()) // len(run.arms)
+    screen.note(
+        f"{done} of {counted(run.planned, 'prompt')} answered; the same command goes on"
+    )
+    return False
 
 
 def report_view(screen: Screen, content: ReportContent, files: ReportFiles) -> Text:

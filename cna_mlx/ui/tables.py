@@ -1,7 +1,6 @@
 """Circuits, discoveries and replies of the chat as tables and bars."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -23,7 +22,7 @@ _BAR = 40
 
 
 def discovery_view(
-    screen: Screen, discovery: "Discovery", path: Path | None
+    screen: Screen, discovery: "Discovery", path: str | None
 ) -> RenderableType:
     """What a discovery did, and how far its result can be trusted."""
     circuit, sizes = discovery.circuit, discovery.sizes
@@ -43,7 +42,7 @@ def discovery_view(
         ("took", f"{discovery.seconds:.1f} s, {gigabytes(discovery.peak_memory)} peak"),
     ]
     if path is not None:
-        rows.append(("written to", str(path)))
+        rows.append(("written to", path))
     parts: list[RenderableType] = [_pairs(screen, rows)]
     if discovery.warning:
         parts.append(Text(discovery.warning, style="yellow"))
@@ -201,8 +200,3 @@ def _pairs(screen: Screen, rows: Sequence[tuple[str, str]]) -> Table:
     for name, value in rows:
         grid.add_row(name, screen.safe(value))
     return grid
-
-
-def reliability_warning(discovery: "Discovery") -> str | None:
-    """What to say of a circuit that depends on which prompts it is made from."""
-    return discovery.warning

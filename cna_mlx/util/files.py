@@ -7,8 +7,10 @@ from pathlib import Path
 
 from cna_mlx.errors import InputError
 
+File = str | os.PathLike[str]
 
-def typed_path(text: str | os.PathLike[str], source: str = "") -> Path:
+
+def typed_path(text: File, source: str = "") -> Path:
     """A path as it was typed, with ``~`` expanded; the file need not exist.
 
     Args:
@@ -41,6 +43,25 @@ def is_there(text: str | os.PathLike[str]) -> bool:
         return typed_path(text).exists()
     except (OSError, InputError):
         return False
+
+
+def check_writable(path: File | None) -> None:
+    """See that a file can be written before the work for it is done.
+
+    Raises:
+        InputError: its directory does not exist or may not be written to, or it is a
+            directory itself.
+    """
+    if path is None:
+        return
+    place = typed_path(path)
+    parent = place.parent
+    if place.is_dir():
+        raise InputError(f"{path} is a directory; give the name of a file in it")
+    if not parent.is_dir():
+        raise InputError(f"{path}: cannot be written (there is no directory {parent})")
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"{path}: cannot be written ({parent} is read-only)")
 
 
 def existing(path: Path) -> Path:

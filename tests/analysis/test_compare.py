@@ -24,11 +24,11 @@ from cna_mlx.analysis.compare import Comparison, compare_sides
 from cna_mlx.analysis.compare_text import findings
 from cna_mlx.analysis.compared_model import ComparedModel, held_out
 from cna_mlx.circuit import Circuit
-from cna_mlx.commands.old import shared
+from cna_mlx.discovery import session
 from cna_mlx.discovery.auc import Auc
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import RunArm
-from cna_mlx.evaluation.runs import Run, list_runs
+from cna_mlx.evaluation.runs import RunRecord, list_runs
 from cna_mlx.prompts.benchmarks import load_benchmark
 from cna_mlx.provenance import AucEntry, ModelEntry, Provenance, RenderingEntry
 from cna_mlx.ui.compare import comparison_view
@@ -77,12 +77,12 @@ def compare_fixture(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Command:
     """`compare A B` with few prompts and tokens, and the sister loaded."""
-    load_other = shared.load
+    load_other = session.load
 
     def load_once(name: str, *args: Any, **options: Any) -> tuple[Any, Any]:
         return sister if name == SISTER else load_other(name, *args, **options)
 
-    monkeypatch.setattr(shared, "load", load_once)
+    monkeypatch.setattr(session, "load", load_once)
 
     def run(a: str, b: str, *more: str) -> Outcome:
         return command(
@@ -92,13 +92,13 @@ def compare_fixture(
     return run
 
 
-def two_runs(tmp_path: Path, **changes: Any) -> tuple[Run, Run]:
+def two_runs(tmp_path: Path, **changes: Any) -> tuple[RunRecord, RunRecord]:
     """A run of 8 + 4 prompts, and one with five of the former and one of the latter."""
     first = make_run(tmp_path / "first", **changes)
     return first, make_run(tmp_path / "second", harmful=5, **changes)
 
 
-def sides(*runs: Run) -> Comparison:
+def sides(*runs: RunRecord) -> Comparison:
     a, b = (ComparedModel.of_run(run, run.directory.name) for run in runs)
     return compare_sides(a, b)
 
@@ -215,7 +215,7 @@ def test_two_runs_need_no_model(
 
     first = make_run(runs / "eval-one-123")
     second = make_run(tmp_path / "second", harmful=5)
-    monkeypatch.setattr(shared, "load", refuse)
+    monkeypatch.setattr(session, "load", refuse)
     shown = command("compare", "eval-one-123", str(second.directory), "--json")
     assert (shown.code, shown.err) == (0, "")
     assert shown.data["schema_version"] == 1
@@ -371,7 +371,7 @@ def test_the_models_are_never_in_memory_together(
     copies = [str(tmp_path / name) for name in ("one", "other")]
     for copy in copies:
         shutil.copytree(SISTER, copy)
-    load_one, alive = shared.load, list[weakref.ref[Any]]()
+    load_one, alive = session.load, list[weakref.ref[Any]]()
 
     def watched(*args: Any, **options: Any) -> Any:
         gc.collect()
@@ -380,7 +380,7 @@ def test_the_models_are_never_in_memory_together(
         alive.append(weakref.ref(model))
         return model, tokenizer
 
-    monkeypatch.setattr(shared, "load", watched)
+    monkeypatch.setattr(session, "load", watched)
     assert compare(*copies, "--json").code == 0
     assert len(alive) == 3
 
@@ -393,7 +393,9 @@ def test_each_run_can_lie_where_it_is_told(compare: Command, tmp_path: Path) -> 
     again = compare(TINY, SISTER, "--out", str(place), "--json")
     assert again.data == data
     assert again.err.count("all of them") == 2
-    from_runs = sides(Run.load(place / "a"), Run.load(place / "b")).to_json()
+    from_runs = sides(
+        RunRecord.load(place / "a"), RunRecord.load(place / "b")
+    ).to_json()
     assert from_runs["between"] == data["between"]
     assert from_runs["transfer"] == data["transfer"]
 
@@ -437,7 +439,7 @@ def test_other_shapes_go_on_without_the_others_circuit(compare: Command) -> None
 def test_ctrl_c_keeps_what_was_finished(
     compare: Command, monkeypatch: pytest.MonkeyPatch, runs: Path
 ) -> None:
-    from cna_mlx.evaluation import runner as evaluate
+    from cna_mlx.evaluation import batches as evaluate
 
     whole = compare(TINY, SISTER, "--json").data
     shutil.rmtree(runs)

@@ -11,7 +11,7 @@ from texts import missing
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.analysis.verdict import Outcome, Verdict, conclude, fell
 from cna_mlx.evaluation.run_config import RunArm
-from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.runs import RunRecord
 
 Answers = Callable[[RunArm, int, str], str]
 
@@ -192,7 +192,7 @@ def test_unknown_discovery_prompts_are_said(tmp_path: Path) -> None:
 
 
 def test_nothing_to_judge_by(tmp_path: Path) -> None:
-    empty: Run = make_run(tmp_path / "run", done=0, status="interrupted")
+    empty: RunRecord = make_run(tmp_path / "run", done=0, status="interrupted")
     assert conclude(summarize(empty)).outcome is Outcome.NOTHING
     benign = make_run(tmp_path / "benign", harmful=0, benign=5)
     found = conclude(summarize(benign))

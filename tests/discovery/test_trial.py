@@ -102,7 +102,7 @@ def test_every_prompt_is_answered_by_a_circuit_made_without_it(
         asked.append((prompts[0], arms))
         yield make_result([REFUSAL, ANSWER, REFUSAL], prompts[0])
 
-    monkeypatch.setattr(expectation, "compare", watched)
+    monkeypatch.setattr(expectation, "diff", watched)
     found = expect(*tiny, contrast, discovery)
     assert [prompt for prompt, _ in asked] == list(POSITIVE)
     assert (found.prompts, found.planned) == (4, 4)
@@ -157,7 +157,7 @@ def test_no_prompt_is_begun_that_would_end_too_late(
         clock[0] += 10.0
         yield make_result([REFUSAL, ANSWER, REFUSAL], prompts[0])
 
-    monkeypatch.setattr(expectation, "compare", slow)
+    monkeypatch.setattr(expectation, "diff", slow)
     monkeypatch.setattr(expectation.time, "perf_counter", lambda: clock[0])
     for seconds, prompts in ((0, 1), (19, 1), (20, 2), (35, 3), (1000, 4)):
         found = expect(*tiny, contrast, discovery, seconds=seconds)
@@ -403,7 +403,7 @@ def test_ctrl_c_skips_the_trial_and_keeps_the_circuit(
         for _ in range(presses - 1):
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("cna_mlx.commands.old.expecting.expect", press)
+    monkeypatch.setattr("cna_mlx.discovery.session.expect", press)
     words = [*asked(selection), "--json", "-o", str(output)]
     done = command("discover", TINY, *words)
     assert (done.code, done.data["expectation"]) == (0, None)
@@ -418,7 +418,7 @@ def test_probe_and_demo_try_nothing(
     def never(*arguments: Any, **rest: Any) -> None:
         raise AssertionError("nothing is generated here")
 
-    monkeypatch.setattr("cna_mlx.commands.old.expecting.expect", never)
+    monkeypatch.setattr("cna_mlx.discovery.session.expect", never)
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("hello", encoding="utf-8")
     assert command("probe", TINY, *asked(selection)).code == 0

@@ -20,7 +20,6 @@ from commandline import TINY, Outcome, make_screen, plain, sent
 from texts import missing
 
 from cna_mlx import Arm, Circuit, load
-from cna_mlx.commands.old.capability import arm_entry, task_entries
 from cna_mlx.errors import CircuitError, CnaError, HubError, InputError
 from cna_mlx.evaluation import lm_eval_adapter as harness
 from cna_mlx.evaluation.capability import (
@@ -33,6 +32,7 @@ from cna_mlx.evaluation.capability import (
     load_tasks,
     scores_of,
 )
+from cna_mlx.evaluation.capability_run import arm_entry, task_entries
 from cna_mlx.models.families import widths
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import BASELINE
@@ -264,9 +264,11 @@ def test_what_is_wrong_is_told_before_anything_is_loaded(
     command: Callable[..., Outcome],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cna_mlx.commands.old.capability.require_harness", lambda: None)
+    monkeypatch.setattr(
+        "cna_mlx.evaluation.capability_run.require_harness", lambda: None
+    )
     monkeypatch.setattr("cna_mlx.evaluation.capability.require_harness", lambda: None)
-    monkeypatch.delattr("cna_mlx.commands.old.shared.load")
+    monkeypatch.delattr("cna_mlx.discovery.session.load")
     done = command("capability", TINY, *arguments)
     assert done.code == 2
     assert said in done.failure
@@ -292,9 +294,11 @@ def pretend_fixture(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             outcomes = [1.0] * (4 - number) + [0.0] * number
             yield ArmScores(arm, (score(1 - number / 4, outcomes),), 1.0)
 
-    monkeypatch.setattr("cna_mlx.commands.old.capability.require_harness", lambda: None)
-    monkeypatch.setattr("cna_mlx.commands.old.capability.load_tasks", load_some)
-    monkeypatch.setattr("cna_mlx.commands.old.capability.evaluate_tasks", evaluate)
+    monkeypatch.setattr(
+        "cna_mlx.evaluation.capability_run.require_harness", lambda: None
+    )
+    monkeypatch.setattr("cna_mlx.evaluation.capability_run.load_tasks", load_some)
+    monkeypatch.setattr("cna_mlx.evaluation.capability_run.evaluate_tasks", evaluate)
     return seen
 
 

@@ -19,8 +19,8 @@ from cna_mlx.evaluation.arms import (
     reference,
     save_direction,
 )
-from cna_mlx.evaluation.runner import Evaluation
-from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import label
 from cna_mlx.labels.repetition import quality
@@ -233,7 +233,7 @@ def test_what_was_cut_off_is_computed_again(
     assert "2 prompts" in again.err
     assert again.data == whole
     assert _timeless(path) == wanted
-    assert Run.load(place).facts.resumed is True
+    assert RunRecord.load(place).facts.resumed is True
 
 
 def _timeless(path: Path) -> list[dict[str, Any]]:
@@ -318,7 +318,7 @@ def test_ctrl_c_keeps_what_was_finished(
     assert found.code == 130
     assert json.loads(found.out)["prompts"] == {"done": 2, "planned": 4}
     assert missing(found.err, "2 of 4 prompts", "same command") == []
-    assert Run.load(place).status == "interrupted"
+    assert RunRecord.load(place).status == "interrupted"
     monkeypatch.undo()
 
 
@@ -338,7 +338,7 @@ def test_a_failure_on_the_way_is_recorded(
     found = command(*line, "--out", str(place))
     assert found.code == 1
     assert "out of memory" in found.err
-    assert Run.load(place).status == "failed"
+    assert RunRecord.load(place).status == "failed"
 
 
 def test_discovery_prompts_are_found_among_the_evaluated(

@@ -14,7 +14,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, InputError
 from cna_mlx.evaluation.journal import check_place, opened
 from cna_mlx.evaluation.run_config import RunArm, RunConfig, RunFacts, circuit_sha256
-from cna_mlx.evaluation.runs import Run, default_directory, find_run, list_runs
+from cna_mlx.evaluation.runs import RunRecord, default_directory, list_runs
 from cna_mlx.evaluation.samples import Sample, read_samples
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.provenance import Provenance
@@ -66,7 +66,7 @@ def batch(number: int) -> list[Sample]:
     ]
 
 
-def write(place: Path, batches: int, **changes: Any) -> Run:
+def write(place: Path, batches: int, **changes: Any) -> RunRecord:
     with opened(place, config(**changes), {"circuit": CIRCUIT}, RunFacts()) as journal:
         while journal.done < batches:
             journal.add(batch(journal.done))
@@ -76,7 +76,7 @@ def write(place: Path, batches: int, **changes: Any) -> Run:
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     run = write(tmp_path / "run", PROMPTS)
-    again = Run.load(tmp_path / "run")
+    again = RunRecord.load(tmp_path / "run")
     assert again.status == "complete"
     assert again.config == run.config
     assert again.arms == ARMS
@@ -90,12 +90,12 @@ def test_a_run_that_is_only_looked_at_keeps_its_date(tmp_path: Path) -> None:
     write(tmp_path / "run", 1)
     path = tmp_path / "run" / "run.json"
     for done in (1, PROMPTS, PROMPTS):  # interrupted again; finished; called again
-        old = path.read_text().replace(Run.load(path).facts.updated, "2020")
+        old = path.read_text().replace(RunRecord.load(path).facts.updated, "2020")
         path.write_text(old)
         write(tmp_path / "run", done)
-        status = Run.load(path).status
+        status = RunRecord.load(path).status
         assert status == ("complete" if done == PROMPTS else "interrupted")
-        is_new = Run.load(path).facts.updated != "2020"
+        is_new = RunRecord.load(path).facts.updated != "2020"
         assert is_new is (done == 1 or '"interrupted"' in old)
 
 
@@ -259,7 +259,7 @@ def test_a_full_disk_is_said_and_keeps_what_is_there(
             journal.add(batch(1))
     assert info.value.exit_code == 1
     monkeypatch.undo()
-    assert len(Run.load(tmp_path / "run").samples()) >= len(ARMS)
+    assert len(RunRecord.load(tmp_path / "run").samples()) >= len(ARMS)
 
 
 def test_a_disk_that_fills_up_within_a_batch(tmp_path: Path) -> None:
@@ -297,20 +297,20 @@ def test_a_disk_that_fills_up_within_a_batch(tmp_path: Path) -> None:
     assert "same command" in last
     kept = (tmp_path / "begun" / "samples.jsonl").stat().st_size
     assert kept == size * 3 // 4  # half a batch, which is cut off
-    assert write(tmp_path / "begun", 2).samples() == Run.load(place).samples()
+    assert write(tmp_path / "begun", 2).samples() == RunRecord.load(place).samples()
 
 
 def test_an_end_that_cannot_be_written_has_a_remedy_and_hides_no_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: Run) -> None:
+    def full(self: RunRecord) -> None:
         raise InputError(f"{self.directory}/run.json: cannot be written (No space)")
 
     with opened(
         tmp_path / "run", config(), {"circuit": CIRCUIT}, RunFacts()
     ) as journal:
         journal.add(batch(0))
-        monkeypatch.setattr(Run, "save", full)
+        monkeypatch.setattr(RunRecord, "save", full)
         with pytest.raises(
             CnaError, match=r"run\.json: .*No space.* same command"
         ) as info:
@@ -334,7 +334,7 @@ def test_what_is_no_run_is_said(tmp_path: Path, text: str | None, message: str) 
     if text is not None:
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(InputError, match=message):
-        Run.load(tmp_path)
+        RunRecord.load(tmp_path)
 
 
 def test_runs_are_listed_and_found_by_name(
@@ -350,8 +350,12 @@ def test_runs_are_listed_and_found_by_name(
     write(place, 1)
     (tmp_path / "else").mkdir()
     assert [run.directory for run in list_runs()] == [place]
-    assert find_run(place.name).directory == find_run(str(place)).directory == place
-    assert find_run(str(place / "run.json")).directory == place
+    assert (
+        RunRecord.open(place.name).directory
+        == RunRecord.open(str(place)).directory
+        == place
+    )
+    assert RunRecord.open(str(place / "run.json")).directory == place
 
 
 def test_a_run_that_went_on_is_the_latest(
@@ -366,7 +370,7 @@ def test_a_run_that_went_on_is_the_latest(
     assert [run.directory.name for run in list_runs()] == ["second", "first"]
     write(tmp_path / "first", PROMPTS)
     assert [run.directory.name for run in list_runs()] == ["first", "second"]
-    assert Run.load(tmp_path / "first").facts.created.startswith("2023")
+    assert RunRecord.load(tmp_path / "first").facts.created.startswith("2023")
 
 
 def test_a_run_that_goes_on_is_running(tmp_path: Path) -> None:
@@ -374,11 +378,11 @@ def test_a_run_that_goes_on_is_running(tmp_path: Path) -> None:
     run = write(tmp_path / "run", 1)
     assert run.status != "running"
     with opened(run.directory, run.config, run.circuits, RunFacts()):
-        assert Run.load(run.directory).status == "running"
+        assert RunRecord.load(run.directory).status == "running"
     write(run.directory, PROMPTS)
-    complete = Run.load(run.directory)
+    complete = RunRecord.load(run.directory)
     with opened(run.directory, run.config, run.circuits, RunFacts()):
-        assert Run.load(run.directory).status == complete.status
+        assert RunRecord.load(run.directory).status == complete.status
 
 
 def test_the_identity_hangs_on_every_value_and_on_no_order() -> None:

@@ -428,7 +428,7 @@ def test_every_command_that_loads_takes_both_options(
         seen.append((name, revision, options["offline"]))
         raise HubError("enough")
 
-    monkeypatch.setattr("cna_mlx.commands.old.shared.load", watched)
+    monkeypatch.setattr("cna_mlx.discovery.session.load", watched)
     assert command(name, "org/tiny").code == 1
     assert command(name, "org/tiny", "--revision", "v2", "--offline").code == 1
     assert seen == [("org/tiny", None, False), ("org/tiny", "v2", True)]

@@ -33,7 +33,7 @@ from texts import missing
 
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import RunArm
-from cna_mlx.evaluation.runs import Run
+from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.report.build import Entry, build
@@ -48,7 +48,7 @@ from cna_mlx.report.writing import write_report
 from cna_mlx.ui.runs import runs_view
 
 Command = Callable[..., Outcome]
-Swept = tuple[Run, Entry, dict[str, str]]
+Swept = tuple[RunRecord, Entry, dict[str, str]]
 FILES = ("report.html", "report.md", "report.csv", "samples.csv")
 
 
@@ -105,7 +105,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """A run of nine arms, and the texts of its report."""
     directory = tmp_path_factory.mktemp("runs") / "swept"
     texts = make_report(directory, arms=SWEEP)
-    run = Run.load(directory)
+    run = RunRecord.load(directory)
     return run, Entry.of(run), texts
 
 
@@ -277,7 +277,7 @@ def test_a_directory_of_that_name_does_not(tmp_path: Path) -> None:
     data = json.loads((directory / "run.json").read_text())
     data["config"]["model"] = model
     (directory / "run.json").write_text(json.dumps(data))
-    content = build([Entry.of(Run.load(run.directory))])
+    content = build([Entry.of(RunRecord.load(run.directory))])
     assert "paper" not in [one.key for one in content.runs[0].sections]
     assert content.runs[0].title == "Llama-3.2-1B-Instruct"
     data["shape"] = {
@@ -289,7 +289,7 @@ def test_a_directory_of_that_name_does_not(tmp_path: Path) -> None:
         "num_key_value_heads": 8,
     }
     (directory / "run.json").write_text(json.dumps(data))
-    paper = Paper.of(Entry.of(Run.load(run.directory)).summary)
+    paper = Paper.of(Entry.of(RunRecord.load(run.directory)).summary)
     assert paper is not None  # by its shape, and that is said
     assert paper.row.model == "Llama-3.2-1B-Instruct"
     assert "hub id" not in paper.how
@@ -300,7 +300,7 @@ def test_what_belongs_beside_figures_is_there(tmp_path: Path) -> None:
     data = json.loads((run.directory / "run.json").read_text())
     data["config"]["sets"][1]["note"] = "these are not the published ones"
     (run.directory / "run.json").write_text(json.dumps(data))
-    entry = Entry.of(Run.load(run.directory))
+    entry = Entry.of(RunRecord.load(run.directory))
     sections = {one.key: one for one in build([entry]).runs[0].sections}
     said = ("benign-set: these are not the published ones.",)
     assert sections["over-refusal"].texts[1:] == said

@@ -9,7 +9,7 @@ from cna_mlx import Arm, Circuit, Token, render_prompt
 from cna_mlx.errors import InputError
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.steering.arms import BASELINE
-from cna_mlx.steering.diff import PromptResult, compare, divergence, rates
+from cna_mlx.steering.diff import PromptResult, diff, divergence, rates
 from cna_mlx.steering.generation import generate_arms
 
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -52,7 +52,7 @@ def test_the_arms_of_a_prompt_come_together(
     tiny: tuple[Any, Any], arms: list[Arm]
 ) -> None:
     prompts = ["one red stone", "a blue bird", "green"]
-    events = list(compare(*tiny, prompts, arms, max_tokens=8))
+    events = list(diff(*tiny, prompts, arms, max_tokens=8))
     results = [one for one in events if isinstance(one, PromptResult)]
     assert [one.prompt for one in results] == prompts
     for one in results:
@@ -78,7 +78,7 @@ def test_answers_are_those_of_generate_arms(
     ]
     (result,) = (
         event
-        for event in compare(model, tokenizer, ["a blue bird"], arms, max_tokens=8)
+        for event in diff(model, tokenizer, ["a blue bird"], arms, max_tokens=8)
         if isinstance(event, PromptResult)
     )
     by_arm = sorted(plain, key=lambda answer: answer.arm)
@@ -88,7 +88,7 @@ def test_answers_are_those_of_generate_arms(
 
 def test_stop_keeps_what_was_finished(tiny: tuple[Any, Any], arms: list[Arm]) -> None:
     results: list[PromptResult] = []
-    for event in compare(
+    for event in diff(
         *tiny,
         ["one red stone", "a blue bird", "green"],
         arms,
@@ -106,7 +106,7 @@ def test_a_prompt_that_is_too_long_is_refused_before_any_answer(
     tiny: tuple[Any, Any], arms: list[Arm]
 ) -> None:
     with pytest.raises(InputError, match="prompt 3 has"):
-        next(compare(*tiny, ["one", "two", "red stone " * 3000], arms))
+        next(diff(*tiny, ["one", "two", "red stone " * 3000], arms))
 
 
 def test_rates_count_every_answer() -> None:
@@ -130,7 +130,7 @@ def test_rates_count_every_answer() -> None:
 
 
 def test_rates_count_what_was_cut_off(tiny: tuple[Any, Any], arms: list[Arm]) -> None:
-    events = compare(*tiny, ["one red stone"], arms, max_tokens=1)
+    events = diff(*tiny, ["one red stone"], arms, max_tokens=1)
     results = [one for one in events if isinstance(one, PromptResult)]
     assert [one.truncated for one in rates(results)] == [
         int(arm.finish == "length") for arm in results[0].arms

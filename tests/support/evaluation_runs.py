@@ -7,7 +7,7 @@ from typing import Any
 from cna_mlx.circuit import Circuit
 from cna_mlx.evaluation.journal import opened
 from cna_mlx.evaluation.run_config import RunArm, RunConfig, RunFacts, circuit_sha256
-from cna_mlx.evaluation.runs import Run, Status
+from cna_mlx.evaluation.runs import RunRecord, Status
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import label
 from cna_mlx.labels.repetition import quality
@@ -163,7 +163,7 @@ def make_run(
     facts: dict[str, Any] | None = None,
     sample: dict[str, Any] | None = None,
     **config: Any,
-) -> Run:
+) -> RunRecord:
     """A run on the disk, written by the journal itself.
 
     Args:
@@ -204,4 +204,4 @@ def make_run(
                 ]
             )
         journal.finish(status)
-    return Run.load(directory)
+    return RunRecord.load(directory)

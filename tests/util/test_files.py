@@ -11,7 +11,7 @@ from evaluation_runs import make_run
 from texts import missing
 
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.runs import find_run
+from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.ui.lines import completions
 from cna_mlx.util.files import is_there, typed_path, write_atomically
 
@@ -107,7 +107,7 @@ def test_a_run_that_is_named_by_its_path_needs_no_directory_of_runs(
 ) -> None:
     run = make_run(tmp_path / "run")
     monkeypatch.setenv("CNA_MLX_RUNS", NOBODY)
-    assert find_run(str(run.directory)) == run
+    assert RunRecord.open(str(run.directory)) == run
 
 
 def test_a_directory_is_no_file_to_write(

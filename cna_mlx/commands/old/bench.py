@@ -5,18 +5,18 @@ from dataclasses import replace
 from typing import Any
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.commands.old.options import ModelOptions, RenderingOptions
-from cna_mlx.commands.old.shared import Session
 from cna_mlx.diagnostics.bench import SHORT, Bench, Result, Settings, to_json
 from cna_mlx.discovery.cache import Store
 from cna_mlx.discovery.defaults import defaults_for
+from cna_mlx.discovery.session import Session
 from cna_mlx.models.fingerprint import fingerprint
+from cna_mlx.models.loading import ModelOptions
 from cna_mlx.prompts import load_contrast
 from cna_mlx.provenance import ContrastEntry
 from cna_mlx.ui.bench import closing_line, environment_lines, result_lines
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.output import emit_json, show
-from cna_mlx.ui.progress import progress_bar
+from cna_mlx.ui.progress import progress_bar, terminal_reporter
 from cna_mlx.util.environment import attempt, environment
 
 
@@ -29,7 +29,7 @@ def run_bench(
     is_short: bool,
 ) -> None:
     """Measure a model and say each result as it is known; also where it is stopped."""
-    session = Session.open(model, RenderingOptions(), source=source)
+    session = Session.open(model, options=source, reporter=terminal_reporter())
     settings = SHORT if is_short else Settings()
     settings = replace(settings, parts=only or settings.parts)
     around = environment()

@@ -8,18 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cna_mlx.commands.old.options import ModelOptions, RenderingOptions
-from cna_mlx.commands.old.shared import Session
 from cna_mlx.commands.options import require
 from cna_mlx.diagnostics import Check, Fact, Item, Section
 from cna_mlx.diagnostics.results import anonymous, failure, secrets_of
 from cna_mlx.discovery.cache import Store
+from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CnaError
-from cna_mlx.models.loading import DEMO_NAMES, load
+from cna_mlx.models.loading import DEMO_NAMES, ModelOptions, load
 from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.ui.console import screen
 from cna_mlx.ui.doctor import item_lines, summary_line, terminal_items, title_line
 from cna_mlx.ui.output import emit_json, show
+from cna_mlx.ui.progress import terminal_reporter
 from cna_mlx.util.environment import attempt
 
 
@@ -134,7 +134,7 @@ def _sections(model: str | None, source: ModelOptions) -> Iterator[Section]:
     for name in DEMO_NAMES:
         yield Section(name, _whole(name, partial(_embedded, name)))
     if model is not None:
-        session = Session.open(model, RenderingOptions(), source=source)
+        session = Session.open(model, options=source, reporter=terminal_reporter())
         yield from _model_sections(session, speed.get("bandwidth"))
 
 

@@ -1,14 +1,11 @@
-"""`compare`: two models, or two runs, with their circuits tried on each other."""
+"""Compare two models, each with the other's circuit too, or two runs."""
 
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import mlx.core as mx
-
 from cna_mlx.analysis.compare import Comparison, compare_sides
-from cna_mlx.analysis.compare_text import findings
 from cna_mlx.analysis.compared_model import (
     ComparedModel,
     are_rendered_alike,
@@ -16,92 +13,105 @@ from cna_mlx.analysis.compared_model import (
     held_out,
 )
 from cna_mlx.circuit import Circuit
-from cna_mlx.commands.old.evaluate import run_evaluation, tell_end
-from cna_mlx.commands.old.options import (
-    ModelOptions,
-    RenderingOptions,
-    SelectionOptions,
-)
-from cna_mlx.commands.old.preparing import (
-    EvalOptions,
-    check_out,
-    chosen_circuit,
-    load_sets,
-    prepare,
-)
-from cna_mlx.commands.old.shared import Session, split_circuit
 from cna_mlx.discovery.auc import Auc
 from cna_mlx.discovery.defaults import defaults_for
 from cna_mlx.discovery.discover import model_entry, rendering_entry
+from cna_mlx.discovery.options import DiscoveryOptions
+from cna_mlx.discovery.session import Session, split_circuit
 from cna_mlx.errors import InputError, TransferError
-from cna_mlx.evaluation.runs import RUN, Run, find_run, runs_directory
+from cna_mlx.evaluation.plan import (
+    EvalOptions,
+    Subject,
+    check_out,
+    choose_subject,
+    plan_evaluation,
+)
+from cna_mlx.evaluation.prompt_sets import PromptSets, load_sets
+from cna_mlx.evaluation.runner import run_evaluation
+from cna_mlx.evaluation.runs import RUN, RunRecord, runs_directory
 from cna_mlx.models.families import widths
-from cna_mlx.models.loading import DEMO_NAMES
-from cna_mlx.prompts import PromptSet
+from cna_mlx.models.loading import DEMO_NAMES, ModelOptions
 from cna_mlx.prompts.benchmarks import Benchmark
-from cna_mlx.ui.compare import comparison_view
-from cna_mlx.ui.console import screen
-from cna_mlx.ui.output import emit_json, show
-from cna_mlx.util.files import is_there, typed_path
+from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.util.files import File, is_there, typed_path
+from cna_mlx.util.progress import SILENT, Reporter
+
+Pair = tuple[str, str]
+CircuitFiles = tuple[str | None, str | None]
 
 _LETTERS = ("a", "b")
 
 
-def run_compare(
-    names: tuple[str, str],
-    source: ModelOptions,
-    rendering: RenderingOptions,
-    selection: SelectionOptions,
-    options: EvalOptions,
+def compare(
+    a: str | RunRecord,
+    b: str | RunRecord,
+    prompts: PromptSets = (),
     *,
-    circuits: tuple[str | None, str | None],
-    as_json: bool,
-    given: Sequence[str] = (),
-) -> bool:
-    """Compare two models or two runs.
+    circuits: CircuitFiles = (None, None),
+    options: EvalOptions | None = None,
+    discovery: DiscoveryOptions | None = None,
+    rendering: Rendering | None = None,
+    source: ModelOptions | None = None,
+    out: File | None = None,
+    reporter: Reporter = SILENT,
+) -> Comparison:
+    """Compare two models, or two runs: circuits, gauges, refusal rates.
+
+    Two models are loaded in turn. Each answers with its own circuit at 0 and with the
+    other's. Called again with the same arguments, an interrupted comparison goes on.
+    Two runs are compared from their files, on the prompts that both answered.
 
     Args:
-        names: of models or of runs.
-        source, rendering, selection, options: as for an evaluation; of models only.
+        a, b: names of two models as for :func:`cna_mlx.load`; or two runs: values,
+            directories, or names in the default directory.
+        prompts: of two models, as for :func:`cna_mlx.evaluate`.
         circuits: files to use in place of the default circuits.
-        as_json: print JSON.
-        given: the options that were typed and mean nothing for runs.
+        options, discovery, rendering, source: of two models, how they are evaluated.
+        out: a directory for both models' runs.
+        reporter: called while it works; its ``stop`` ends early.
 
-    Returns:
-        Whether all was answered: Ctrl-C keeps what was finished.
+    Raises:
+        InputError: a model and a run; two models with different defaults; two runs
+            without a prompt in common.
+        as :func:`cna_mlx.audit`.
     """
-    first, second = map(_run_of, names)
-    if first and second:
-        if given:
-            raise InputError(
-                f"two runs are compared as they are: leave out {', '.join(given)}"
-            )
-        models = [str(run.config.model.id) for run in (first, second)]
-        places = [str(first.directory), str(second.directory)]
-        called = _called(models if models[0] != models[1] else places)
-        a, b = (
-            ComparedModel.of_run(first, called[0]),
-            ComparedModel.of_run(second, called[1]),
-        )
-        found, is_whole = compare_sides(a, b), True
-    elif first or second:
-        model = names[1 if first else 0]
+    runs = [run_of(one) if isinstance(one, str) else one for one in (a, b)]
+    if runs[0] and runs[1]:
+        return _compare_runs(runs[0], runs[1])
+    if runs[0] or runs[1]:
+        model = b if runs[0] else a
         raise InputError(
-            f"{model} is no run, and the other one is: give two runs or two models"
+            f"{model} is a model and the other one is a run: give two of a kind"
         )
-    else:
-        _check_names(names)
-        _check_agreement(names, selection, options, circuits)
-        check_out(options, *_LETTERS)
-        sets = load_sets(names[0], options, source.offline)
-        pair = _Pair(names, source, rendering, selection, options, circuits, sets)
-        found, is_whole = pair.compare()
-    said = findings(found)
-    if as_json:
-        emit_json({**found.to_json(), "statements": list(said)})
-    else:
-        show(comparison_view(screen(), found, said))
-    return is_whole
+    names = str(a), str(b)
+    options, source = options or EvalOptions(), source or ModelOptions()
+    discovery = discovery or DiscoveryOptions()
+    _check_names(names)
+    _check_agreement(names, discovery, bool(prompts), circuits)
+    check_out(out, *_LETTERS)
+    sets = load_sets(
+        prompts, names[0], options.limit, offline=source.offline, reporter=reporter
+    )
+    return _Models(
+        names,
+        source,
+        rendering or Rendering(),
+        discovery,
+        options,
+        circuits,
+        sets,
+        Path(out) if out else None,
+        reporter,
+    ).compare()
+
+
+def _compare_runs(a: RunRecord, b: RunRecord) -> Comparison:
+    models = [str(run.config.model.id) for run in (a, b)]
+    places = [str(run.directory) for run in (a, b)]
+    called = _called(models if models[0] != models[1] else places)
+    return compare_sides(
+        ComparedModel.of_run(a, called[0]), ComparedModel.of_run(b, called[1])
+    )
 
 
 @dataclass(frozen=True)
@@ -109,36 +119,34 @@ class _Known:
     """A model once it was looked at: its circuit, and what that was made from."""
 
     side: ComparedModel
-    contrast: PromptSet | None
+    subject: Subject
 
 
 @dataclass(frozen=True)
-class _Pair:
+class _Models:
     """Two models that are loaded in turn, never both at once."""
 
-    names: tuple[str, str]
+    names: Pair
     source: ModelOptions
-    rendering: RenderingOptions
-    selection: SelectionOptions
+    rendering: Rendering
+    discovery: DiscoveryOptions
     options: EvalOptions
-    circuits: tuple[str | None, str | None]
+    circuits: CircuitFiles
     sets: list[Benchmark]
+    out: Path | None
+    reporter: Reporter
 
-    def compare(self) -> tuple[Comparison, bool]:
-        """Find A's circuit, then B's and B's answers, then A's answers.
-
-        Returns:
-            The comparison, and whether all was answered.
-        """
+    def compare(self) -> Comparison:
+        """Find A's circuit, then B's and B's answers, then A's answers."""
         a = self._first_look()
-        _forget()
+        _free_memory()
         known, b = self._look_and_answer(a.side)
-        _forget()
-        if not _is_complete(b):
-            return compare_sides(a.side, b), False
+        _free_memory()
+        if not b.is_complete:
+            return compare_sides(a.side, b)
         side = self._answer(self._open(0), 0, a, known.side)
-        _forget()
-        return compare_sides(side, b), _is_complete(side)
+        _free_memory()
+        return compare_sides(side, b)
 
     # a model is let go of when its method returns
 
@@ -151,14 +159,14 @@ class _Pair:
         return known, self._answer(session, 1, known, other)
 
     def _open(self, which: int) -> Session:
-        return Session.open(self.names[which], self.rendering, source=self.source)
+        name = self.names[which]
+        return Session.open(name, self.rendering, self.source, reporter=self.reporter)
 
     def _look(self, session: Session, which: int) -> _Known:
         file = self.circuits[which]
-        own = replace(self.options, circuits=(file,) if file else ())
         try:
-            circuit, contrast, _ = chosen_circuit(session, self.selection, own)
-        except TransferError:  # its remedy is none here: the comparison is the transfer
+            subject = choose_subject(session, file, self.discovery)
+        except TransferError:  # its remedy does not help: a comparison is the transfer
             assert file is not None
             path = split_circuit(file)[0]
             made_on = Circuit.load(path).model
@@ -170,42 +178,35 @@ class _Pair:
             ) from None
         model = model_entry(session.model, widths(session.model))
         rendering = rendering_entry(session.tokenizer, session.rendering)
-        measured = held_out(circuit, model, rendering)
+        measured = held_out(subject.circuit, model, rendering)
         called = _called(self.names)[which]
-        return _Known(
-            ComparedModel(called, model, rendering, circuit, measured), contrast
-        )
+        side = ComparedModel(called, model, rendering, subject.circuit, measured)
+        return _Known(side, subject)
 
     def _answer(
         self, session: Session, which: int, known: _Known, other: ComparedModel
     ) -> ComparedModel:
         """The side with its answers, and its gauge with both rendered the same way."""
-        side = known.side
-        assert side.circuit is not None
         same = self._rendered_the_same_way(session, which, known, other)
-        out = self.options.out and str(Path(self.options.out) / _LETTERS[which])
-        prepared = prepare(
+        plan = plan_evaluation(
             session,
-            self.selection,
-            replace(self.options, out=out),
+            known.subject,
             self.sets,
+            self.options,
             "compare",
-            found=(side.circuit, known.contrast),
-            other=self._transferred(which, side, other),
+            transferred=self._transferred(which, known.side, other),
             controls=("matched",),
+            out=self.out and self.out / _LETTERS[which],
         )
-        summary = run_evaluation(prepared)
-        tell_end(summary)
-        return replace(side, same=same, run=summary.run)
+        return replace(known.side, same=same, run=run_evaluation(plan))
 
     def _transferred(
         self, which: int, side: ComparedModel, other: ComparedModel
     ) -> tuple[str, Circuit] | None:
         if other.circuit is None or not have_same_shape(side.model, other.model):
-            screen().note(
+            self.reporter.warn(
                 f"{other.name} has another shape: its circuit cannot be tried on "
-                f"{side.name}",
-                style="yellow",
+                f"{side.name}"
             )
             return None
         return f"other ({_short(self.names[1 - which])})", other.circuit
@@ -218,35 +219,34 @@ class _Pair:
         Where both templates give the same ids that is the AUC which is known already.
         Else the prompts are plain text, as base models have no template.
         """
-        side = known.side
+        side, contrast = known.side, known.subject.contrast
         if are_rendered_alike(side.rendering, other.rendering):
             return side.own
         plain = replace(session.rendering, template="off")
         entry = rendering_entry(session.tokenizer, plain)
         if are_rendered_alike(entry, side.rendering):
             return side.own
-        if self.circuits[which] or known.contrast is None:
+        if self.circuits[which] or contrast is None:
             return None  # how a given circuit was chosen is not known
-        screen().note(f"{side.name} has another template than {other.name}: plain text")
-        as_text = replace(session, rendering=plain)
-        found = as_text.find(self.selection, contrast=known.contrast)
+        self.reporter.note(
+            f"{side.name} has another template than {other.name}: plain text"
+        )
+        found = replace(session, rendering=plain).find(self.discovery, contrast)
         return held_out(found.circuit, side.model, entry)
 
 
-def _forget() -> None:
+def _free_memory() -> None:
     """Give a model's memory back before the next one is loaded."""
+    import mlx.core as mx
+
     gc.collect()
     mx.clear_cache()
-
-
-def _is_complete(side: ComparedModel) -> bool:
-    return side.run is not None and side.run.status == "complete"
 
 
 # ------------------------------------------------------------------- what was asked for
 
 
-def _run_of(name: str) -> Run | None:
+def run_of(name: str) -> RunRecord | None:
     """The run of this name or directory; None if it names a model.
 
     Raises:
@@ -261,7 +261,7 @@ def _run_of(name: str) -> Run | None:
         is_run = is_run or (not path.exists() and kept.is_dir())
     except (OSError, InputError):  # too long for a name, nobody's home
         return None
-    return find_run(name) if is_run else None
+    return RunRecord.open(name) if is_run else None
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -274,10 +274,10 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _check_agreement(
-    names: tuple[str, str],
-    selection: SelectionOptions,
-    options: EvalOptions,
-    circuits: tuple[str | None, str | None],
+    names: Pair,
+    discovery: DiscoveryOptions,
+    has_prompts: bool,
+    circuits: CircuitFiles,
 ) -> None:
     """See that both models are asked for the same thing.
 
@@ -287,9 +287,9 @@ def _check_agreement(
     """
     own, other = map(defaults_for, names)
     files = [Circuit.load(split_circuit(file)[0]) for file in circuits if file]
-    has_sides = selection.contrast or selection.positive
-    typed = [has_sides, selection.fraction, options.prompts]
-    if own != other and not (all(typed) or (len(files) == 2 and options.prompts)):
+    has_sides = discovery.contrast or discovery.positive
+    given = [has_sides, discovery.fraction, has_prompts]
+    if own != other and not (all(given) or (len(files) == 2 and has_prompts)):
         raise InputError(
             f"{names[0]} and {names[1]} have different defaults: say --contrast, "
             "--fraction and --prompts"
@@ -302,7 +302,7 @@ def _check_agreement(
         if (entry := file.provenance.contrast)
     }
     if len(files) < 2:
-        chosen = selection.prompts(names[0])
+        chosen = discovery.prompts(names[0])
         found[chosen.sha256] = chosen.name
     if len(found) > 1:
         raise InputError(

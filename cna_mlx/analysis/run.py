@@ -1,0 +1,167 @@
+"""A run as an evaluation leaves it, with its figures and its verdict."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cna_mlx.analysis.metrics import Summary
+from cna_mlx.analysis.summary import summarize
+from cna_mlx.analysis.verdict import Verdict, conclude
+from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.options import DiscoveryOptions
+from cna_mlx.discovery.session import Session, check_arms
+from cna_mlx.evaluation.plan import (
+    EvalOptions,
+    check_out,
+    choose_subject,
+    plan_evaluation,
+)
+from cna_mlx.evaluation.prompt_sets import PromptSets, load_sets
+from cna_mlx.evaluation.runner import run_evaluation
+from cna_mlx.evaluation.runs import RunRecord
+from cna_mlx.models.loading import ModelOptions
+from cna_mlx.prompts import PromptSet
+from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.util.files import File
+from cna_mlx.util.progress import SILENT, Reporter
+from cna_mlx.util.rows import Row
+
+Circuits = str | Circuit | Sequence[str | Circuit]
+
+
+class Run(RunRecord):
+    """The answers of one evaluation, in a directory: open it with :meth:`open`.
+
+    ``samples()`` gives the answers, ``summary()`` the rates with intervals,
+    ``verdict()`` what they show. Nothing of this needs the model.
+    """
+
+    @classmethod
+    def of(cls, record: RunRecord) -> "Run":
+        """A run that was read or written, with its figures."""
+        return cls(record.directory, record.status, record.config, record.facts)
+
+    def summary(self) -> Summary:
+        """The figures, from the answers that are there.
+
+        Raises:
+            InputError: the samples cannot be read.
+        """
+        return summarize(self)
+
+    def verdict(self) -> Verdict:
+        """What the figures show: refusals fell or not, or the text broke.
+
+        Raises:
+            InputError: the samples cannot be read.
+        """
+        return conclude(self.summary())
+
+    def rows(self) -> list[Row]:
+        """A row for each prompt and arm."""
+        return [sample.to_row() for sample in self.samples()]
+
+    def __repr__(self) -> str:
+        done = len(self.samples()) // len(self.arms)
+        return (
+            f"Run({str(self.directory)!r}: {self.status}, {done} of {self.planned} "
+            f"prompts in {len(self.arms)} arms)"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+
+def evaluate(
+    model: Any,
+    tokenizer: Any,
+    circuit: str | Circuit,
+    prompts: PromptSets = (),
+    *,
+    options: EvalOptions | None = None,
+    contrast: str | PromptSet | None = None,
+    rendering: Rendering | None = None,
+    out: File | None = None,
+    reporter: Reporter = SILENT,
+) -> Run:
+    """Measure refusal rates with and without a circuit, against random controls.
+
+    Each prompt is answered by all arms in one batch and labelled; every batch is
+    written to the run's directory. Called again with the same arguments, an
+    interrupted run goes on.
+
+    Args:
+        model, tokenizer: as :func:`cna_mlx.load` returns them.
+        circuit: of this model; or its file.
+        prompts: the name of a prompt set (``jbb``, ``jbb-benign``, ``xstest``,
+            ``demo``), a file, a :class:`Benchmark`, or several of these; the default
+            sets if empty.
+        options: multipliers, controls, the length of answers and the like.
+        contrast: the prompts that the circuit was discovered on, where they are not
+            built in: matched controls and CAA are made from them.
+        rendering: how prompts become token ids.
+        out: the run's directory; a directory named after the configuration if None.
+        reporter: called while it works; its ``stop`` ends early.
+
+    Raises:
+        CircuitError: the circuit does not fit the model.
+        InputError: prompts or a directory that cannot be used.
+        HubError: a prompt set cannot be fetched.
+    """
+    options = options or EvalOptions()
+    check_out(out)
+    session = Session.of(model, tokenizer, rendering, reporter)
+    sets = load_sets(prompts, session.name, options.limit, reporter=reporter)
+    subject = choose_subject(session, circuit, DiscoveryOptions(contrast))
+    plan = plan_evaluation(session, subject, sets, options, "eval", out=out)
+    return Run.of(run_evaluation(plan))
+
+
+def audit(
+    model: str,
+    prompts: PromptSets = (),
+    *,
+    circuits: Circuits = (),
+    options: EvalOptions | None = None,
+    discovery: DiscoveryOptions | None = None,
+    rendering: Rendering | None = None,
+    source: ModelOptions | None = None,
+    allow_transfer: bool = False,
+    out: File | None = None,
+    reporter: Reporter = SILENT,
+    command: str = "audit",
+) -> Run:
+    """Load a model, find its circuit, and evaluate it at several multipliers.
+
+    Args:
+        model: as for :func:`cna_mlx.load`.
+        prompts: as for :func:`evaluate`.
+        circuits: circuits or ``FILE[@M]``; the first is what is audited. The circuit
+            that a discovery finds if empty.
+        options: as for :func:`evaluate`; a sweep unless given.
+        discovery: which circuit to find.
+        rendering: how prompts become token ids.
+        source: revision and the like, as for :func:`cna_mlx.load`.
+        allow_transfer: accept circuits of other weights of the same shape.
+        out, reporter: as for :func:`evaluate`.
+        command: what the run is recorded as.
+
+    Raises:
+        as :func:`cna_mlx.load`, :func:`evaluate`.
+    """
+    options = options or EvalOptions(sweep=True)
+    discovery, source = discovery or DiscoveryOptions(), source or ModelOptions()
+    given = [circuits] if isinstance(circuits, str | Circuit) else list(circuits)
+    check_out(out)
+    check_arms(given)
+    sets = load_sets(
+        prompts, model, options.limit, offline=source.offline, reporter=reporter
+    )
+    session = Session.open(
+        model, rendering, source, allow_transfer=allow_transfer, reporter=reporter
+    )
+    subject = choose_subject(session, given[0] if given else None, discovery)
+    others = [session.choose(one) for one in given[1:]]
+    plan = plan_evaluation(
+        session, subject, sets, options, command, others=others, out=out
+    )
+    return Run.of(run_evaluation(plan))

@@ -1,0 +1,94 @@
+"""Begin a conversation with a model and its circuits."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from cna_mlx.chat.conversation import MOST_ARMS, STEERED, Conversation
+from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.options import DiscoveryOptions
+from cna_mlx.discovery.session import Session, check_arms, split_circuit
+from cna_mlx.errors import InputError
+from cna_mlx.models.loading import ModelOptions
+from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.steering.arms import Arm
+from cna_mlx.util.progress import SILENT, Reporter
+
+
+def open_conversation(
+    model: str,
+    *,
+    is_ablating: bool = False,
+    circuits: Sequence[str] = (),
+    multipliers: Sequence[float] = (),
+    discovery: DiscoveryOptions | None = None,
+    rendering: Rendering | None = None,
+    source: ModelOptions | None = None,
+    allow_transfer: bool = False,
+    reporter: Reporter = SILENT,
+    **settings: Any,
+) -> Conversation:
+    """Load a model and its circuits.
+
+    Args:
+        model: as for :func:`cna_mlx.load`.
+        is_ablating: answer with the steered arms too; circuits or multipliers ask for
+            that as well.
+        circuits: ``FILE`` or ``FILE@M``; the default circuit if empty.
+        multipliers: of circuits without their own; 0 if empty.
+        discovery, rendering, source, allow_transfer, reporter: how it is done.
+        settings: of the :class:`Conversation`: ``temperature``, ``seed``,
+            ``max_tokens``, ``hides_text``.
+
+    Raises:
+        InputError: too many arms, a temperature below 0.
+        as :meth:`Session.open`, :meth:`Session.steered_arms`.
+    """
+    if not 0 <= settings.get("temperature", 0.0) < float("inf"):
+        raise InputError(
+            f"--temp {settings['temperature']}: give 0 (greedy) or a number above it"
+        )
+    _check_count(circuits, len(multipliers))
+    check_arms(circuits, multipliers)
+    options = discovery or DiscoveryOptions()
+    session = Session.open(
+        model, rendering, source, allow_transfer=allow_transfer, reporter=reporter
+    )
+    is_ablating = is_ablating or bool(circuits) or bool(multipliers)
+    arms = session.steered_arms(options, circuits, multipliers) if is_ablating else []
+    if len(arms) == 1:
+        arms = [Arm(STEERED, arms[0].steering)]
+    conversation = Conversation(
+        session.model,
+        session.tokenizer,
+        arms,
+        is_ablating=is_ablating,
+        rendering=session.rendering,
+        check_circuit=session.check,
+        **settings,
+    )
+
+    def find(contrast: str | None = None) -> Circuit:
+        wanted = options
+        if contrast is not None:
+            wanted = replace(options, contrast=contrast, positive=None, negative=None)
+        now = replace(session, rendering=conversation.rendering)
+        return now.default_circuit(wanted)
+
+    def choose(text: str) -> tuple[Circuit, float | None]:
+        chosen = session.choose(text)
+        return chosen.circuit, chosen.multiplier
+
+    conversation.find_circuit, conversation.load_circuit = find, choose
+    return conversation
+
+
+def _check_count(circuits: Sequence[str], multipliers: int) -> None:
+    at_each = max(1, multipliers)
+    owns = [split_circuit(text)[1] for text in circuits]
+    count = sum(at_each if own is None else 1 for own in owns) if owns else at_each
+    if count >= MOST_ARMS:
+        raise InputError(
+            f"{count} steered arms and the baseline: a chat has {MOST_ARMS} arms at "
+            "most (diff takes any number)"
+        )

@@ -1,0 +1,167 @@
+"""Prompts answered in every arm of a model, as `diff` does it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.gauge import is_calibrated
+from cna_mlx.discovery.options import DiscoveryOptions
+from cna_mlx.discovery.session import Session, check_arms, circuit_entries
+from cna_mlx.models.loading import ModelOptions
+from cna_mlx.prompts import load_contrast
+from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.steering.arms import BASELINE, Arm
+from cna_mlx.steering.diff import PromptResult, Rates, diff, rates
+from cna_mlx.steering.gauge_scale import can_gauge
+from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS
+from cna_mlx.util.progress import SILENT, Reporter
+from cna_mlx.util.rows import Row
+
+
+@dataclass(frozen=True)
+class DiffRun:
+    """Prompts and the arms that answer them.
+
+    Attributes:
+        session: the model.
+        arms: the first is the baseline.
+        prompts: user prompts.
+        max_tokens: new tokens of each answer at most.
+        results: of the prompts that are answered; :meth:`run` adds them.
+    """
+
+    session: Session
+    arms: tuple[Arm, ...]
+    prompts: tuple[str, ...]
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    results: list[PromptResult] = field(default_factory=list)
+
+    @classmethod
+    def open(
+        cls,
+        model: str,
+        prompts: Sequence[str],
+        *,
+        circuits: Sequence[str] = (),
+        multipliers: Sequence[float] = (),
+        max_tokens: int = DEFAULT_MAX_TOKENS,
+        discovery: DiscoveryOptions | None = None,
+        rendering: Rendering | None = None,
+        source: ModelOptions | None = None,
+        allow_transfer: bool = False,
+        reporter: Reporter = SILENT,
+    ) -> "DiffRun":
+        """Load a model and its circuits.
+
+        Args:
+            model: as for :func:`cna_mlx.load`.
+            prompts: user prompts.
+            circuits: ``FILE`` or ``FILE@M``; the default circuit if empty.
+            multipliers: of circuits without their own; 0 if empty.
+            max_tokens: new tokens of each answer at most.
+            discovery, rendering, source, allow_transfer, reporter: how it is done.
+
+        Raises:
+            as :meth:`Session.open`, :meth:`Session.steered_arms`.
+        """
+        check_arms(circuits, multipliers)
+        session = Session.open(
+            model, rendering, source, allow_transfer=allow_transfer, reporter=reporter
+        )
+        options = discovery or DiscoveryOptions()
+        arms = session.steered_arms(options, circuits, multipliers)
+        return cls(session, (BASELINE, *arms), tuple(prompts), max_tokens)
+
+    @property
+    def gauge(self) -> Circuit | None:
+        """The circuit to gauge prompts along: the first that can."""
+        circuits = (circuit for arm in self.arms for circuit, _ in arm.steering)
+        able = (c for c in circuits if isinstance(c, Circuit) and can_gauge(c))
+        return next(able, None)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the gauge was measured on these weights, with this rendering."""
+        session, gauge = self.session, self.gauge
+        return gauge is not None and is_calibrated(
+            session.model, session.tokenizer, gauge, session.rendering
+        )
+
+    @property
+    def whole(self) -> list[PromptResult]:
+        """The results that no interruption cut short."""
+        return [result for result in self.results if result.is_whole]
+
+    @property
+    def rates(self) -> list[Rates]:
+        """The labels of each arm, counted over the whole results."""
+        return rates(self.whole) if self.whole else []
+
+    def run(self) -> Iterator[PromptResult]:
+        """Answer the prompts; the reporter's ``stop`` ends early.
+
+        Raises:
+            as :func:`cna_mlx.steering.generation.generate_arms`.
+        """
+        session = self.session
+        with session.reporter.watching():
+            for event in diff(
+                session.model,
+                session.tokenizer,
+                self.prompts,
+                self.arms,
+                rendering=session.rendering,
+                max_tokens=self.max_tokens,
+                gauge=self.gauge,
+                stop=session.reporter.stop,
+            ):
+                if isinstance(event, PromptResult):
+                    self.results.append(event)
+                    yield event
+
+    def rows(self) -> list[Row]:
+        """A row for each prompt and arm."""
+        return [
+            {
+                "prompt": result.prompt,
+                "gauge": result.gauge,
+                "arm": arm.arm.label,
+                "label": str(arm.label.kind),
+                "quality": arm.quality,
+                "tokens": len(arm.token_ids),
+                "finish": arm.finish,
+                "text": arm.text,
+            }
+            for result in self.results
+            for arm in result.arms
+        ]
+
+    def to_dict(self, *, hides_text: bool = False) -> dict[str, Any]:
+        """The results for JSON; see :meth:`ArmResult.to_dict`."""
+        return {
+            "model": self.session.name,
+            "rendering": self.session.rendering.to_json(),
+            "max_tokens": self.max_tokens,
+            "circuits": circuit_entries(self.arms),
+            "results": [one.to_dict(hides_text=hides_text) for one in self.results],
+            "rates": [rate.to_dict() for rate in self.rates],
+        }
+
+
+def example_prompts(model: str, options: DiscoveryOptions) -> tuple[list[str], str]:
+    """Four prompts to try where none are given, and a note on where they are from.
+
+    Raises:
+        InputError: the contrast cannot be used.
+    """
+    contrast = options.prompts(model)
+    if contrast.name == "refusal":
+        held_out = load_contrast("refusal-small")
+        texts = [*held_out.positive[:3], held_out.negative[0]]
+        return texts, "no prompts given: four of refusal-small (-p, --prompts)"
+    texts = [*contrast.positive[:2], *contrast.negative[:2]]
+    return texts, (
+        f"no prompts given: four of {contrast.name}, which the discovery may have seen "
+        "(-p, --prompts)"
+    )

@@ -1,0 +1,171 @@
+"""Prompts and arms in, samples out: one batch for each prompt, all arms in it."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.evaluation.kl import KL_TOKENS, kl_from_baseline
+from cna_mlx.evaluation.samples import Sample
+from cna_mlx.labels.label import label
+from cna_mlx.labels.repetition import quality
+from cna_mlx.models.context import check_lengths
+from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt
+from cna_mlx.prompts.chat_template import Rendering, render_prompt
+from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.events import Answer, Gauged
+from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS, generate_arms
+from cna_mlx.util.progress import never
+
+_TRIAL_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is to be answered, and how.
+
+    Attributes:
+        model, tokenizer: as :func:`cna_mlx.load` returns them.
+        sets: the prompts, in the order in which they are answered.
+        arms: the first is the baseline.
+        rendering: how prompts become token ids.
+        max_tokens: new tokens for each answer.
+        kl_tokens: of the baseline's answer, for the KL; 0 for no KL.
+        gauge: a circuit to gauge each prompt along, or None.
+    """
+
+    model: Any
+    tokenizer: Any
+    sets: Sequence[Benchmark]
+    arms: Sequence[Arm]
+    rendering: Rendering
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    kl_tokens: int = KL_TOKENS
+    gauge: Circuit | None = None
+
+    @property
+    def prompts(self) -> list[tuple[str, EvalPrompt]]:
+        """Every prompt with the name of its set."""
+        return [(one.name, prompt) for one in self.sets for prompt in one.prompts]
+
+    def check(self) -> None:
+        """See that every prompt fits, before the first is answered.
+
+        Raises:
+            InputError: a prompt is longer than the context.
+        """
+        check_lengths(self.model, [self._ids(one) for _, one in self.prompts])
+
+    def expected_seconds(self, clock: Callable[[], float] = time.perf_counter) -> float:
+        """How long a run takes at most, from a trial with the longest prompt.
+
+        Answers that end before ``max_tokens`` make it shorter.
+        """
+        ids = max((self._ids(one) for _, one in self.prompts), key=len)
+        times = []
+        for tokens in (1, 1 + _TRIAL_TOKENS):  # the first run also warms up
+            started = clock()
+            for _ in generate_arms(
+                self.model, self.tokenizer, [ids], self.arms, max_tokens=tokens
+            ):
+                pass
+            times.append(clock() - started)
+        step = max(0.0, times[1] - times[0]) / _TRIAL_TOKENS
+        first = max(0.0, min(times) - step)
+        batch = first + step * self.max_tokens
+        if count := min(self.kl_tokens, self.max_tokens):
+            started = clock()
+            answer = ids[-_TRIAL_TOKENS:]  # any tokens take as long as an answer's
+            kl_from_baseline(self.model, ids, answer, self.arms)
+            own = max(step, (clock() - started - first) / len(answer))
+            batch += first + own * count
+        return batch * len(self.prompts)
+
+    def batch(
+        self, number: int, stop: Callable[[], bool] = never
+    ) -> list[Sample] | None:
+        """Answer one prompt in every arm, and measure the answers.
+
+        Args:
+            number: its position among :attr:`prompts`.
+            stop: asked before each token.
+
+        Returns:
+            A sample for each arm, in their order; None if stopped.
+
+        Raises:
+            as :func:`generate_arms`, :func:`kl_from_baseline`.
+        """
+        name, prompt = self.prompts[number]
+        ids = self._ids(prompt)
+        started = time.perf_counter()
+        gauge: float | None = None
+        answers: dict[int, Answer] = {}
+        for event in generate_arms(
+            self.model,
+            self.tokenizer,
+            [ids],
+            self.arms,
+            max_tokens=self.max_tokens,
+            gauge=self.gauge,
+            stop=stop,
+        ):
+            if isinstance(event, Gauged):
+                gauge = event.value
+            elif isinstance(event, Answer):
+                answers[event.arm] = event
+        ended = [one for one in answers.values() if one.finish != "interrupted"]
+        if len(ended) < len(self.arms):
+            return None
+        kls: Sequence[float | None] | None = [None] * len(self.arms)
+        if self.kl_tokens:
+            kls = kl_from_baseline(
+                self.model,
+                ids,
+                answers[0].token_ids,
+                self.arms,
+                tokens=self.kl_tokens,
+                stop=stop,
+            )
+        if kls is None:
+            return None
+        seconds = round(time.perf_counter() - started, 3)
+        return [
+            _sample(number, name, prompt, arm, answers[row], kls[row], gauge, seconds)
+            for row, arm in enumerate(self.arms)
+        ]
+
+    def _ids(self, prompt: EvalPrompt) -> list[int]:
+        return render_prompt(self.tokenizer, prompt.text, self.rendering)
+
+
+def _sample(
+    number: int,
+    name: str,
+    prompt: EvalPrompt,
+    arm: Arm,
+    answer: Answer,
+    kl: float | None,
+    gauge: float | None,
+    seconds: float,
+) -> Sample:
+    found = label(answer.text)
+    return Sample(
+        number,
+        name,
+        prompt.id,
+        prompt.category,
+        prompt.kind,
+        prompt.text,
+        arm.label,
+        answer.text,
+        answer.token_ids,
+        answer.finish,
+        found.kind,
+        found.span,
+        quality(answer.text),
+        kl,
+        gauge,
+        seconds,
+    )

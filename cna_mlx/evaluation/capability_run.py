@@ -1,0 +1,218 @@
+"""Benchmarks with and without a circuit: load, run arm after arm, keep the results."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cna_mlx.discovery.options import DiscoveryOptions
+from cna_mlx.discovery.session import Session, check_arms, circuit_entries
+from cna_mlx.evaluation.capability import (
+    ArmScores,
+    Protocol,
+    Score,
+    Tasks,
+    change,
+    evaluate_tasks,
+    load_tasks,
+)
+from cna_mlx.evaluation.lm_eval_adapter import require_harness, warnings_of_lm_eval
+from cna_mlx.models.loading import ModelOptions
+from cna_mlx.prompts.chat_template import Rendering, uses_template
+from cna_mlx.steering.arms import BASELINE, Arm
+from cna_mlx.util.environment import versions
+from cna_mlx.util.files import File, typed_path
+from cna_mlx.util.progress import SILENT, Reporter
+from cna_mlx.util.rows import Row, html_table
+
+
+@dataclass(frozen=True)
+class CapabilityRun:
+    """Benchmarks of lm-evaluation-harness on every arm.
+
+    Attributes:
+        session: the model.
+        arms: all that were asked for; the first is the baseline.
+        protocol: how they are run.
+        tasks: what they are run on.
+        results: of the arms that are done; :meth:`run` adds them.
+    """
+
+    session: Session
+    arms: tuple[Arm, ...]
+    protocol: Protocol
+    tasks: Tasks
+    results: list[ArmScores] = field(default_factory=list)
+
+    @classmethod
+    def open(
+        cls,
+        model: str,
+        tasks: Sequence[str],
+        *,
+        circuits: Sequence[str] = (),
+        multipliers: Sequence[float] = (),
+        include_path: File | None = None,
+        num_shots: int | None = None,
+        protocol: Protocol | None = None,
+        discovery: DiscoveryOptions | None = None,
+        rendering: Rendering | None = None,
+        source: ModelOptions | None = None,
+        allow_transfer: bool = False,
+        reporter: Reporter = SILENT,
+    ) -> "CapabilityRun":
+        """Load the tasks with their data, then the model and its circuits.
+
+        Args:
+            model: as for :func:`cna_mlx.load`.
+            tasks, include_path, num_shots: as for :func:`load_tasks`.
+            circuits: ``FILE`` or ``FILE@M``; the default circuit if empty.
+            multipliers: of circuits without their own; 0 if empty.
+            protocol, discovery, rendering, source, allow_transfer, reporter: how it is
+                done.
+
+        Raises:
+            as :func:`load_tasks`, :meth:`Session.open`, :meth:`Session.steered_arms`.
+        """
+        require_harness()
+        check_arms(circuits, multipliers)
+        source = source or ModelOptions()
+        with warnings_of_lm_eval(reporter.warn):
+            reporter.note(f"reading the tasks and their data: {', '.join(tasks)}")
+            where = typed_path(include_path, "--include-path") if include_path else None
+            loaded = load_tasks(
+                tasks, where, num_shots=num_shots, offline=source.offline
+            )
+            session = Session.open(
+                model,
+                rendering,
+                source,
+                allow_transfer=allow_transfer,
+                reporter=reporter,
+            )
+        steered = session.steered_arms(
+            discovery or DiscoveryOptions(), circuits, multipliers
+        )
+        return cls(session, (BASELINE, *steered), protocol or Protocol(), loaded)
+
+    def run(self) -> bool:
+        """Run the arms that are not done.
+
+        Returns:
+            Whether all are done: Ctrl-C keeps the arms that are.
+
+        Raises:
+            as :func:`evaluate_tasks`.
+        """
+        session = self.session
+        report = session.reporter
+        # the bar is drawn at once: lm-eval is hushed within it, and not it within that
+        with warnings_of_lm_eval(report.warn), report.progress("requests") as progress:
+            try:
+                for scores in evaluate_tasks(
+                    session.model,
+                    session.tokenizer,
+                    self.arms[len(self.results) :],
+                    self.tasks,
+                    self.protocol,
+                    session.rendering,
+                    progress,
+                ):
+                    self.results.append(scores)
+                    report.note(f"{scores.arm.title}: done in {scores.seconds:.0f} s")
+            except KeyboardInterrupt:
+                if not self.results:
+                    raise
+        return not self.missing
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the prompts went through a chat template."""
+        return uses_template(self.session.tokenizer, self.session.rendering)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The arms that are not done."""
+        return tuple(arm.title for arm in self.arms[len(self.results) :])
+
+    def rows(self) -> list[Row]:
+        """A row for each arm, task and metric."""
+        return [
+            {
+                "arm": one.arm.label,
+                "task": score.task,
+                "metric": score.metric,
+                "value": score.value,
+                "stderr": score.stderr,
+                "n": score.n,
+            }
+            for one in self.results
+            for score in one.scores
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result for JSON."""
+        protocol, session = self.protocol, self.session
+        return {
+            "model": session.name,
+            "rendering": session.rendering.to_json(),
+            "chat_template": self.has_template,
+            "limit": protocol.limit,
+            "seed": protocol.seed,
+            "fewshot_as_multiturn": protocol.fewshot_as_multiturn,
+            "batch_size": protocol.batch_size,
+            "requested": list(self.tasks.names),
+            "tasks": task_entries(self.results[0]),
+            "circuits": circuit_entries(self.arms),
+            "arms": [arm_entry(one, self.results[0]) for one in self.results],
+            "missing": list(self.missing),
+            "versions": versions("cna-mlx", "mlx", "mlx-lm", "lm-eval"),
+        }
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows())
+
+
+def task_entries(scores: ArmScores) -> list[dict[str, Any]]:
+    """The tasks of a result for JSON, with their size and their metrics."""
+    entries: dict[str, dict[str, Any]] = {}
+    for one in scores.scores:
+        entry = entries.setdefault(
+            one.task,
+            {
+                "task": one.task,
+                "depth": one.depth,
+                "n": one.n,
+                "num_shots": one.shots,
+                "metrics": {},
+            },
+        )
+        entry["metrics"][one.metric] = {"higher_is_better": one.higher_is_better}
+    return list(entries.values())
+
+
+def arm_entry(scores: ArmScores, baseline: ArmScores) -> dict[str, Any]:
+    """One arm's scores for JSON, with their distance to the baseline's."""
+    results: dict[str, dict[str, Any]] = {}
+    for one, other in zip(scores.scores, baseline.scores, strict=True):
+        results.setdefault(one.task, {})[one.metric] = {
+            "value": one.value,
+            "stderr": one.stderr,
+            **({} if scores is baseline else _change_entry(other, one)),
+        }
+    strengths = [strength for _, strength in scores.arm.steering]
+    return {
+        "arm": scores.arm.label,
+        "multiplier": strengths[0] if strengths else 1.0,
+        "seconds": scores.seconds,
+        "results": results,
+    }
+
+
+def _change_entry(baseline: Score, arm: Score) -> dict[str, Any]:
+    found = change(baseline, arm)
+    return {
+        "difference": found.difference,
+        "difference_stderr": found.stderr,
+        "gained": found.gained,
+        "lost": found.lost,
+    }

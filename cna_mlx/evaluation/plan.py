@@ -1,0 +1,312 @@
+"""What an evaluation is made of: the circuit, its arms and controls, the prompts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.discover import model_entry, rendering_entry
+from cna_mlx.discovery.options import DiscoveryOptions
+from cna_mlx.discovery.session import ChosenCircuit, Session, strengths
+from cna_mlx.errors import InputError
+from cna_mlx.evaluation.arms import (
+    SEEDS,
+    SWEEP_ALPHAS,
+    SWEEP_MULTIPLIERS,
+    Reference,
+    evaluation_arms,
+    other_arms,
+    reference,
+)
+from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.contamination import contamination, discovery_prompts
+from cna_mlx.evaluation.journal import check_place
+from cna_mlx.evaluation.kl import KL_TOKENS
+from cna_mlx.evaluation.run_config import (
+    CONTROLS,
+    CircuitEntry,
+    DiscoveryEntry,
+    EnvironmentEntry,
+    RunArm,
+    RunConfig,
+    RunFacts,
+    SetEntry,
+)
+from cna_mlx.evaluation.runs import default_directory, runs_directory
+from cna_mlx.models.catalogue import shape_of
+from cna_mlx.models.families import widths
+from cna_mlx.models.loading import source_of
+from cna_mlx.prompts import PromptSet
+from cna_mlx.prompts.benchmarks import Benchmark
+from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.gauge_scale import can_gauge
+from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS
+from cna_mlx.steering.interventions import MeanDifference, check_multiplier
+from cna_mlx.util.environment import environment
+from cna_mlx.util.files import File, typed_path
+from cna_mlx.util.progress import Reporter
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """How a circuit is evaluated.
+
+    Attributes:
+        multipliers: of the circuit; 0 unless given.
+        alphas: strengths of CAA.
+        seeds: random controls of each kind.
+        limit: prompts of each set, spread evenly; None for all.
+        max_tokens: new tokens of each answer at most.
+        has_kl: compute the KL.
+        sweep: add multipliers from 0 to 2 and CAA from -1 to 1.
+    """
+
+    multipliers: tuple[float, ...] = ()
+    alphas: tuple[float, ...] = ()
+    seeds: int = SEEDS
+    limit: int | None = None
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    has_kl: bool = True
+    sweep: bool = False
+
+    def __post_init__(self) -> None:
+        for value in (*self.multipliers, *self.alphas):
+            check_multiplier(value)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The circuit that an evaluation is about.
+
+    Attributes:
+        chosen: it, with its own multiplier if it has one.
+        contrast: the prompts that controls and CAA are made from; None if unknown.
+    """
+
+    chosen: ChosenCircuit
+    contrast: PromptSet | None
+
+    @property
+    def circuit(self) -> Circuit:
+        """The circuit."""
+        return self.chosen.circuit
+
+    @property
+    def seen(self) -> PromptSet | None:
+        """The prompts that it was discovered on; None if unknown."""
+        if self.contrast and _is_of(self.contrast, self.circuit):
+            return self.contrast
+        return discovery_prompts(self.circuit)
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """A run that can begin: what is answered, its configuration, and facts of it."""
+
+    evaluation: Evaluation
+    directory: Path
+    config: RunConfig
+    circuits: dict[str, Circuit]
+    facts: RunFacts
+    direction: MeanDifference | None
+    reporter: Reporter
+
+
+def check_out(out: File | None, *parts: str) -> None:
+    """See that runs can be written, before a model is loaded.
+
+    Args:
+        out: the directory; None for one of the default directory.
+        parts: the directories below it, where there are several runs.
+
+    Raises:
+        InputError: something else is there, or nothing can be written.
+    """
+    if out is None:
+        check_place(runs_directory() / "another")
+        return
+    place = typed_path(out, "--out")
+    for part in parts or ("",):
+        check_place(place / part)
+
+
+def choose_subject(
+    session: Session,
+    circuit: str | Circuit | None,
+    discovery: DiscoveryOptions,
+) -> Subject:
+    """The circuit to evaluate: this one, or the default.
+
+    Args:
+        session: the model.
+        circuit: a circuit, or ``FILE[@M]``; None for the default circuit.
+        discovery: the default circuit's; of a circuit that is given, the prompts that
+            controls and CAA are made from.
+
+    Raises:
+        CircuitError, InputError: a file or prompts that cannot be used.
+    """
+    if circuit is None:
+        contrast = discovery.prompts(session.name)
+        return Subject(ChosenCircuit(session.default_circuit(discovery)), contrast)
+    chosen = session.choose(circuit)
+    if not discovery.names_prompts:
+        return Subject(chosen, discovery_prompts(chosen.circuit))
+    contrast = discovery.prompts(session.name)
+    if not _is_of(contrast, chosen.circuit):
+        session.reporter.warn(
+            f"{chosen.name or 'the circuit'} was made from other prompts than "
+            f"{contrast.name}: controls and CAA are made from the latter"
+        )
+    return Subject(chosen, contrast)
+
+
+def plan_evaluation(
+    session: Session,
+    subject: Subject,
+    sets: Sequence[Benchmark],
+    options: EvalOptions,
+    command: str,
+    *,
+    others: Sequence[ChosenCircuit] = (),
+    transferred: tuple[str, Circuit] | None = None,
+    controls: Sequence[str] = CONTROLS,
+    out: File | None = None,
+) -> EvaluationPlan:
+    """Make the arms and the configuration of a run.
+
+    Args:
+        session, subject, sets, options: what is evaluated, and how.
+        command: whose run it is: ``eval``, ``audit`` or ``compare``.
+        others: more circuits, each at its own multiplier or at those of the options.
+        transferred: the label of an arm and another model's circuit, tried at 0.
+        controls: the kinds of control.
+        out: the run's directory; None for one of the default directory.
+
+    Raises:
+        CircuitError, InputError: a circuit or a value that cannot be used.
+    """
+    made_by = _reference(session, subject.contrast, options)
+    multipliers, alphas = _strengths(subject.chosen, options)
+    pairs, circuits = evaluation_arms(
+        subject.circuit,
+        widths(session.model),
+        made_by,
+        multipliers=multipliers,
+        alphas=alphas,
+        seeds=options.seeds,
+        kinds=controls,
+    )
+    pairs += other_arms(others, options.multipliers, circuits)
+    if transferred is not None:
+        label, circuits["other"] = transferred
+        entry = RunArm(label, "other", 0.0, None, "other")
+        pairs.append((entry, Arm.of(circuits["other"], 0.0, label)))
+    _check_labels([entry.label for entry, _ in pairs])
+    evaluation = Evaluation(
+        session.model,
+        session.tokenizer,
+        sets,
+        [arm for _, arm in pairs],
+        session.rendering,
+        options.max_tokens,
+        KL_TOKENS if options.has_kl else 0,
+        subject.circuit if can_gauge(subject.circuit) else None,
+    )
+    evaluation.check()
+    arms = [entry for entry, _ in pairs]
+    config = _config(session, subject, options, arms, circuits, evaluation, command)
+    return EvaluationPlan(
+        evaluation,
+        typed_path(out, "--out") if out else default_directory(config),
+        config,
+        circuits,
+        _facts(session, subject, sets),
+        made_by.direction if config.direction else None,
+        session.reporter,
+    )
+
+
+def _strengths(
+    chosen: ChosenCircuit, options: EvalOptions
+) -> tuple[list[float], list[float]]:
+    """The multipliers of the circuit and the strengths of CAA."""
+    multipliers = strengths(chosen, options.multipliers)
+    multipliers += [m for m in options.multipliers if m not in multipliers]
+    alphas = list(options.alphas)
+    if options.sweep:
+        multipliers += [m for m in SWEEP_MULTIPLIERS if m not in multipliers]
+        alphas += [a for a in SWEEP_ALPHAS if a not in alphas]
+    return multipliers, alphas
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(
+                f"two arms would both be called {label!r}: leave out the circuit or "
+                "the multiplier that was given twice"
+            )
+
+
+def _is_of(contrast: PromptSet, circuit: Circuit) -> bool:
+    origin = circuit.provenance.contrast
+    return origin is not None and origin.sha256 == contrast.sha256
+
+
+def _reference(
+    session: Session, contrast: PromptSet | None, options: EvalOptions
+) -> Reference:
+    note = session.reporter.note
+    if contrast is None:
+        if options.alphas or options.sweep:
+            raise InputError(
+                "CAA needs the prompts that the circuit was made from: give them with "
+                "--positive and --negative, or --contrast"
+            )
+        contrast = DiscoveryOptions().prompts(session.name)
+        note(
+            "the prompts that the circuit was made from are not known: the matched "
+            f"controls are matched on {contrast.name}'s {contrast.negative_label} ones"
+        )
+    note(f"reading {contrast.name} for the controls")
+    return reference(session.model, session.tokenizer, contrast, session.rendering)
+
+
+def _config(
+    session: Session,
+    subject: Subject,
+    options: EvalOptions,
+    arms: Sequence[RunArm],
+    circuits: dict[str, Circuit],
+    evaluation: Evaluation,
+    command: str,
+) -> RunConfig:
+    has_caa = any(arm.role == "caa" for arm in arms)
+    contrast = subject.contrast
+    return RunConfig(
+        command=command,
+        model=model_entry(session.model, widths(session.model)),
+        rendering=rendering_entry(session.tokenizer, session.rendering),
+        circuits={name: CircuitEntry.of(one) for name, one in circuits.items()},
+        direction=contrast.sha256 if has_caa and contrast else None,
+        arms=tuple(arms),
+        sets=tuple(SetEntry.from_json(one.to_json()) for one in evaluation.sets),
+        limit=options.limit,
+        max_tokens=evaluation.max_tokens,
+        kl_tokens=evaluation.kl_tokens,
+        sampling="greedy",
+        rows=len(arms),
+        gauge=evaluation.gauge is not None,
+    )
+
+
+def _facts(session: Session, subject: Subject, sets: Sequence[Benchmark]) -> RunFacts:
+    source = source_of(session.model)
+    return RunFacts(
+        contamination=contamination(sets, subject.seen, session.reporter),
+        environment=EnvironmentEntry.from_json(environment()),
+        shape=shape_of(source.config) if source else None,
+        discovery=DiscoveryEntry.of(subject.circuit),
+        stored=RunFacts.nulls("created", "versions", "resumed", "updated"),
+    )

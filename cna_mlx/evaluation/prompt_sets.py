@@ -1,0 +1,61 @@
+"""The prompt sets of an evaluation, loaded before the model is."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from cna_mlx.discovery.defaults import defaults_for
+from cna_mlx.errors import InputError
+from cna_mlx.prompts.benchmarks import Benchmark, load_benchmark
+from cna_mlx.util.progress import SILENT, Reporter
+
+#: Names or files, as for :func:`load_benchmark`, or sets that are loaded.
+PromptSets = str | Benchmark | Sequence[str | Benchmark]
+
+
+def load_sets(
+    prompts: PromptSets,
+    model: str,
+    limit: int | None = None,
+    *,
+    offline: bool = False,
+    reporter: Reporter = SILENT,
+) -> list[Benchmark]:
+    """Prompt sets, each with a name of its own; fetched where they are not cached.
+
+    Args:
+        prompts: if empty, the default sets of the model of this name.
+        model: its name.
+        limit: prompts of each set, spread evenly; None for all.
+        offline: touch no network.
+        reporter: what is called while a set is fetched.
+
+    Raises:
+        InputError: a file or a name that cannot be used, the same set twice.
+        HubError, ModelError: a set cannot be fetched.
+    """
+    given = [prompts] if isinstance(prompts, str | Benchmark) else list(prompts)
+    with reporter.progress("bytes") as progress:
+        found = [
+            load_benchmark(one, offline=offline, progress=progress)
+            if isinstance(one, str)
+            else one
+            for one in given or defaults_for(model).prompts
+        ]
+    for number, one in enumerate(found):
+        if any(one.sha256 == other.sha256 for other in found[:number]):
+            raise InputError(f"{one.name}: the same prompt set was asked for twice")
+    return [one.limited(limit) for one in _named_apart(found)]
+
+
+def _named_apart(sets: Iterable[Benchmark]) -> list[Benchmark]:
+    """Number the sets that share a name, as files of two directories may."""
+    taken: set[str] = set()
+    named = []
+    for one in sets:
+        name, number = one.name, 1
+        while name in taken:
+            number += 1
+            name = f"{one.name}-{number}"
+        taken.add(name)
+        named.append(replace(one, name=name))
+    return named
