@@ -7,6 +7,7 @@ demo models, the contrast or a definition change; a test fails until it is.
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from cna_mlx import load
@@ -25,7 +26,7 @@ PROMPTS = (
 
 def rounded(figures: Figures) -> dict:
     """The figures as plain data, without the digits that differ between machines."""
-    data = figures.to_json()
+    data = asdict(figures)
     data["neurons"] = [
         [layer, j, round(delta, 4)] for layer, j, delta in data["neurons"]
     ]

@@ -1,4 +1,4 @@
-"""Checks on the device itself: its arithmetic, against numpy, and its bandwidth."""
+"""Check the device's arithmetic against numpy, and measure its memory bandwidth."""
 
 import statistics
 import time
@@ -8,90 +8,92 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.diagnostics.results import Check, Fact, guarded
+from cna_mlx.diagnostics.results import Check, Fact, checked, passed
 from cna_mlx.models.memory.machine import machine
 from cna_mlx.util.environment import attempt
 
-# Rows of the left side: a product with one is another kernel than one with many.
+# Rows of the left operand: one row uses another kernel than many.
 _ROWS = (1, 64)
 _INNER, _OUTER = 512, 256
 # Relative errors (Frobenius) of a product. bf16 rounds its result by 2^-9 and fp16 by
-# 2^-12. float32 in TF32 (10
-# bits of mantissa: MLX's default on NVIDIA's tensor cores and from the M5 on) comes to
-# 3e-4 to 8e-4, and without it to 1e-6.
-_ALLOWED = {"float32": 3e-3, "bfloat16": 1e-2, "float16": 2e-3}
-# MLX's CPU backend adds the products with quantized weights up in bf16: 2.6e-2.
+# 2^-12. float32 errs by 1e-6, or by 3e-4 to 8e-4 in TF32 (10 bits of mantissa: MLX's
+# default on NVIDIA's tensor cores and from the M5 on).
+_ALLOWED = {mx.float32: 3e-3, mx.bfloat16: 1e-2, mx.float16: 2e-3}
+# MLX's CPU backend adds up products with quantized weights in bf16: 2.6e-2.
 _QUANTIZED_ALLOWED = 5e-2
 _FULL_FLOAT32 = 1e-5
-# Of results that went through a whole model, relative to the largest of them. Of the
-# demo models, simulated TF32 (truncated) moved logits by 1e-3 and deltas by 6e-4.
+# Of results of a whole model, relative to the largest of them. On the demo models,
+# simulated TF32 (truncated) moved logits by 1e-3 and deltas by 6e-4.
 _TOLERANCE_FULL, _TOLERANCE_REDUCED = 1e-4, 4e-3
 
 _BIG_MODEL = 4_500_000_000  # the weights of an 8B model in 4 bits
-_LARGEST_BUFFER = 256 << 20  # a last-level cache holds less
+_LARGEST_BUFFER = 256 << 20  # larger than a last-level cache
 _SHARE_OF_MEMORY = 64
 _REPETITIONS = 5
-# What takes less is done several times at once: asking a GPU takes a while as well.
+# Shorter work is repeated: a GPU has a latency per call.
 _SHORT = 0.01  # seconds
 _READS = 8
 
 
 def matmul_items() -> Iterator[Check]:
-    """Products of random matrices in every dtype that models come in."""
-    for dtype in (mx.float32, mx.bfloat16, mx.float16):
+    """Check products of random matrices in every dtype of models."""
+    for dtype in _ALLOWED:
         name = str(dtype).removeprefix("mlx.core.")
-        yield guarded(f"{name} matmul", lambda d=dtype, n=name: _check_matmul(d, n))  # type: ignore[misc]
+        yield checked(f"{name} matmul", _check_matmul, dtype)
     for group in (64, 32):
-        name = f"4-bit g{group} matmul"
-        yield guarded(name, lambda g=group, n=name: _check_quantized(g, n))  # type: ignore[misc]
+        yield checked(f"4-bit g{group} matmul", _check_quantized, group)
 
 
 def float32_tolerance() -> float:
-    """What rounding may do to float32 results here, relative to the largest."""
+    """The rounding of float32 results on this device, relative to the largest."""
     is_full = matmul_error(mx.float32) <= _FULL_FLOAT32
     return _TOLERANCE_FULL if is_full else _TOLERANCE_REDUCED
 
 
-def _check_matmul(dtype: mx.Dtype, name: str) -> Check:
-    error = matmul_error(dtype)
-    detail = f"relative error {error:.1e}, {_ALLOWED[name]:.0e} allowed"
-    if dtype == mx.float32 and _FULL_FLOAT32 < error <= _ALLOWED[name]:
-        detail += "; reduced precision (TF32), which MLX_ENABLE_TF32=0 turns off"
-    return Check.of(f"{name} matmul", error <= _ALLOWED[name], detail)
+def _check_matmul(dtype: mx.Dtype) -> Check:
+    error, allowed = matmul_error(dtype), _ALLOWED[dtype]
+    note = ""
+    if dtype == mx.float32 and _FULL_FLOAT32 < error <= allowed:
+        note = "; reduced precision (TF32), which MLX_ENABLE_TF32=0 turns off"
+    return _within(error, allowed, note)
 
 
-def _check_quantized(group: int, name: str) -> Check:
-    error = quantized_error(group)
-    detail = f"relative error {error:.1e}, {_QUANTIZED_ALLOWED:.0e} allowed"
-    return Check.of(name, error <= _QUANTIZED_ALLOWED, detail)
+def _check_quantized(group: int) -> Check:
+    return _within(quantized_error(group), _QUANTIZED_ALLOWED)
+
+
+def _within(error: float, allowed: float, note: str = "") -> Check:
+    detail = f"relative error {error:.1e}, {allowed:.0e} allowed{note}"
+    return passed(error <= allowed, detail)
 
 
 def matmul_error(dtype: mx.Dtype) -> float:
-    """The relative error of a product in a dtype; NaN or infinite where it is none."""
+    """The relative error of a product in a dtype; NaN or infinity if it has those."""
     left, right = (mx.array(part).astype(dtype) for part in _operands())
     errors = [
         _relative(left[:rows] @ right.T, _float64(left[:rows]) @ _float64(right).T)
         for rows in _ROWS
     ]
-    return float(np.max(errors))  # a NaN stays one
+    return float(np.max(errors))  # keeps a NaN
 
 
 def quantized_error(group: int) -> float:
     """The relative error of a product of bf16 activations with 4-bit weights.
 
-    The weights are dequantized by numpy from their bits: nothing of the device's is
-    believed.
+    numpy dequantizes the weights from their bits, independently of the device.
     """
     left, right = (mx.array(part).astype(mx.bfloat16) for part in _operands())
     packed, scales, biases = mx.quantize(right, group_size=group, bits=4)
     weights = dequantized(packed, scales, biases, group)
-    errors = [np.abs(weights - _float64(right)).max() / 4]  # far off: no 4 bits at all
+    if not np.abs(weights - _float64(right)).max() < 4:  # not 4-bit values at all
+        return float("inf")
+    errors = []
     for rows in _ROWS:
         found = mx.quantized_matmul(
             left[:rows], packed, scales, biases, group_size=group, bits=4
         )
         errors.append(_relative(found, _float64(left[:rows]) @ weights.T))
-    return float(np.max(errors[1:])) if errors[0] < 1 else float("inf")
+    return float(np.max(errors))
 
 
 def dequantized(packed: mx.array, scales: mx.array, biases: Any, group: int) -> Any:
@@ -100,7 +102,7 @@ def dequantized(packed: mx.array, scales: mx.array, biases: Any, group: int) -> 
     Args:
         packed: [rows, columns / 8].
         scales, biases: [rows, columns / group].
-        group: how many weights share a scale and a bias.
+        group: weights per scale and bias.
     """
     words = np.array(packed)[..., None]
     levels = (words >> np.arange(0, 32, 4, dtype=np.uint32)) & 15
@@ -129,22 +131,20 @@ def _relative(found: mx.array, expected: np.ndarray) -> float:
 
 
 def bandwidth_fact(rate: float | None) -> Fact:
-    """How fast memory is read and written in GB/s, and what that means for decoding."""
-    return Fact("bandwidth", rate, "GB/s", meaning(rate) if rate else "")
-
-
-def meaning(rate: float) -> str:
-    """What a bandwidth in GB/s means: a token needs all weights to be read."""
+    """The bandwidth in GB/s, and what it means: a token reads all weights."""
+    if not rate:
+        return Fact("bandwidth", rate, "GB/s")
     bound = rate * 1e9 / _BIG_MODEL
     rounded = f"{bound:.0f}" if bound >= 10 else f"{bound:.1f}"
-    return f"a 4-bit 8B model (4.5 GB) can decode at most {rounded} tokens/s here"
+    remark = f"a 4-bit 8B model (4.5 GB) can decode at most {rounded} tokens/s here"
+    return Fact("bandwidth", rate, "GB/s", remark)
 
 
 def bandwidth() -> float:
-    """The rate in GB/s at which a large buffer is copied, or read: the better of both.
+    """Measure the memory bandwidth in GB/s: the better of copying and of reading.
 
-    A copy reads and writes. A matrix times a vector only reads, as decoding does, and
-    on a CPU it may have the threads that a copy has not.
+    A matrix times a vector only reads, like decoding, and can use several threads of a
+    CPU where a copy cannot.
     """
     memory = attempt(machine)
     share = memory.usable // _SHARE_OF_MEMORY if memory else _LARGEST_BUFFER
@@ -156,18 +156,18 @@ def bandwidth() -> float:
     if matrix.nbytes / read < _SHORT:
         several = median_seconds(lambda: [matrix @ vector for _ in range(_READS)])
         read = _READS * matrix.nbytes / several
-    mx.clear_cache()  # of the copies
+    mx.clear_cache()  # drop the copies
     return max(copied, read) / 1e9
 
 
 def median_seconds(work: Callable[[], list[mx.array]], seconds: float = 2.0) -> float:
-    """What a piece of work takes: the median of a few times, after one to warm up.
+    """The median time of some work, after a warm-up.
 
     Args:
         work: builds graphs, which are then computed.
-        seconds: begin no more after this long.
+        seconds: start no further repetition after this long.
     """
-    mx.eval(work())  # fetches pages and compiles
+    mx.eval(work())  # touches pages and compiles
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < _REPETITIONS and (not times or time.perf_counter() < end):

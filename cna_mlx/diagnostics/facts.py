@@ -1,4 +1,4 @@
-"""Facts about the software, the machine and its memory."""
+"""Facts about and checks on the software, the machine and its memory."""
 
 import platform
 import subprocess
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import requires
 from typing import Any
 
-from cna_mlx.diagnostics.results import Check, Fact, Item
+from cna_mlx.diagnostics.results import Check, Fact, Item, checked, ok, passed, warning
 from cna_mlx.models.memory.machine import machine
 from cna_mlx.util.environment import attempt, backend, mlx_parts, system_name, versions
 
@@ -27,18 +27,14 @@ _PACKAGES = (
 
 
 def version_items() -> Iterator[Item]:
-    """The versions of what this tool stands on, and whether they go together."""
+    """The versions of the dependencies, and whether they fit together."""
     yield Fact("Python", platform.python_version(), remark=_python())
     found = versions(*_PACKAGES)
     parts = attempt(mlx_parts) or {}
     for name, version in found.items():
         yield Fact(name, version, remark=_parts(version, parts, name))
-    required: list[str] | None = attempt(_required)
-    yield check_versions(found, required or [], parts)
-
-
-def _required() -> list[str]:
-    return list(requires("cna-mlx") or ())
+    required = attempt(lambda: requires("cna-mlx") or [])
+    yield checked("versions", check_versions, found, required or [], parts)
 
 
 def _python() -> str:
@@ -56,11 +52,11 @@ def _parts(version: str, parts: Mapping[str, str], name: str) -> str:
 def check_versions(
     found: Mapping[str, str], required: list[str], parts: Mapping[str, str]
 ) -> Check:
-    """Whether the packages are as new as this tool asks for, and MLX is of one piece.
+    """Whether the packages meet the requirements, and MLX's parts have one version.
 
     Args:
         found: versions by package.
-        required: requirements as package metadata has them, e.g. ``rich>=14.0``.
+        required: requirements as in package metadata, e.g. ``rich>=14.0``.
         parts: the versions of MLX's backends.
     """
     from packaging.requirements import Requirement
@@ -76,12 +72,11 @@ def check_versions(
             problems.append(f"{name} {version}, needed {requirement.specifier}")
     for part, version in parts.items():
         if version != found.get("mlx"):
-            problems.append(f"{part} {version} beside mlx {found.get('mlx')}")
-    return Check.of(
-        "versions",
+            problems.append(f"{part} {version} with mlx {found.get('mlx')}")
+    return passed(
         not problems,
-        "; ".join(problems) or "all are as required",
-        "pip install -U cna-mlx mlx mlx-lm, in an environment of its own",
+        "; ".join(problems) or "all requirements are met",
+        "pip install -U cna-mlx mlx mlx-lm, in a new environment",
     )
 
 
@@ -89,7 +84,7 @@ def check_versions(
 
 
 def device_items() -> Iterator[Item]:
-    """The operating system, the device that MLX computes on, and the memory."""
+    """The operating system, MLX's device, and the memory."""
     import mlx.core as mx
 
     yield Fact("system", system_name())
@@ -99,7 +94,8 @@ def device_items() -> Iterator[Item]:
     has_metal = bool(attempt(lambda: mx.metal.is_available()))
     has_cuda = bool(attempt(lambda: mx.cuda.is_available()))
     yield Fact("backend", backend(device, has_metal, has_cuda))
-    yield check_backend(device, has_metal, has_cuda, platform.system())
+    system = platform.system()
+    yield checked("backend", check_backend, device, has_metal, has_cuda, system)
     yield from memory_items(info)
 
 
@@ -111,32 +107,24 @@ def _device_name(info: Mapping[str, Any]) -> str:
 def check_backend(
     device: str | None, has_metal: bool, has_cuda: bool, system: str
 ) -> Check:
-    """Whether the accelerator that ought to be there is used."""
+    """Whether MLX uses the accelerator of this machine."""
     name = backend(device, has_metal, has_cuda)
     if name == "CPU" and (has_metal or has_cuda):
-        return Check(
-            "backend",
-            "warning",
+        return warning(
             "there is a GPU, but MLX computes on the CPU",
             "do not set the default device to the CPU",
         )
     if name == "CPU" and system == "Darwin":
-        return Check(
-            "backend",
-            "warning",
-            "MLX finds no Metal device, and computes on the CPU",
+        return warning(
+            "MLX finds no Metal device and computes on the CPU",
             "use macOS 14 or newer on Apple silicon, with an arm64 Python, outside "
             "a virtual machine",
         )
-    return Check("backend", "ok", f"MLX computes on {name}")
+    return ok(f"MLX computes on {name}")
 
 
 def memory_items(info: Mapping[str, Any]) -> Iterator[Fact]:
-    """How much memory there is, and what limits its use.
-
-    Args:
-        info: what MLX says of its device.
-    """
+    """The memory and its limits; ``info`` is MLX's description of the device."""
     memory = attempt(machine)
     yield Fact("memory", memory.total if memory else None, "bytes")
     yield Fact("usable memory", memory.usable if memory else None, "bytes")
@@ -154,8 +142,8 @@ def memory_items(info: Mapping[str, Any]) -> Iterator[Fact]:
 
 
 def wired_limit(megabytes: int | None) -> Fact:
-    """How much memory the GPU may hold on to; 0 MB is the system's own choice."""
-    how = "sudo sysctl iogpu.wired_limit_mb=N sets it until the next start"
+    """How much memory the GPU may wire; 0 MB stands for the system's default."""
+    how = "sudo sysctl iogpu.wired_limit_mb=N sets it until the next restart"
     if megabytes == 0:
         return Fact("wired limit", "the system's own", remark=how)
     size = None if megabytes is None else megabytes << 20

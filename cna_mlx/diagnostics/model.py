@@ -1,4 +1,4 @@
-"""Checks on a model that a person wants to use: neurons, numerics, speed."""
+"""Check a model: its neurons, its numerics, its speed."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,16 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from cna_mlx.diagnostics import invariants
-from cna_mlx.diagnostics.results import Check, Fact, Item, guarded
+from cna_mlx.diagnostics.results import (
+    Check,
+    Fact,
+    Item,
+    checked,
+    failed,
+    ok,
+    passed,
+    warning,
+)
 from cna_mlx.discovery.cache import Store
 from cna_mlx.discovery.selection import DEFAULT_FRACTION
 from cna_mlx.models.families import family_of, installed, widths
@@ -29,12 +38,12 @@ _PROMPTS = (
     "Write one sentence about the sea.",
     "How do I bake bread when I have no oven at home?",
 )
-# Enough to be seen in bf16: most neurons are nearly silent.
+# Most neurons are nearly silent: this share has a visible effect in bf16.
 _RANDOM_SHARE = 0.05
 _FP16_LARGEST = 65504.0
 _FP16_HEADROOM = 4.0
-# Of logits, relative to the largest, between one way to add them up and another. What
-# float32 may do depends on the device and is passed in.
+# Allowed differences of logits, relative to the largest. Those of float32 depend on the
+# device.
 _ROUNDING = {"bfloat16": 0.1, "float16": 0.03}
 _TOKENS, _SECONDS = 32, 6.0
 
@@ -43,12 +52,7 @@ _TOKENS, _SECONDS = 32, 6.0
 
 
 def hooked_items(model: Any, store: Store) -> Iterator[Item]:
-    """What of the model can be read and steered, and what is known of it.
-
-    Args:
-        model: as :func:`cna_mlx.load` returns it.
-        store: where circuits are kept.
-    """
+    """What can be read and steered in a model, and its cached circuits."""
     sizes = widths(model)
     own = fingerprint(model)
     source = source_of(model)
@@ -79,8 +83,8 @@ def weight_bytes(model: Any) -> int:
 
 
 def bytes_per_token(model: Any) -> int:
-    """The bytes of weights that decoding a token reads: not the rows of embeddings."""
-    if model.args.tie_word_embeddings:  # then they are the unembedding as well
+    """The bytes of weights that decoding a token reads: all except the embeddings."""
+    if model.args.tie_word_embeddings:  # the unembedding reads them
         return weight_bytes(model)
     return weight_bytes(model) - weight_bytes(model.model.embed_tokens)
 
@@ -94,86 +98,67 @@ def _dtype(model: Any) -> str:
 
 
 def numeric_items(model: Any, tokenizer: Any, float32: float) -> Iterator[Item]:
-    """Whether this device computes this model, and its steering, as it should.
+    """Check that this device computes and steers this model correctly.
 
     Args:
         model, tokenizer: as :func:`cna_mlx.load` returns them.
-        float32: what rounding may do to float32 results here, relative to the largest.
+        float32: the rounding of float32 results on this device.
     """
     ids = [render_prompt(tokenizer, prompt) for prompt in _PROMPTS]
-    yield guarded("activations", partial(check_activations, model, ids))
+    yield checked("activations", check_activations, model, ids)
     random = invariants.random_circuit(model, _RANDOM_SHARE)
-    yield guarded(
-        "steering",
-        partial(invariants.identity, model, ids[0], random, "steering"),
-    )
+    yield checked("steering", invariants.identity, model, ids[0], random)
     tolerance = _ROUNDING.get(_dtype(model), float32)
-    yield guarded("prefill in parts", partial(check_prefill, model, ids[-1], tolerance))
+    yield checked("prefill in parts", check_prefill, model, ids[-1], tolerance)
     yield Fact("KV cache per token", attempt(partial(kv_bytes, model, ids[0])), "bytes")
 
 
 def check_activations(model: Any, ids: Sequence[list[int]]) -> Check:
-    """Whether every neuron of every layer is finite at every position.
-
-    Args:
-        model: as :func:`cna_mlx.load` returns it.
-        ids: a few prompts.
-    """
-    sizes = widths(model)
-    found: dict[int, list[mx.array]] = {layer: [] for layer in range(len(sizes))}
-    with installed(model, list(found)) as blocks:
-        for prompt in ids:
-            _tapped_pass(model, blocks, prompt, found)
-    largest = [max(np.array(part).item() for part in parts) for parts in found.values()]
-    broken = [layer for layer, value in enumerate(largest) if not np.isfinite(value)]
+    """Whether every neuron of every layer is finite at every position."""
+    peaks = _peaks(model, ids)
+    broken = [layer for layer, peak in enumerate(peaks) if not np.isfinite(peak)]
     if broken:
-        return Check(
-            "activations",
-            "failed",
+        return failed(
             f"NaN or infinite from layer {broken[0]} on",
             "use the model in bf16 or float32, or fetch its weights again",
         )
-    peak, layer = max((value, layer) for layer, value in enumerate(largest))
+    peak, layer = max((value, layer) for layer, value in enumerate(peaks))
     detail = (
-        f"finite in all {len(sizes)} layers; the largest is {peak:.3g}, layer {layer}"
+        f"finite in all {len(peaks)} layers; the largest is {peak:.3g}, layer {layer}"
     )
     if _dtype(model) == "float16" and peak * _FP16_HEADROOM > _FP16_LARGEST:
-        return Check(
-            "activations",
-            "warning",
+        return warning(
             f"{detail}: close to the end of fp16's range ({_FP16_LARGEST:.0f})",
-            "use the model in bf16; a multiplier above 1 overflows soon",
+            "use the model in bf16; a multiplier above 1 can overflow",
         )
-    return Check("activations", "ok", detail)
+    return ok(detail)
 
 
-def _tapped_pass(
-    model: Any,
-    blocks: dict[int, Any],
-    prompt: list[int],
-    found: dict[int, list[mx.array]],
-) -> None:
-    """One pass; each layer's largest |a|, where NaN is the largest of all."""
+def _peaks(model: Any, ids: Sequence[list[int]]) -> list[float]:
+    """Each layer's largest |a| over some prompts; infinite if one is not finite."""
+    peaks = [mx.array(0.0)] * len(widths(model))
 
     def keep(layer: int, activations: mx.array) -> None:
         values = mx.abs(activations.astype(mx.float32))
-        finite = mx.isfinite(values).all()
-        found[layer].append(mx.where(finite, values.max(), mx.array(mx.inf)))
+        peak = mx.where(mx.isfinite(values).all(), values.max(), mx.array(mx.inf))
+        peaks[layer] = mx.maximum(peaks[layer], peak)
 
     with ExitStack() as stack:
+        blocks = stack.enter_context(installed(model, list(range(len(peaks)))))
         for layer, block in blocks.items():
             stack.enter_context(block.tapped(partial(keep, layer)))
-        mx.eval(model(mx.array([prompt])))
-    mx.eval([parts[-1] for parts in found.values()])
+        for prompt in ids:
+            mx.eval(model(mx.array([prompt])), peaks)
+    return [float(np.array(peak)) for peak in peaks]
 
 
 def check_prefill(model: Any, ids: list[int], tolerance: float) -> Check:
-    """Whether a prompt read in two parts gives the logits that it gives in one.
+    """Whether a prompt read in two parts gives the same logits as in one.
 
     Args:
         model: as :func:`cna_mlx.load` returns it.
-        ids: a prompt of two tokens or more.
-        tolerance: what rounding may do, relative to the largest logit.
+        ids: a prompt of at least two tokens.
+        tolerance: the allowed rounding, relative to the largest logit.
     """
     half = len(ids) // 2
     whole = invariants.logits(model, [ids])[:, half:].astype(mx.float32)
@@ -185,14 +170,14 @@ def check_prefill(model: Any, ids: list[int], tolerance: float) -> Check:
         f"logits differ by {error:.1e} of the largest, {tolerance:.0e} allowed in "
         f"{_dtype(model)}"
     )
-    return Check.of("prefill in parts", error <= tolerance, detail)
+    return passed(error <= tolerance, detail)
 
 
 def kv_bytes(model: Any, ids: list[int]) -> int:
-    """The bytes that the KV cache of one token of one arm takes."""
+    """The bytes of the KV cache per token and arm."""
     cache = make_prompt_cache(model)
     mx.eval(model(mx.array([ids]), cache=cache))
-    # [1, heads, room, head_dim]: there is room for more tokens than were fed
+    # [1, heads, room, head_dim], with room for more tokens
     arrays = [array for layer in cache for array in (layer.keys, layer.values)]
     return sum(array.nbytes // array.shape[2] for array in arrays)
 
@@ -201,49 +186,29 @@ def kv_bytes(model: Any, ids: list[int]) -> int:
 
 
 def speed_items(model: Any, tokenizer: Any, bandwidth: float | None) -> Iterator[Item]:
-    """How fast one arm decodes, and how near to what the bandwidth allows.
-
-    Args:
-        model, tokenizer: as :func:`cna_mlx.load` returns them.
-        bandwidth: of the device, in GB/s; None if it is not known.
-    """
-    rate = attempt(partial(decoding_rate, model, tokenizer))
+    """How fast one arm decodes, and as a share of what the bandwidth (GB/s) allows."""
+    rate = attempt(partial(_decoding_rate, model, tokenizer))
     remark = ""
     if rate and bandwidth:
         bound = bandwidth * 1e9 / bytes_per_token(model)
-        remark = (
-            f"{rate / bound:.0%} of the {bound:.0f} that the bandwidth allows for its "
-            "weights"
-        )
+        remark = f"{rate / bound:.0%} of the {bound:.0f} that the bandwidth allows"
     yield Fact("decoding", rate, "tokens/s", remark)
 
 
-def decoding_rate(
-    model: Any, tokenizer: Any, tokens: int = _TOKENS, seconds: float = _SECONDS
-) -> float | None:
-    """Tokens per second of a short answer; None if it is over at once.
-
-    Args:
-        model, tokenizer: as :func:`cna_mlx.load` returns them.
-        tokens: how many at most.
-        seconds: how long at most, about.
-    """
+def _decoding_rate(model: Any, tokenizer: Any) -> float | None:
+    """Tokens per second of a short answer; None if it ends at once."""
     ids = render_prompt(tokenizer, _PROMPTS[1])
-    end = time.perf_counter() + seconds
-    times = [
-        time.perf_counter()
-        for event in generate_arms(
-            model,
-            tokenizer,
-            [ids],
-            [BASELINE],
-            max_tokens=tokens,
-            stop=lambda: time.perf_counter() > end,
-        )
-        if isinstance(event, Token)
-    ]
-    # the first pass compiles
-    timed = times[1:] if len(times) > 3 else times
-    if len(timed) < 2:
+    end = time.perf_counter() + _SECONDS
+    events = generate_arms(
+        model,
+        tokenizer,
+        [ids],
+        [BASELINE],
+        max_tokens=_TOKENS,
+        stop=lambda: time.perf_counter() > end,
+    )
+    times = [time.perf_counter() for event in events if isinstance(event, Token)]
+    times = times[1:] if len(times) > 3 else times  # the first pass compiles
+    if len(times) < 2:
         return None
-    return (len(timed) - 1) / (timed[-1] - timed[0])
+    return (len(times) - 1) / (times[-1] - times[0])

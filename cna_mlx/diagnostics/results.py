@@ -1,16 +1,14 @@
-"""The values that a check-up is made of, and what must never be in them."""
+"""Facts, checks, and the secrets that they must not contain."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from cna_mlx.errors import CnaError
 
 Status = Literal["ok", "warning", "failed"]
-Value = str | int | float | bool | None
-_T = TypeVar("_T")
 
 _REMEDY = (
     "upgrade MLX (pip install -U mlx mlx-lm); if that does not help, please report "
@@ -20,36 +18,36 @@ _REMEDY = (
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that is so.
+    """A fact.
 
     Attributes:
-        name: what it is called.
-        value: None where it cannot be known.
-        unit: ``bytes``, ``GB/s`` and the like; none for text and counts.
-        remark: what it means, for people.
+        name: its name.
+        value: its value; None if unknown.
+        unit: ``bytes``, ``GB/s`` and the like; empty for text and counts.
+        remark: what the value means.
     """
 
     name: str
-    value: Value
+    value: str | int | float | bool | None
     unit: str = ""
     remark: str = ""
 
     @property
     def key(self) -> str:
-        """Its name for programs; a number of bytes ends in ``_bytes``."""
+        """The key in JSON; that of a number of bytes ends in ``_bytes``."""
         words = f"{self.name} {self.unit}".lower().replace("/s", " per second")
         return re.sub(r"[^a-z0-9]+", "_", words).strip("_")
 
 
 @dataclass(frozen=True)
 class Check:
-    """Something that ought to be so.
+    """The outcome of a check.
 
     Attributes:
-        name: unique among the checks of a check-up.
-        status: ``warning``: it works, with a drawback; ``failed``: it does not.
+        name: unique among all checks; :func:`checked` sets it.
+        status: ``warning``: it works, with a drawback; ``failed``: it does not work.
         detail: what was found, with figures.
-        remedy: what to do about it; None where nothing has to be done.
+        remedy: what to do; None if the status is ok.
     """
 
     name: str
@@ -57,34 +55,49 @@ class Check:
     detail: str
     remedy: str | None = None
 
-    @classmethod
-    def of(cls, name: str, good: object, detail: str, remedy: str = _REMEDY) -> "Check":
-        """Ok where ``good`` holds, else failed, with a remedy."""
-        return cls(name, "ok", detail) if good else cls(name, "failed", detail, remedy)
-
 
 Item = Fact | Check
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, and what stands under it; found out while it is iterated over."""
+    """A title and its items, which are found while they are iterated over."""
 
     title: str
     items: Iterable[Item]
 
 
-def guarded(name: str, check: Callable[[], Check]) -> Check:
-    """A check; failed where it comes to an exception, so that the rest goes on."""
+def ok(detail: str) -> Check:
+    """A check that passed."""
+    return Check("", "ok", detail)
+
+
+def warning(detail: str, remedy: str) -> Check:
+    """A check that passed with a drawback."""
+    return Check("", "warning", detail, remedy)
+
+
+def failed(detail: str, remedy: str = _REMEDY) -> Check:
+    """A check that failed."""
+    return Check("", "failed", detail, remedy)
+
+
+def passed(good: object, detail: str, remedy: str = _REMEDY) -> Check:
+    """A check that passed if ``good`` is true, and failed otherwise."""
+    return ok(detail) if good else failed(detail, remedy)
+
+
+def checked(name: str, check: Callable[..., Check], *arguments: Any) -> Check:
+    """Run a check and name its outcome; an exception makes it fail."""
     try:
-        return check()
+        return replace(check(*arguments), name=name)
     except Exception as error:  # noqa: BLE001  # whatever a broken backend raises
         return failure(name, error)
 
 
 def failure(name: str, error: Exception) -> Check:
-    """The failed check that an exception makes."""
-    if isinstance(error, CnaError):  # its message says what to do
+    """The failed check for an exception."""
+    if isinstance(error, CnaError):  # its message ends with the remedy
         what, _, remedy = str(error).rpartition(": ")
         return Check(name, "failed", what or remedy, remedy if what else _REMEDY)
     line = (str(error).strip().splitlines() or [""])[0][:200]
@@ -92,11 +105,11 @@ def failure(name: str, error: Exception) -> Check:
 
 
 def anonymous(items: Iterable[Item], secrets: Mapping[str, str]) -> Iterator[Item]:
-    """The same items with every secret replaced, wherever it stands.
+    """Replace every secret in some items.
 
     Args:
         items: facts and checks.
-        secrets: patterns (regular expressions) and what stands for each.
+        secrets: regular expressions and their replacements.
     """
 
     def cover(value: Any) -> Any:
@@ -111,11 +124,11 @@ def anonymous(items: Iterable[Item], secrets: Mapping[str, str]) -> Iterator[Ite
 
 
 def secrets_of(home: Path, user: str | None, token: str | None) -> dict[str, str]:
-    """The patterns of what a screen for an issue must not show.
+    """The patterns that an issue must not contain.
 
     Args:
-        home: the home directory, shown as ``~``.
-        user: the login name, hidden where it is a part of a path.
+        home: the home directory, replaced by ``~``.
+        user: the login name, replaced where it is part of a path.
         token: the Hub's.
     """
     found = {}

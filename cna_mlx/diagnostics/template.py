@@ -1,11 +1,11 @@
-"""How a model's tokenizer renders prompts, and whether that is as it should be."""
+"""Check how a model's tokenizer renders prompts."""
 
 from collections.abc import Iterator
 from functools import partial
 from textwrap import shorten
 from typing import Any
 
-from cna_mlx.diagnostics.results import Check, Fact, Item, guarded
+from cna_mlx.diagnostics.results import Check, Fact, Item, checked, ok, warning
 from cna_mlx.prompts.chat_template import (
     Rendering,
     injected_system,
@@ -18,11 +18,7 @@ _PROMPT = "What is a neuron?"
 
 
 def template_items(tokenizer: Any) -> Iterator[Item]:
-    """How prompts become token ids with this model's tokenizer.
-
-    Args:
-        tokenizer: as :func:`cna_mlx.load` returns it.
-    """
+    """How this tokenizer turns prompts into token ids."""
     plain = Rendering()
     if not uses_template(tokenizer, plain):
         yield Fact(
@@ -34,8 +30,8 @@ def template_items(tokenizer: Any) -> Iterator[Item]:
         shown = shorten(system, 80, placeholder=" ...") if system else "none of its own"
         yield Fact("system prompt", shown)
         yield Fact("thinking", attempt(partial(_thinking, tokenizer)))
-        yield guarded("generation prompt", partial(check_generation_prompt, tokenizer))
-    yield guarded("BOS", partial(check_bos, tokenizer))
+        yield checked("generation prompt", check_generation_prompt, tokenizer)
+    yield checked("BOS", check_bos, tokenizer)
 
 
 def _thinking(tokenizer: Any) -> str:
@@ -56,14 +52,12 @@ def check_generation_prompt(tokenizer: Any) -> Check:
         for wanted in (True, False)
     )
     if with_prompt == without:
-        return Check(
-            "generation prompt",
-            "warning",
-            "the template opens no answer: the model may go on with the question",
-            "take the template of a newer conversion, or --chat-template off",
+        return warning(
+            "the template does not open an answer: the model may continue the question",
+            "use the template of a newer conversion, or --chat-template off",
         )
     opening = with_prompt.removeprefix(without)
-    return Check("generation prompt", "ok", f"the template ends with {opening[-40:]!r}")
+    return ok(f"the template ends with {opening[-40:]!r}")
 
 
 def check_bos(tokenizer: Any) -> Check:
@@ -73,11 +67,10 @@ def check_bos(tokenizer: Any) -> Check:
     count = 0
     while bos is not None and ids[count : count + 1] == [bos]:
         count += 1
+    detail = f"{count} at the beginning of a prompt"
     if count < 2:
-        return Check("BOS", "ok", f"{count} at the front of a prompt")
-    return Check(
-        "BOS",
-        "warning",
-        f"{count} at the front of a prompt: the model was trained with one",
-        "mend the template, which writes more than one, or convert the model again",
+        return ok(detail)
+    return warning(
+        f"{detail}: the model was trained with one",
+        "correct the template, which adds a second one, or convert the model again",
     )

@@ -175,16 +175,15 @@ def _embedded(name: str) -> Iterator[Item]:
     from cna_mlx.diagnostics.device import float32_tolerance
     from cna_mlx.diagnostics.invariants import law_items
     from cna_mlx.diagnostics.parity import check_parity, stored
-    from cna_mlx.diagnostics.results import guarded
+    from cna_mlx.diagnostics.results import checked
 
     model, tokenizer = load(name)
     figures, tolerance = stored(name), float32_tolerance()
-    parity = f"{name}: stored figures"
-    yield guarded(
-        parity,
-        partial(check_parity, parity, model, tokenizer, figures, tolerance),
-    )
-    ids = [list(one) for one in dict.fromkeys(line.ids for line in figures.lines)]
+    work = model, tokenizer, figures, tolerance
+    yield checked(f"{name}: stored figures", check_parity, *work)
+    ids = [
+        list(one) for one in dict.fromkeys(tuple(line.ids) for line in figures.lines)
+    ]
     yield from law_items(name, model, ids, figures.circuit, tolerance)
 
 
