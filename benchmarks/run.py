@@ -29,6 +29,7 @@ from cna_mlx.diagnostics.bench.suite import PARTS
 from cna_mlx.diagnostics.bench.walks import forward_each
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.selection import Selection
+from cna_mlx.discovery.session import Session
 from cna_mlx.prompts import PromptSet, load_contrast
 from cna_mlx.util.environment import environment
 
@@ -46,8 +47,8 @@ def results_of(bench):
     yield from bench.run()
     if bench.settings.parts == ("discovery",):
         contrast = PromptSet.from_prompts(
-            bench.contrast.positive[: len(bench.ids) // 2],
-            bench.contrast.negative[: len(bench.ids) // 2],
+            bench.prompts.positive[: len(bench.ids) // 2],
+            bench.prompts.negative[: len(bench.ids) // 2],
         )
         selection = Selection(universal=False)
         work = bench.model, bench.tokenizer, contrast, selection
@@ -62,7 +63,7 @@ def results_of(bench):
 
 def measure(model, tokenizer, settings):
     """All results as a dict; prints each as soon as it is measured."""
-    bench = Bench(model, tokenizer, load_contrast("refusal"), settings=settings)
+    bench = Bench(Session.of(model, tokenizer), settings, load_contrast("refusal"))
     results = []
     for result in results_of(bench):
         results.append(result)

@@ -1,5 +1,7 @@
 """`bench`: measure speed against plain mlx-lm."""
 
+import time
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -23,15 +25,46 @@ from cna_mlx.commands.options import (
     "--only",
     type=click.Choice(["decoding", "arms", "discovery", "memory"]),
     multiple=True,
-    help="Measure this part alone; more than once for more parts.",
+    help="Measure only this part; repeat for more parts.",
 )
 @json_option
-def bench(model: str, **rest: Any) -> None:
-    """Measure how fast a model is steered and read here, against plain mlx-lm.
+def bench(
+    model: str, is_short: bool, only: tuple[str, ...], as_json: bool, **rest: Any
+) -> None:
+    """Measure how fast this machine steers and reads a model, against plain mlx-lm.
 
-    Ratios of two ways timed in turn: steered decoding, several arms, discovery; with
-    what the memory bandwidth allows, and the memory held beside its forecast.
+    Each ratio compares two ways timed in turn: steered decoding, several arms,
+    discovery. Also shows what the memory bandwidth allows, and measured memory with its
+    forecast.
     """
-    from cna_mlx.commands.old.bench import run_bench
+    from cna_mlx.diagnostics.bench import SHORT, Bench, Settings, to_json
+    from cna_mlx.discovery.session import Session
+    from cna_mlx.ui.bench import closing_line, environment_lines, result_lines
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.progress import progress_bar, terminal_reporter
+    from cna_mlx.util.environment import environment
 
-    run_bench(model, source_of(rest), **rest)
+    session = Session.open(model, options=source_of(rest), reporter=terminal_reporter())
+    settings = SHORT if is_short else Settings()
+    settings = replace(settings, parts=only or settings.parts)
+    around = environment()
+    entry: dict[str, Any] = {"complete": False, "model": session.name}
+    found: list[Any] = []
+    started = time.perf_counter()
+    if not as_json:
+        show(environment_lines(screen(), around))
+    try:
+        with progress_bar("done") as progress:
+            for result in Bench(session, settings, progress=progress).run():
+                found.append(result)
+                if not as_json:
+                    show(result_lines(screen(), result, found))
+        entry["complete"] = True
+    finally:
+        seconds = time.perf_counter() - started
+        if as_json:
+            entry |= {"seconds": round(seconds, 1), **to_json(found)}
+            emit_json({**entry, "environment": around})
+    if not as_json:
+        show(closing_line(seconds))

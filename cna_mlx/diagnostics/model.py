@@ -67,12 +67,8 @@ def hooked_items(model: Any, store: Store) -> Iterator[Item]:
     yield Fact("dtype", _dtype(model))
     yield Fact("weights", weight_bytes(model), "bytes")
     yield Fact("fingerprint", own[:12])
-    kept = attempt(store.circuits) or []
-    names = {
-        str(circuit.provenance.contrast and circuit.provenance.contrast.name)
-        for circuit in kept
-        if circuit.model.fingerprint == own
-    }
+    contrasts = (circuit.provenance.contrast for circuit in store.circuits(own))
+    names = {str(contrast and contrast.name) for contrast in contrasts}
     yield Fact("circuits kept", ", ".join(sorted(names)) or "none")
 
 

@@ -171,15 +171,14 @@ class Store:
             and not path.is_symlink()
         ]
 
-    def circuits(self) -> list[Circuit]:
-        """The circuits that are kept and can be read, of whatever model.
-
-        Raises:
-            OSError: a directory cannot be read.
-        """
-        kept = [path for path in self.files() if path.suffix == ".json"]
+    def circuits(self, fingerprint: str) -> list[Circuit]:
+        """The readable cached circuits of a model; none if there is no access."""
+        try:
+            kept = [path for path in self.files() if path.suffix == ".json"]
+        except OSError:
+            return []
         found = (_read_circuit(path) for path in kept if path.parent.name == "circuits")
-        return [circuit for circuit in found if circuit is not None]
+        return [one for one in found if one and one.model.fingerprint == fingerprint]
 
     def clear(self) -> tuple[int, int]:
         """Remove all that the store keeps, and nothing else.

@@ -45,6 +45,7 @@ from cna_mlx.diagnostics.bench.walks import (
 from cna_mlx.diagnostics.invariants import random_circuit
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.cache import Store
+from cna_mlx.discovery.session import Session
 from cna_mlx.prompts import PromptSet
 from cna_mlx.ui.bench import closing_line, environment_lines, result_lines
 
@@ -174,7 +175,7 @@ def test_the_first_token_ends_the_prefill(decoder: Decoder) -> None:
 def test_steered_ratios(tiny: tuple[Any, Any]) -> None:
     contrast = PromptSet.from_prompts(["one", "two"], ["three", "four"])
     settings = replace(SHORT, prompts=4, parts=("decoding",), tokens=8, pairs=2)
-    bench = Bench(*tiny, contrast, settings=settings, clock=Ticks())
+    bench = Bench(Session.of(*tiny), settings, contrast, clock=Ticks())
     _, one, other = bench.run()
     for found, name in ((one, "steered_decode"), (other, "steered_context")):
         assert isinstance(found, Comparison)
@@ -301,7 +302,7 @@ def test_the_walk_that_is_timed_finds_the_deltas(
 def test_walks_are_timed_whole(tiny: tuple[Any, Any]) -> None:
     contrast = PromptSet.from_prompts(["one", "two"], ["three", "four"])
     settings = replace(SHORT, prompts=4, parts=("discovery",))
-    bench = Bench(*tiny, contrast, settings=settings, clock=Ticks())
+    bench = Bench(Session.of(*tiny), settings, contrast, clock=Ticks())
     for one in [*bench.run()][1:]:
         assert isinstance(one, Comparison)
         assert one.plain == one.ours == (1, 1)
@@ -447,8 +448,8 @@ def quick(monkeypatch: Patch) -> None:
     """No bandwidth is measured, and hardly anything else is."""
     monkeypatch.setattr(physics, "bandwidth", lambda: 100.0)
     tiny = replace(SHORT, pairs=1, rounds=1, walks=1, tokens=3, prompts=4)
-    monkeypatch.setattr("cna_mlx.commands.old.bench.SHORT", tiny)
-    monkeypatch.setattr("cna_mlx.commands.old.bench.Settings", lambda: tiny)
+    monkeypatch.setattr("cna_mlx.diagnostics.bench.SHORT", tiny)
+    monkeypatch.setattr("cna_mlx.diagnostics.bench.Settings", lambda: tiny)
 
 
 RATIOS = [
@@ -517,7 +518,7 @@ def selection_of_demo(tmp_path: Path) -> None:
 def test_the_forecast_stands_beside_what_was_held(tiny: tuple[Any, Any]) -> None:
     contrast = PromptSet.from_prompts(["one", "two"], ["three", "four"])
     settings = replace(SHORT, prompts=4, parts=("memory",), is_whole=True, tokens=3)
-    bench = Bench(*tiny, contrast, settings=settings, clock=Ticks())
+    bench = Bench(Session.of(*tiny), settings, contrast, clock=Ticks())
     physics, decode, streamed, discovery = bench.run()
     assert isinstance(physics, Physics)
     assert isinstance(decode, Memory)

@@ -872,7 +872,7 @@ def test_a_failed_check_is_exit_code_1_and_the_rest_goes_on(
 def test_a_model_that_cannot_be_loaded(
     doctor: Run, tmp_path: Path, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr("cna_mlx.commands.old.doctor.DEMO_NAMES", ())
+    monkeypatch.setattr("cna_mlx.diagnostics.doctor.DEMO_NAMES", ())
     done = doctor(str(tmp_path / "nothing"))
     assert done.code == 2
     assert "4-bit g32 matmul" in done.out

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import mlx.core as mx
 
@@ -18,6 +17,7 @@ from cna_mlx.diagnostics.bench.decoding import (
     room,
 )
 from cna_mlx.diagnostics.bench.physics import Physics
+from cna_mlx.diagnostics.bench.results import Memory, Result
 from cna_mlx.diagnostics.bench.timing import Budget, Clock, Comparison, compare
 from cna_mlx.diagnostics.bench.walks import (
     both_sides,
@@ -29,17 +29,21 @@ from cna_mlx.diagnostics.bench.walks import (
 )
 from cna_mlx.diagnostics.invariants import random_circuit
 from cna_mlx.diagnostics.model import weight_bytes
+from cna_mlx.discovery.cache import Store
+from cna_mlx.discovery.defaults import defaults_for
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.selection import DEFAULT_FRACTION
+from cna_mlx.discovery.session import Session
 from cna_mlx.models.context import context_length
 from cna_mlx.models.families import family_of
+from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.loading import on_disk
 from cna_mlx.models.memory.forecast import Shape, discovery_bytes
 from cna_mlx.models.memory.plan import streamed_bytes
 from cna_mlx.models.mlx_lm_internals import KVCache
 from cna_mlx.models.offload.streaming import read_whole
-from cna_mlx.prompts import PromptSet, load_bank
-from cna_mlx.prompts.chat_template import Rendering, render_prompt
+from cna_mlx.prompts import PromptSet, load_bank, load_contrast
+from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.steering.arms import Arm
 from cna_mlx.util.progress import Progress, silent
 
@@ -76,53 +80,29 @@ class Settings:
 SHORT = Settings(3, 2, 2, 12, 12, (1, 2, 4), (2,), 5.0, is_whole=False)
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Measured and forecast memory beyond the weights.
-
-    Attributes:
-        name: the key in JSON.
-        title: a description of the work.
-        measured, forecast: bytes.
-        seconds: how long the work took.
-    """
-
-    name: str
-    title: str
-    measured: int
-    forecast: int
-    seconds: float
-
-
-Result = Physics | Comparison | Memory
-
-
 @dataclass
 class Bench:
     """A model and how to measure it.
 
     Attributes:
-        model, tokenizer: as :func:`cna_mlx.load` returns them.
-        contrast: the prompts.
-        rendering: how they become ids.
+        session: the loaded model.
         settings: how much to measure.
-        circuit: one to ablate after the random one. The random one is the worst case:
-            it has neurons in every layer.
+        contrast: the prompts; if None, the model's default contrast.
         progress: called during each comparison.
         clock: a monotonic clock in seconds.
     """
 
-    model: Any
-    tokenizer: Any
-    contrast: PromptSet
-    rendering: Rendering = field(default_factory=Rendering)
+    session: Session
     settings: Settings = field(default_factory=Settings)
-    circuit: Circuit | None = None
+    contrast: PromptSet | None = None
     progress: Progress = silent
     clock: Clock = time.perf_counter
 
     def __post_init__(self) -> None:
-        self.ids = self._rendered(both_sides(self.contrast, self.settings.prompts))
+        self.model, self.tokenizer = self.session.model, self.session.tokenizer
+        self.defaults = defaults_for(self.session.name)
+        self.prompts = self.contrast or load_contrast(self.defaults.contrast)
+        self.ids = self._rendered(both_sides(self.prompts, self.settings.prompts))
         histories = self.ids[: max(self.settings.chat_rows, default=1)]
         longest = max(histories, key=len)
         tokens = room(context_length(self.model), longest, self.settings.tokens)
@@ -169,7 +149,8 @@ class Bench:
         return Budget(repetitions, self.settings.seconds, self.clock, self.progress)
 
     def _rendered(self, texts: Sequence[str]) -> list[list[int]]:
-        return [render_prompt(self.tokenizer, text, self.rendering) for text in texts]
+        rendering = self.session.rendering
+        return [render_prompt(self.tokenizer, text, rendering) for text in texts]
 
     def _decoding(self) -> Iterator[Comparison]:
         share = f"{DEFAULT_FRACTION:.1%} of all neurons, in every layer"
@@ -178,10 +159,21 @@ class Bench:
         )
         inside = partial(self.decoder.plain, self.random)
         yield self._decoded("steered_context", "mlx-lm's loop inside steered()", inside)
-        if self.circuit is not None:
-            own = f"this model's circuit, in {len(self.circuit.by_layer())} layers"
+        if circuit := self._cached_circuit():
+            own = f"this model's circuit, in {len(circuit.by_layer())} layers"
             name = "steered_decode_circuit"
-            yield self._decoded(name, f"decoding, {own}", self._ablated(self.circuit))
+            yield self._decoded(name, f"decoding, {own}", self._ablated(circuit))
+
+    def _cached_circuit(self) -> Circuit | None:
+        """The latest cached circuit with the model's default settings."""
+        wanted = self.defaults.contrast, self.defaults.fraction
+        cached = [
+            circuit
+            for circuit in Store().circuits(fingerprint(self.model))
+            for source in [circuit.provenance]
+            if source.contrast and (source.contrast.name, source.fraction) == wanted
+        ]
+        return max(cached, key=lambda one: str(one.provenance.created), default=None)
 
     def _ablated(self, circuit: Circuit) -> Callable[[], Decoded]:
         return partial(self.decoder.arms, [Arm.of(circuit, 0.0)])
@@ -238,7 +230,7 @@ class Bench:
             title = f"reading {len(self.ids)} prompts, streamed from disk"
             yield self._held("discovery_streamed", title, walk, forecast)
         if self.settings.is_whole:
-            sets = [self.contrast, *load_bank()]
+            sets = [self.prompts, *load_bank()]
             texts = [text for one in sets for text in (*one.positive, *one.negative)]
             forecast = discovery_bytes(shape, workload(self._rendered(texts)))
             title = "a discovery with the bank"
@@ -248,8 +240,8 @@ class Bench:
         run_discovery(
             self.model,
             self.tokenizer,
-            self.contrast,
-            rendering=self.rendering,
+            self.prompts,
+            rendering=self.session.rendering,
             progress=self.progress,
         )
 
@@ -259,24 +251,3 @@ class Bench:
         started = self.clock()
         measured = peak_of(work)
         return Memory(name, title, measured, forecast, self.clock() - started)
-
-
-def to_json(results: Sequence[Result]) -> dict[str, Any]:
-    """Results as a dict: the ratios first, then their details."""
-    comparisons = [one for one in results if isinstance(one, Comparison)]
-    physics = next((one for one in results if isinstance(one, Physics)), None)
-    plain = next((one for one in comparisons if one.name == "steered_decode"), None)
-    return {
-        "ratios": {one.name: round(one.ratio[1], 4) for one in comparisons},
-        "physics": physics.to_json(plain) if physics else None,
-        "comparisons": {one.name: one.to_json() for one in comparisons},
-        "memory": {
-            one.name: {
-                "measured_bytes": one.measured,
-                "forecast_bytes": one.forecast,
-                "seconds": round(one.seconds, 2),
-            }
-            for one in results
-            if isinstance(one, Memory)
-        },
-    }

@@ -1,1 +1,0 @@
-"""Bodies of commands, on their way into the library."""

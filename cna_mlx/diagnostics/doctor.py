@@ -1,0 +1,174 @@
+"""Check this machine, and a model on it, section by section."""
+
+import getpass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cna_mlx.diagnostics.results import (
+    Check,
+    Fact,
+    Item,
+    Section,
+    anonymous,
+    checked,
+    failure,
+    secrets_of,
+)
+from cna_mlx.discovery.cache import Store
+from cna_mlx.discovery.session import Session
+from cna_mlx.models.loading import DEMO_NAMES, ModelOptions, load
+from cna_mlx.util.environment import attempt
+from cna_mlx.util.progress import SILENT, Reporter
+
+
+def own_secrets() -> dict[str, str]:
+    """The patterns of this user's name, home directory and Hub token."""
+    return secrets_of(Path.home(), attempt(getpass.getuser), attempt(_token))
+
+
+@dataclass
+class Findings:
+    """What has been found so far, without secrets."""
+
+    secrets: dict[str, str] = field(default_factory=own_secrets)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+
+    def take(self, section: Section) -> Iterator[Item]:
+        """Keep the items of a section; yields each once it is found."""
+        facts = self.facts.setdefault(section.title.replace(" ", "_"), {})
+        for item in anonymous(section.items, self.secrets):
+            if isinstance(item, Fact):
+                facts[item.key] = item.value
+            else:
+                self.checks.append(item)
+            yield item
+
+    @property
+    def failed(self) -> list[str]:
+        """The names of failed checks."""
+        return [check.name for check in self.checks if check.status == "failed"]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.started
+
+    def to_json(self) -> dict[str, Any]:
+        """Seconds, facts by section, and checks."""
+        return {
+            "seconds": round(self.seconds, 1),
+            "facts": {title: facts for title, facts in self.facts.items() if facts},
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+def machine_sections(*, offline: bool = False) -> Iterator[Section]:
+    """Versions, machine, disk and Hub; each item is found when it is iterated over."""
+    from cna_mlx.diagnostics import facts
+
+    yield _section("versions", facts.version_items)
+    yield _section("machine", facts.device_items)
+    yield _section("disk", _disk)
+    yield _section("Hub", partial(_hub, offline))
+
+
+def device_sections(
+    model: str | None = None,
+    options: ModelOptions | None = None,
+    reporter: Reporter = SILENT,
+) -> Iterator[Section]:
+    """The device's arithmetic and bandwidth, the embedded models, and a model.
+
+    Raises:
+        as :func:`cna_mlx.load`, after the sections of the device.
+    """
+    speed: list[float | None] = []
+    yield _section("device", partial(_device, speed))
+    for name in DEMO_NAMES:
+        yield _section(name, partial(_embedded, name))
+    if model is not None:
+        session = Session.open(model, options=options, reporter=reporter)
+        yield from _model_sections(session, next(iter(speed), None))
+
+
+def _section(title: str, items: Callable[[], Iterator[Item]]) -> Section:
+    """A section that ends with a failed check if an exception ends it early."""
+
+    def guarded() -> Iterator[Item]:
+        try:
+            yield from items()
+        except Exception as error:  # noqa: BLE001  # the next section is still useful
+            yield failure(title, error)
+
+    return Section(title, guarded())
+
+
+def _token() -> str | None:
+    from huggingface_hub import get_token
+
+    return get_token()
+
+
+def _disk() -> Iterator[Item]:
+    from huggingface_hub import constants
+
+    from cna_mlx.diagnostics.storage import disk_items
+
+    yield from disk_items(Store(), Path(constants.HF_HUB_CACHE))
+
+
+def _hub(is_offline: bool) -> Iterator[Item]:
+    from huggingface_hub import constants
+
+    from cna_mlx.diagnostics.storage import hub_items
+
+    is_offline = is_offline or constants.HF_HUB_OFFLINE
+    yield from hub_items(constants.ENDPOINT, attempt(_token), is_offline)
+
+
+def _device(speed: list[float | None]) -> Iterator[Item]:
+    from cna_mlx.diagnostics.device import bandwidth, bandwidth_fact, matmul_items
+
+    yield from matmul_items()
+    rate = attempt(bandwidth)
+    speed.append(rate)  # the section of a model compares decoding with it
+    yield bandwidth_fact(rate)
+
+
+def _embedded(name: str) -> Iterator[Item]:
+    from cna_mlx.diagnostics.device import float32_tolerance
+    from cna_mlx.diagnostics.invariants import law_items
+    from cna_mlx.diagnostics.parity import check_parity, stored
+
+    model, tokenizer = load(name)
+    figures, tolerance = stored(name), float32_tolerance()
+    work = model, tokenizer, figures, tolerance
+    yield checked(f"{name}: stored figures", check_parity, *work)
+    ids = list({tuple(line.ids): line.ids for line in figures.lines}.values())
+    yield from law_items(name, model, ids, figures.circuit, tolerance)
+
+
+def _model_sections(session: Session, bandwidth: float | None) -> Iterator[Section]:
+    from cna_mlx.diagnostics import model as checks
+    from cna_mlx.diagnostics.device import float32_tolerance
+    from cna_mlx.diagnostics.template import template_items
+
+    model, tokenizer = session.model, session.tokenizer
+
+    def hooked() -> Iterator[Item]:
+        yield Fact("name", session.name)
+        yield from checks.hooked_items(model, Store())
+
+    def numerics() -> Iterator[Item]:
+        yield from checks.numeric_items(model, tokenizer, float32_tolerance())
+        yield from checks.speed_items(model, tokenizer, bandwidth)
+
+    yield _section("model", hooked)
+    yield _section("model template", partial(template_items, tokenizer))
+    yield _section("model numerics", numerics)
