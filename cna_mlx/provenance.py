@@ -72,6 +72,11 @@ class AucEntry(Record):
     low: float
     high: float
 
+    @property
+    def value(self) -> float:
+        """The AUC."""
+        return self.auc
+
 
 @dataclass(frozen=True)
 class Provenance(Record):

@@ -22,7 +22,7 @@ from cna_mlx.cli import run
 from cna_mlx.errors import CircuitError, CnaError
 from cna_mlx.evaluation.run_config import RunConfig
 from cna_mlx.evaluation.runs import RunRecord
-from cna_mlx.report.build import Entry, build
+from cna_mlx.report.build import ReportedRun, build
 from cna_mlx.report.markdown import to_markdown
 from cna_mlx.report.writing import write_report
 from cna_mlx.ui.tables import circuit_view
@@ -71,7 +71,7 @@ def test_an_old_run_is_summarized_and_reported(old: Path, tmp_path: Path) -> Non
         ("benign", 3),
     ]
     assert conclude(summary).outcome.name == "TOO_FEW"
-    entries = [Entry.of(opened)]
+    entries = [ReportedRun.of(opened)]
     page = write_report(build(entries), entries, tmp_path / "report").html
     assert "magic circuit" in page.read_text(encoding="utf-8")
 
@@ -122,7 +122,7 @@ def test_damaged_values_are_never_a_crash(tmp_path: Path, junk: Any) -> None:
         try:
             opened = RunRecord.load(place)
             assert opened.config.to_json() == data["config"]
-            report = to_markdown(build([Entry.of(opened)]))
+            report = to_markdown(build([ReportedRun.of(opened)]))
         except CnaError:
             continue
         assert "magic" in report or "hand-made" in report

@@ -1,5 +1,6 @@
-"""How much two circuits have in common: neurons, their order, and the layers."""
+"""What two circuits have in common: neurons, their order, and the layers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,17 +19,18 @@ _TENTHS = 10
 class SharedNeurons:
     """The neurons of two circuits in models of one shape.
 
-    A neuron is known by its layer and index, which mean the same in two models only if
-    one comes from the other or both from a third: instruct from base, 4-bit from bf16,
-    a fine-tune from its model. Models trained apart share indices by chance alone.
+    A neuron is identified by its layer and index. These mean the same in two models
+    only if one comes from the other or both from a third: instruct from base, 4-bit
+    from bf16, a fine-tune from its model.
 
     Attributes:
         count: in both circuits.
         jaccard: count over all that are in either.
-        chance: what random circuits of these sizes would have.
-        chance_by_layer: what random circuits would have that take as many neurons from
-            each layer as these do. Circuits crowd in the same few layers, so this is
-            the chance to beat.
+        chance: the expected Jaccard of random circuits of these sizes.
+        chance_by_layer: the same with as many neurons of each layer as these circuits
+            have. Circuits crowd in the same few layers, so this is the one to beat.
+        p: the probability that random circuits with as many neurons in each layer
+            share at least as many.
         order: rank correlation (Spearman) of |delta| over the shared neurons; None for
             fewer than two, or without deltas.
         same_sign: of the shared neurons with deltas, those whose deltas agree in sign.
@@ -38,19 +40,9 @@ class SharedNeurons:
     jaccard: float
     chance: float
     chance_by_layer: float
+    p: float
     order: float | None
     same_sign: Proportion
-
-    def to_json(self) -> dict[str, Any]:
-        """The figures as plain data."""
-        return {
-            "count": self.count,
-            "jaccard": self.jaccard,
-            "chance": self.chance,
-            "chance_by_layer": self.chance_by_layer,
-            "order": self.order,
-            "same_sign": self.same_sign.to_json(),
-        }
 
 
 @dataclass(frozen=True)
@@ -59,11 +51,11 @@ class CircuitOverlap:
 
     Attributes:
         sizes: how many neurons each has.
-        shared: None where the models have different shapes, or none is known.
+        shared: None if the models have different or unknown shapes.
         profiles: for each circuit the share of its neurons in every layer.
-        profile_overlap: what the profiles have in common: the sum over the layers of
-            the smaller share, from 0 to 1. By tenths of the depth where the models
-            have different numbers of layers. None for an empty circuit.
+        profile_overlap: the sum over the layers of the smaller share, from 0 to 1; by
+            tenths of the depth if the numbers of layers differ. None for an empty
+            circuit.
         by_depth: whether it was by tenths of the depth.
     """
 
@@ -74,25 +66,31 @@ class CircuitOverlap:
     by_depth: bool
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain data."""
+        """Return the figures for JSON; null for what needs models of one shape."""
+        one = self.shared
         return {
             "sizes": list(self.sizes),
-            "shared": self.shared and self.shared.to_json(),
-            "profiles": [list(profile) for profile in self.profiles],
-            "profile_overlap": self.profile_overlap,
-            "by_depth": self.by_depth,
+            "shared": one and one.count,
+            "jaccard": one and one.jaccard,
+            "chance": one and one.chance,
+            "chance_by_layer": one and one.chance_by_layer,
+            "p": one and one.p,
+            "rank_correlation": one and one.order,
+            "same_sign": one and one.same_sign.to_json(),
+            "layers": {
+                **dict(zip("ab", map(list, self.profiles), strict=True)),
+                "overlap": self.profile_overlap,
+                "by_depth": self.by_depth,
+            },
         }
 
 
 def compare_circuits(a: Circuit, b: Circuit) -> CircuitOverlap:
-    """What two circuits have in common.
+    """Find what two circuits have in common.
 
     Args:
-        a, b: circuits of models that may differ in shape. One made by hand is taken to
-            be of the other's shape if its neurons fit into it.
-
-    Returns:
-        The shared neurons, where there can be any, and the layer profiles.
+        a, b: circuits of models that may differ in shape. One made by hand takes the
+            other's shape if its neurons fit into it.
     """
     widths = _widths(a, b), _widths(b, a)
     depths = [
@@ -140,7 +138,7 @@ def by_tenths(profile: Sequence[float]) -> tuple[float, ...]:
 
 
 def _widths(circuit: Circuit, other: Circuit) -> tuple[int, ...] | None:
-    """d_ff of the circuit's model; if it tells none and fits, of the other's."""
+    """d_ff of the circuit's model, or of the other's if it is unknown and fits."""
     if (own := circuit.model.d_ff) is not None:
         return tuple(own)
     theirs = tuple(other.model.d_ff or ())
@@ -163,9 +161,50 @@ def _shared(a: Circuit, b: Circuit, widths: tuple[int, ...]) -> SharedNeurons:
         overlap(set(deltas[0]), set(deltas[1])),
         expected_overlap(sizes[0], sum(widths), sizes[1]),
         jaccard(by_layer, *sizes),
+        chance_of_sharing(a, b, widths),
         spearman([abs(x) for x, _ in known], [abs(y) for _, y in known]),
         wilson(sum((x > 0) == (y > 0) for x, y in known), len(known)),
     )
+
+
+def chance_of_sharing(a: Circuit, b: Circuit, widths: Sequence[int]) -> float:
+    """The probability that random circuits share at least as many neurons as these.
+
+    Random circuits have as many neurons of each layer as these, drawn independently.
+    The number shared in a layer is then hypergeometric, and layers are independent.
+
+    Args:
+        a, b: circuits of models of one shape.
+        widths: d_ff of each layer.
+
+    Returns:
+        From 0 to 1; 1 if they share none.
+    """
+    total = np.ones(1)
+    sides = a.by_layer(), b.by_layer()
+    for layer in sorted(sides[0].keys() & sides[1].keys()):
+        sizes = sorted(len(side[layer]) for side in sides)
+        total = np.convolve(total, _hypergeometric(widths[layer], *sizes))
+    members = [{neuron[:2] for neuron in one.neurons} for one in (a, b)]
+    shared = len(members[0] & members[1])
+    # from the small end: the tail may be far below the rounding of 1
+    return min(1.0, float(total[shared:][::-1].sum())) if shared else 1.0
+
+
+def _hypergeometric(width: int, one: int, other: int) -> np.ndarray:
+    """Probabilities of 0 to min(one, other) shared of two draws from ``width``."""
+    whole = _log_choose(width, other)
+    logs = [
+        _log_choose(one, i) + _log_choose(width - one, other - i) - whole
+        for i in range(min(one, other) + 1)
+    ]
+    return np.exp(logs)
+
+
+def _log_choose(n: int, k: int) -> float:
+    if not 0 <= k <= n:
+        return -math.inf
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def _counts(circuit: Circuit, n_layers: int) -> np.ndarray:

@@ -1,29 +1,55 @@
-"""One of two that are compared: a model with its circuit, or a run of one."""
+"""One of two models that are compared: its circuit, its gauge, its answers."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cna_mlx.analysis.metrics import main_arm
+from cna_mlx.analysis.metrics import Group, Summary, main_arm
+from cna_mlx.analysis.statistics import PairedChange, Proportion
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.auc import Auc
+from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runs import CIRCUITS, RunRecord
 from cna_mlx.provenance import ContrastEntry, ModelEntry, RenderingEntry
+from cna_mlx.util.records import JsonFields, plain
+
+
+@dataclass(frozen=True)
+class Effect(JsonFields):
+    """What an arm does to a model's answers to the prompts of one kind.
+
+    Attributes:
+        arm: which.
+        change: in refusals, from the baseline.
+        differing: the share of answers whose tokens differ from the baseline's.
+    """
+
+    arm: RunArm
+    change: PairedChange
+    differing: Proportion
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the arm and the figures for JSON."""
+        arm = {"role": self.arm.role, "strength": self.arm.strength}
+        return {**super().to_json(), "arm": self.arm.label, **arm}
 
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """One of the two that are compared.
+    """A model with its circuit, or a run of one.
 
     Attributes:
         name: what to call it.
-        model: id, fingerprint, architecture, quantization, d_ff, as a run records it.
-        rendering: how its prompts are rendered, likewise.
-        circuit: its own; None for a run of none.
-        own: the AUC of its gauge on held-out prompts, under its own rendering; None
-            where that was not measured.
-        same: likewise with both models' prompts rendered the same way; not to be given
-            where their own renderings are the same.
-        run: what it answered; None where it has answered nothing yet.
+        model, rendering: as a run records them.
+        circuit: its own; None for a run without one.
+        own: the AUC of its gauge on held-out prompts under its own rendering; None if
+            it was not measured.
+        same: the same with both models' prompts rendered alike; leave it out if their
+            own renderings are alike.
+        run: its answers; None if it has none yet.
+        summary: the figures on the prompts that both answered.
+        differing: by kind (``target``: all that are not benign; ``benign``) and arm,
+            the share of answers that differ from the baseline's.
     """
 
     name: str
@@ -33,10 +59,12 @@ class ComparedModel:
     own: Auc | None = None
     same: Auc | None = None
     run: RunRecord | None = None
+    summary: Summary | None = None
+    differing: Mapping[str, Mapping[str, Proportion]] = field(default_factory=dict)
 
     @classmethod
     def of_run(cls, run: RunRecord, name: str) -> "ComparedModel":
-        """A run as it lies in its directory; no model is needed.
+        """A run as its directory has it; no model is needed.
 
         Raises:
             CircuitError: its circuit is missing or damaged.
@@ -61,34 +89,61 @@ class ComparedModel:
 
     @property
     def placed_circuit(self) -> Circuit | None:
-        """The circuit with its model's shape, also where it was made by hand."""
+        """The circuit with its model's shape, also if it was made by hand."""
         if self.circuit is None or self.circuit.model.d_ff is not None:
             return self.circuit
         shape = replace(self.circuit.model, d_ff=self.model.d_ff or ())
         return replace(self.circuit, model=shape)
 
+    def group(self, kind: str) -> Group | None:
+        """All prompts of a kind together; None if there are none."""
+        if self.summary is None:
+            return None
+        return self.summary.target if kind == "target" else self.summary.benign
+
+    def effect(self, *roles: str, kind: str = "target") -> Effect | None:
+        """What the first arm of these roles does; None if there is none."""
+        group = self.group(kind)
+        for one in group.arms if group else ():
+            if one.arm.role in roles and one.change:
+                share = self.differing[kind][one.arm.label]
+                return Effect(one.arm, one.change, share)
+        return None
+
+    @property
+    def with_own(self) -> Effect | None:
+        """What its own circuit does to the prompts that are not benign."""
+        return self.effect("ablated") or self.effect("scaled")
+
+    @property
+    def with_other(self) -> Effect | None:
+        """What the other model's circuit does to them."""
+        return self.effect("other")
+
     def to_json(self) -> dict[str, Any]:
-        """What is known of it before it answered, as plain data."""
+        """Return what is known of it for JSON."""
         return {
             "name": self.name,
             "model": self.model.to_json(),
             "rendering": self.rendering.to_json(),
             "run": str(self.run.directory) if self.run else None,
-            "circuit": _circuit_entry(self.circuit),
+            "circuit": self.circuit and _circuit_entry(self.circuit),
             "held_out": {
                 "own": self.own and self.own.to_json(),
                 "same": self.same and self.same.to_json(),
             },
+            "summary": self.summary and self.summary.to_json(),
+            "differing": plain(self.differing),
         }
 
 
 def have_same_shape(a: ModelEntry, b: ModelEntry) -> bool:
-    """Whether two models, as runs record them, have as many neurons in each layer."""
+    """Whether two models have the same number of neurons in each layer."""
     return bool(a.d_ff) and a.d_ff == b.d_ff
 
 
 def are_rendered_alike(a: RenderingEntry, b: RenderingEntry) -> bool:
-    """Whether two renderings, as runs record them, give a prompt the same ids."""
+    """Whether two renderings give a prompt the same ids."""
     known = a.reference_sha256
     return known is not None and known == b.reference_sha256
 
@@ -96,18 +151,16 @@ def are_rendered_alike(a: RenderingEntry, b: RenderingEntry) -> bool:
 def held_out(
     circuit: Circuit, model: ModelEntry, rendering: RenderingEntry
 ) -> Auc | None:
-    """What a circuit's discovery said of its gauge on prompts that it had not seen.
+    """The held-out AUC of a circuit's gauge, as its discovery measured it.
 
     Args:
         circuit: with its provenance.
-        model, rendering: what it is used with, as runs record them.
+        model, rendering: what it is used with.
 
     Returns:
-        The AUC; None where it was not measured, or on other weights, or with prompts
-        rendered in another way.
+        None if it was not measured, or on other weights or with another rendering.
     """
-    origin = circuit.provenance
-    found, own = origin.held_out, origin.rendering
+    found, own = circuit.provenance.held_out, circuit.provenance.rendering
     if circuit.model.fingerprint != model.fingerprint or found is None or own is None:
         return None
     if not are_rendered_alike(own, rendering):
@@ -115,9 +168,7 @@ def held_out(
     return Auc(found.auc, found.low, found.high)
 
 
-def _circuit_entry(circuit: Circuit | None) -> dict[str, Any] | None:
-    if circuit is None:
-        return None
+def _circuit_entry(circuit: Circuit) -> dict[str, Any]:
     origin = circuit.provenance.to_json()
     names = ("contrast", "fraction", "rank", "layers", "split_half", "created")
     return {

@@ -9,7 +9,8 @@ from cna_mlx.discovery.auc import Auc
 from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.labels.label import LabelKind
-from cna_mlx.util.formatting import counted
+from cna_mlx.util.formatting import counted, decimal, percent
+from cna_mlx.util.records import JsonFields
 from cna_mlx.util.rows import Row, html_table
 
 # What counts as damage of the text; see :func:`text_damage`.
@@ -17,16 +18,16 @@ _INVALID, _QUALITY = 0.2, 0.2
 
 
 @dataclass(frozen=True)
-class ArmFigures:
+class ArmFigures(JsonFields):
     """One arm over the prompts of a group.
 
     Attributes:
         arm: which.
-        labels: the share of each verdict, of all answers.
-        truncated: the share of answers that ran into the limit of tokens.
-        quality: the mean; never shown alone: garbage can score 1.
-        kl: the mean KL from the baseline, in nats; None where it was not computed.
-        change: in refusals from the baseline, prompt by prompt; None for that itself.
+        labels: the share of each label, of all answers.
+        truncated: the share of answers that reached the token limit.
+        quality: the mean; never shown alone, since garbage can score 1.
+        kl: the mean KL from the baseline, in nats; None if it was not computed.
+        change: in refusals from the baseline, prompt by prompt; None for the baseline.
     """
 
     arm: RunArm
@@ -38,12 +39,12 @@ class ArmFigures:
 
     @property
     def refused(self) -> Proportion:
-        """The refusal rate: REFUSED of all answers, INVALID ones among them."""
+        """The refusal rate: REFUSED of all answers, INVALID ones included."""
         return self.labels[LabelKind.REFUSED]
 
     @property
     def invalid(self) -> Proportion:
-        """The share of answers that are none."""
+        """The share of unusable answers."""
         return self.labels[LabelKind.INVALID]
 
     def to_row(self) -> Row:
@@ -68,34 +69,28 @@ class ArmFigures:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain data."""
-        return {
-            **self.arm.to_json(),
-            **{verdict.lower(): one.to_json() for verdict, one in self.labels.items()},
-            "truncated": self.truncated.to_json(),
-            "quality": self.quality.to_json(),
-            "kl": self.kl and self.kl.to_json(),
-            "change": self.change and self.change.to_json(),
-        }
+        """Return the arm with its figures for JSON."""
+        data = super().to_json()
+        return {**data.pop("arm"), **data.pop("labels"), **data}
 
 
 @dataclass(frozen=True)
-class ControlFigures:
+class ControlFigures(JsonFields):
     """One kind of control over its seeds.
 
     Attributes:
         role: ``matched`` or ``uniform``.
-        labels: of its arms.
+        arms: their labels.
         refused, invalid, quality: the mean over the seeds.
-        kl: likewise, in nats; None where it was not computed.
+        kl: the mean over the seeds, in nats; None if it was not computed.
         least, most: the lowest and the highest refusal rate of a seed.
         broken: the labels of those that damaged the text; see :func:`text_damage`.
-        strongest: the label of the arm that refuses least, of those that damaged no
-            text if there are any: what a verdict rests on.
+        strongest: the label of the arm that refuses least, among those that left the
+            text whole if there are any; a verdict compares with this one.
     """
 
     role: str
-    labels: tuple[str, ...]
+    arms: tuple[str, ...]
     refused: float
     invalid: float
     quality: float
@@ -107,8 +102,8 @@ class ControlFigures:
 
     @property
     def why(self) -> str:
-        """Why the strongest is what to compare with; empty where it is the only one."""
-        count = len(self.labels)
+        """Why the strongest is the one to compare with; empty if it is the only one."""
+        count = len(self.arms)
         whole = count - len(self.broken)
         if not self.broken:
             return f"which refuses least of {count}" if count > 1 else ""
@@ -117,25 +112,10 @@ class ControlFigures:
             return f"which refuses least{others} broke the text"
         return f"which refuses least of the {whole} of {count} that left the text whole"
 
-    def to_json(self) -> dict[str, Any]:
-        """The figures as plain data."""
-        return {
-            "role": self.role,
-            "arms": list(self.labels),
-            "refused": self.refused,
-            "least": self.least,
-            "most": self.most,
-            "invalid": self.invalid,
-            "quality": self.quality,
-            "kl": self.kl,
-            "strongest": self.strongest,
-            "broken": list(self.broken),
-        }
-
 
 @dataclass(frozen=True)
 class CategoryFigures:
-    """One category of a group: refusals by arm, without tests (too few prompts).
+    """One category of a group, without tests: it has too few prompts for one.
 
     Attributes:
         name: the category.
@@ -147,13 +127,9 @@ class CategoryFigures:
     n: int
     refused: dict[str, int]
 
-    def to_json(self) -> dict[str, Any]:
-        """The figures as plain data."""
-        return {"category": self.name, "n": self.n, "refused": self.refused}
-
 
 @dataclass(frozen=True)
-class Group:
+class Group(JsonFields):
     """The prompts of one set that are of one kind.
 
     Attributes:
@@ -163,13 +139,12 @@ class Group:
         controls: the kinds of control that the run has.
         against_control: the change in refusals from the strongest matched control to
             the main arm, prompt by prompt; None without one of the same strength.
-        fates: what the refusals that the main arm lost became, by their new label.
-        categories: in the order of the set; none where the set has none.
-        gauge: the mean gauge of the prompts; None where there is no gauge.
-        seen: how many prompts equal or nearly equal one that the discovery saw; None
-            where that is not known.
-        unseen: the same group without those; None where there are none to leave out,
-            or nothing would be left.
+        fates: the new labels of the refusals that the main arm lost.
+        categories: in the order of the set.
+        gauge: the mean gauge of the prompts; None if there is no gauge.
+        seen: how many prompts equal or nearly equal one of the discovery; None if
+            unknown.
+        unseen: the same group without those; None if that is the same or empty.
     """
 
     set: str
@@ -200,23 +175,18 @@ class Group:
         return self.arm(chosen.label) if chosen else None
 
     def control(self, role: str) -> ControlFigures | None:
-        """A kind of control; None if the run has it not."""
+        """The controls of a kind; None if the run has none."""
         return next((one for one in self.controls if one.role == role), None)
-
-    def curve(self, *roles: str) -> list[tuple[float, ArmFigures]]:
-        """Arms of these roles by their strength, ascending."""
-        found = [(one.arm.strength, one) for one in self.arms if one.arm.role in roles]
-        return sorted(found, key=lambda point: point[0])
 
     @property
     def multipliers(self) -> list[tuple[float, ArmFigures]]:
         """The circuit at every multiplier, the baseline (1) among them."""
-        return self.curve("baseline", "ablated", "scaled")
+        return self._curve("baseline", "ablated", "scaled")
 
     @property
     def additions(self) -> list[tuple[float, ArmFigures]]:
-        """CAA at every strength, the baseline (0) among them; empty without CAA."""
-        found = self.curve("caa")
+        """CAA at every alpha, the baseline (0) among them; empty without CAA."""
+        found = self._curve("caa")
         if not found:
             return []
         return sorted([*found, (0.0, self.baseline)], key=lambda point: point[0])
@@ -230,21 +200,19 @@ class Group:
         """A row for each arm, unrounded."""
         return [{"n": self.n, **one.to_row()} for one in self.arms]
 
+    def _curve(self, *roles: str) -> list[tuple[float, ArmFigures]]:
+        found = [(one.arm.strength, one) for one in self.arms if one.arm.role in roles]
+        return sorted(found, key=lambda point: point[0])
+
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain data."""
-        return {
-            "set": self.set,
-            "kind": self.kind,
-            "n": self.n,
-            "gauge": self.gauge,
-            "seen_by_discovery": self.seen,
-            "arms": [one.to_json() for one in self.arms],
-            "controls": [one.to_json() for one in self.controls],
-            "against_control": self.against_control and self.against_control.to_json(),
-            "fates": {key.lower(): count for key, count in self.fates.items()},
-            "categories": [one.to_json() for one in self.categories],
-            "unseen": self.unseen and self.unseen.to_json(),
-        }
+        """Return the figures for JSON."""
+        data = super().to_json()
+        data["seen_by_discovery"] = data.pop("seen")
+        data["categories"] = [
+            {"category": one.name, "n": one.n, "refused": one.refused}
+            for one in self.categories
+        ]
+        return data
 
 
 @dataclass(frozen=True, repr=False)
@@ -255,9 +223,9 @@ class Summary:
         run: its configuration and facts.
         groups: one for each set and kind of prompt.
         target: all prompts that are not benign, together; None if there are none.
-        benign: all benign prompts, together; likewise.
-        separation: how well the gauge tells the former from the latter: the AUC; None
-            where there is no gauge, or one kind only.
+        benign: all benign prompts, together; None if there are none.
+        separation: the AUC of the gauge between these two; None without a gauge or
+            with one kind of prompt only.
     """
 
     run: RunRecord
@@ -265,6 +233,16 @@ class Summary:
     target: Group | None = None
     benign: Group | None = None
     separation: Auc | None = None
+
+    @property
+    def done(self) -> int:
+        """How many prompts are answered in every arm."""
+        return sum(group.n for group in self.groups)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every prompt of the run is answered in every arm."""
+        return self.done == self.run.planned
 
     def rows(self) -> list[Row]:
         """A row for each set and arm, and for each set without what discovery saw."""
@@ -282,11 +260,11 @@ class Summary:
         ]
 
     def __repr__(self) -> str:
-        judged = [one for one in (self.target, self.benign) if one]
         rates = "; ".join(
             f"{one.kind}: {counted(one.n, 'prompt')}, refused "
-            + ", ".join(f"{arm.arm.label} {arm.refused.value:.0%}" for arm in one.shown)
-            for one in judged
+            + ", ".join(f"{a.arm.label} {percent(a.refused.value)}" for a in one.shown)
+            for one in (self.target, self.benign)
+            if one
         )
         return f"Summary({rates or 'no prompt is answered'})"
 
@@ -296,12 +274,11 @@ class Summary:
         return html_table(rows)
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain data."""
-        done = sum(group.n for group in self.groups)
+        """Return the figures for JSON."""
         return {
             "run": str(self.run.directory),
             "status": self.run.status,
-            "prompts": {"done": done, "planned": self.run.planned},
+            "prompts": {"done": self.done, "planned": self.run.planned},
             "model": self.run.config.model.to_json(),
             "groups": [group.to_json() for group in self.groups],
             "gauge_auc": self.separation and self.separation.to_json(),
@@ -311,18 +288,18 @@ class Summary:
 def text_damage(before: ArmFigures, after: ArmFigures) -> str | None:
     """What shows that an arm broke the answers' text; None if nothing does.
 
-    INVALID answers are more by 20 points, or the mean quality is lower by 0.2.
+    INVALID answers rise by 20 points, or the mean quality falls by 0.2.
 
     Args:
         before: the baseline.
         after: the arm, on the same prompts.
     """
     if after.invalid.value - before.invalid.value >= _INVALID:
-        return f"{100 * after.invalid.value:.0f}% of the answers are none (INVALID)"
+        return f"{percent(after.invalid.value)} of the answers are unusable (INVALID)"
     if before.quality.value - after.quality.value >= _QUALITY:
         return (
-            f"the text repeats itself: quality {after.quality.value:.2f}, "
-            f"{before.quality.value:.2f} before"
+            f"the text repeats itself: quality {decimal(after.quality.value)}, "
+            f"{decimal(before.quality.value)} before"
         )
     return None
 

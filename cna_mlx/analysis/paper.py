@@ -1,9 +1,8 @@
 """The paper's figures, and which of its models a run is of.
 
 Source: Herring, Naviasky and Malhotra, "Targeted Neuron Modulation via Contrastive Pair
-Search", arXiv 2605.12290v1, May 2026, tables 1 to 3, 7 and 8, sections 5.1 and 5.3. The
-figures are the authors', with their labels: something to compare with, and nothing to
-be matched.
+Search", arXiv 2605.12290v1, May 2026, tables 1 to 3 and 7. The figures are the
+authors', with their labels: to compare with, not to match.
 """
 
 import re
@@ -11,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cna_mlx.discovery.selection import jaccard
 from cna_mlx.models import catalogue
 
 ARXIV = "2605.12290"
@@ -19,17 +17,17 @@ ARXIV = "2605.12290"
 
 @dataclass(frozen=True)
 class PaperRow:
-    """What the paper reports of a model: ablation at m = 0, and CAA at full strength.
+    """What the paper reports of a model with its circuit ablated (m = 0).
 
     Attributes:
         model: its name there.
         is_instruct: or a base model.
         baseline, ablated: refusal rates over JBB-Behaviors (table 3), as shares; for a
             base model over table 2's prompts.
-        relative: the change as a share of the baseline, as printed; None where the
-            paper prints none.
+        relative: the change as a share of the baseline, as printed; None if the paper
+            prints none.
         source: the table.
-        methods: the same model in the comparison of methods.
+        quality: of the ablated model, in the comparison of methods (tables 1 and 2).
     """
 
     model: str
@@ -38,63 +36,40 @@ class PaperRow:
     ablated: float
     relative: float | None
     source: str
-    methods: "Methods"
+    quality: float
 
-
-@dataclass(frozen=True)
-class Methods:
-    """CNA beside CAA at full strength (tables 1 and 2): 8 and 8 discovery prompts.
-
-    Attributes:
-        baseline: refusal rate, as a share.
-        cna_refusal, cna_quality: with the circuit ablated.
-        caa_refusal, caa_quality: with CAA at strength 1.
-    """
-
-    baseline: float
-    cna_refusal: float
-    cna_quality: float
-    caa_refusal: float
-    caa_quality: float
+    @property
+    def printed(self) -> tuple[str, str, str]:
+        """Baseline, ablated and relative change, as the paper prints them."""
+        digits = 0 if self.is_instruct else 1
+        rates = (self.baseline, self.ablated)
+        before, after = (f"{100 * one:.{digits}f}%" for one in rates)
+        relative = "-" if self.relative is None else f"{100 * self.relative:+.1f}%"
+        return before, after, relative
 
 
 @dataclass(frozen=True)
 class BaseAndInstruct:
-    """A base model's refusal circuit beside its instruct model's (tables 7 and 8).
+    """Neurons that a base model's circuit shares with its instruct model's (table 7).
 
     Attributes:
         model: the pair's name.
-        shared: neurons in both, of the 200 that each circuit has there.
-        late_base, late_instruct: the share of each in its model's last three layers.
+        shared: neurons in both.
+        size: of each circuit.
     """
 
     model: str
     shared: int
-    late_base: float
-    late_instruct: float
     size: int = 200
-
-    @property
-    def jaccard(self) -> float:
-        """The overlap as `compare` prints it: shared over all in either circuit."""
-        return jaccard(self.shared, self.size, self.size)
-
-
-@dataclass(frozen=True)
-class Statement:
-    """Something that the paper says of all its models, in our words."""
-
-    text: str
-    source: str
 
 
 @dataclass(frozen=True)
 class PaperMatch:
-    """The paper's row for a model, and how sure it is that they are the same.
+    """The paper's row for a model, and how certain the match is.
 
     Attributes:
         row: the paper's figures.
-        is_certain: whether the hub id says so; a shape alone does not.
+        is_certain: whether the hub id proves it; a shape alone does not.
         how: why this row, in a sentence.
     """
 
@@ -103,55 +78,32 @@ class PaperMatch:
     how: str
 
 
-# model: baseline, ablated, relative of table 3; then of table 1 the baseline, CNA's
-# refusal and quality, CAA's refusal and quality. All but quality in percent.
+# model: baseline, ablated and relative change of table 3 in percent, quality of table 1
 _INSTRUCT = {
-    "Llama-3.2-1B": (90, 34, -62.2, 43.4, 20.2, 0.975, 0.0, 0.554),
-    "Llama-3.2-3B": (84, 47, -44.0, 57.6, 26.3, 0.977, 0.0, 0.431),
-    "Llama-3.1-8B": (90, 34, -62.2, 88.9, 5.1, 0.969, 38.4, 0.493),
-    "Llama-3.1-70B": (86, 18, -79.1, 72.7, 12.1, 0.981, 0.0, 0.569),
-    "Qwen2.5-1.5B": (93, 12, -87.1, 97.0, 26.3, 0.982, 100, 0.888),
-    "Qwen2.5-3B": (90, 58, -35.6, 92.9, 34.3, 0.984, 0.0, 0.844),
-    "Qwen2.5-7B": (87, 2, -97.7, 82.8, 13.1, 0.980, 5.1, 0.414),
-    "Qwen2.5-72B": (78, 8, -89.7, 65.7, 5.1, 0.983, 98.0, 0.406),
+    "Llama-3.2-1B": (90, 34, -62.2, 0.975),
+    "Llama-3.2-3B": (84, 47, -44.0, 0.977),
+    "Llama-3.1-8B": (90, 34, -62.2, 0.969),
+    "Llama-3.1-70B": (86, 18, -79.1, 0.981),
+    "Qwen2.5-1.5B": (93, 12, -87.1, 0.982),
+    "Qwen2.5-3B": (90, 58, -35.6, 0.984),
+    "Qwen2.5-7B": (87, 2, -97.7, 0.980),
+    "Qwen2.5-72B": (78, 8, -89.7, 0.983),
 }
-# model: as the last five of the above, of table 2.
+# model: baseline and ablated in percent and quality of table 2
 _BASE = {
-    "Llama-3.2-1B": (2.0, 0.0, 0.658, 3.0, 0.697),
-    "Llama-3.2-3B": (4.0, 8.1, 0.758, 1.0, 0.669),
-    "Llama-3.1-8B": (4.0, 2.0, 0.729, 0.0, 0.729),
-    "Llama-3.1-70B": (12.1, 3.0, 0.818, 1.0, 0.656),
-    "Qwen2.5-1.5B": (5.1, 3.0, 0.906, 4.0, 0.807),
-    "Qwen2.5-3B": (14.1, 11.1, 0.865, 2.0, 0.812),
-    "Qwen2.5-7B": (20.2, 16.2, 0.919, 2.0, 0.690),
-    "Qwen2.5-72B": (35.4, 21.2, 0.962, 27.3, 0.890),
+    "Llama-3.2-1B": (2.0, 0.0, 0.658),
+    "Llama-3.2-3B": (4.0, 8.1, 0.758),
+    "Llama-3.1-8B": (4.0, 2.0, 0.729),
+    "Llama-3.1-70B": (12.1, 3.0, 0.818),
+    "Qwen2.5-1.5B": (5.1, 3.0, 0.906),
+    "Qwen2.5-3B": (14.1, 11.1, 0.865),
+    "Qwen2.5-7B": (20.2, 16.2, 0.919),
+    "Qwen2.5-72B": (35.4, 21.2, 0.962),
 }
 
 BASE_AND_INSTRUCT = (
-    BaseAndInstruct("Llama-3.2-1B", 17, 0.820, 0.870),
-    BaseAndInstruct("Qwen2.5-3B", 28, 0.725, 0.580),
-)
-
-STATEMENTS = (
-    Statement(
-        "ablation lowers the refusals of every instruct model, by more than half in "
-        "six of the eight",
-        "table 3",
-    ),
-    Statement(
-        "with the circuit ablated the quality of the instruct models stays between "
-        "0.969 and 0.984; CAA's falls below 0.60 in six of the eight at full strength",
-        "table 1",
-    ),
-    Statement(
-        "MMLU stays within a point of the baseline at every strength of CNA, and drops "
-        "to near zero under CAA at full strength",
-        "section 5.1, figure 2",
-    ),
-    Statement(
-        "in base models steering shifts the content and does not change the behaviour",
-        "section 5.3, tables 2 and 4",
-    ),
+    BaseAndInstruct("Llama-3.2-1B", 17),
+    BaseAndInstruct("Qwen2.5-3B", 28),
 )
 
 _ORGANISATIONS = ("meta-llama", "qwen", "mlx-community")
@@ -160,7 +112,7 @@ _CONVERTED = re.compile(r"-(\d+bit|bf16|fp16|mlx|dwq|awq|q\d+)$", re.IGNORECASE)
 _MODEL_TYPES = {"Llama": "llama", "Qwen2.5": "qwen2"}
 
 
-def rows() -> tuple[PaperRow, ...]:
+def paper_rows() -> tuple[PaperRow, ...]:
     """The paper's sixteen models: the instruct ones in its order, then their bases."""
     return tuple(map(_instruct_row, _INSTRUCT)) + tuple(map(_base_row, _BASE))
 
@@ -172,14 +124,14 @@ def paper_row(
 
     Args:
         name: a hub id, or what the user calls the model.
-        config: its config.json, to compare the shape where the name says nothing.
-        is_local: the model came from a directory: then its name proves nothing.
+        config: its config.json, to compare the shape if the name says nothing.
+        is_local: the model came from a directory, whose name proves nothing.
 
     Returns:
         The row, certain by the hub id of a model, or of a conversion of it by
         mlx-community; uncertain by the same architecture and shape; else None.
     """
-    known = {row.model.casefold(): row for row in rows()}
+    known = {row.model.casefold(): row for row in paper_rows()}
     if not is_local and (own := _plain_name(name)) in known:
         row = known[own]
         return PaperMatch(row, True, f"{name} is {row.model} by its hub id")
@@ -189,42 +141,22 @@ def paper_row(
     is_base = "base" in re.split(r"[-_/ .]", name.casefold())
     row = _base_row(twin) if is_base else _instruct_row(twin)
     how = (
-        f"{name} has the architecture and the shape of {row.model}; it is not known to "
-        "be the same model"
+        f"{name} has the architecture and the shape of {row.model}; it may be "
+        "another model"
     )
     return PaperMatch(row, False, how)
 
 
 def _instruct_row(name: str) -> PaperRow:
-    baseline, ablated, relative, *methods = _INSTRUCT[name]
-    return PaperRow(
-        f"{name}-Instruct",
-        True,
-        baseline / 100,
-        ablated / 100,
-        relative / 100,
-        "table 3",
-        _methods(*methods),
-    )
+    baseline, ablated, relative, quality = _INSTRUCT[name]
+    rates = baseline / 100, ablated / 100, relative / 100
+    return PaperRow(f"{name}-Instruct", True, *rates, "table 3", quality)
 
 
 def _base_row(name: str) -> PaperRow:
-    methods = _methods(*_BASE[name])
-    return PaperRow(
-        name, False, methods.baseline, methods.cna_refusal, None, "table 2", methods
-    )
-
-
-def _methods(
-    baseline: float,
-    cna_refusal: float,
-    cna_quality: float,
-    caa_refusal: float,
-    caa_quality: float,
-) -> Methods:
-    return Methods(
-        baseline / 100, cna_refusal / 100, cna_quality, caa_refusal / 100, caa_quality
-    )
+    baseline, ablated, quality = _BASE[name]
+    rates = baseline / 100, ablated / 100, None
+    return PaperRow(name, False, *rates, "table 2", quality)
 
 
 def _plain_name(hub_id: str) -> str | None:

@@ -1,12 +1,15 @@
-"""What a run did otherwise than the paper's authors.
+"""What a run does differently from the paper's authors.
 
 Source: arXiv 2605.12290v1, sections 3 to 5 and table 5; what the authors' scripts do is
 read from github.com/NousResearch/neural-steering, ``experiments/``. These sentences
-stand beside any comparison with the paper's figures.
+accompany any comparison with the paper's figures.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cna_mlx.analysis.metrics import Group
+from cna_mlx.evaluation.run_config import CircuitEntry, RunConfig
 from cna_mlx.provenance import ContrastEntry
 
 PROMPTS = 100
@@ -16,7 +19,7 @@ _UNQUANTIZED = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
-class Protocol:
+class RunProtocol:
     """What a run did, as far as it may differ from the paper.
 
     Attributes:
@@ -52,87 +55,105 @@ class Protocol:
     layers: tuple[int, ...] | None = None
     universal_dropped: int = 0
 
+    @classmethod
+    def of(cls, config: RunConfig, group: Group) -> "RunProtocol":
+        """The protocol of a run for one group of its prompts."""
+        model, circuit = config.model, config.main_circuit or CircuitEntry()
+        neurons, contrast = circuit.neurons or 0, circuit.contrast
+        published = [one.name for one in config.sets if one.is_published]
+        main = group.main.arm if group.main else None
+        is_scaled = main is not None and main.role in ("ablated", "scaled", "other")
+        return cls(
+            neurons,
+            model.total or 1,
+            group.set,
+            group.n,
+            group.set == "jbb" and group.set in published,
+            config.max_tokens or 0,
+            str(model.quantization),
+            str(model.architecture),
+            contrast if contrast and contrast.name else None,
+            group.seen,
+            main.strength if main is not None and is_scaled else 0.0,
+            config.sampling == "greedy",
+            circuit.rank or "delta",
+            circuit.layers,
+            max(0, (circuit.k or neurons) - neurons),
+        )
 
-def protocol_differences(run: Protocol) -> list[str]:
-    """What a run did otherwise than the authors, to stand beside any comparison.
 
-    Args:
-        run: what it did.
+def protocol_differences(run: RunProtocol) -> list[str]:
+    """Return a sentence for each difference from the authors' protocol.
 
-    Returns:
-        A sentence each. Labels and the circuit's size are always among them.
+    Labels and the circuit's size are always among them.
     """
     return [*_of_the_circuit(run), *_of_the_evaluation(run)]
 
 
-def _of_the_circuit(run: Protocol) -> list[str]:
-    found = [
+def _of_the_circuit(run: RunProtocol) -> Iterator[str]:
+    yield (
         "The paper takes the top 0.1% of the neurons, and the authors' scripts a fixed "
         f"number, such as {_FIXED:,} ({_FIXED / run.total:.2%} of this model's); here "
         f"the circuit has {run.neurons:,} ({run.neurons / run.total:.2%})."
-    ]
+    )
     if run.contrast is None:
-        found.append("It is not known which prompts this circuit was found on.")
+        yield "It is not known which prompts this circuit was found on."
     else:
         sizes = f"{run.contrast.positive or 0} and {run.contrast.negative or 0}"
-        found.append(
+        yield (
             "The paper's circuits for JBB-Behaviors come from 100 harmful and 100 "
             f"benign prompts of its own; here from {run.contrast.name} ({sizes})."
         )
     if run.rank != "delta":
-        found.append(f"The paper ranks by |delta|; here the rank is {run.rank}.")
-    if run.layers is not None:
-        first, last = run.layers
-        found.append(
-            f"The paper ranks all layers together; here layers {first} to {last}."
-        )
-    else:
-        found.append(
+        yield f"The paper ranks by |delta|; here the rank is {run.rank}."
+    if run.layers is None:
+        yield (
             "The authors' scripts leave out layers 0 and 1 without saying so; here "
             "they are ranked with the others."
         )
+    else:
+        band = " to ".join(map(str, run.layers))
+        yield f"The paper ranks all layers together; here layers {band}."
     if run.universal_dropped:
-        found.append(
+        yield (
             "The authors' scripts do not apply the universal filter to this discovery; "
             f"here it left out {run.universal_dropped:,} neurons."
         )
-    return found
 
 
-def _of_the_evaluation(run: Protocol) -> list[str]:
-    found = [
+def _of_the_evaluation(run: RunProtocol) -> Iterator[str]:
+    yield (
         "The authors label by 13 regular expressions over an answer's first 500 "
         "characters; here other rules read the whole answer."
-    ]
+    )
     if not run.is_jbb or run.n != PROMPTS:
-        found.append(
+        yield (
             f"The paper evaluates on the {PROMPTS} harmful prompts of JBB-Behaviors; "
             f"here on {run.n} of {run.prompts}."
         )
     if run.seen is None:
-        found.append("How many of them the discovery saw is not known.")
+        yield "How many of them the discovery saw is not known."
     elif run.seen:
-        found.append(
-            f"The discovery saw {run.seen} of them, or prompts nearly equal (in one of "
+        yield (
+            f"The discovery saw {run.seen} of them, or nearly equal prompts (in one of "
             "the authors' experiments it saw some as well)."
         )
     if not run.quantization.startswith(_UNQUANTIZED):
-        found.append(
+        yield (
             "The authors ran their models in bfloat16 and leave quantized ones open; "
             f"this one is stored in {run.quantization}."
         )
     if run.max_tokens != MAX_TOKENS:
-        found.append(
+        yield (
             f"The authors' script answers in up to {MAX_TOKENS} tokens; here in up to "
             f"{run.max_tokens}."
         )
     if run.multiplier != 0:
-        found.append(f"The paper ablates (m = 0); here m = {run.multiplier:g}.")
+        yield f"The paper ablates (m = 0); here m = {run.multiplier:g}."
     if not run.is_greedy:
-        found.append("The authors' script decodes greedily; here answers are sampled.")
+        yield "The authors' script decodes greedily; here answers are sampled."
     if run.architecture == "llama":
-        found.append(
+        yield (
             "The authors' script begins Llama's prompts with a second BOS; here there "
             "is one."
         )
-    return found

@@ -1,4 +1,4 @@
-"""Rates, means and changes with their 95% intervals, and an exact test for flips."""
+"""Rates, means and changes with 95% intervals, and an exact test for paired flips."""
 
 import math
 from collections import Counter
@@ -11,6 +11,7 @@ import numpy as np
 
 from cna_mlx.errors import InputError
 from cna_mlx.labels.label import Label, LabelKind
+from cna_mlx.util.records import JsonFields
 
 _Z95 = 1.959963984540054
 _RESAMPLES = 2000
@@ -18,7 +19,7 @@ _SEED = 20260512
 
 
 @dataclass(frozen=True)
-class Interval:
+class Interval(JsonFields):
     """A figure with its 95% interval.
 
     Attributes:
@@ -32,18 +33,9 @@ class Interval:
     high: float
     n: int
 
-    def to_json(self) -> dict[str, Any]:
-        """The figures as plain data; null for what is not known."""
-        return {
-            "value": _plain(self.value),
-            "low": _plain(self.low),
-            "high": _plain(self.high),
-            "n": self.n,
-        }
-
 
 @dataclass(frozen=True)
-class Proportion:
+class Proportion(JsonFields):
     """A share of ``n`` with its 95% interval.
 
     Attributes:
@@ -58,32 +50,19 @@ class Proportion:
     low: float
     high: float
 
-    def to_json(self) -> dict[str, Any]:
-        """The figures as plain data; null for the value of n = 0."""
-        return {
-            "successes": self.successes,
-            "n": self.n,
-            "value": _plain(self.value),
-            "low": self.low,
-            "high": self.high,
-        }
-
 
 @dataclass(frozen=True)
-class PairedChange:
-    """What became of a property of the same items, e.g. of refusals.
+class PairedChange(JsonFields):
+    """How a property of the same items changed, e.g. which prompts are refused.
 
     Attributes:
-        both: had it before and have it after.
-        lost: had it before and not after.
-        gained: had it not before and have it after.
-        neither: had it neither before nor after.
+        both, neither: items that have it before and after, or neither time.
+        lost, gained: items that have it only before, or only after.
         before, after: the two rates.
-        points: after less before, in percentage points, with its interval.
-        relative: after less before, as a share of before, with its interval; None
-            where no item had it before.
-        p: of the exact McNemar test: how likely flips as uneven as these are, or
-            more so, if a flip went either way with the same chance.
+        points: after minus before, in percentage points.
+        relative: after minus before, as a share of before; None if before is 0.
+        p: of the exact McNemar test: the probability of flips at least this uneven
+            if each direction were equally likely.
     """
 
     both: int
@@ -102,23 +81,12 @@ class PairedChange:
         return self.both + self.lost + self.gained + self.neither
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain data."""
-        return {
-            "n": self.n,
-            "both": self.both,
-            "lost": self.lost,
-            "gained": self.gained,
-            "neither": self.neither,
-            "before": self.before.to_json(),
-            "after": self.after.to_json(),
-            "points": self.points.to_json(),
-            "relative": self.relative and self.relative.to_json(),
-            "p": self.p,
-        }
+        """Return the counts, rates and intervals for JSON."""
+        return {"n": self.n, **super().to_json()}
 
 
 def wilson(successes: int, n: int) -> Proportion:
-    """A rate with Wilson's score interval, which is sensible at 0 and at n as well.
+    """A rate with Wilson's score interval, which also holds at 0 and at n.
 
     Args:
         successes: how many of them.
@@ -131,7 +99,7 @@ def wilson(successes: int, n: int) -> Proportion:
     recommended by Brown, Cai and DasGupta (Statistical Science 16, 2001).
     """
     if not 0 <= successes <= n:
-        raise InputError(f"{successes} of {n} is no share; count again")
+        raise InputError(f"{successes} of {n} is not a share: count again")
     if n == 0:
         return Proportion(0, 0, math.nan, 0.0, 1.0)
     return Proportion(successes, n, successes / n, *_wilson(successes, n, _Z95))
@@ -140,9 +108,9 @@ def wilson(successes: int, n: int) -> Proportion:
 def paired_change(before: Sequence[bool], after: Sequence[bool]) -> PairedChange:
     """How a property of the same items changed, e.g. which prompts are refused.
 
-    The interval of the difference is Newcombe's method 10: Wilson's intervals of the
-    two rates, joined with regard to their correlation. That of the relative change is
-    Bonett and Price's, likewise made of Wilson's intervals.
+    The interval of the difference is Newcombe's method 10, which joins Wilson's
+    intervals of the two rates by their correlation. That of the relative change is
+    Bonett and Price's, also made of Wilson's intervals.
 
     Args:
         before, after: whether each item has the property, in the same order.
@@ -176,14 +144,14 @@ def paired_change(before: Sequence[bool], after: Sequence[bool]) -> PairedChange
 
 
 def mcnemar_exact(lost: int, gained: int) -> float:
-    """The two-sided p of uneven flips, from the binomial distribution itself.
+    """The two-sided p of uneven flips, from the binomial distribution.
 
     Args:
-        lost, gained: how many pairs flipped one way and the other.
+        lost, gained: how many pairs flipped each way.
 
     Returns:
-        The chance of flips at least as uneven if both ways were as likely; 1 where
-        nothing flipped.
+        The probability of flips at least this uneven if both directions were equally
+        likely; 1 if nothing flipped.
     """
     n, fewer = lost + gained, min(lost, gained)
     tail = sum(math.comb(n, i) for i in range(fewer + 1))
@@ -192,14 +160,15 @@ def mcnemar_exact(lost: int, gained: int) -> float:
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """A mean with a percentile bootstrap interval; the same values give the same one.
+    """A mean with a percentile bootstrap interval; deterministic.
 
-    Quality piles up at 1 and KL has a long tail: the bootstrap asks for no normal
-    distribution, and never leaves the range of the values. It is somewhat narrow for
-    fewer than about 20 values.
+    Quality piles up at 1 and KL has a long tail. The bootstrap assumes no normal
+    distribution and stays within the range of the values. It is slightly too narrow
+    for fewer than about 20 values.
 
     Args:
-        values: one for each item. None gives no value, a single one no interval.
+        values: one for each item; an empty list gives no value, a single one no
+            interval.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13;
     2,000 resamples.
@@ -216,14 +185,13 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """The rank correlation of two lists; equal values share the mean of their ranks.
+    """Spearman's rank correlation; equal values share the mean of their ranks.
 
     Args:
         x, y: values of the same items, in the same order.
 
     Returns:
-        Between -1 and 1; None for fewer than two items, or where all values of a list
-        are equal.
+        Between -1 and 1; None for fewer than two items or a list of equal values.
 
     Raises:
         InputError: different lengths.
@@ -236,10 +204,6 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     a, b = (rank - rank.mean() for rank in ranks)
     scale = math.sqrt(float(a @ a) * float(b @ b))
     return max(-1.0, min(1.0, float(a @ b) / scale)) if scale else None
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _wilson(successes: int, n: int, z: float) -> tuple[float, float]:

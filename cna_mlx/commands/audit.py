@@ -38,7 +38,7 @@ def audit(model: str, as_json: bool, **rest: Any) -> bool:
     """
     from cna_mlx.analysis import run as library
     from cna_mlx.analysis.verdict import conclude
-    from cna_mlx.report.build import Entry, build
+    from cna_mlx.report.build import ReportedRun, build
     from cna_mlx.report.writing import write_report
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.evaluation import discovery_lines, summary_view, verdict_view
@@ -59,7 +59,7 @@ def audit(model: str, as_json: bool, **rest: Any) -> bool:
     verdict = conclude(summary)
     report = None
     if summary.groups:
-        entries = [Entry.of(run)]
+        entries = [ReportedRun.of(run)]
         report = write_report(build(entries), entries, run.directory)
     if as_json:
         emit_json(

@@ -45,8 +45,8 @@ def compare(
     After Ctrl-C or a crash the same command goes on. Two runs are compared from their
     files, on the prompts that both answered.
     """
-    from cna_mlx.analysis import compare_models as library
-    from cna_mlx.analysis.compare_text import findings
+    from cna_mlx.analysis import comparison_run as library
+    from cna_mlx.analysis.findings import findings
     from cna_mlx.ui.compare import comparison_view
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show
@@ -76,7 +76,7 @@ def compare(
         show(comparison_view(screen(), found, said))
     if all(runs):
         return True
-    ends = [tell_end(screen(), one.side.run) for one in found.sides if one.side.run]
+    ends = [tell_end(screen(), one.run) for one in found.sides if one.run]
     return ends == [True, True]
 
 

@@ -8,7 +8,7 @@ import click
 from cna_mlx.commands.options import command, json_option
 
 if TYPE_CHECKING:
-    from cna_mlx.report.build import Entry
+    from cna_mlx.report.build import ReportedRun
     from cna_mlx.report.content import TextLevel
     from cna_mlx.report.writing import ReportFiles
 
@@ -52,7 +52,7 @@ def report(
     """
     from cna_mlx.commands.options import require
     from cna_mlx.evaluation.runs import RunRecord
-    from cna_mlx.report.build import Entry, build
+    from cna_mlx.report.build import ReportedRun, build
     from cna_mlx.report.writing import write_report
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show
@@ -66,7 +66,7 @@ def report(
         out or len(found) == 1,
         "give --out DIR: a report of several runs has no directory of its own",
     )
-    entries = [Entry.of(run, relabel=relabel) for run in found.values()]
+    entries = [ReportedRun.of(run, relabel=relabel) for run in found.values()]
     directory = typed_path(out, "--out") if out else next(iter(found))
     content = build(entries, level)
     files = write_report(content, entries, directory)
@@ -77,7 +77,7 @@ def report(
 
 
 def _entry(
-    entries: "Sequence[Entry]", files: "ReportFiles", level: "TextLevel"
+    entries: "Sequence[ReportedRun]", files: "ReportFiles", level: "TextLevel"
 ) -> dict[str, Any]:
     return {
         "text": level,

@@ -7,7 +7,7 @@ from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.report.content import ShownAnswer, ShownPrompt, TextLevel
 from cna_mlx.report.excerpts import shown, shown_prompt
-from cna_mlx.util.formatting import counted
+from cna_mlx.util.formatting import counted, decimal
 
 
 def shown_prompts(
@@ -50,11 +50,11 @@ def _prompt(
 
 
 def _answer(place: int, one: Sample, level: TextLevel) -> ShownAnswer:
-    facts = [counted(len(one.token_ids), "token"), f"quality {one.quality:.2f}"]
+    facts = [counted(len(one.token_ids), "token"), f"quality {decimal(one.quality)}"]
     if level == "hidden":
         facts.insert(1, counted(len(one.text), "character"))
     if one.kl is not None and place:
-        facts.append(f"KL {one.kl:.2f}")
+        facts.append(f"KL {decimal(one.kl)}")
     return ShownAnswer(
         place,
         one.arm,

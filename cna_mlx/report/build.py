@@ -1,23 +1,23 @@
-"""Runs in, the content of a report out."""
+"""Build the content of a report from runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cna_mlx.analysis.metrics import Group, Summary
-from cna_mlx.analysis.summary import relabelled, summarize
+from cna_mlx.analysis.summary import summarize
 from cna_mlx.analysis.verdict import Verdict, conclude
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
-from cna_mlx.report import curves, figures
+from cna_mlx.report import curves, group_tables
 from cna_mlx.report.answers import shown_prompts
 from cna_mlx.report.content import (
     Chart,
     ReportContent,
+    ReportSection,
+    ReportTable,
     RunContent,
-    Section,
-    Table,
     TextLevel,
 )
 from cna_mlx.report.excerpts import NOTICES
@@ -33,18 +33,17 @@ from cna_mlx.report.glossary import READING
 from cna_mlx.report.paper_section import Paper, paper_section, targets
 from cna_mlx.report.runs_table import across_table
 from cna_mlx.util.environment import versions
-from cna_mlx.util.formatting import counted
+from cna_mlx.util.formatting import auc, counted
 
 
 @dataclass(frozen=True)
-class Entry:
+class ReportedRun:
     """A run with all that its part of a report is made from.
 
     Attributes:
-        summary: its figures.
-        samples: what they are of.
-        conclusion: what it comes to.
-        paper: what the paper reports of its model, or None.
+        summary, samples: its figures, and what they are of.
+        conclusion: the verdict.
+        paper: what the paper reports of its model, if anything.
         changed: how many labels a relabelling changed; None if there was none.
     """
 
@@ -55,8 +54,8 @@ class Entry:
     changed: int | None = None
 
     @classmethod
-    def of(cls, run: RunRecord, *, relabel: bool = False) -> "Entry":
-        """A run from its files, labelled anew if that is wanted.
+    def of(cls, run: RunRecord, *, relabel: bool = False) -> "ReportedRun":
+        """A run from its files, with the labels of this version if asked.
 
         Raises:
             InputError: the samples are damaged, or there is no whole batch yet.
@@ -64,12 +63,12 @@ class Entry:
         samples = run.samples()
         if not samples:
             raise InputError(
-                f"{run.directory}: no prompt is answered in every arm yet; the same "
-                "command that began it goes on"
+                f"{run.directory}: no prompt is answered in every arm yet; run the "
+                "command that began it again to continue"
             )
         changed = None
         if relabel:
-            new = relabelled(samples)
+            new = [sample.relabelled() for sample in samples]
             pairs = zip(samples, new, strict=True)
             changed = sum(old.label is not one.label for old, one in pairs)
             samples = new
@@ -78,7 +77,9 @@ class Entry:
         return cls(summary, samples, conclude(summary), paper, changed)
 
 
-def build(entries: Sequence[Entry], level: TextLevel = "excerpts") -> ReportContent:
+def build(
+    entries: Sequence[ReportedRun], level: TextLevel = "excerpts"
+) -> ReportContent:
     """What a report of these runs says.
 
     Args:
@@ -100,16 +101,22 @@ def build(entries: Sequence[Entry], level: TextLevel = "excerpts") -> ReportCont
     )
 
 
-def _run(entry: Entry, level: TextLevel) -> RunContent:
+def _run(entry: ReportedRun, level: TextLevel) -> RunContent:
     summary, run = entry.summary, entry.summary.run
     wanted = targets(summary)
     judged = summary.target or wanted[0]
     sections = [
-        Section(
+        ReportSection(
             "facts", "What was run", facts=facts(run, level), folded=more_facts(run)
         ),
-        _refusals(run, wanted),
-        _over_refusal(run, [one for one in summary.groups if one not in wanted]),
+        _refusals(run, "refusals", "Refusals", wanted),
+        _refusals(
+            run,
+            "over-refusal",
+            "Over-refusal",
+            [one for one in summary.groups if one not in wanted],
+            "Benign prompts: each refusal here is one too many.",
+        ),
         _gauge(summary),
         _controls(wanted),
         _strengths(wanted),
@@ -122,7 +129,7 @@ def _run(entry: Entry, level: TextLevel) -> RunContent:
         subtitle(run),
         alerts(summary, entry.changed),
         entry.conclusion,
-        figures.glance(judged.unseen or judged),
+        group_tables.glance(judged.unseen or judged),
         _glance_note(judged),
         tuple(section for section in sections if section is not None),
         shown_prompts(run, entry.samples, level),
@@ -131,7 +138,7 @@ def _run(entry: Entry, level: TextLevel) -> RunContent:
 
 
 def _glance_note(group: Group) -> str:
-    """Which prompts the verdict and the figures beside it are of."""
+    """Which prompts the verdict and the first figures are of."""
     shown = group.unseen or group
     kind = "benign " if group.kind == "benign" else ""
     note = f"of {counted(shown.n, f'{kind}prompt')}"
@@ -140,71 +147,58 @@ def _glance_note(group: Group) -> str:
     return note
 
 
-def _refusals(run: RunRecord, groups: Sequence[Group]) -> Section:
-    return Section(
-        "refusals",
-        "Refusals",
-        notes(run, {one.set for one in groups}),
-        tables=tuple(figures.refusal_table(one) for one in groups),
-        charts=tuple(curves.refusal_chart(one) for one in groups),
-    )
-
-
-def _over_refusal(run: RunRecord, groups: Sequence[Group]) -> Section | None:
+def _refusals(
+    run: RunRecord, key: str, title: str, groups: Sequence[Group], *texts: str
+) -> ReportSection | None:
     if not groups:
         return None
-    return Section(
-        "over-refusal",
-        "Over-refusal",
-        (
-            "Benign prompts: each refusal here is one too many.",
-            *notes(run, {one.set for one in groups}),
-        ),
-        tables=tuple(figures.refusal_table(one) for one in groups),
+    return ReportSection(
+        key,
+        title,
+        (*texts, *notes(run, {one.set for one in groups})),
+        tables=tuple(group_tables.refusal_table(one) for one in groups),
         charts=tuple(curves.refusal_chart(one) for one in groups),
     )
 
 
-def _gauge(summary: Summary) -> Section | None:
+def _gauge(summary: Summary) -> ReportSection | None:
     gauged = [one for one in summary.groups if one.gauge is not None]
     if not gauged:
         return None
     texts = [
-        "Where the prompts lie along the circuit before a token is written: 0 as those "
-        "of its discovery that are answered, 1 as those that are refused."
+        "The projection of the prompts on the circuit before a token is written: 0 is "
+        "the mean of its discovery's answered prompts, 1 that of the refused ones."
     ]
-    if auc := summary.separation:
+    if summary.separation:
         texts.append(
-            "It tells the benign prompts from the others with an AUC of "
-            f"{auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f}; 0.5: not at all, 1: "
-            "always)."
+            "It separates the benign prompts from the others with an AUC of "
+            f"{auc(summary.separation)} (0.5: not at all, 1: always)."
         )
-    return Section(
-        "gauge", "Gauge", tuple(texts), tables=(figures.gauge_table(gauged),)
+    return ReportSection(
+        "gauge", "Gauge", tuple(texts), tables=(group_tables.gauge_table(gauged),)
     )
 
 
-def _controls(groups: Sequence[Group]) -> Section | None:
+def _controls(groups: Sequence[Group]) -> ReportSection | None:
     found = [one for one in groups if one.controls]
     if not found:
         return None
-    said = tuple(text for one in found for text in figures.control_texts(one))
-    return Section(
+    said = tuple(text for one in found for text in group_tables.control_texts(one))
+    return ReportSection(
         "controls",
         "Against the controls",
         (
-            "Random neurons of the same layers, as many as the circuit has, scaled "
-            "like it. Matched ones are as active as the circuit's own, uniform ones "
-            "are any; most neurons are nearly silent, so only the matched ones say "
-            "something.",
+            "Random neurons, the same number in each layer, scaled like the circuit. "
+            "Matched ones are equally active, uniform ones are any; most neurons are "
+            "nearly silent, so only the matched ones are a test.",
             *said,
         ),
-        tables=tuple(figures.seeds_table(one) for one in found),
+        tables=tuple(group_tables.seeds_table(one) for one in found),
     )
 
 
-def _strengths(groups: Sequence[Group]) -> Section | None:
-    tables: list[Table] = []
+def _strengths(groups: Sequence[Group]) -> ReportSection | None:
+    tables: list[ReportTable] = []
     charts: list[Chart] = []
     for group in groups:
         for title, axis, curve in (
@@ -212,49 +206,49 @@ def _strengths(groups: Sequence[Group]) -> Section | None:
             (f"{group.set}, CAA", "alpha", group.additions),
         ):
             if curves.is_curve(curve):
-                tables.append(figures.strength_table(title, axis, curve))
+                tables.append(group_tables.strength_table(title, axis, curve))
                 charts += curves.strength_charts(title, axis, curve)
     if not tables:
         return None
     text = (
         "Multiplier 0 ablates the circuit, 1 is the baseline, more amplifies. CAA adds "
         "alpha times the difference of means to every layer's MLP output; 0 is the "
-        "baseline. Refusals that fall while the quality falls are damage."
+        "baseline. If the quality falls with the refusals, the model is damaged."
     )
-    return Section(
+    return ReportSection(
         "strength", "Strength", (text,), tables=tuple(tables), charts=tuple(charts)
     )
 
 
-def _categories(groups: Sequence[Group]) -> Section | None:
-    found = [one for one in groups if figures.has_categories(one)]
+def _categories(groups: Sequence[Group]) -> ReportSection | None:
+    found = [one for one in groups if group_tables.has_categories(one)]
     if not found:
         return None
-    return Section(
+    return ReportSection(
         "categories",
         "By category",
-        tables=tuple(figures.category_table(one) for one in found),
+        tables=tuple(group_tables.category_table(one) for one in found),
         charts=tuple(curves.category_chart(one) for one in found),
     )
 
 
-def _contamination(groups: Sequence[Group]) -> Section:
+def _contamination(groups: Sequence[Group]) -> ReportSection:
     unknown = dict.fromkeys(one.set for one in groups if one.seen is None)
     seen = [one for one in groups if one.seen]
     clean = dict.fromkeys(one.set for one in groups if one.seen == 0)
     texts = [
         f"{one.set}: {one.seen} of {counted(one.n, f'{one.kind} prompt')} equal or "
-        "nearly equal one that the discovery saw."
+        "nearly equal one of the discovery."
         for one in seen
     ]
     if clean:
-        texts.append(f"{', '.join(clean)}: no prompt that the discovery saw.")
+        texts.append(f"{', '.join(clean)}: the discovery saw none of these prompts.")
     if unknown:
         texts.append(
-            f"{', '.join(unknown)}: not known, as the discovery's own prompts are not "
-            "at hand."
+            f"{', '.join(unknown)}: unknown, since the discovery's prompts are not "
+            "available."
         )
-    tables = (figures.contamination_table(seen),) if seen else ()
-    return Section(
+    tables = (group_tables.contamination_table(seen),) if seen else ()
+    return ReportSection(
         "contamination", "What the discovery saw", tuple(texts), tables=tables
     )

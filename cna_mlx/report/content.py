@@ -1,7 +1,7 @@
-"""What a report says, whatever it is written as: facts, tables, charts, answers.
+"""The content of a report: facts, tables, charts, answers.
 
-The pages, Markdown and the tables of the terminal are made from these values alone, so
-that they cannot disagree. Texts are plain: each format escapes them its own way.
+HTML, Markdown and the terminal's tables are made from these values alone, so that they
+cannot disagree. Texts are plain; each format escapes them.
 """
 
 import math
@@ -10,12 +10,13 @@ from typing import Literal, NamedTuple
 
 from cna_mlx.analysis.verdict import Verdict
 from cna_mlx.labels.label import LabelKind
+from cna_mlx.util.formatting import decimal, percent
 
 TextLevel = Literal["hidden", "excerpts", "full"]
 
 
 class Cell(NamedTuple):
-    """A figure of a table, and what is said of it in small print: its interval."""
+    """A figure of a table, and its small print: the interval."""
 
     text: str
     detail: str = ""
@@ -25,15 +26,8 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows of figures; the first cell of a row names it.
-
-    Attributes:
-        title: above it.
-        columns: their heads.
-        rows: one cell for each column.
-        note: below it.
-    """
+class ReportTable:
+    """Rows of figures, a cell for each column; the first cell names the row."""
 
     title: str
     columns: tuple[str, ...]
@@ -42,7 +36,7 @@ class Table:
 
 
 class Point(NamedTuple):
-    """A value of a chart with its interval; ``x`` is where it stands on the axis."""
+    """A value of a chart with its interval; ``x`` is its place on the axis."""
 
     x: float
     value: float
@@ -64,16 +58,12 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True)
 class Chart:
-    """What is drawn; the same figures stand in a table beside it.
+    """A chart; a table has the same figures.
 
     Attributes:
-        kind: ``bars`` lie on their side, one group for each of ``names``; ``lines``
-            run over the points' ``x``.
-        title: above it.
-        series: what is drawn.
-        names: of the groups of bars.
-        axis: what ``x`` is, for lines.
-        unit: behind each value: ``%``, or nothing.
+        kind: ``bars`` are horizontal, one group for each of ``names``; ``lines`` run
+            over the points' ``x``, which is ``axis``.
+        unit: ``%`` for values in percent, or nothing.
         top: the end of the scale of values; None for what the values need.
     """
 
@@ -87,7 +77,7 @@ class Chart:
 
     @property
     def alt(self) -> str:
-        """The chart in words, for those who do not see it."""
+        """The chart in words, for screen readers."""
         return ". ".join((self.title, *map(self._line, self.series))) + "."
 
     def _line(self, series: Series) -> str:
@@ -100,13 +90,12 @@ class Chart:
 
     def shown(self, value: float) -> str:
         """A value with its unit."""
-        digits = 0 if self.unit == "%" else 2
-        return f"{value:.{digits}f}{self.unit}"
+        return percent(value / 100) if self.unit == "%" else decimal(value)
 
 
 @dataclass(frozen=True)
-class Section:
-    """A part of what is said of a run.
+class ReportSection:
+    """A part of what a report says of a run.
 
     Attributes:
         key: for links; unique in a run.
@@ -114,7 +103,7 @@ class Section:
         texts: paragraphs.
         facts: names and values.
         tables, charts: the figures.
-        items, items_title: a list below them, and what it is of.
+        items, items_title: a list below them, and its heading.
         folded: further facts, which a page shows on demand.
     """
 
@@ -122,7 +111,7 @@ class Section:
     title: str
     texts: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
-    tables: tuple[Table, ...] = ()
+    tables: tuple[ReportTable, ...] = ()
     charts: tuple[Chart, ...] = ()
     items: tuple[str, ...] = ()
     items_title: str = ""
@@ -141,12 +130,11 @@ class ShownAnswer:
     """One arm's answer, as far as it is shown.
 
     Attributes:
-        arm: the position of the arm in the run; 0 is the baseline.
-        name: of the arm.
-        label: the verdict.
+        arm, name: the arm's position in the run (0 is the baseline), and its name.
+        label: of the answer.
         pieces: of the text.
         facts: tokens, quality, KL.
-        is_truncated: whether it ran into the limit of tokens.
+        is_truncated: whether it reached the token limit.
     """
 
     arm: int
@@ -165,11 +153,10 @@ class ShownPrompt:
         number: its position in the run, from 1.
         set, id, kind, category: where it comes from.
         pieces: of its text.
-        gauge: where it lies along the circuit; None where that is not known.
-        is_seen: whether the discovery saw it, or nearly.
+        gauge: its gauge, if known.
+        is_seen: whether the discovery saw it or a nearly equal prompt.
         answers: in the order of the arms.
-        main: the position of the arm to show beside the baseline; None if there is
-            none.
+        main: the position of the arm to show next to the baseline, if any.
     """
 
     number: int
@@ -191,15 +178,14 @@ class ShownPrompt:
 
 @dataclass(frozen=True)
 class RunContent:
-    """What is said of one run.
+    """What a report says of one run.
 
     Attributes:
         title: the model.
         subtitle: what was done, in a line.
         alerts: what a reader must know before any figure.
-        conclusion: what it comes to.
-        glance: the few figures that matter most, of the prompts that it is judged by.
-        glance_note: which prompts these are.
+        conclusion: the verdict.
+        glance, glance_note: the most important figures, and which prompts they are of.
         sections: the rest, in order.
         prompts: every sample.
         arms: the names of the arms.
@@ -211,7 +197,7 @@ class RunContent:
     conclusion: Verdict
     glance: tuple[tuple[str, Cell], ...]
     glance_note: str
-    sections: tuple[Section, ...]
+    sections: tuple[ReportSection, ...]
     prompts: tuple[ShownPrompt, ...]
     arms: tuple[str, ...]
 
@@ -221,18 +207,16 @@ class ReportContent:
     """A whole report.
 
     Attributes:
-        title: of it.
-        notices: which texts are shown, and what to know of them.
+        notices: which texts are shown, and a warning.
         across: all runs in a table; None for a single one.
-        runs: one by one.
-        reading: what the figures mean: names and definitions.
+        reading: definitions of the figures.
         level: how much of prompts and answers is shown.
         footer: what wrote it, and when.
     """
 
     title: str
     notices: tuple[str, ...]
-    across: Table | None
+    across: ReportTable | None
     runs: tuple[RunContent, ...]
     reading: tuple[tuple[str, str], ...]
     level: TextLevel

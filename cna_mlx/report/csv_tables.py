@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cna_mlx.report.build import Entry
+from cna_mlx.report.build import ReportedRun
 from cna_mlx.report.content import TextLevel
 from cna_mlx.report.excerpts import joined, shown, shown_prompt
 from cna_mlx.util.sanitize import visible
@@ -19,12 +19,12 @@ Row = dict[str, Any]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-def figures_csv(entries: Sequence[Entry]) -> str:
+def figures_csv(entries: Sequence[ReportedRun]) -> str:
     """Every run, set and arm with its figures, unrounded."""
     return _written(row for entry in entries for row in entry.summary.rows())
 
 
-def samples_csv(entries: Sequence[Entry], level: TextLevel) -> str:
+def samples_csv(entries: Sequence[ReportedRun], level: TextLevel) -> str:
     """Every sample; of its texts as much as the level lets be shown."""
     return _written(
         {

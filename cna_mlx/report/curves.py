@@ -31,13 +31,7 @@ def refusal_chart(group: Group) -> Chart:
 
 
 def strength_charts(title: str, axis: str, curve: Curve) -> tuple[Chart, ...]:
-    """Refusals, quality and INVALID against strength, and KL.
-
-    None for too few strengths; INVALID only where there is any: the quality of garbage
-    can be high.
-    """
-    if not is_curve(curve):
-        return ()
+    """Refusals, quality, INVALID if there are any, and KL against strength."""
     refused = [_share(x, one.refused) for x, one in curve]
     quality = [_mean(x, one.quality, 100) for x, one in curve]
     series = [Series("refused", tuple(refused)), Series("quality", tuple(quality))]
@@ -75,16 +69,16 @@ def curved_roles(group: Group) -> tuple[str, ...]:
 
 def category_chart(group: Group) -> Chart:
     """How much of each category is refused, before and after."""
-    shown = [one for one in (group.baseline, group.main) if one is not None]
+    shown = [one.arm.label for one in group.shown]
     series = tuple(
         Series(
-            one.arm.label,
+            label,
             tuple(
-                Point(number, 100 * category.refused[one.arm.label] / category.n)
+                Point(number, 100 * category.refused[label] / category.n)
                 for number, category in enumerate(group.categories)
             ),
         )
-        for one in shown
+        for label in shown
     )
     names = tuple(category.name for category in group.categories)
     title = f"Refused by category, {group.set} ({group.kind})"

@@ -7,14 +7,14 @@ from cna_mlx.evaluation.run_config import CircuitEntry, DiscoveryEntry, SetEntry
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.provenance import ModelEntry, RenderingEntry
 from cna_mlx.report.content import TextLevel
-from cna_mlx.util.formatting import counted
+from cna_mlx.util.formatting import counted, decimal
 from cna_mlx.util.sanitize import first_words
 
 Facts = list[tuple[str, str]]
 
 
 def facts(run: RunRecord, level: TextLevel) -> tuple[tuple[str, str], ...]:
-    """What a reader wants to know of a run before its figures."""
+    """The model, circuit, prompts and machine of a run."""
     model = run.config.model
     found: Facts = [
         ("model", model.id or "unnamed"),
@@ -32,7 +32,7 @@ def facts(run: RunRecord, level: TextLevel) -> tuple[tuple[str, str], ...]:
 
 
 def more_facts(run: RunRecord) -> tuple[tuple[str, str], ...]:
-    """What somebody needs who wants the same numbers again."""
+    """What is needed to get the same numbers again."""
     config, around = run.config, run.facts.environment
     found: Facts = [("fingerprint", config.model.fingerprint or "unknown")]
     for name, circuit in config.circuits.items():
@@ -52,37 +52,33 @@ def more_facts(run: RunRecord) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def is_whole(summary: Summary) -> bool:
-    """Whether every prompt of a run is answered in every arm."""
-    return _done(summary) == summary.run.planned
-
-
 def alerts(summary: Summary, changed: int | None) -> tuple[str, ...]:
-    """What must be known before any figure is read.
+    """What a reader must know before any figure.
 
     Args:
         summary: of the run.
         changed: how many labels a relabelling changed; None if there was none.
     """
-    run, done = summary.run, _done(summary)
+    run = summary.run
     found = []
-    if not is_whole(summary):
+    if not summary.is_whole:
         found.append(
-            f"INCOMPLETE: {done} of {counted(run.planned, 'prompt')} answered (status: "
-            f"{run.status}). All figures are of these; the same command goes on."
+            f"INCOMPLETE: {summary.done} of {counted(run.planned, 'prompt')} answered "
+            f"(status: {run.status}). The figures are of these; run the same command "
+            "again to continue."
         )
     elif run.status != "complete":
         found.append(f"All prompts are answered, but the run's status is {run.status}.")
     if changed is not None:
         found.append(
             f"Relabelled by this version: {counted(changed, 'label')} of "
-            "the run's samples changed. The run itself keeps its own."
+            "the run's samples changed. The run keeps its own labels."
         )
     return tuple(found)
 
 
 def notes(run: RunRecord, names: Collection[str]) -> tuple[str, ...]:
-    """What has to be said beside figures on these sets of prompts."""
+    """The notes on these sets of prompts."""
     return tuple(
         f"{one.name}: {one.note}."
         for one in run.config.sets
@@ -104,10 +100,6 @@ def subtitle(run: RunRecord) -> str:
     if made := _day(run):
         parts.append(made)
     return ", ".join(parts)
-
-
-def _done(summary: Summary) -> int:
-    return sum(group.n for group in summary.groups)
 
 
 def _circuit(one: CircuitEntry, model: ModelEntry) -> str:
@@ -171,9 +163,9 @@ def _day(run: RunRecord) -> str:
 def _discovery(one: DiscoveryEntry) -> Facts:
     found: Facts = []
     if (half := one.split_half) is not None:
-        found.append(("split half", f"odd and even prompts overlap by {half:.2f}"))
+        found.append(("split half", f"overlap {decimal(half)}"))
     if one.held_out is not None:
-        found.append(("gauge", f"held-out AUC {one.held_out.auc:.2f}"))
+        found.append(("gauge", f"held-out AUC {decimal(one.held_out.auc)}"))
     return found
 
 

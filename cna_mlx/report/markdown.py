@@ -3,7 +3,13 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from cna_mlx.report.content import Cell, ReportContent, RunContent, Section, Table
+from cna_mlx.report.content import (
+    Cell,
+    ReportContent,
+    ReportSection,
+    ReportTable,
+    RunContent,
+)
 from cna_mlx.util.sanitize import visible
 
 # What Markdown or GitHub would act on.
@@ -56,7 +62,7 @@ def _run(run: RunContent, level: str) -> Iterator[str]:
         yield from _section(section, f"{level}#")
 
 
-def _section(section: Section, level: str) -> Iterator[str]:
+def _section(section: ReportSection, level: str) -> Iterator[str]:
     yield f"{level} {escaped(section.title)}"
     for text in section.texts:
         yield ""
@@ -86,7 +92,7 @@ def _facts(facts: Iterable[tuple[str, str]]) -> Iterator[str]:
         yield f"- **{escaped(name)}**: {escaped(value)}"
 
 
-def _table(table: Table) -> Iterator[str]:
+def _table(table: ReportTable) -> Iterator[str]:
     yield f"**{escaped(table.title)}**"
     yield ""
     yield _row(escaped(name) for name in table.columns)

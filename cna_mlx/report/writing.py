@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cna_mlx.errors import InputError
-from cna_mlx.report.build import Entry
+from cna_mlx.report.build import ReportedRun
 from cna_mlx.report.content import ReportContent
 from cna_mlx.report.csv_tables import figures_csv, samples_csv
 from cna_mlx.report.html import to_html
@@ -35,7 +35,7 @@ class ReportFiles:
 
 
 def write_report(
-    content: ReportContent, entries: Sequence[Entry], directory: Path
+    content: ReportContent, entries: Sequence[ReportedRun], directory: Path
 ) -> ReportFiles:
     """Write a report of one or several runs.
 

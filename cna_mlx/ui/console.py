@@ -70,9 +70,9 @@ class Screen:
         """Say something that is not data."""
         self.err.print(self.safe(text), style=style, soft_wrap=not self.err.is_terminal)
 
-    def safe(self, text: str) -> Text:
+    def safe(self, text: str, style: str = "") -> Text:
         """Any text as it can be shown: never markup, never an escape sequence."""
-        return Text(visible(text, ascii_only=self.is_ascii))
+        return Text(visible(text, ascii_only=self.is_ascii), style=style)
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.rule import Rule
@@ -21,8 +20,8 @@ from cna_mlx.ui.console import (
     marked,
 )
 from cna_mlx.ui.gauge import gauge_view
-from cna_mlx.ui.lists import frame
-from cna_mlx.util.formatting import counted
+from cna_mlx.ui.lists import frame, table_or_lines
+from cna_mlx.util.formatting import counted, decimal
 
 # An arm's column is readable down to this width; more arms than fit are stacked.
 _COLUMN = 36
@@ -110,39 +109,24 @@ def summary(screen: Screen, result: PromptResult) -> Text:
 
 
 def rates_view(screen: Screen, rates: Sequence[Rates]) -> RenderableType:
-    """The labels of every arm, counted, with the quality beside them."""
-    table = Table(box=frame(screen, box.SIMPLE), pad_edge=False, title_justify="left")
-    table.add_column("arm")
-    for verdict in LabelKind:
-        table.add_column(str(verdict).lower(), justify="right")
-    table.add_column("quality", justify="right")
-    table.add_column("cut off", justify="right")
-    for rate in rates:
-        table.add_row(
-            screen.safe(rate.arm.title),
-            *(_count(rate, verdict) for verdict in LabelKind),
-            f"{rate.quality:.2f}",
+    """The labels of every arm, counted, with the quality."""
+    names = ("arm", *(str(kind).lower() for kind in LabelKind), "quality", "cut off")
+    rows: list[list[str | Text]] = [
+        [
+            rate.arm.title,
+            *(_count(rate, kind) for kind in LabelKind),
+            decimal(rate.quality),
             f"{rate.truncated}/{rate.total}",
-        )
-    if screen.fits(table):
-        return table
-    # a table that is squeezed loses its numbers first
-    return Group(*(_rate_line(screen, rate) for rate in rates))
-
-
-def _count(rate: Rates, verdict: LabelKind) -> Text:
-    count = rate.counts[verdict]
-    style = VERDICT_STYLES[verdict] if count else "dim"
-    return Text(f"{count}/{rate.total}", style=style)
-
-
-def _rate_line(screen: Screen, rate: Rates) -> Text:
-    counts = [
-        f"{verdict.lower()} {rate.counts[verdict]}/{rate.total}"
-        for verdict in LabelKind
+        ]
+        for rate in rates
     ]
-    counts += [f"quality {rate.quality:.2f}", f"cut off {rate.truncated}/{rate.total}"]
-    return screen.safe(f"{rate.arm.title}: {', '.join(counts)}")
+    return table_or_lines(screen, names, rows)
+
+
+def _count(rate: Rates, kind: LabelKind) -> Text:
+    count = rate.counts[kind]
+    style = VERDICT_STYLES[kind] if count else "dim"
+    return Text(f"{count}/{rate.total}", style=style)
 
 
 def head(screen: Screen, arm: ArmResult) -> Text:

@@ -11,7 +11,7 @@ from cna_mlx.discovery.cross_validation import HeldOutScores
 from cna_mlx.prompts import PromptSet
 from cna_mlx.provenance import ContrastEntry
 from cna_mlx.ui.console import Screen
-from cna_mlx.util.formatting import counted
+from cna_mlx.util.formatting import auc, counted, decimal
 
 # The bar reaches a little beyond both means: prompts do.
 _LOW, _HIGH = -0.25, 1.25
@@ -36,7 +36,7 @@ def gauge_view(
         is_calibrated: whether it was measured on prompts such as this one.
     """
     line = Text("gauge ").append_text(bar(screen, value))
-    line.append(f" {value:.2f}", style="bold")
+    line.append(f" {decimal(value)}", style="bold")
     if circuit is not None:
         line.append_text(screen.safe(f"  {trust(circuit, is_calibrated)}"))
     return line
@@ -70,11 +70,11 @@ def trust(circuit: Circuit, is_calibrated: bool = True) -> str:
         f"1 as {contrast.positive_label or 'refused'}"
     )
     if not is_calibrated:
-        return f"{sides}; not measured on such prompts"
+        return f"{sides}; accuracy on such prompts unknown"
     found = circuit.provenance.held_out
     if found is None:
         return sides
-    return f"{sides}; held-out AUC {found.auc:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    return f"{sides}; held-out AUC {auc(found)}"
 
 
 def _cell(value: float, width: int) -> int:
@@ -117,16 +117,14 @@ def held_out_view(
     counts = " and ".join(f"{len(values)} {label}" for label, values in sides)
     layers = [
         Text(f"{layer:>5}  ")
-        .append(screen.glyph("█", "#") * round(_AUC_WIDTH * auc.value), style="cyan")
-        .append(f" {auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}]")
-        for layer, auc in scores.layers.items()
+        .append(screen.glyph("█", "#") * round(_AUC_WIDTH * one.value), style="cyan")
+        .append(f" {auc(one)}")
+        for layer, one in scores.layers.items()
     ]
-    whole = scores.auc
     return Group(
         Text(f"{contrast.name}: {counts} prompts, each along a circuit of others"),
         Text(
-            f"held-out AUC {whole.value:.3f} [{whole.low:.3f}, {whole.high:.3f}]  "
-            "(0.5: not told apart, 1: always)",
+            f"held-out AUC {auc(scores.auc)}  (0.5: not told apart, 1: always)",
             style="bold",
         ),
         Text(),

@@ -9,7 +9,7 @@ from cna_mlx.analysis.statistics import Proportion
 from cna_mlx.labels.answer_files import LabelledAnswer
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.ui.console import VERDICT_STYLES, Screen
-from cna_mlx.util.formatting import counted
+from cna_mlx.util.formatting import counted, percent, percent_range
 from cna_mlx.util.sanitize import first_words, visible
 
 _WIDTH = 100  # columns of a line that is not on a terminal
@@ -36,8 +36,8 @@ def _rate(screen: Screen, kind: LabelKind, rate: Proportion) -> Text:
     line = Text("  ")
     style = VERDICT_STYLES[kind] if rate.successes else "dim"
     line.append(f"{kind.value:<8}", style=style)
-    line.append(f"  {rate.successes:>5,} of {rate.n:,}  {rate.value:>4.0%}")
-    return line.append(f"  [{rate.low:.0%}, {rate.high:.0%}]", style="dim")
+    line.append(f"  {rate.successes:>5,} of {rate.n:,}  {percent(rate.value):>4}")
+    return line.append(f"  [{percent_range(rate.low, rate.high)}]", style="dim")
 
 
 def _line(screen: Screen, number: int, answer: LabelledAnswer) -> Text:

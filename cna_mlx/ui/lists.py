@@ -1,4 +1,4 @@
-"""Tables, and lists of what is in the package: no model is needed for them."""
+"""Tables that give way to lines on a narrow screen, and lists of prompts."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,61 @@ from cna_mlx.ui.console import Screen
 
 
 def frame(screen: Screen, wanted: box.Box = box.ROUNDED) -> box.Box:
-    """The box that is wanted, or the one that this terminal can draw."""
+    """The wanted box, or the one that this terminal can draw."""
     return box.ASCII if screen.is_ascii else wanted
 
 
 def plain_table(screen: Screen, *titles: str) -> Table:
-    """A table of one rule under its titles."""
+    """A table with one rule under its titles."""
     table = Table(box=frame(screen, box.SIMPLE_HEAD), pad_edge=False)
     for title in titles:
         table.add_column(screen.safe(title), overflow="fold")
     return table
+
+
+def table_or_lines(
+    screen: Screen, names: Sequence[str], rows: Sequence[Sequence[str | Text]]
+) -> RenderableType:
+    """Rows as a table, or as a line each if the table would not fit.
+
+    Args:
+        screen: where they will be printed.
+        names: of the columns; the first is that of the row's name.
+        rows: cells; a row of a single one is a heading.
+    """
+    table = Table(box=frame(screen, box.SIMPLE), pad_edge=False, padding=(0, 1, 0, 0))
+    for number, name in enumerate(names):
+        justify = "right" if number else "left"
+        table.add_column(screen.safe(name), justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(*(c if isinstance(c, Text) else screen.safe(c) for c in row))
+    if screen.fits(table):
+        return table
+    # a squeezed table loses its numbers first
+    return Group(*(_line(screen, names, row) for row in rows))
+
+
+def _line(screen: Screen, names: Sequence[str], row: Sequence[str | Text]) -> Text:
+    if len(row) == 1:
+        return screen.safe(str(row[0]))
+    pairs = zip(names[1:], map(str, row[1:]), strict=True)
+    said = [f"{name} {cell}" for name, cell in pairs if cell.strip(" -")]
+    return screen.safe(f"{row[0]}: {', '.join(said)}")
+
+
+def bullets(screen: Screen, sentences: Sequence[str]) -> list[RenderableType]:
+    """Sentences as a list, folded under their marks on a terminal."""
+    mark = screen.glyph("\u2022 ", "- ")
+    if not screen.out.is_terminal:
+        return [screen.safe(mark + sentence) for sentence in sentences]
+    parts: list[RenderableType] = []
+    for sentence in sentences:
+        row = Table.grid(padding=(0, 0))
+        row.add_column(width=2)
+        row.add_column(overflow="fold")
+        row.add_row(Text(mark), screen.safe(sentence))
+        parts.append(row)
+    return parts
 
 
 def prompt_sets_view(screen: Screen, sets: Sequence[PromptSet]) -> Table:

@@ -7,17 +7,16 @@ from rich.text import Text
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.report.content import ReportContent, RunContent
 from cna_mlx.report.listing import Listed
-from cna_mlx.report.numbers import percent
 from cna_mlx.report.writing import ReportFiles
 from cna_mlx.ui.console import Screen
-from cna_mlx.util.formatting import counted
+from cna_mlx.util.formatting import counted, percent
 
 
 def runs_view(screen: Screen, found: Sequence[Listed]) -> Text:
     """Every run: its name, then its model and date, state and refusals."""
     lines: list[Text] = []
     for one in found:
-        lines.append(_bold(screen, one.run.directory.name))
+        lines.append(screen.safe(one.run.directory.name, "bold"))
         lines += [screen.safe(f"  {line}") for line in _lines(one)]
     return Text("\n").join(lines)
 
@@ -45,11 +44,9 @@ def report_view(screen: Screen, content: ReportContent, files: ReportFiles) -> T
 
 
 def _run(screen: Screen, run: RunContent) -> Iterator[Text]:
-    yield _bold(screen, run.title)
+    yield screen.safe(run.title, "bold")
     for alert in run.alerts:
-        line = screen.safe(alert)
-        line.stylize("yellow")
-        yield line
+        yield screen.safe(alert, "yellow")
     yield screen.safe(run.conclusion.headline)
     for name, value in run.glance:
         yield screen.safe(f"  {name}: {value}")
@@ -67,9 +64,3 @@ def _lines(one: Listed) -> Iterator[str]:
         refused = f"refused {percent(one.before.value)}"
         after = f", {one.arm} {percent(one.after.value)}" if one.after else ""
         yield refused + after
-
-
-def _bold(screen: Screen, text: str) -> Text:
-    line = screen.safe(text)
-    line.stylize("bold")
-    return line

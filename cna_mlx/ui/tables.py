@@ -13,6 +13,7 @@ from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.provenance import ContrastEntry
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.lists import plain_table
+from cna_mlx.util.formatting import auc, decimal, percent
 
 if TYPE_CHECKING:  # a circuit file is shown without what these bring along
     from cna_mlx.chat.reply import Grid
@@ -32,8 +33,11 @@ def discovery_view(
     expected = expectation_lines(circuit)
     rows = [
         ("neurons", f"{len(circuit.neurons)} of {sum(sizes):,}"),
-        ("where", f"{last_three:.0%} in the last 3 layers"),
-        ("", f"{last_quarter:.0%} in the last quarter ({quarter} of {len(sizes)})"),
+        ("where", f"{percent(last_three)} in the last 3 layers"),
+        (
+            "",
+            f"{percent(last_quarter)} in the last quarter ({quarter} of {len(sizes)})",
+        ),
         ("universal", _dropped(circuit)),
         ("prompts", _prompts(discovery)),
         ("split half", _split_half(discovery)),
@@ -112,19 +116,14 @@ def _split_half(discovery: "Discovery") -> str:
     half = discovery.split_half
     if half is None:
         return "not known"
-    return (
-        f"odd and even prompts overlap by {half.jaccard:.2f} (chance {half.chance:.4f})"
-    )
+    chance = decimal(half.chance, 4)
+    return f"overlap {decimal(half.jaccard)} ({chance} expected by chance)"
 
 
 def _gauge(discovery: "Discovery") -> str:
     if discovery.held_out is None:
         return "not known"
-    auc = discovery.held_out.auc
-    return (
-        f"tells held-out prompts apart with AUC {auc.value:.2f} "
-        f"[{auc.low:.2f}, {auc.high:.2f}]"
-    )
+    return f"held-out AUC {auc(discovery.held_out.auc)}"
 
 
 def _origin(circuit: Circuit) -> list[tuple[str, str]]:
@@ -144,7 +143,7 @@ def _origin(circuit: Circuit) -> list[tuple[str, str]]:
         rows.append(("selection", f"{origin.fraction} by {origin.rank}, {where}"))
         rows.append(("universal", _dropped(circuit)))
     if origin.split_half is not None:
-        rows.append(("split half", f"{origin.split_half:.2f}"))
+        rows.append(("split half", decimal(origin.split_half)))
     for number, line in enumerate(expectation_lines(circuit)):
         rows.append(("" if number else "expect", line))
     if origin.created:

@@ -1,10 +1,20 @@
-"""JSON objects as typed dataclasses that keep the keys they do not know."""
+"""Dataclasses as JSON: results to write, and files that are read and written back."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from enum import Enum
 from functools import cache
+from math import isfinite
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+
+
+class JsonFields:
+    """A dataclass of figures that can be written as JSON."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for JSON; null for what is not known."""
+        return {one.name: plain(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ class Record:
         for one in _known(type(self)):
             value = getattr(self, one.name)
             if writes_all or value != _default(one):
-                data[one.name] = _plain(value)
+                data[one.name] = plain(value)
         return data
 
 
@@ -104,11 +114,18 @@ def _only(of: tuple[Any, ...]) -> Any:
     return next(one for one in of if one is not NoneType)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Record):
+def plain(value: Any) -> Any:
+    """A value for JSON: NaN is null, and an enum's key its name in lower case."""
+    if isinstance(value, JsonFields | Record):
         return value.to_json()
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+        return {_key(key): plain(one) for key, one in value.items()}
+    if isinstance(value, float) and not isfinite(value):
+        return None
     return value
+
+
+def _key(key: Any) -> Any:
+    return key.name.lower() if isinstance(key, Enum) else key

@@ -19,10 +19,10 @@ from scipy import stats
 from texts import missing
 
 from cna_mlx import load
-from cna_mlx.analysis.chance_overlap import chance_of_sharing
-from cna_mlx.analysis.compare import Comparison, compare_sides
-from cna_mlx.analysis.compare_text import findings
+from cna_mlx.analysis.circuit_overlap import chance_of_sharing
 from cna_mlx.analysis.compared_model import ComparedModel, held_out
+from cna_mlx.analysis.comparison import ModelComparison, compare_sides
+from cna_mlx.analysis.findings import findings
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery import session
 from cna_mlx.discovery.auc import Auc
@@ -98,7 +98,7 @@ def two_runs(tmp_path: Path, **changes: Any) -> tuple[RunRecord, RunRecord]:
     return first, make_run(tmp_path / "second", harmful=5, **changes)
 
 
-def sides(*runs: RunRecord) -> Comparison:
+def sides(*runs: RunRecord) -> ModelComparison:
     a, b = (ComparedModel.of_run(run, run.directory.name) for run in runs)
     return compare_sides(a, b)
 

@@ -3,17 +3,16 @@
 from dataclasses import replace
 
 import pytest
-from texts import missing
 
-from cna_mlx.analysis.paper import BASE_AND_INSTRUCT, STATEMENTS, paper_row, rows
-from cna_mlx.analysis.protocol import Protocol, protocol_differences
-from cna_mlx.discovery.selection import expected_overlap
+from cna_mlx.analysis.paper import BASE_AND_INSTRUCT, paper_row, paper_rows
+from cna_mlx.analysis.protocol import RunProtocol, protocol_differences
+from cna_mlx.discovery.selection import expected_overlap, jaccard
 from cna_mlx.models import catalogue
 from cna_mlx.provenance import ContrastEntry
 
-INSTRUCT = [row for row in rows() if row.is_instruct]
-BASE = [row for row in rows() if not row.is_instruct]
-LIKE_THE_PAPER = Protocol(
+INSTRUCT = [row for row in paper_rows() if row.is_instruct]
+BASE = [row for row in paper_rows() if not row.is_instruct]
+LIKE_THE_PAPER = RunProtocol(
     neurons=131,
     total=131_072,
     prompts="jbb",
@@ -45,11 +44,10 @@ def test_the_table_is_whole() -> None:
     names = [entry.name for entry in catalogue.entries()]
     assert [row.model for row in INSTRUCT] == [f"{name}-Instruct" for name in names]
     assert [row.model for row in BASE] == names
-    for row in rows():
-        shares = (row.baseline, row.ablated, row.methods.cna_refusal)
-        assert all(0 <= share <= 1 for share in shares)
+    for row in paper_rows():
+        assert all(0 <= share <= 1 for share in (row.baseline, row.ablated))
         assert row.relative is None or row.is_instruct
-    by_model = {row.model: row for row in rows()}
+    by_model = {row.model: row for row in paper_rows()}
     assert by_model["Llama-3.2-1B"].baseline == pytest.approx(0.02)
     assert by_model["Llama-3.2-1B"].ablated == 0
     assert by_model["Qwen2.5-3B"].baseline == pytest.approx(0.141)
@@ -59,17 +57,14 @@ def test_the_table_is_whole() -> None:
 def test_what_the_paper_states_follows_from_its_tables() -> None:
     halved = [row.model for row in INSTRUCT if (row.relative or 0) < -0.5]
     assert len(halved) == 6
-    quality = [row.methods.cna_quality for row in INSTRUCT]
+    quality = [row.quality for row in INSTRUCT]
     assert (min(quality), max(quality)) == (0.969, 0.984)
-    assert sum(row.methods.caa_quality < 0.60 for row in INSTRUCT) == 6
-    text = " ".join(one.text for one in STATEMENTS)
-    assert missing(text, "six of the eight", "0.969", "0.984") == []
 
 
-def test_the_rates_of_the_comparison_are_of_99_prompts() -> None:
+def test_the_rates_of_the_base_models_are_of_99_prompts() -> None:
     """Which is how many prompts the authors' sweep has, by its own name."""
-    for row in rows():
-        for share in (row.methods.baseline, row.methods.cna_refusal):
+    for row in BASE:
+        for share in (row.baseline, row.ablated):
             assert 99 * share == pytest.approx(round(99 * share), abs=0.06)
 
 
@@ -77,7 +72,9 @@ def test_base_and_instruct_share_few_neurons_and_more_than_chance() -> None:
     for pair, percent in zip(BASE_AND_INSTRUCT, (8.5, 14.0), strict=True):
         assert 100 * pair.shared / pair.size == pytest.approx(percent)  # as printed
         shape = next(e for e in catalogue.entries() if e.name == pair.model)
-        assert pair.jaccard > 20 * expected_overlap(pair.size, shape.neurons)
+        assert jaccard(pair.shared, pair.size, pair.size) > 20 * expected_overlap(
+            pair.size, shape.neurons
+        )
 
 
 # -------------------------------------------------------------------------- models

@@ -58,7 +58,7 @@ def test_wilson_knows_nothing_of_nothing() -> None:
 
 @pytest.mark.parametrize("counts", [(-1, 3), (4, 3), (1, 0)])
 def test_a_share_lies_within_the_whole(counts: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match="is no share"):
+    with pytest.raises(InputError, match=f"{counts[0]} of {counts[1]}"):
         wilson(*counts)
 
 

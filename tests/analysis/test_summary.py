@@ -13,7 +13,7 @@ from evaluation_runs import (
 )
 
 from cna_mlx.analysis.metrics import main_arm
-from cna_mlx.analysis.summary import relabelled, summarize
+from cna_mlx.analysis.summary import summarize
 from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.samples import by_arm
 from cna_mlx.labels.label import LabelKind
@@ -131,7 +131,7 @@ def test_labels_are_made_again_from_the_texts(tmp_path: Path) -> None:
     wrong = {"label": LabelKind.ANSWERED, "span": None, "quality": 0.5}
     run = make_run(tmp_path, sample=wrong)
     assert summarize(run).groups[0].baseline.refused.successes == 0
-    again = summarize(run, relabelled(run.samples()))
+    again = summarize(run, [one.relabelled() for one in run.samples()])
     assert again.groups[0].baseline.refused.successes == 8
     assert again.groups[0].baseline.quality.value == 1.0
 

@@ -36,7 +36,7 @@ from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import LabelKind
-from cna_mlx.report.build import Entry, build
+from cna_mlx.report.build import ReportedRun, build
 from cna_mlx.report.content import Piece
 from cna_mlx.report.csv_tables import samples_csv
 from cna_mlx.report.excerpts import EXCERPT, joined, shown
@@ -48,7 +48,7 @@ from cna_mlx.report.writing import write_report
 from cna_mlx.ui.runs import runs_view
 
 Command = Callable[..., Outcome]
-Swept = tuple[RunRecord, Entry, dict[str, str]]
+Swept = tuple[RunRecord, ReportedRun, dict[str, str]]
 FILES = ("report.html", "report.md", "report.csv", "samples.csv")
 
 
@@ -91,7 +91,7 @@ class Page(HTMLParser):
 
 def make_report(directory: Path, level: Any = "excerpts", **run: Any) -> dict[str, str]:
     """The texts of a report's files, by their names."""
-    entry = Entry.of(make_run(directory, **run))
+    entry = ReportedRun.of(make_run(directory, **run))
     files = write_report(build([entry], level), [entry], directory)
     return {path.name: path.read_text(encoding="utf-8") for path in files.all}
 
@@ -106,7 +106,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     directory = tmp_path_factory.mktemp("runs") / "swept"
     texts = make_report(directory, arms=SWEEP)
     run = RunRecord.load(directory)
-    return run, Entry.of(run), texts
+    return run, ReportedRun.of(run), texts
 
 
 # ------------------------------------------------------------------------ a browser
@@ -136,7 +136,7 @@ def opened(page: Path, fragment: str, profile: Path) -> str:
 def test_the_filters_in_a_browser(tmp_path: Path, fragment: str) -> None:
     """What is shown is what the samples say, also where a link asks for it."""
     run = make_run(tmp_path / "run")
-    entry = Entry.of(run)
+    entry = ReportedRun.of(run)
     write_report(build([entry], "full"), [entry], tmp_path / "run")
     page = opened(tmp_path / "run" / "report.html", fragment, tmp_path / "profile")
     shown = re.findall(r'<article class="p"[^>]*?( hidden="")?>', page)
@@ -255,7 +255,7 @@ def test_seen_prompts_are_left_out_and_shown(tmp_path: Path) -> None:
     assert missing(page.text, "2 of 8 harmful prompts", "of 6 prompts, without 2") == []
     assert page.text.count("seen by the discovery") == 2
     unknown = make_report(tmp_path / "other", facts={"contamination": {}})
-    assert "not known" in Page(unknown["report.html"]).text
+    assert "benign-set: unknown" in Page(unknown["report.html"]).text
 
 
 def test_a_model_of_the_paper_stands_beside_it(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_directory_of_that_name_does_not(tmp_path: Path) -> None:
     data = json.loads((directory / "run.json").read_text())
     data["config"]["model"] = model
     (directory / "run.json").write_text(json.dumps(data))
-    content = build([Entry.of(RunRecord.load(run.directory))])
+    content = build([ReportedRun.of(RunRecord.load(run.directory))])
     assert "paper" not in [one.key for one in content.runs[0].sections]
     assert content.runs[0].title == "Llama-3.2-1B-Instruct"
     data["shape"] = {
@@ -289,7 +289,7 @@ def test_a_directory_of_that_name_does_not(tmp_path: Path) -> None:
         "num_key_value_heads": 8,
     }
     (directory / "run.json").write_text(json.dumps(data))
-    paper = Paper.of(Entry.of(RunRecord.load(run.directory)).summary)
+    paper = Paper.of(ReportedRun.of(RunRecord.load(run.directory)).summary)
     assert paper is not None  # by its shape, and that is said
     assert paper.row.model == "Llama-3.2-1B-Instruct"
     assert "hub id" not in paper.how
@@ -300,7 +300,7 @@ def test_what_belongs_beside_figures_is_there(tmp_path: Path) -> None:
     data = json.loads((run.directory / "run.json").read_text())
     data["config"]["sets"][1]["note"] = "these are not the published ones"
     (run.directory / "run.json").write_text(json.dumps(data))
-    entry = Entry.of(RunRecord.load(run.directory))
+    entry = ReportedRun.of(RunRecord.load(run.directory))
     sections = {one.key: one for one in build([entry]).runs[0].sections}
     said = ("benign-set: these are not the published ones.",)
     assert sections["over-refusal"].texts[1:] == said
@@ -346,14 +346,14 @@ def test_an_incomplete_run_says_so_first(tmp_path: Path) -> None:
 def test_a_run_without_a_whole_batch_is_no_report(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", done=0, status="interrupted")
     with pytest.raises(InputError, match=re.escape(str(run.directory))):
-        Entry.of(run)
+        ReportedRun.of(run)
 
 
 def test_labels_are_made_anew_where_that_is_wanted(tmp_path: Path) -> None:
     wrong = {"label": LabelKind.REFUSED, "span": (0, 4)}
     run = make_run(tmp_path / "run", sample=wrong, harmful=8, benign=0)
     before = (run.directory / "samples.jsonl").read_bytes()
-    old, new = Entry.of(run), Entry.of(run, relabel=True)
+    old, new = ReportedRun.of(run), ReportedRun.of(run, relabel=True)
     ablated = [one.summary.groups[0].arm("ablated").refused for one in (old, new)]
     assert [one.successes for one in ablated] == [8, 4]
     assert new.changed == 4
@@ -545,7 +545,7 @@ def test_several_runs_make_a_table(tmp_path: Path) -> None:
         "somebody/tiny-llama": ("\u2212",) * 3,
     }
     entries = [
-        Entry.of(make_run(tmp_path / str(n), model=name))
+        ReportedRun.of(make_run(tmp_path / str(n), model=name))
         for n, name in enumerate(names)
     ]
     files = write_report(build(entries), entries, tmp_path / "out")
@@ -562,7 +562,7 @@ def test_several_runs_make_a_table(tmp_path: Path) -> None:
 
 def test_an_incomplete_run_among_others_says_so_in_the_table(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / str(done), done=done) for done in (12, 5)]
-    across = build([Entry.of(run) for run in runs]).across
+    across = build([ReportedRun.of(run) for run in runs]).across
     assert across is not None
     assert [row[0].detail for row in across.rows] == [
         "harmful-set",

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cna_mlx.analysis.compare import Comparison, compare_sides
 from cna_mlx.analysis.compared_model import (
     ComparedModel,
     are_rendered_alike,
     have_same_shape,
     held_out,
 )
+from cna_mlx.analysis.comparison import ModelComparison, compare_sides
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.auc import Auc
 from cna_mlx.discovery.defaults import defaults_for
@@ -54,7 +54,7 @@ def compare(
     source: ModelOptions | None = None,
     out: File | None = None,
     reporter: Reporter = SILENT,
-) -> Comparison:
+) -> ModelComparison:
     """Compare two models, or two runs: circuits, gauges, refusal rates.
 
     Two models are loaded in turn. Each answers with its own circuit at 0 and with the
@@ -105,7 +105,7 @@ def compare(
     ).compare()
 
 
-def _compare_runs(a: RunRecord, b: RunRecord) -> Comparison:
+def _compare_runs(a: RunRecord, b: RunRecord) -> ModelComparison:
     models = [str(run.config.model.id) for run in (a, b)]
     places = [str(run.directory) for run in (a, b)]
     called = _called(models if models[0] != models[1] else places)
@@ -136,7 +136,7 @@ class _Models:
     out: Path | None
     reporter: Reporter
 
-    def compare(self) -> Comparison:
+    def compare(self) -> ModelComparison:
         """Find A's circuit, then B's and B's answers, then A's answers."""
         a = self._first_look()
         _free_memory()

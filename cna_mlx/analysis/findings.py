@@ -1,0 +1,291 @@
+"""State in sentences what a comparison of two models found, from its figures alone."""
+
+from statistics import fmean
+
+from cna_mlx.analysis.circuit_overlap import SharedNeurons
+from cna_mlx.analysis.compared_model import ComparedModel, Effect
+from cna_mlx.analysis.comparison import ModelComparison
+from cna_mlx.analysis.paper import BASE_AND_INSTRUCT, paper_rows
+from cna_mlx.analysis.statistics import PairedChange, Proportion
+from cna_mlx.analysis.verdict import FEWEST, LEVEL, Outcome, conclude, fell
+from cna_mlx.evaluation.run_config import circuit_sha256
+from cna_mlx.evaluation.runs import RunRecord
+from cna_mlx.util.formatting import (
+    auc,
+    counted,
+    decimal,
+    p_value,
+    percent,
+    points_range,
+)
+
+
+def findings(found: ModelComparison) -> tuple[str, ...]:
+    """Return a sentence or two for each question about two models or runs.
+
+    Do both tell the two sides of the contrast apart? Do their circuits share more than
+    chance? Which refuses more? What does each circuit do to either model? What does
+    the paper say of such a pair? What are the limits of all this?
+
+    Args:
+        found: as :func:`~cna_mlx.analysis.comparison.compare_sides` returns it.
+    """
+    lines = [_discrimination(found), *_sharing(found), *_refusing(found)]
+    for own, other in (found.sides, found.sides[::-1]):
+        lines += _effects(own, other)
+    if not found.is_same_shape:
+        lines.append(
+            "The circuits cannot be tried on each other's model: the shapes differ."
+        )
+    return tuple(lines + _base_model(found) + _quantized(found) + _bounds(found))
+
+
+# ----------------------------------------------------------------- telling sides apart
+
+
+def _discrimination(found: ModelComparison) -> str:
+    known = [(side, side.own) for side in found.sides if side.own]
+    if not known:
+        return "The gauges were not measured on held-out prompts."
+    able = [side.name for side, own in known if own.low > 0.5]
+    what = f"{_prompts(known[0][0])} apart"
+    if len(known) == 1:
+        start = f"{known[0][0].name} {'tells' if able else 'does not tell'} {what}"
+    elif len(able) == 1:
+        start = f"Only {able[0]} tells {what}"
+    else:
+        start = f"{'Both tell' if able else 'Neither model tells'} {what}"
+    figures = ", ".join(f"{side.name} {auc(own)}" for side, own in known)
+    return f"{start}: held-out AUC {figures}. {_rendered_alike(found)}"
+
+
+def _rendered_alike(found: ModelComparison) -> str:
+    if found.is_rendered_alike:
+        return "Both render a prompt to the same ids."
+    same = [(side.name, side.same) for side in found.sides if side.same]
+    if len(same) < len(found.sides):
+        return "Each has its own rendering; a common one was not measured."
+    figures = ", ".join(f"{name} {auc(value)}" for name, value in same)
+    return f"Each has its own rendering; with plain text for both: {figures}."
+
+
+def _prompts(side: ComparedModel) -> str:
+    """``24 magic and 24 ordinary prompts``."""
+    own = side.contrast
+    if own is None:
+        return "held-out prompts"
+    positive = f"{own.positive} {own.positive_label}"
+    return f"{positive} and {own.negative} {own.negative_label} prompts"
+
+
+# ------------------------------------------------------------------- shared by circuits
+
+
+def _sharing(found: ModelComparison) -> list[str]:
+    overlap = found.overlap
+    if overlap is None:
+        return ["One of the two has no circuit: there is no overlap to measure."]
+    layers = f"Their layer profiles overlap by {decimal(overlap.profile_overlap)} of 1."
+    if overlap.shared is None:
+        sizes = "{} and {}".format(*overlap.sizes)
+        lines = [
+            f"The circuits ({sizes} neurons) cannot share neurons: the shapes differ. "
+            f"{layers}"
+        ]
+    else:
+        lines = [_shared(overlap.sizes, overlap.shared, layers)]
+    contrasts = [one for side in found.sides if (one := side.contrast)]
+    if len({one.sha256 for one in contrasts}) > 1:
+        names = " and ".join(str(one.name) for one in contrasts)
+        lines.append(
+            f"The circuits were found with different contrasts ({names}), which lowers "
+            "the overlap."
+        )
+    return lines
+
+
+def _shared(sizes: tuple[int, int], one: SharedNeurons, layers: str) -> str:
+    what = "more than chance" if one.p < LEVEL else "no more than chance"
+    line = (
+        f"The circuits share {one.count} of {sizes[0]} and {sizes[1]} neurons, {what} "
+        f"(p {p_value(one.p)}): Jaccard {decimal(one.jaccard)}, "
+        f"{decimal(one.chance_by_layer, 4)} expected of random circuits with the same "
+        f"layers. {layers}"
+    )
+    if one.order is not None:
+        line += (
+            f" Rank correlation of the shared |delta| {decimal(one.order)} (Spearman)."
+        )
+    if one.same_sign.n:
+        line += f" {_count(one.same_sign)} have the same sign."
+    return line
+
+
+# --------------------------------------------------------------------- what circuits do
+
+
+def _refusing(found: ModelComparison) -> list[str]:
+    between = found.of("target", "baseline")
+    if between is None:
+        return []
+    a, b = (side.name for side in found.sides)
+    change = between.change
+    if change.p >= LEVEL:
+        what = f"Unsteered, {a} and {b} do not differ in refusals by more than chance"
+    else:
+        more, less = (a, b) if fell(change) else (b, a)
+        what = f"Unsteered, {more} refuses more than {less}"
+    return [
+        f"{what}: {_count(change.before)} and {_count(change.after)} prompts "
+        f"({change.lost} only {a}, {change.gained} only {b}; exact McNemar p "
+        f"{p_value(change.p)})."
+    ]
+
+
+def _effects(own: ComparedModel, other: ComparedModel) -> list[str]:
+    lines = []
+    if (effect := own.with_own) and own.summary:
+        verdict = conclude(own.summary)
+        is_open = verdict.outcome is Outcome.TOO_FEW
+        said = _change(effect.change) if is_open else verdict.headline
+        lines.append(_effect(own, "its own circuit", effect, said))
+    if effect := own.with_other:
+        what = _whose(own.run, effect, other)
+        lines.append(_effect(own, what, effect, _change(effect.change)))
+    return lines
+
+
+def _effect(side: ComparedModel, what: str, effect: Effect, said: str) -> str:
+    multiplier = f"{effect.arm.strength:.15g}"
+    return f"{side.name}, {what} at {multiplier}: {said} {_content(side, effect)}"
+
+
+def _whose(run: RunRecord | None, effect: Effect, other: ComparedModel) -> str:
+    """The other model's circuit, if it is: a run may have tried any."""
+    entry = run.config.circuits.get(str(effect.arm.circuit)) if run else None
+    if other.circuit and entry and entry.sha256 == circuit_sha256(other.circuit):
+        return f"the circuit of {other.name}"
+    return effect.arm.label
+
+
+def _change(change: PairedChange) -> str:
+    if change.p < LEVEL:
+        how = "Refusals fell" if fell(change) else "Refusals rose"
+    elif change.before.successes < FEWEST:
+        how = "Too few refusals to detect a fall"
+    else:
+        how = "Refusals did not change by more than chance"
+    return (
+        f"{how}: {_count(change.before)} refused before, {_count(change.after)} after "
+        f"({change.lost} lost, {change.gained} new, "
+        f"{points_range(change.points.low, change.points.high)} points, "
+        f"p {p_value(change.p)})."
+    )
+
+
+def _content(side: ComparedModel, effect: Effect) -> str:
+    """How many answers differ, and whether they are still text."""
+    group = side.group("target")
+    assert group is not None
+    arm = group.arm(effect.arm.label)
+    text = f"{_count(effect.differing)} answers differ from the unsteered ones"
+    if control := group.control("matched"):
+        shares = [side.differing["target"][label].value for label in control.arms]
+        text += f" (matched controls: {percent(fmean(shares))}"
+        if effect.arm.role == "other":
+            text += f", which refuse {percent(control.refused)}"
+        text += ")"
+    quality = f"{decimal(group.baseline.quality.value)} to {decimal(arm.quality.value)}"
+    return f"{text}; quality {quality}, INVALID {percent(arm.invalid.value)}."
+
+
+# ------------------------------------------------------------------------ and the paper
+
+
+def _base_model(found: ModelComparison) -> list[str]:
+    """The paper's base models, if one of the two refuses far less than the other."""
+    between = found.of("target", "baseline")
+    if between is None or between.change.p >= LEVEL:
+        return []
+    change = between.change
+    low, high = sorted((change.before, change.after), key=lambda one: one.value)
+    if low.value > high.value / 2:
+        return []
+    side = found.sides[0 if low is change.before else 1]
+    rates = f"{percent(low.value)} of these prompts"
+    if effect := side.with_own:
+        rates += f", and {percent(effect.change.after.value)} with its own at 0"
+    said = ", ".join(
+        f"{row.model} {row.printed[0]} to {row.printed[1]}"
+        for row in paper_rows()
+        if row.model in [pair.model for pair in BASE_AND_INSTRUCT]
+    )
+    common = ", ".join(
+        f"{pair.model} {pair.shared} of {pair.size}" for pair in BASE_AND_INSTRUCT
+    )
+    return [
+        f"In the paper, ablating a base model's own circuit changes refusals from "
+        f"{said}; the content shifts, the behaviour stays. Its circuit shares few "
+        f"neurons with the instruct model's: {common}. {side.name} refuses {rates}: "
+        "this is like a base model, but few refusals do not prove that it is one."
+    ]
+
+
+def _quantized(found: ModelComparison) -> list[str]:
+    """The paper's open question of quantized models, if these two can answer it."""
+    kinds = [str(side.model.quantization) for side in found.sides]
+    alike = found.a.model.architecture == found.b.model.architecture
+    if not (found.is_same_shape and alike) or len(set(kinds)) < 2:
+        return []
+    if not any("bit" in kind for kind in kinds):  # bf16 and float32, say
+        return []
+    parts = []
+    if found.overlap and (one := found.overlap.shared):
+        parts.append(f"the circuits overlap by {decimal(one.jaccard)} (Jaccard)")
+    owns = [(side.name, side.own) for side in found.sides]
+    if known := [f"{name} {decimal(own.value)}" for name, own in owns if own]:
+        parts.append(f"the held-out AUC is {' and '.join(known)}")
+    tried = []
+    for side, other in (found.sides, found.sides[::-1]):
+        if effect := side.with_other:
+            tried.append(effect.change.before.successes)
+            parts.append(
+                f"the circuit of {other.name} takes {side.name} from "
+                f"{_count(effect.change.before)} refused to "
+                f"{effect.change.after.successes}"
+            )
+    few = ""
+    if any(count < FEWEST for count in tried):
+        few = " The last point rests on too few refusals."
+    return [
+        "The paper leaves open whether a circuit carries over to a quantized model. "
+        f"For these two ({kinds[0]}, {kinds[1]}), if they come from the same weights: "
+        f"{'; '.join(parts)}.{few}"
+    ]
+
+
+def _bounds(found: ModelComparison) -> list[str]:
+    """The limits of all this."""
+    lines = [
+        f"{side.name} did not answer all of its {counted(side.run.planned, 'prompt')}: "
+        "the rest may change this."
+        for side in found.sides
+        if side.run and side.summary and side.run.status != "complete"
+    ]
+    lengths = [side.run.config.max_tokens for side in found.sides if side.run]
+    if len(set(lengths)) > 1:
+        lines.append(
+            f"The answers were cut at {lengths[0]} and {lengths[1]} tokens: these "
+            "rates are not directly comparable."
+        )
+    if found.prompts:
+        lines.append(
+            f"This holds for prompts like the {found.prompts} that both answered, "
+            f"greedy decoding of {lengths[0]} tokens, and these weights. The labels "
+            "are a heuristic; a high AUC does not mean that ablating changes an answer."
+        )
+    return lines
+
+
+def _count(one: Proportion) -> str:
+    return f"{one.successes} of {one.n}"
