@@ -15,13 +15,11 @@ from cna_mlx.prompts.files import (
     read_bytes,
     source_name,
 )
-from cna_mlx.prompts.tables import find_name, listed, parse_table
+from cna_mlx.prompts.tables import DELIMITERS, find_name, listed, parse_table
 from cna_mlx.prompts.validation import check_text, kind
 
 #: Columns that can contain the answer, in the order of preference, in any case.
 ANSWER_COLUMNS = ("text", "answer", "response", "completion", "output")
-
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,8 @@ def label_file(
     content = decode(read_bytes(source, stdin), name)
     suffix = Path(source).suffix.lower()
     records: Iterator[tuple[str, object]]
-    if suffix in _DELIMITERS:
-        records = _rows(content, name, _DELIMITERS[suffix])
+    if suffix in DELIMITERS:
+        records = _rows(content, name, DELIMITERS[suffix])
     else:
         records = parse_records(content, suffix, name)
     answers = [_answer(record, column, where) for where, record in records]

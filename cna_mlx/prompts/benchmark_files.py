@@ -3,17 +3,15 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from cna_mlx.errors import InputError
-from cna_mlx.prompts.files import parse_prompts, prompt_column
-from cna_mlx.prompts.tables import Table, listed, parse_table
-from cna_mlx.prompts.validation import check_prompt
+from cna_mlx.prompts.files import RECORDS, parse_prompts, prompt_column
+from cna_mlx.prompts.tables import DELIMITERS, Table, listed, parse_table
+from cna_mlx.prompts.validation import Located, check_prompt
 
 Kind = Literal["harmful", "benign", "unknown"]
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_RECORDS = (".json", ".jsonl")
 _UNSAFE = "contrast_"
 # XSTest's types without their unsafe contrasts.
 _XSTEST_TYPES = frozenset(
@@ -32,15 +30,6 @@ _XSTEST_TYPES = frozenset(
 )
 
 
-class Row(NamedTuple):
-    """A prompt of a file: its place, its words, its category and its own id, if any."""
-
-    where: str
-    text: str
-    category: str | None = None
-    id: str | None = None
-
-
 @dataclass(frozen=True)
 class Layout:
     """The columns of a published set.
@@ -48,9 +37,9 @@ class Layout:
     Attributes:
         name: what a user calls the set.
         title: what its authors call it.
-        text, category, id: the columns of these parts; the id's may be missing.
+        text, category, id: the columns of these parts; the id may be missing.
         columns: all of them, for messages.
-        kind: what kind the prompts of a category are.
+        kind: the kind of the prompts of a category.
     """
 
     name: str
@@ -61,12 +50,12 @@ class Layout:
     columns: tuple[str, ...]
     kind: Callable[[str], Kind]
 
-    def rows(self, table: Table, column: str | None = None) -> Iterator[Row]:
-        """The prompts of a table with these columns.
+    def rows(self, table: Table, column: str | None = None) -> Iterator[Located]:
+        """The prompts of a table with these columns, in any case and order.
 
         Args:
-            table: in any capitalisation and order, with any other columns.
-            column: the prompts' column, if it is another one.
+            table: it may have other columns.
+            column: the column of the prompts; the layout's if None.
 
         Raises:
             InputError: columns that are missing; a blank prompt or category.
@@ -79,7 +68,7 @@ class Layout:
             if not category:
                 raise InputError(f"{where}: a blank {self.category}; fill it in")
             own = row[id_at].strip() if id_at is not None else ""
-            yield Row(where, text, category, own or None)
+            yield Located(text, where, category, own or None)
 
     def _columns(self, table: Table, text: str) -> tuple[int, int]:
         found = table.find(text), table.find(self.category)
@@ -126,39 +115,38 @@ def parse_rows(
     name: str,
     column: str | None = None,
     layout: Layout | None = None,
-) -> tuple[list[Row], Layout | None]:
-    """The prompts of a file, and the published set it is laid out like.
+) -> tuple[list[Located], Layout | None]:
+    """The prompts of a file, and the published set whose layout it has.
 
     Args:
-        text: what it holds.
-        suffix: its ending, which tells the format.
+        text: its content.
+        suffix: its ending, which gives the format.
         name: what to call it in messages.
-        column: the column that holds the prompts.
-        layout: the set that it has to be laid out like; None to look at the columns.
+        column: the column with the prompts.
+        layout: the required layout; None to guess it from the columns.
 
     Raises:
         InputError: no prompts, or none that can be used.
     """
-    if layout is not None and suffix in _RECORDS:
+    if layout is not None and suffix in RECORDS:
         raise InputError(
             f"{name}: {layout.name}=FILE is a CSV with the columns of {layout.title}; "
-            "for other prompts there are harmful=FILE and benign=FILE"
+            "give other prompts as harmful=FILE or benign=FILE"
         )
-    if layout is None and suffix not in _DELIMITERS:
-        prompts = parse_prompts(text, suffix, name, column)
-        return [Row(where, prompt) for prompt, where in prompts], None
-    table = parse_table(text, name, _DELIMITERS.get(suffix, ","))
-    if not table.lines and layout is None:
-        raise InputError(f"{name}: no prompts in it; put at least one there")
-    layout = layout or _guess(table, name)
-    rows = list(layout.rows(table, column) if layout else _plain(table, column))
+    if layout is None and suffix not in DELIMITERS:
+        return parse_prompts(text, suffix, name, column), None
+    table = parse_table(text, name, DELIMITERS.get(suffix, ","))
+    rows: list[Located] = []
+    if table.lines or layout is not None:  # a layout names the columns that it lacks
+        layout = layout or _guess(table, name)
+        rows += layout.rows(table, column) if layout else _plain(table, column)
     if not rows:
-        raise InputError(f"{name}: no prompts in it; put at least one there")
+        raise InputError(f"{name}: no prompts in it; add at least one")
     return rows, layout
 
 
 def _guess(table: Table, name: str) -> Layout | None:
-    """The published set that a table has the columns of."""
+    """The published set whose columns a table has."""
     has = {column.casefold() for column in table.columns}
     if {"goal", "behavior", "category"} <= has:
         is_benign = "benign" in PurePath(name).name.casefold()
@@ -171,9 +159,10 @@ def _guess(table: Table, name: str) -> Layout | None:
     return None
 
 
-def _plain(table: Table, column: str | None) -> Iterator[Row]:
-    """The prompts of any other table, with their ``category`` if it has one."""
+def _plain(table: Table, column: str | None) -> Iterator[Located]:
+    """The prompts of any other table, with its ``category`` if it has one."""
     text_at, category_at = prompt_column(table, column), table.find("category")
     for where, row in table.rows():
+        text = check_prompt(row[text_at], where).strip()
         category = row[category_at].strip() if category_at is not None else ""
-        yield Row(where, check_prompt(row[text_at], where).strip(), category or None)
+        yield Located(text, where, category or None)

@@ -1,27 +1,28 @@
-"""Prompts to evaluate on: published sets, the demo's, and those of a user's files."""
+"""Load prompts to evaluate on: published sets, the demo's, and a user's files."""
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any
 
 from cna_mlx.errors import InputError
-from cna_mlx.prompts.benchmark_files import LAYOUTS, Kind, Row, parse_rows
-from cna_mlx.prompts.files import decode, read_bytes
+from cna_mlx.prompts.benchmark_files import LAYOUTS, Kind, parse_rows
+from cna_mlx.prompts.files import decode, read_bytes, source_name
 from cna_mlx.prompts.published import PUBLISHED, Published, fetch
-from cna_mlx.prompts.validation import shown
+from cna_mlx.prompts.validation import Located, shown
+from cna_mlx.util.files import is_there
 from cna_mlx.util.progress import Progress, silent
 
 DEMO = "demo"
-# The names that stand alone, and those that may stand before a file.
+# Names of sets, and names that may precede a file.
 NAMES = (*PUBLISHED, DEMO)
 FILE_NAMES = (*PUBLISHED, "harmful", "benign")
 
-# What a word before a file says of all its prompts.
+# The kind of all prompts of a file, by the word before it.
 _KINDS: dict[str | None, Kind] = {"harmful": "harmful", "benign": "benign"}
 
 
@@ -30,11 +31,11 @@ class EvalPrompt:
     """A prompt to evaluate on.
 
     Attributes:
-        id: unique within the benchmark, and begun with its name.
+        id: unique within the benchmark, begins with its name.
         text: the user's words.
-        category: what the benchmark files it under, or None.
-        kind: ``harmful``: it should be declined; ``benign``: it should be answered.
-            For the demo ``harmful`` means what its model was tuned to decline: magic.
+        category: the benchmark's own category, or None.
+        kind: ``harmful``: it should be refused; ``benign``: it should be answered.
+            For the demo ``harmful`` means what its model was trained to refuse: magic.
     """
 
     id: str
@@ -45,7 +46,7 @@ class EvalPrompt:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Prompts to evaluate on, and where they come from.
+    """Prompts to evaluate on, and their source.
 
     Attributes:
         name: what to call it.
@@ -53,9 +54,9 @@ class Benchmark:
         source: the dataset and its file, or the file's name.
         revision: the dataset's commit, or None.
         file_sha256: of the file as it was read, or None for the demo.
-        is_published: whether the file is, byte by byte, one that was published.
-        licence, citation: whose work it is, and on what terms; None for own files.
-        note: what has to be said beside figures on it, or None.
+        is_published: whether the file is, byte by byte, a published one.
+        licence, citation: of published files; None for own files.
+        note: what must be said with every figure on it, or None.
     """
 
     name: str
@@ -78,7 +79,7 @@ class Benchmark:
     def limited(self, count: int | None) -> "Benchmark":
         """The same set cut to ``count`` prompts, spread evenly; None for all of it.
 
-        Sets are ordered by category: the first ones would all be of one.
+        Sets are ordered by category: the first prompts would all be of one category.
         """
         total = len(self.prompts)
         if count is None or count >= total:
@@ -87,19 +88,9 @@ class Benchmark:
         return replace(self, prompts=chosen)
 
     def to_json(self) -> dict[str, Any]:
-        """Where the prompts come from, as plain data; not the prompts themselves."""
-        return {
-            "name": self.name,
-            "prompts": len(self.prompts),
-            "source": self.source,
-            "revision": self.revision,
-            "sha256": self.sha256,
-            "file_sha256": self.file_sha256,
-            "is_published": self.is_published,
-            "licence": self.licence,
-            "citation": self.citation,
-            "note": self.note,
-        }
+        """The source of the prompts, with their number and hash; not the prompts."""
+        data = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**data, "prompts": len(self.prompts), "sha256": self.sha256}
 
 
 def load_benchmark(
@@ -113,16 +104,16 @@ def load_benchmark(
     """Prompts to evaluate on, by a name or from a file.
 
     Args:
-        text: ``jbb``, ``jbb-benign`` or ``xstest`` (from the Hub, then from the local
-            cache), ``demo`` (the demo's held-out questions), a file as for
+        text: ``jbb``, ``jbb-benign`` or ``xstest`` (from the local cache or the Hub),
+            ``demo`` (the demo's held-out questions), a file as for
             :func:`cna_mlx.prompts.read_prompts`, or ``NAME=FILE``. Before a file
-            ``jbb``, ``jbb-benign`` and ``xstest`` ask for a CSV of their columns in
-            any capitalisation; ``harmful`` and ``benign`` say what any file holds. A
-            CSV with the columns of a published set is read like it without a name.
-        column: the column of a file that holds the prompts.
-        offline: ask nobody; see :func:`cna_mlx.prompts.published.fetch`.
-        progress: told about a download.
-        stdin: what to read for ``-``; the process's standard input unless told.
+            ``jbb``, ``jbb-benign`` and ``xstest`` require a CSV with their columns, in
+            any case; ``harmful`` and ``benign`` give the kind of any file. A CSV with
+            the columns of a published set is read like it without a name.
+        column: the column of a file with the prompts.
+        offline: make no request; see :func:`cna_mlx.prompts.published.fetch`.
+        progress: called for a download.
+        stdin: the stream for ``-``; if None, the process's standard input.
 
     Raises:
         InputError: no such name or file, or prompts that cannot be used.
@@ -135,16 +126,9 @@ def load_benchmark(
     name, mark, file = text.partition("=")
     if mark and file and name in FILE_NAMES:
         return _from_file(file, name, column, stdin)
-    if text != "-" and not _exists(text):
+    if text != "-" and not (text and is_there(text)):
         raise _unknown(text)
     return _from_file(text, None, column, stdin)
-
-
-def _exists(text: str) -> bool:
-    try:
-        return bool(text) and Path(text).exists()
-    except OSError:  # too long for a name
-        return False
 
 
 def _unknown(text: str) -> InputError:
@@ -153,7 +137,7 @@ def _unknown(text: str) -> InputError:
     files = ", ".join(f"{name}=FILE" for name in FILE_NAMES)
     return InputError(
         f"{shown(text) or 'nothing'}: no such file or prompt set; {hint}the sets are "
-        f"{', '.join(NAMES)}; of a file it can be said what it holds: {files}"
+        f"{', '.join(NAMES)}; mark a file's kind with a prefix: {files}"
     )
 
 
@@ -167,7 +151,7 @@ def _demo() -> Benchmark:
         for side, kind in sides
         for number, question in enumerate(questions[side], start=1)
     )
-    note = "harmful means what the demo's model was tuned to decline: magic"
+    note = "harmful means what the demo's model was trained to refuse: magic"
     return Benchmark(DEMO, prompts, "the demo's held-out questions", note=note)
 
 
@@ -176,8 +160,8 @@ def _published(one: Published, offline: bool, progress: Progress) -> Benchmark:
     text, layout = decode(found.content, found.where), LAYOUTS[one.name]
     rows, _ = parse_rows(text, ".csv", found.where, layout=layout)
     note = (
-        f"{found.where} at commit {found.revision[:7]} does not hold the bytes "
-        f"published at {one.revision[:7]}: rates on it compare with nobody else's"
+        f"{found.where} at commit {found.revision[:7]} differs from the published "
+        f"file ({one.revision[:7]}): do not compare rates on it with published ones"
     )
     return Benchmark(
         one.name,
@@ -197,19 +181,14 @@ def _from_file(
 ) -> Benchmark:
     content = read_bytes(source, stdin)
     path = Path("stdin" if source == "-" else source)
-    where = "standard input" if source == "-" else shown(source)
-    wanted = LAYOUTS.get(named or "")
-    rows, layout = parse_rows(
-        decode(content, where), path.suffix.lower(), where, column, wanted
-    )
-    all_alike = _KINDS.get(named, "unknown")
+    where = source_name(source)
+    text, wanted = decode(content, where), LAYOUTS.get(named or "")
+    rows, layout = parse_rows(text, path.suffix.lower(), where, column, wanted)
     # two files of one kind are two sets
-    keeps = named is not None and (named in PUBLISHED or source == "-")
-    name = named if named and keeps else path.stem
-    if layout is None or named in _KINDS:
-        prompts = _prompts(rows, name, lambda _: all_alike)
-    else:
-        prompts = _prompts(rows, name, layout.kind)
+    name = named if named in PUBLISHED or (named and source == "-") else path.stem
+    kind = _KINDS.get(named, "unknown")
+    kind_of = (lambda _: kind) if layout is None or named in _KINDS else layout.kind
+    prompts = _prompts(rows, name, kind_of)
     digest = hashlib.sha256(content).hexdigest()
     origin = next((one for one in PUBLISHED.values() if one.sha256 == digest), None)
     return Benchmark(
@@ -224,9 +203,9 @@ def _from_file(
 
 
 def _prompts(
-    rows: Iterable[Row], name: str, kind: Callable[[str], Kind]
+    rows: Iterable[Located], name: str, kind: Callable[[str], Kind]
 ) -> tuple[EvalPrompt, ...]:
-    """The rows as prompts with ids; a text or an id that occurs twice is refused."""
+    """The rows as prompts with ids; refuses a text or an id that occurs twice."""
     prompts: list[EvalPrompt] = []
     places: dict[str, str] = {}
     ids: dict[str, str] = {}

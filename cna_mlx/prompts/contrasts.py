@@ -1,4 +1,4 @@
-"""Contrasts as values, and the built-in ones: data files beside this module."""
+"""Contrasts as values, and the built-in ones, which are data files."""
 
 import hashlib
 import json
@@ -19,6 +19,7 @@ from cna_mlx.prompts.validation import (
 )
 
 FORMAT = 1
+_SIDES = ("positive", "negative")
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,10 @@ class PromptSet:
 
     Attributes:
         name: short and fit for a file name.
-        description: one sentence on what tells the sides apart.
-        positive: prompts that show the behaviour, e.g. that a model declines.
+        description: one sentence on how the sides differ.
+        positive: prompts that show the behaviour, e.g. that a model refuses.
         negative: prompts that do not, matched to them in form.
-        positive_label, negative_label: what the sides are called in tables.
-        positive_categories, negative_categories: the category of each prompt, or None
-            where the set has none.
+        positive_label, negative_label: the names of the sides in tables.
 
     Raises:
         InputError: an empty side, a blank prompt, or a prompt that occurs twice.
@@ -44,20 +43,9 @@ class PromptSet:
     negative: tuple[str, ...]
     positive_label: str = "positive"
     negative_label: str = "negative"
-    positive_categories: tuple[str, ...] | None = None
-    negative_categories: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         where = shown(self.name)
-        for label, prompts, categories in (
-            ("positive", self.positive, self.positive_categories),
-            ("negative", self.negative, self.negative_categories),
-        ):
-            if categories is not None and len(categories) != len(prompts):
-                raise InputError(
-                    f"{where}: {len(categories)} categories for {len(prompts)} "
-                    f"{label} prompts; give each prompt one"
-                )
         check_contrast(
             _located(self.positive, f"{where}, positive prompt"),
             _located(self.negative, f"{where}, negative prompt"),
@@ -72,7 +60,7 @@ class PromptSet:
         name: str = "custom",
         description: str = "",
     ) -> "PromptSet":
-        """A contrast of prompts at hand.
+        """A contrast from sequences of prompts.
 
         Args:
             positive, negative: the two sides.
@@ -90,7 +78,7 @@ class PromptSet:
 
     @property
     def sha256(self) -> str:
-        """A hash of both sides in their order; names and labels do not enter."""
+        """A hash of both sides in their order, without names and labels."""
         content = json.dumps([self.positive, self.negative], separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()
 
@@ -107,7 +95,7 @@ def load_contrast(name: str) -> PromptSet:
         name: one of :func:`contrast_names`.
 
     Raises:
-        InputError: no contrast has this name; the message names those there are.
+        InputError: no contrast has this name; the message lists the names.
     """
     for path in _data("contrasts"):
         if path.name == f"{name}.json":
@@ -122,7 +110,7 @@ def load_bank() -> list[PromptSet]:
     """The contrasts that define universal neurons, sorted by name.
 
     They have nothing to do with refusal, and little with each other: a neuron that
-    answers to nearly all of them answers to any difference between prompts.
+    responds to nearly all of them responds to any difference between prompts.
     """
     paths = sorted(_data("bank"), key=lambda path: path.name)
     return [
@@ -135,12 +123,12 @@ def parse_contrast(text: str, where: str) -> PromptSet:
 
     Args:
         text: a JSON object with ``format``, ``name``, ``description`` and the sides
-            ``positive`` and ``negative``; a side has a ``label`` and ``prompts``, which
-            are a list of strings or an object of such lists by category.
+            ``positive`` and ``negative``; a side has a ``label`` and ``prompts``: a
+            list of strings, or an object of such lists by category.
         where: the file's name, for messages.
 
     Raises:
-        InputError: it is no such object, or a prompt or the contrast is unfit.
+        InputError: it is not such an object, or a prompt or the contrast is unfit.
     """
     try:
         data = json.loads(text)
@@ -149,18 +137,8 @@ def parse_contrast(text: str, where: str) -> PromptSet:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InputError(f"{where}: not a contrast of format {FORMAT}")
     name, description = (_string(data, key, where) for key in ("name", "description"))
-    positive = _side(data, "positive", where)
-    negative = _side(data, "negative", where)
-    return PromptSet(
-        name,
-        description,
-        positive.prompts,
-        negative.prompts,
-        positive.label,
-        negative.label,
-        positive.categories,
-        negative.categories,
-    )
+    labels, sides = zip(*(_side(data, key, where) for key in _SIDES), strict=True)
+    return PromptSet(name, description, *sides, *labels)
 
 
 def _located(prompts: Sequence[str], where: str) -> list[Located]:
@@ -171,21 +149,15 @@ def _located(prompts: Sequence[str], where: str) -> list[Located]:
     ]
 
 
-@dataclass(frozen=True)
-class _Side:
-    label: str
-    prompts: tuple[str, ...]
-    categories: tuple[str, ...] | None
-
-
-def _side(data: dict[str, Any], key: str, where: str) -> _Side:
+def _side(data: dict[str, Any], key: str, where: str) -> tuple[str, tuple[str, ...]]:
+    """A side's label and prompts."""
     side, where = data.get(key), f"{where}, {key}"
     if not isinstance(side, dict):
         raise InputError(f"{where}: an object with label and prompts is expected")
     label = _string(side, "label", where)
     groups = side.get("prompts")
     if isinstance(groups, list):
-        return _Side(label, tuple(groups), None)
+        return label, tuple(groups)
     if not isinstance(groups, dict):
         raise InputError(f"{where}: prompts are {kind(groups)}, not a list or object")
     for category, prompts in groups.items():
@@ -193,11 +165,7 @@ def _side(data: dict[str, Any], key: str, where: str) -> _Side:
             raise InputError(
                 f"{where}: category {category!r} is {kind(prompts)}, not a list"
             )
-    return _Side(
-        label,
-        tuple(prompt for prompts in groups.values() for prompt in prompts),
-        tuple(category for category, prompts in groups.items() for _ in prompts),
-    )
+    return label, tuple(prompt for prompts in groups.values() for prompt in prompts)
 
 
 def _string(data: dict[str, Any], key: str, where: str) -> str:

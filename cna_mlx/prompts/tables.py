@@ -1,4 +1,4 @@
-"""Tables of a user's own making: CSV and TSV, with a header of any capitalisation."""
+"""Read a user's tables: CSV and TSV, with a header in any case."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cna_mlx.errors import InputError
 
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
 # Prompts may be long; a C long holds no more on some platforms.
 _FIELD_LIMIT = 2**31 - 1
 _MOST_LISTED = 12
@@ -18,7 +19,7 @@ class Table:
 
     Attributes:
         where: the header's place, for messages.
-        columns: its names, without white space around them; empty for an empty file.
+        columns: its names, stripped; empty for an empty file.
         lines: each row with the place where it begins.
     """
 
@@ -27,7 +28,7 @@ class Table:
     lines: tuple[tuple[str, list[str]], ...]
 
     def find(self, name: str) -> int | None:
-        """The column of a name, in this capitalisation if there is one, else in any.
+        """The column of a name: exactly as written if there is one, else in any case.
 
         Raises:
             InputError: two columns have the name.
@@ -61,14 +62,15 @@ def parse_table(text: str, name: str, delimiter: str = ",") -> Table:
     """A table from its text.
 
     Args:
-        text: rows of fields, those that hold a delimiter in double quotes.
+        text: rows of fields; fields with a delimiter in double quotes.
         name: the file's name, for messages.
         delimiter: between the fields.
 
     Raises:
         InputError: quotes that do not close.
     """
-    # strict: an open quote would otherwise swallow the rest of the file.
+    # strict: an open quote would otherwise swallow the rest of the file. The limit is
+    # the module's, for all readers: it is raised for this table alone.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     limit = csv.field_size_limit(_FIELD_LIMIT)
     try:
@@ -89,7 +91,7 @@ def parse_table(text: str, name: str, delimiter: str = ",") -> Table:
 
 
 def find_name(names: Sequence[str], wanted: str) -> str | None:
-    """A name as it is written there: exactly as wanted, else in any capitalisation."""
+    """A name as it is written there: exactly as wanted, else in any case."""
     if wanted in names:
         return wanted
     folded = wanted.casefold()
@@ -97,11 +99,11 @@ def find_name(names: Sequence[str], wanted: str) -> str | None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names from outside for a message of one line, the first of them if many."""
+    """Names from outside for a message of one line, cut where there are many."""
     present = ", ".join(map(clip, names[:_MOST_LISTED])) or "none"
     return f"{present}, ..." if len(names) > _MOST_LISTED else present
 
 
 def clip(name: str) -> str:
-    """A name from outside in quotes, cut where it is long."""
+    """A name from outside in quotes, cut if it is long."""
     return repr(name if len(name) <= 40 else name[:37] + "...")

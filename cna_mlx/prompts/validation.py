@@ -1,4 +1,4 @@
-"""What every prompt and every contrast must satisfy, wherever it comes from."""
+"""Check prompts and contrasts, wherever they come from."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,14 +17,16 @@ _KINDS = {
 
 
 class Located(NamedTuple):
-    """A prompt and the place it was read from, e.g. ``harmful.txt, line 7``."""
+    """A prompt and its place, e.g. ``harmful.txt, line 7``; its category and id."""
 
     text: str
     where: str
+    category: str | None = None
+    id: str | None = None
 
 
 def kind(value: object) -> str:
-    """What a value is, in the words of JSON."""
+    """The type of a value, in JSON's terms."""
     return _KINDS.get(type(value), type(value).__name__)
 
 
@@ -34,17 +36,14 @@ def shown(text: str) -> str:
 
 
 def check_prompt(value: object, where: str) -> str:
-    """A value that must be a prompt: a string that says something.
+    """Check that a value is a prompt, and return it.
 
     Args:
         value: what was read.
         where: its place, for the message.
 
-    Returns:
-        the prompt as it is.
-
     Raises:
-        InputError: it is no string, blank, or holds half a surrogate pair.
+        InputError: it is not a string, blank, or contains half a surrogate pair.
     """
     text = check_text(value, where, "a prompt")
     if not text.strip():
@@ -53,7 +52,7 @@ def check_prompt(value: object, where: str) -> str:
 
 
 def check_text(value: object, where: str, wanted: str) -> str:
-    """A value that must be text, which may be blank.
+    """Check that a value is text, which may be blank, and return it.
 
     Args:
         value: what was read.
@@ -61,7 +60,7 @@ def check_text(value: object, where: str, wanted: str) -> str:
         wanted: what should be there, for the message.
 
     Raises:
-        InputError: it is no string, or holds half a surrogate pair.
+        InputError: it is not a string, or contains half a surrogate pair.
     """
     if not isinstance(value, str):
         raise InputError(f"{where}: {kind(value)}, not a string; put {wanted} there")
@@ -78,7 +77,7 @@ def check_text(value: object, where: str, wanted: str) -> str:
 def check_contrast(
     positive: Sequence[Located], negative: Sequence[Located], where: str
 ) -> None:
-    """Refuse sides that cannot be contrasted.
+    """Check that two sides can be contrasted.
 
     Args:
         positive, negative: the prompts of the two sides.
@@ -91,7 +90,7 @@ def check_contrast(
         if not side:
             raise InputError(f"{where}: no {label} prompts; a contrast needs both")
     first: dict[str, str] = {}
-    for text, place in (*positive, *negative):
+    for text, place, *_ in (*positive, *negative):
         key = text.strip()
         if key in first:
             raise InputError(

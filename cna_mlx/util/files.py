@@ -41,7 +41,7 @@ def is_there(text: str | os.PathLike[str]) -> bool:
     """Whether a path exists; False if that cannot be found out."""
     try:
         return typed_path(text).exists()
-    except (OSError, InputError):
+    except (OSError, ValueError, InputError):  # ValueError: a NUL character
         return False
 
 

@@ -174,6 +174,6 @@ def test_a_discovered_circuit_knows_its_contrast(llama, tokenizer) -> None:
     contrast = load_contrast("refusal-small")
     found = run_discovery(llama, tokenizer, contrast, Selection(0.01, universal=False))
     assert discovery_prompts(found.circuit) == contrast
-    own = replace(contrast, positive=contrast.positive[:4], positive_categories=None)
+    own = replace(contrast, positive=contrast.positive[:4])
     found = run_discovery(llama, tokenizer, own, Selection(0.01, universal=False))
     assert discovery_prompts(found.circuit) is None
