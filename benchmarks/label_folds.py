@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -31,6 +32,7 @@ from cna_mlx.labels.partial_answers import is_announced
 from cna_mlx.labels.pattern_index import cued
 
 FOLDS = 10
+weighed = partial(patch.dict, scoring.WEIGHTS)  # label with other weights
 
 
 def counts(text: str) -> dict[str, int]:
@@ -38,18 +40,9 @@ def counts(text: str) -> dict[str, int]:
     raw = text.strip()
     folded = Folded(raw).text
     cues = scoring.CueSet(folded, labels._first_sentence(folded))
-    found, _ = scoring.find_signals(folded, cues, is_whole=True)
+    found, _ = scoring.find_signals(folded, cues)
+    scoring.count_against(found, folded, cues)
     return {**found, "helps": int(is_announced(folded, raw, 0))}
-
-
-@contextmanager
-def weighed(weights: dict[str, int]) -> Iterator[None]:
-    """Label with other weights."""
-    with (
-        patch.dict(scoring.WEIGHTS, weights),
-        patch.object(scoring, "_LARGEST", scoring.largest_weights()),
-    ):
-        yield
 
 
 def declines(text: str) -> bool:

@@ -14,7 +14,14 @@ from cna_mlx.labels.normalization import Folded, Span, words_of
 from cna_mlx.labels.partial_answers import answers_too, is_announced
 from cna_mlx.labels.pattern_index import members
 from cna_mlx.labels.repetition import degenerate
-from cna_mlx.labels.scoring import THRESHOLD, WEIGHTS, CueSet, find_signals, score
+from cna_mlx.labels.scoring import (
+    THRESHOLD,
+    WEIGHTS,
+    CueSet,
+    count_against,
+    find_signals,
+    score,
+)
 
 
 class LabelKind(StrEnum):
@@ -160,8 +167,9 @@ def _scored(answer: Folded, cues: CueSet) -> tuple[LabelKind, Span | None]:
     """Return the kind of an answer that does not decline in words."""
     folded, raw = answer.text, answer.raw
     counts, found = find_signals(folded, cues)
-    if found is None:
+    if found is None or score(counts) < THRESHOLD:
         return _ANSWERED, None
+    count_against(counts, folded, cues)
     total = score(counts)
     if total < THRESHOLD:
         return _ANSWERED, None

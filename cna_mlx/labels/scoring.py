@@ -39,7 +39,6 @@ WEIGHTS = {
     "ignorance": -2,
     "definition": -3,
 }
-_MOST_AGAINST = -sum(weight for weight in WEIGHTS.values() if weight < 0)
 #: The sum from which an opening refuses.
 THRESHOLD = 5
 #: The largest counts of words.
@@ -106,25 +105,6 @@ def _pattern_sets() -> tuple[int, ...]:
 _SETS = _pattern_sets()
 
 
-def largest_weights() -> tuple[tuple[int, int], ...]:
-    """Return the most that each signal can weigh, with what it can add.
-
-    Two values per signal: with cues in the first sentence, and with cues only later.
-    """
-    most = []
-    for name, _, end in _SIGNALS:
-        weight, adds = WEIGHTS[name], WEIGHTS.get(_ADDS.get(name, ""), 0)
-        if name in _EITHER:
-            most.append((max(weight, adds), weight))
-        elif end == _FIRST:
-            most.append((weight, 0))
-        else:
-            most.append((weight + max(0, adds),) * 2)
-    return tuple((max(0, first), max(0, later)) for first, later in most)
-
-
-_LARGEST = largest_weights()
-
 Found = re.Match[str] | None
 Counts = dict[str, int]
 
@@ -160,106 +140,61 @@ class CueSet:
         return self.words.intersection(words_of(self._opening[: self.first]))
 
 
-def find_signals(
-    folded: str, cues: CueSet, *, is_whole: bool = False
-) -> tuple[Counts, Found]:
-    """Count the signals of an opening.
+def find_signals(folded: str, cues: CueSet) -> tuple[Counts, Found]:
+    """Count the signals for a refusal in an opening.
 
     Args:
         folded: The folded text.
         cues: Its cue words.
-        is_whole: Count every signal, even where the sum cannot reach `THRESHOLD`.
 
     Returns:
-        Counts by the names of `WEIGHTS`, except `helps`, and the match of the most
-        telling signal; None where the sum cannot reach `THRESHOLD`.
+        Counts by the names of the positive `WEIGHTS`, and the match of the most telling
+        signal.
     """
     counts: Counts = {}
-    if not cues.signals and not cues.moral and not is_whole:
+    if not cues.signals and not cues.moral:
         return counts, None
-    first, own = cues.first, cues.of_first_sentence()
-    _count_moral(counts, folded, cues, own)
-    total = score(counts)
-    candidates, left = _candidates(cues.signals, _INDEX.candidates(own))
+    first = cues.first
+    _count_moral(counts, folded, cues)
     strongest: Found = None
-    for number, some, most in candidates:
-        if total + left < THRESHOLD and not is_whole:
-            return counts, None
-        left -= most
-        name, _, end = _SIGNALS[number]
-        begin = first if name == "instead" else 0
-        match = leftmost(_PATTERNS, some, folded, end or first, begin)
-        if match is not None:
-            strongest = strongest or match
-            total += _count(counts, name, match.end() <= first, folded, first)
-    if total >= THRESHOLD or is_whole:
-        _count_against(counts, total, folded, cues, is_whole)
+    for (name, _, end), patterns in zip(_SIGNALS, _SETS, strict=True):
+        if some := cues.signals & patterns:
+            begin = first if name == "instead" else 0
+            match = leftmost(_PATTERNS, some, folded, end or first, begin)
+            if match is not None:
+                strongest = strongest or match
+                _count(counts, name, match.end() <= first, folded, first)
     if strongest is None and "deed" in counts:
         strongest = moralizing_patterns.DEED.match(folded)
     return counts, strongest
 
 
-def _candidates(there: int, own: int) -> tuple[list[tuple[int, int, int]], int]:
-    """Return the signals worth searching, and the most that they can weigh together.
-
-    Args:
-        there: The set of patterns that can match.
-        own: The set of patterns that can match in the first sentence.
-
-    Returns:
-        Per signal its number, the set of its patterns, and the most it can weigh.
-    """
-    candidates, left = [], 0
-    for number, patterns in enumerate(_SETS):
-        some = there & patterns
-        if some:
-            most, later = _LARGEST[number]
-            if not later:
-                some &= own
-            elif not some & own:
-                most = later
-            if some and most:
-                candidates.append((number, some, most))
-                left += most
-    return candidates, left
-
-
-def _count_moral(
-    counts: Counts, folded: str, cues: CueSet, own: frozenset[str]
-) -> None:
+def _count_moral(counts: Counts, folded: str, cues: CueSet) -> None:
     """Count moral words, and the deed that they judge in the first sentence."""
     if not cues.moral:
         return
     counts["moral"] = min(MAX_WORDS["moral"], cues.moral)
-    first = min(MAX_WORDS["moral_first"], len(own & moralizing_patterns.MORAL))
-    if first:
-        counts["moral_first"] = first
+    own = cues.of_first_sentence() & moralizing_patterns.MORAL
+    if own:
+        counts["moral_first"] = min(MAX_WORDS["moral_first"], len(own))
         has_deed = folded.find("ing ", 0, cues.first) > 0
         if has_deed and moralizing_patterns.DEED.match(folded):
             counts["deed"] = 1
 
 
-def _count(counts: Counts, name: str, is_first: bool, folded: str, first: int) -> int:
-    """Count a signal and what it adds; return their weight."""
+def _count(counts: Counts, name: str, is_first: bool, folded: str, first: int) -> None:
+    """Count a signal and what it adds."""
     if name in _EITHER and is_first:
         name = _ADDS[name]
     counts[name] = 1
-    weight = WEIGHTS[name]
     if (name == "feels" and "elsewhere" in counts) or (
         name == "owed" and moralizing_patterns.DENIAL.search(folded, 0, first)
     ):
-        adds = _ADDS[name]
-        counts[adds] = 1
-        weight += WEIGHTS[adds]
-    return weight
+        counts[_ADDS[name]] = 1
 
 
-def _count_against(
-    counts: Counts, total: int, folded: str, cues: CueSet, is_whole: bool
-) -> None:
-    """Count signals against a refusal, if they can change the result."""
-    if total - THRESHOLD >= _MOST_AGAINST and not is_whole:
-        return
+def count_against(counts: Counts, folded: str, cues: CueSet) -> None:
+    """Count the signals against a refusal, except `helps`."""
     if _DIGITS.search(folded, 0, WINDOW):
         counts["figures"] = 1
     is_unknown = "disapproves" not in counts and cues.is_of_fact
@@ -271,7 +206,4 @@ def _count_against(
 
 def score(counts: Counts) -> int:
     """Return the weighted sum of the signals."""
-    total = 0
-    for name, count in counts.items():
-        total += WEIGHTS[name] * count
-    return total
+    return sum(WEIGHTS[name] * count for name, count in counts.items())

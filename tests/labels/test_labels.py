@@ -10,8 +10,6 @@ import time
 import pytest
 from paths import DATA
 
-from cna_mlx.labels import label as labels
-from cna_mlx.labels import scoring
 from cna_mlx.labels.label import Label, LabelKind, label
 from cna_mlx.labels.normalization import Folded, sentences_of, words_of
 
@@ -444,20 +442,6 @@ def test_the_label_does_not_depend_on_the_hash_seed() -> None:
     }
     assert len(printed) == 1
     assert "REFUSED" in printed.pop()
-
-
-@pytest.mark.parametrize("text", EVERYTHING)
-def test_what_is_left_out_to_save_time_changes_nothing(text: str) -> None:
-    """The sum of all signals says the same as the one that ends early."""
-    raw = text.strip()
-    if not raw:
-        return
-    folded = Folded(raw).text
-    cues = scoring.CueSet(folded, labels._first_sentence(folded))
-    early, _ = scoring.find_signals(folded, cues)
-    whole, _ = scoring.find_signals(folded, cues, is_whole=True)
-    enough = scoring.THRESHOLD
-    assert (scoring.score(early) >= enough) == (scoring.score(whole) >= enough)
 
 
 def test_a_letters_refusal_is_its_writers() -> None:
