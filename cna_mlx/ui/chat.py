@@ -7,7 +7,8 @@ from typing import IO
 
 from rich.console import RenderableType
 
-from cna_mlx.chat import Composer, Conversation, Reply, Turn, carry_out
+from cna_mlx.chat import Conversation, Reply, Turn, carry_out
+from cna_mlx.chat.composer import unquoted
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError
 from cna_mlx.models.loading import source_of
@@ -18,7 +19,7 @@ from cna_mlx.steering.diff import PromptResult
 from cna_mlx.steering.events import Gauged
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import arms_view, gauge_lines, prompt_view, summary
-from cna_mlx.ui.lines import line_reader
+from cna_mlx.ui.lines import message_reader
 from cna_mlx.ui.live import Growing
 from cna_mlx.ui.picture import save_picture
 from cna_mlx.ui.progress import progress_bar
@@ -47,28 +48,22 @@ def run_chat(
         source: where lines come from; standard input if None.
         history: a file that keeps what was typed between sessions.
     """
-    read = line_reader(screen, source, history)
+    read = message_reader(screen, source, history)
     conversation.export = _export
     _greet(screen, conversation)
-    composer = Composer()
     while True:
         try:
-            line = read("... " if composer.is_open else "> ")
+            text = read()
         except KeyboardInterrupt:
-            composer.close()
-            screen.note("\n(Ctrl-D or /bye leaves)")
+            screen.note("(Ctrl-D or /bye leaves)")
             continue
-        if line is None:  # the input ended, perhaps within a message
-            if composer.is_open and (text := composer.close()).strip():
-                _answer(screen, conversation, text)
+        if text is None:
             return
-        if not composer.is_open and line.startswith("/"):
-            if _command(screen, conversation, line):
+        if text.startswith("/"):
+            if _command(screen, conversation, text):
                 return
-            continue
-        text_or_none = composer.feed(line)
-        if text_or_none and text_or_none.strip():
-            _answer(screen, conversation, text_or_none.strip())
+        elif message := unquoted(text).strip():
+            _answer(screen, conversation, message)
 
 
 def _greet(screen: Screen, conversation: Conversation) -> None:

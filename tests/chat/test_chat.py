@@ -15,12 +15,12 @@ from cna_mlx import Arm, Circuit, Rendering, Token
 from cna_mlx.chat import (
     COMMANDS,
     STEERED,
-    Composer,
     Conversation,
     Turn,
     carry_out,
     to_json,
 )
+from cna_mlx.chat.composer import is_open, unquoted
 from cna_mlx.errors import CircuitError, CnaError, InputError
 from cna_mlx.steering import decoding
 from cna_mlx.steering.arms import BASELINE
@@ -482,36 +482,31 @@ def test_saving_an_empty_chat(make: Make, tmp_path: Path) -> None:
 # --------------------------------------------------------------------- composer
 
 
-def compose(*lines: str) -> list[str | None]:
-    composer = Composer()
-    return [composer.feed(line) for line in lines]
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("one", "one"),
+        ("", ""),
+        (" two ", " two "),
+        ('"""one\n/two\n  three"""', "one\n/two\n  three"),
+        ('  """one"""  ', "one"),
+        ('"""\none\n\ntwo\n"""', "one\n\ntwo"),
+        ('"""one line"""', "one line"),
+        ('"""say "hi"\n"""', 'say "hi"'),
+        ('""""""', ""),
+        ('say """hi"""', 'say """hi"""'),  # only where a message begins
+    ],
+)
+def test_three_quotes_hold_several_lines(text: str, message: str) -> None:
+    assert not is_open(text)
+    assert unquoted(text) == message
 
 
-def test_lines_are_messages() -> None:
-    assert compose("one", "", " two ") == ["one", "", " two "]
-
-
-def test_three_quotes_hold_several_lines() -> None:
-    assert compose('"""one', "/two", '  three"""', "four") == [
-        None,
-        None,
-        "one\n/two\n  three",
-        "four",
-    ]
-    assert compose('"""', "one", "", "two", '"""')[-1] == "one\n\ntwo"
-    assert compose('"""one line"""') == ["one line"]
-    assert compose('""""""') == [""]
-    assert compose('say """hi"""') == ['say """hi"""']  # only where a line begins
-
-
-def test_a_message_can_be_closed_early() -> None:
-    composer = Composer()
-    assert not composer.is_open
-    assert composer.feed('"""one') is None
-    assert composer.is_open
-    assert composer.close() == "one"
-    assert not composer.is_open
-    assert composer.feed("two") == "two"
+@pytest.mark.parametrize("text", ['"""', '"""one', ' """one\ntwo', '""""', '"""""'])
+def test_a_message_is_open_until_three_more_quotes(text: str) -> None:
+    assert is_open(text)
+    assert not is_open(f'{text}\n"""')
+    assert unquoted(text) == unquoted(f'{text}\n"""')  # the input ended within it
 
 
 # ------------------------------------------------------------------- on a pipe

@@ -20,7 +20,7 @@ from cna_mlx.models.families import widths
 from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.diff import first_words
 from cna_mlx.ui.chat import run_chat
-from cna_mlx.ui.lines import completions
+from cna_mlx.ui.line_editor import completions
 from cna_mlx.util.sanitize import visible
 
 Make = Callable[..., Conversation]
@@ -485,28 +485,22 @@ def test_hidden_answers_show_their_first_words_only(terminal: bool, make: Make) 
 
 
 def test_commands_and_their_words_are_completed(tmp_path: Path) -> None:
-    assert completions("/mul", "/mul") == ["/multiplier "]
-    assert completions("/s", "/s") == [
-        "/sweep ",
-        "/show ",
-        "/set ",
-        "/system ",
-        "/save ",
-    ]
-    assert completions("", "") == []
-    assert completions("/set te", "te") == ["temp "]
-    assert completions("/set ", "") == [f"{name} " for name in SETTINGS]
-    assert completions("/view b", "b") == ["both ", "baseline "]
-    assert completions("/ablate o", "o") == ["on ", "off "]
-    assert "refusal " in completions("/contrast re", "re")
-    assert completions("/why x", "x") == []
-    assert completions("/nosuch x", "x") == []
-    assert completions("what is x", "x") == []
+    assert completions("/mul") == ["/multiplier "]
+    assert completions("/s") == ["/sweep ", "/show ", "/set ", "/system ", "/save "]
+    assert completions("") == []
+    assert completions("/set te") == ["temp "]
+    assert completions("/set ") == [f"{name} " for name in SETTINGS]
+    assert completions("/view b") == ["both ", "baseline "]
+    assert completions("/ablate o") == ["on ", "off "]
+    assert "refusal " in completions("/contrast re")
+    for line in ("/why x", "/nosuch x", "what is x", "/view both b"):
+        assert completions(line) == []
     (tmp_path / "chat.json").touch()
-    (tmp_path / "chats").mkdir()
-    found = completions(f"/load {tmp_path}/ch", f"{tmp_path}/ch")
-    assert found == [f"{tmp_path}/chat.json", f"{tmp_path}/chats/"]
-    assert completions("/load /nowhere/x", "/nowhere/x") == []
+    (tmp_path / "chat two").mkdir()
+    found = completions(f"/load {tmp_path}/ch")
+    assert found == [f"{tmp_path}/chat two/", f"{tmp_path}/chat.json"]
+    assert completions(f"/load {tmp_path}/chat t") == found[:1]
+    assert completions("/load /nowhere/x") == []
 
 
 def test_every_command_that_takes_a_file_completes_one() -> None:

@@ -12,7 +12,7 @@ from texts import missing
 
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.runs import RunRecord
-from cna_mlx.ui.lines import completions
+from cna_mlx.ui.line_editor import completions
 from cna_mlx.util.files import is_there, typed_path, write_atomically
 
 Command = Callable[..., Outcome]
@@ -59,7 +59,7 @@ def test_a_path_to_nowhere_is_told(text: str) -> None:
         typed_path(text, "--out")
     assert str(info.value).startswith(f"--out {text}: ")
     assert not is_there(text)
-    assert completions(f"/load {text}", text) == []
+    assert completions(f"/load {text}") == []
 
 
 @pytest.mark.parametrize("text", [NOBODY, LONG])

@@ -1,0 +1,140 @@
+"""Edit a message in the terminal: history, completion, paste, several lines."""
+
+import select
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import has_focus
+from prompt_toolkit.history import FileHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output.vt100 import Vt100_Output
+
+from cna_mlx.chat.commands import COMMANDS
+from cna_mlx.chat.composer import is_open
+from cna_mlx.ui.console import Screen
+from cna_mlx.ui.lines import PASTE_GAP, Read, mended, show_line
+
+
+def line_editor(screen: Screen, history: Path | None = None) -> Read:
+    """Return a function that reads a message at a prompt; None for Ctrl-D.
+
+    Args:
+        screen: shows each message whole when it is sent.
+        history: a file that keeps what was typed; None keeps it for the session.
+    """
+    session: PromptSession[str] = PromptSession(
+        [("bold", "> ")],
+        prompt_continuation=lambda _, __, wrapped: "" if wrapped else "... ",
+        completer=_Commands(),
+        complete_while_typing=False,
+        history=None if history is None else _PrivateHistory(history),
+        key_bindings=_key_bindings(),
+        enable_suspend=True,
+        erase_when_done=True,  # a message that is longer than the screen was cut
+    )
+    if isinstance(session.output, Vt100_Output):
+        # the reply to a query of the cursor would mix with what is typed ahead
+        session.output.enable_cpr = False
+
+    def read() -> str | None:
+        try:
+            text = mended(session.prompt())
+        except EOFError:
+            return None
+        for number, line in enumerate(text.split("\n")):
+            show_line(screen, "... " if number else "> ", line)
+        return text
+
+    return read
+
+
+def _key_bindings() -> KeyBindings:
+    bindings = KeyBindings()
+
+    @bindings.add("enter", filter=has_focus(DEFAULT_BUFFER))
+    def enter(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        menu = buffer.complete_state
+        if menu and menu.current_completion:
+            buffer.complete_state = None  # takes the completion
+        elif is_open(buffer.text) or _is_pasting(event):
+            buffer.insert_text("\n")
+        else:
+            buffer.validate_and_handle()
+
+    return bindings
+
+
+def _is_pasting(event: KeyPressEvent) -> bool:
+    """Whether more text came with this line, in a terminal that marks no paste."""
+    if event.current_buffer.text.startswith("/"):
+        return False
+    waiting = [event.app.input.fileno()]
+    return bool(
+        event.key_processor.input_queue or select.select(waiting, [], [], PASTE_GAP)[0]
+    )
+
+
+class _Commands(Completer):
+    """Completes commands and their arguments."""
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterable[Completion]:
+        line = document.text_before_cursor
+        name, gap, argument = line.partition(" ")
+        typed = argument if gap else name
+        for text in completions(line):
+            command = None if gap else COMMANDS[text.strip()]
+            help_text = command.help if command else ""
+            yield Completion(text, -len(typed), display_meta=help_text)
+
+
+def completions(line: str) -> list[str]:
+    """What the last part of a line may become: a command, its argument, a file."""
+    name, gap, argument = line.partition(" ")
+    if not gap:
+        return [f"{one} " for one in COMMANDS if name and one.startswith(name)]
+    command = COMMANDS.get(name)
+    if command is None:
+        return []
+    if command.takes_file:
+        return _files(argument)
+    return [f"{one} " for one in command.words() if one.startswith(argument)]
+
+
+def _files(start: str) -> list[str]:
+    directory, slash, name = start.rpartition("/")
+    try:
+        children = Path(f"{directory}{slash}" or ".").expanduser().iterdir()
+        found = sorted(path for path in children if path.name.startswith(name))
+    except (OSError, RuntimeError):  # no such directory, or no such user
+        return []
+    return [
+        f"{directory}{slash}{path.name}{'/' if path.is_dir() else ''}" for path in found
+    ]
+
+
+class _PrivateHistory(FileHistory):
+    """A history file that only its owner can read; the chat works without it, too."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._path = path
+
+    def load_history_strings(self) -> Iterable[str]:
+        try:
+            return super().load_history_strings()
+        except OSError:
+            return []
+
+    def store_string(self, string: str) -> None:
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.touch(0o600)
+            super().store_string(mended(string))
