@@ -27,7 +27,7 @@ from cna_mlx.models.open_files import check_open_files
 
 Run = Callable[..., Outcome]
 
-HEAVY = ("numpy", "mlx", "rich", "mlx_lm", "transformers")
+HEAVY = ("numpy", "mlx", "rich", "mlx_lm", "transformers", "prompt_toolkit")
 
 
 def commands(

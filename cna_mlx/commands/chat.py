@@ -82,5 +82,5 @@ def chat(model: str, ablate: bool, hide_text: bool, history: bool, **rest: Any) 
         reporter=terminal_reporter(),
         **rest,
     )
-    kept = cache_directory() / "chat_history" if history else None
+    kept = cache_directory() / "chat.history" if history else None
     run_chat(screen(), conversation, history=kept)

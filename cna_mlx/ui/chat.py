@@ -1,7 +1,9 @@
 """The chat in a terminal: its arms stream side by side; a pipe gets plain text."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +21,7 @@ from cna_mlx.steering.diff import PromptResult
 from cna_mlx.steering.events import Gauged
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import arms_view, gauge_lines, prompt_view, summary
-from cna_mlx.ui.lines import message_reader
+from cna_mlx.ui.lines import Read, plain_lines
 from cna_mlx.ui.live import Growing
 from cna_mlx.ui.picture import save_picture
 from cna_mlx.ui.progress import progress_bar
@@ -48,7 +50,7 @@ def run_chat(
         source: where lines come from; standard input if None.
         history: a file that keeps what was typed between sessions.
     """
-    read = message_reader(screen, source, history)
+    read = _reader(screen, source or sys.stdin, history)
     conversation.export = _export
     _greet(screen, conversation)
     while True:
@@ -64,6 +66,17 @@ def run_chat(
                 return
         elif message := unquoted(text).strip():
             _answer(screen, conversation, message)
+
+
+def _reader(screen: Screen, source: IO[str], history: Path | None) -> Read:
+    if isinstance(source, TextIOWrapper):  # messages are UTF-8 in every locale
+        source.reconfigure(encoding="utf-8", errors="surrogateescape")
+    if source is sys.stdin and source.isatty() and screen.is_live:
+        # imported here: a pipe does not wait for prompt_toolkit
+        from cna_mlx.ui.line_editor import line_editor
+
+        return line_editor(screen, history)
+    return plain_lines(screen, source)
 
 
 def _greet(screen: Screen, conversation: Conversation) -> None:

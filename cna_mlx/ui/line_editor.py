@@ -1,11 +1,11 @@
 """Edit a message in the terminal: history, completion, paste, several lines."""
 
-import select
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app_session
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
@@ -17,7 +17,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from cna_mlx.chat.commands import COMMANDS
 from cna_mlx.chat.composer import is_open
 from cna_mlx.ui.console import Screen
-from cna_mlx.ui.lines import PASTE_GAP, Read, mended, show_line
+from cna_mlx.ui.lines import Read, mended, more_waits, show_line
 
 
 def line_editor(screen: Screen, history: Path | None = None) -> Read:
@@ -27,6 +27,10 @@ def line_editor(screen: Screen, history: Path | None = None) -> Read:
         screen: shows each message whole when it is sent.
         history: a file that keeps what was typed; None keeps it for the session.
     """
+    output = get_app_session().output
+    if isinstance(output, Vt100_Output):
+        # the reply to a query of the cursor would mix with what is typed ahead
+        output.enable_cpr = False
     session: PromptSession[str] = PromptSession(
         [("bold", "> ")],
         prompt_continuation=lambda _, __, wrapped: "" if wrapped else "... ",
@@ -37,9 +41,6 @@ def line_editor(screen: Screen, history: Path | None = None) -> Read:
         enable_suspend=True,
         erase_when_done=True,  # a message that is longer than the screen was cut
     )
-    if isinstance(session.output, Vt100_Output):
-        # the reply to a query of the cursor would mix with what is typed ahead
-        session.output.enable_cpr = False
 
     def read() -> str | None:
         try:
@@ -74,10 +75,8 @@ def _is_pasting(event: KeyPressEvent) -> bool:
     """Whether more text came with this line, in a terminal that marks no paste."""
     if event.current_buffer.text.startswith("/"):
         return False
-    waiting = [event.app.input.fileno()]
-    return bool(
-        event.key_processor.input_queue or select.select(waiting, [], [], PASTE_GAP)[0]
-    )
+    waiting = event.key_processor.input_queue
+    return bool(waiting) or more_waits(event.app.input.fileno())
 
 
 class _Commands(Completer):

@@ -25,6 +25,9 @@ from cna_mlx.chat import COMMANDS
 # Far more than is ever needed: a busy machine must not fail a test.
 _PATIENCE = 180  # seconds; a shared machine can be slow, and nothing waits in vain
 
+# The space behind the prompt is a movement of the cursor where lines are edited.
+_PROMPT = r"\n>[ \x08]\Z"
+
 # What the tests of Ctrl-C need: a terminal of one's own, and time to press it.
 _CHILD = """
 import fcntl, sys, termios, time
@@ -59,7 +62,7 @@ class Terminal:
     ) -> None:
         self.screen, end = pty.openpty()
         fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 30, width, 0, 0))
-        known = {"TERM": "xterm-256color", "INPUTRC": os.devnull}
+        known = {"TERM": "xterm-256color"}
         cleared = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "PYTHONUTF8")
         inherited = {k: v for k, v in os.environ.items() if k not in cleared}
         self.process = subprocess.Popen(
@@ -90,6 +93,10 @@ class Terminal:
             assert time.monotonic() < deadline, f"no {pattern!r} in {text[-2000:]!r}"
             if not self._read():
                 raise AssertionError(f"ended without {pattern!r}: {text[-2000:]!r}")
+
+    def prompt(self, pattern: str = "") -> str:
+        """Read until the pattern, and then an empty prompt at the end."""
+        return self.wait_for(rf"(?:{pattern}).*{_PROMPT}")
 
     def _read(self) -> bool:
         ready, _, _ = select.select([self.screen], [], [], 1.0)
@@ -145,37 +152,42 @@ def chat(terminal: Open, circuit_file: Path) -> Open:
 
 def test_a_conversation(chat: Open, tmp_path: Path) -> None:
     term = chat()
-    term.wait_for(r"32 neurons scaled by 0\. /help lists.*> ")
+    term.prompt(r"32 neurons scaled by 0\. /help lists")
     term.type("one red stone\r")
-    turn = term.wait_for(r"histories differ.*> ")
+    turn = term.prompt(r"histories differ")
     assert "tokens/s" in plain(term.raw)
     assert re.search(r"baseline  [A-Z]+.*ablated  [A-Z]+", plain(term.raw))
     assert "\x1b[1" in term.raw  # in colour, or bold
     assert "Traceback" not in turn
     # an unknown command is refused, not sent
     term.type("/nosuch\r")
-    refused = term.wait_for(r"/nosuch is no command.*> ")
+    refused = term.prompt(r"/nosuch is no command")
     assert "tokens/s" not in refused
     # several lines
     term.type('"""two\r')
-    term.wait_for(r"\.\.\. ")
+    term.wait_for(r"\n\.\.\.")
     term.type('blue birds"""\r')
-    term.wait_for(r"histories differ.*> ")
+    term.prompt(r"histories differ")
     # the arrow key brings a line back, and it is sent again
     term.type("three red doors\r")
-    term.wait_for(r"histories differ.*> ")
+    term.prompt(r"histories differ")
     term.type("\x1b[A")
     term.wait_for("three red doors")
     term.type(" more\r")
-    term.wait_for(r"histories differ.*> ")
+    term.prompt(r"histories differ")
     # Tab completes a command
     term.type("/mul\t")
-    term.wait_for("/multiplier ")
+    term.wait_for("/multiplier")
     term.type("0.5\r")
-    term.wait_for(r"scaled by 0\.5.*> ")
+    term.prompt(r"scaled by 0\.5")
+    # or lists what there is; Enter takes the choice, and does not send it
+    term.type("/s\t")
+    term.wait_for("/sweep .*/show .*/set .*/system .*/save ")
+    term.type("\t\t\r\r")
+    term.prompt("max-tokens")
     saved = tmp_path / "chat.md"
     term.type(f"/save {saved}\r")
-    term.wait_for(r"saved 4 turns.*> ")
+    term.prompt(r"saved 4 turns")
     term.type("\x04")
     assert term.end() == 0
     assert re.findall(r"## (.*)", saved.read_text(encoding="utf-8")) == [
@@ -185,25 +197,24 @@ def test_a_conversation(chat: Open, tmp_path: Path) -> None:
         "three red doors more",
     ]
     assert "Traceback" not in term.raw
-    assert term.raw.count("\x1b[?25l") == term.raw.count("\x1b[?25h")  # cursor is back
+    assert term.raw.rindex("\x1b[?25h") > term.raw.rindex("\x1b[?25l")  # cursor is back
 
 
 def test_ctrl_c_ends_the_answer_and_keeps_it(chat: Open, tmp_path: Path) -> None:
     term = chat(tokens=400, delay=0.05)
-    term.wait_for("> ")
+    term.prompt()
     term.type("one red stone\r")
     term.wait_for(r"[5-9] tokens, .*Ctrl-C ends the answer")
     term.type("\x03")
-    term.wait_for(r"baseline  [A-Z]+  interrupted.*interrupted.*> ")
-    # at the prompt Ctrl-C only says how to leave
+    term.prompt(r"baseline  [A-Z]+  interrupted.*interrupted")
+    # at the prompt Ctrl-C clears the line and says how to leave
     term.type("half a line")
     term.wait_for("half a line")
-    time.sleep(2)  # until readline waits: Python misses a signal before that
     term.type("\x03")
-    term.wait_for(r"Ctrl-D or /bye leaves.*> ")
+    term.prompt(r"Ctrl-D or /bye leaves")
     saved = tmp_path / "chat.md"
     term.type(f"/save {saved}\r")
-    term.wait_for(r"saved 1 turn .*> ")
+    term.prompt(r"saved 1 turn ")
     term.type("/bye\r")
     assert term.end() == 0
     text = saved.read_text(encoding="utf-8")
@@ -213,11 +224,11 @@ def test_ctrl_c_ends_the_answer_and_keeps_it(chat: Open, tmp_path: Path) -> None
 
 def test_ctrl_c_while_the_prompt_is_read(chat: Open) -> None:
     term = chat(prefill_delay=3.0)
-    term.wait_for("> ")
+    term.prompt()
     term.type("one red stone\r")
     term.wait_for(r"0 tokens, .*Ctrl-C ends the answer")
     term.type("\x03")
-    turn = term.wait_for(r"baseline  [A-Z]+  interrupted.*0 tokens.*interrupted.*> ")
+    turn = term.prompt(r"baseline  [A-Z]+  interrupted.*0 tokens.*interrupted")
     assert "(empty)" in turn
     term.type("\x04")
     assert term.end() == 0
@@ -268,10 +279,10 @@ def test_every_command_in_every_terminal(
     width: int, environment: dict[str, str], chat: Open, tmp_path: Path
 ) -> None:
     term = chat(width=width, cwd=tmp_path, **environment)
-    term.wait_for("> $")
+    term.prompt()
     for line, said in _SESSION:
         term.type(f"{line}\r")
-        term.wait_for(rf"(?:{said}).*\n> $")
+        term.prompt(rf"(?:{said})")
     term.type("/bye\r")
     assert term.end() == 0
     typed = {line.split()[0] for line, _ in _SESSION} | {"/bye"}
@@ -299,23 +310,27 @@ def test_every_command_on_a_pipe(circuit_file: Path, tmp_path: Path) -> None:
         assert re.search(said, out + err, re.DOTALL), line
 
 
-@pytest.mark.parametrize("term_name", ["xterm-256color", "dumb"])
+@pytest.mark.parametrize(
+    ("term_name", "is_marked"),
+    [("xterm-256color", True), ("xterm-256color", False), ("dumb", False)],
+    ids=["bracketed", "unmarked", "dumb"],
+)
 def test_a_paste_of_fifty_lines_is_one_message(
-    term_name: str, chat: Open, tmp_path: Path
+    term_name: str, is_marked: bool, chat: Open, tmp_path: Path
 ) -> None:
     term = chat("--temp", "0", cwd=tmp_path, TERM=term_name, tokens=4)
-    term.wait_for("> $")
+    term.prompt()
     lines = [f"{n} red" for n in range(50)]
     paste = "\r".join(lines)
-    if term_name != "dumb":  # as terminals mark it where they are asked to
+    if is_marked:  # as terminals do where they are asked to
         assert "\x1b[?2004h" in term.raw
         paste = f"\x1b[200~{paste}\x1b[201~"
     term.type(paste)
     term.wait_for("49 red")
     term.type("\r")
-    term.wait_for(r"histories differ.*> $")
+    term.prompt(r"histories differ")
     term.type("/save c.json\r")
-    term.wait_for(r"saved 1 turn.*> $")
+    term.prompt(r"saved 1 turn")
     term.type("\x04")
     assert term.end() == 0
     (turn,) = json.loads((tmp_path / "c.json").read_text("utf-8"))["turns"]
@@ -325,33 +340,33 @@ def test_a_paste_of_fifty_lines_is_one_message(
 def test_what_was_typed_is_there_in_the_next_session(
     chat: Open, tmp_path: Path
 ) -> None:
-    history = tmp_path / "store" / "chat_history"
+    history = tmp_path / "store" / "chat.history"
     term = chat("--no-history")
-    term.wait_for("> $")
+    term.prompt()
     term.type("a secret\r")
-    term.wait_for(r"histories differ.*> $")
+    term.prompt(r"histories differ")
     term.type("\x04")
     assert term.end() == 0
     assert not history.exists()
     term = chat()
-    term.wait_for("> $")
+    term.prompt()
     term.type("four red hats\r")
-    term.wait_for(r"histories differ.*> $")
+    term.prompt(r"histories differ")
     term.process.kill()  # a window may be closed at any time
     assert history.stat().st_mode & 0o077 == 0
     term = chat()
-    term.wait_for("> $")
+    term.prompt()
     term.type("\x1b[A")
     term.wait_for("four red hats")
     term.type("\r")
-    term.wait_for(r"histories differ.*> $")
+    term.prompt(r"histories differ")
     term.type("\x04")
     assert term.end() == 0
 
 
 def test_ctrl_d_leaves_at_once(chat: Open) -> None:
     term = chat()
-    term.wait_for("> ")
+    term.prompt()
     term.type("\x04")
     assert term.end() == 0
 
@@ -368,12 +383,12 @@ def test_ctrl_d_leaves_at_once(chat: Open) -> None:
 )
 def test_poor_terminals(environment: dict[str, str], chat: Open) -> None:
     term = chat(**environment)
-    term.wait_for("> ")
+    term.prompt()
     term.type("caf\u00e9\r")
-    term.wait_for(r"histories differ.*> ")
+    term.prompt(r"histories differ")
     answers = term.raw
     term.type("/help\r")
-    term.wait_for(r"/bye.*> ")
+    term.prompt(r"/bye")
     term.type("\x04")
     assert term.end() == 0
     text = plain(term.raw)
@@ -439,6 +454,19 @@ def test_a_chat_on_a_pipe(
     if environment.keys() & {"LC_ALL", "PYTHONIOENCODING"}:
         assert out.isascii()
         assert err.isascii()
+
+
+def test_a_pipe_does_not_load_the_line_editor() -> None:
+    script = (
+        "import sys\n"
+        "from cna_mlx.cli import run\n"
+        f"assert run(['chat', {TINY!r}]) == 0\n"
+        "sys.exit('prompt_toolkit' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=b"/bye\n", timeout=_PATIENCE, check=False
+    )
+    assert done.returncode == 0
 
 
 def test_sigint_while_a_pipe_is_awaited_does_not_lose_the_chat(
