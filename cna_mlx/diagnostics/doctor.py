@@ -8,6 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants, get_token
+
+from cna_mlx.diagnostics import device, facts, invariants, parity, storage, template
+from cna_mlx.diagnostics import model as checks
 from cna_mlx.diagnostics.results import (
     Check,
     Fact,
@@ -27,7 +31,7 @@ from cna_mlx.util.progress import SILENT, Reporter
 
 def own_secrets() -> dict[str, str]:
     """The patterns of this user's name, home directory and Hub token."""
-    return secrets_of(Path.home(), attempt(getpass.getuser), attempt(_token))
+    return secrets_of(Path.home(), attempt(getpass.getuser), attempt(get_token))
 
 
 @dataclass
@@ -70,8 +74,6 @@ class Findings:
 
 def machine_sections(*, offline: bool = False) -> Iterator[Section]:
     """Versions, machine, disk and Hub; each item is found when it is iterated over."""
-    from cna_mlx.diagnostics import facts
-
     yield _section("versions", facts.version_items)
     yield _section("machine", facts.device_items)
     yield _section("disk", _disk)
@@ -109,56 +111,32 @@ def _section(title: str, items: Callable[[], Iterator[Item]]) -> Section:
     return Section(title, guarded())
 
 
-def _token() -> str | None:
-    from huggingface_hub import get_token
-
-    return get_token()
-
-
 def _disk() -> Iterator[Item]:
-    from huggingface_hub import constants
-
-    from cna_mlx.diagnostics.storage import disk_items
-
-    yield from disk_items(Store(), Path(constants.HF_HUB_CACHE))
+    yield from storage.disk_items(Store(), Path(constants.HF_HUB_CACHE))
 
 
 def _hub(is_offline: bool) -> Iterator[Item]:
-    from huggingface_hub import constants
-
-    from cna_mlx.diagnostics.storage import hub_items
-
     is_offline = is_offline or constants.HF_HUB_OFFLINE
-    yield from hub_items(constants.ENDPOINT, attempt(_token), is_offline)
+    yield from storage.hub_items(constants.ENDPOINT, attempt(get_token), is_offline)
 
 
 def _device(speed: list[float | None]) -> Iterator[Item]:
-    from cna_mlx.diagnostics.device import bandwidth, bandwidth_fact, matmul_items
-
-    yield from matmul_items()
-    rate = attempt(bandwidth)
+    yield from device.matmul_items()
+    rate = attempt(device.bandwidth)
     speed.append(rate)  # the section of a model compares decoding with it
-    yield bandwidth_fact(rate)
+    yield device.bandwidth_fact(rate)
 
 
 def _embedded(name: str) -> Iterator[Item]:
-    from cna_mlx.diagnostics.device import float32_tolerance
-    from cna_mlx.diagnostics.invariants import law_items
-    from cna_mlx.diagnostics.parity import check_parity, stored
-
     model, tokenizer = load(name)
-    figures, tolerance = stored(name), float32_tolerance()
+    figures, tolerance = parity.stored(name), device.float32_tolerance()
     work = model, tokenizer, figures, tolerance
-    yield checked(f"{name}: stored figures", check_parity, *work)
+    yield checked(f"{name}: stored figures", parity.check_parity, *work)
     ids = list({tuple(line.ids): line.ids for line in figures.lines}.values())
-    yield from law_items(name, model, ids, figures.circuit, tolerance)
+    yield from invariants.law_items(name, model, ids, figures.circuit, tolerance)
 
 
 def _model_sections(session: Session, bandwidth: float | None) -> Iterator[Section]:
-    from cna_mlx.diagnostics import model as checks
-    from cna_mlx.diagnostics.device import float32_tolerance
-    from cna_mlx.diagnostics.template import template_items
-
     model, tokenizer = session.model, session.tokenizer
 
     def hooked() -> Iterator[Item]:
@@ -166,9 +144,10 @@ def _model_sections(session: Session, bandwidth: float | None) -> Iterator[Secti
         yield from checks.hooked_items(model, Store())
 
     def numerics() -> Iterator[Item]:
-        yield from checks.numeric_items(model, tokenizer, float32_tolerance())
+        tolerance = device.float32_tolerance()
+        yield from checks.numeric_items(model, tokenizer, tolerance)
         yield from checks.speed_items(model, tokenizer, bandwidth)
 
     yield _section("model", hooked)
-    yield _section("model template", partial(template_items, tokenizer))
+    yield _section("model template", partial(template.template_items, tokenizer))
     yield _section("model numerics", numerics)

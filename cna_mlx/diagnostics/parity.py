@@ -1,7 +1,7 @@
 """Compare the embedded models' stored figures with the same measured here."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -99,56 +99,36 @@ def measure(
     neurons = [[n.layer, n.index, n.delta] for n in found.neurons]
     own = fingerprint(model)
     circuit = (like or Figures(own, neurons, [])).circuit
-    like_lines = like.lines if like else []
-    known = {(line.prompt, line.multiplier): line for line in like_lines}
+    known = like.lines if like else []
+    tops = {(one.prompt, one.multiplier): one.top for one in known}
     lines = [
-        _line(model, circuit, prompt, ids, answer, known.get((prompt, answer[0])))
+        line
         for prompt in prompts
-        for ids in [render_prompt(tokenizer, prompt)]
-        for answer in _answers(model, tokenizer, circuit, ids)
+        for line in _lines(model, tokenizer, circuit, prompt, tops)
     ]
     return Figures(own, neurons, lines)
 
 
-def _answers(
-    model: Any, tokenizer: Any, circuit: Circuit, ids: list[int]
-) -> list[tuple[float, list[int]]]:
-    """Multiplier and greedy ids of each answer, all in one batch."""
+def _lines(
+    model: Any, tokenizer: Any, circuit: Circuit, prompt: str, tops: dict[Any, Any]
+) -> Iterator[Line]:
+    """One line per multiplier; all decode in one batch."""
+    ids = render_prompt(tokenizer, prompt)
     arms = [Arm.of(circuit, multiplier) for multiplier in _MULTIPLIERS]
     events = generate_arms(model, tokenizer, [ids], arms, max_tokens=_TOKENS)
-    answers = [event for event in events if isinstance(event, Answer)]
-    answers.sort(key=lambda answer: answer.arm)
-    return [
-        (
-            _MULTIPLIERS[one.arm],
-            [*one.token_ids, *([] if one.end is None else [one.end])],
-        )
-        for one in answers
-    ]
-
-
-def _line(
-    model: Any,
-    circuit: Circuit,
-    prompt: str,
-    ids: list[int],
-    answer: tuple[float, list[int]],
-    like: Line | None,
-) -> Line:
-    multiplier, greedy = answer
-    with steered(model, circuit, multiplier):
-        logits = np.array(model(mx.array([[*ids, *greedy]]))[0].astype(mx.float32))
-    logits = logits[len(ids) - 1 : -1]  # before each token of the answer
-    ranked = np.sort(logits, axis=-1)
-    tokens = [token for token, _ in like.top] if like else np.argsort(-logits[0])[:_TOP]
-    return Line(
-        prompt,
-        multiplier,
-        ids,
-        greedy,
-        [float(gap) for gap in ranked[:, -1] - ranked[:, -2]],
-        [[int(token), float(logits[0, token])] for token in tokens],
-    )
+    answers = {one.arm: one for one in events if isinstance(one, Answer)}
+    for arm, multiplier in enumerate(_MULTIPLIERS):
+        answer = answers[arm]
+        greedy = [*answer.token_ids, *([] if answer.end is None else [answer.end])]
+        with steered(model, circuit, multiplier):
+            found = model(mx.array([[*ids, *greedy]]))[0].astype(mx.float32)
+        logits = np.array(found)[len(ids) - 1 : -1]  # before each token of the answer
+        ranked = np.sort(logits, axis=-1)
+        gaps = (ranked[:, -1] - ranked[:, -2]).tolist()
+        top = tops.get((prompt, multiplier))
+        tokens = [one for one, _ in top] if top else np.argsort(-logits[0])[:_TOP]
+        values = [[int(token), float(logits[0, token])] for token in tokens]
+        yield Line(prompt, multiplier, ids, greedy, gaps, values)
 
 
 # ----------------------------------------------------------------- comparison
@@ -184,8 +164,12 @@ def compare(stored: Figures, found: Figures, tolerance: float) -> Check:
             "upgrade transformers and tokenizers (pip install -U transformers)",
         )
     moved, missing = _deltas(stored, found, tolerance)
-    largest = max(abs(value) for line in stored.lines for _, value in line.top)
-    shift = float(np.max([_logits(*pair) for pair in pairs])) / largest
+    theirs, ours = (
+        np.array([value for line in one.lines for _, value in line.top])
+        for one in (stored, found)
+    )
+    largest = np.abs(theirs).max()
+    shift = float(np.abs(theirs - ours).max() / largest)
     # twice: one token's logit may fall by as much as the other's rises
     margin = 2 * tolerance * largest
     others = [f"m = {a.multiplier:g}" for a, b in pairs if not _alike(a, b, margin)]
@@ -216,11 +200,6 @@ def _deltas(
         elif abs(delta) - least > 2 * tolerance * largest:  # not at the edge
             missing.append((layer, index))
     return moved, missing
-
-
-def _logits(stored: Line, found: Line) -> float:
-    pairs = zip(stored.top, found.top, strict=True)
-    return float(np.max([abs(a[1] - b[1]) for a, b in pairs]))
 
 
 def _alike(stored: Line, found: Line, margin: float) -> bool:

@@ -370,11 +370,10 @@ def test_bytes_of_the_kv_cache(build: Any) -> None:
 
 
 def test_the_bound_is_the_bandwidth_over_the_bytes() -> None:
-    assert PHYSICS.bound() == pytest.approx(100e9 / 4.008e9)
-    assert PHYSICS.bound(4) == pytest.approx(4 * 100e9 / 4.032e9)
+    assert PHYSICS.bound == pytest.approx(100e9 / 4.008e9)
     assert PHYSICS.share(12.475) == pytest.approx(0.5, abs=1e-3)
     unknown = replace(PHYSICS, bandwidth=None)
-    assert unknown.bound() is unknown.share(10.0) is None
+    assert unknown.bound is unknown.share(10.0) is None
 
 
 @pytest.mark.parametrize(

@@ -42,16 +42,16 @@ class Physics:
         backend = str(environment()["backend"])
         return cls(*read, attempt(bandwidth), quantization(model), backend)
 
-    def bound(self, rows: int = 1) -> float | None:
-        """Tokens per second that the bandwidth allows, all rows of a batch together."""
+    @property
+    def bound(self) -> float | None:
+        """Tokens per second that the bandwidth allows one row; None if unknown."""
         if not self.bandwidth:
             return None
-        return rows * self.bandwidth * 1e9 / (self.weights + rows * self.kv)
+        return self.bandwidth * 1e9 / (self.weights + self.kv)
 
     def share(self, rate: float) -> float | None:
-        """A rate in tokens per second as a share of the bound of one row."""
-        bound = self.bound()
-        return rate / bound if bound else None
+        """A rate in tokens per second as a share of the bound."""
+        return rate / self.bound if self.bound else None
 
     def limit(self, rate: float) -> str:
         """What decoding waits for at this rate, as a sentence."""
@@ -79,24 +79,21 @@ class Physics:
             f"({self.quantization}), and {gigabytes(self.kv)} of KV cache at "
             f"{self.length} tokens"
         ]
-        bound = self.bound()
-        if bound and self.bandwidth:
-            found.append(
-                f"memory gives {self.bandwidth:.1f} GB/s: at most {bound:.1f} tokens/s"
-            )
+        if self.bound:
+            speed = f"memory gives {self.bandwidth:.1f} GB/s"
+            found.append(f"{speed}: at most {self.bound:.1f} tokens/s")
         return found
 
     def to_json(self, plain: Comparison | None = None) -> dict[str, Any]:
         """All of it as a dict, with the rate of the plain way of one row if given."""
         rate = plain.plain_rate if plain else None
-        bound = self.bound()
         share = self.share(rate) if rate else None
         return {
             "weight_bytes_per_token": self.weights,
             "kv_bytes_per_token_read": self.kv,
             "kv_length": self.length,
             "bandwidth_gb_per_second": self.bandwidth and round(self.bandwidth, 2),
-            "bound_tokens_per_second": bound and round(bound, 2),
+            "bound_tokens_per_second": self.bound and round(self.bound, 2),
             "plain_tokens_per_second": rate and round(rate, 2),
             "share_of_bound": share and round(share, 3),
             "limit": self.limit(rate) if rate else None,
