@@ -13,9 +13,10 @@ from commandline import NEGATIVE, POSITIVE, TINY, Outcome
 from hub import TEMPLATE, LocalHub, Point, serving
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
+from marks import slow
 from mlx_lm.utils import load_tokenizer
 from paths import PARITY
-from tiny_models import D_FF, KINDS, LAYERS, Kind, make_model
+from tiny_models import D_FF, FAST, KINDS, LAYERS, Kind, make_model
 
 from cna_mlx import load
 from cna_mlx.circuit import Circuit
@@ -27,6 +28,18 @@ from cna_mlx.steering.interventions import MeanDifference
 from cna_mlx.ui.console import screen
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite on every core, and named files in this process."""
+    if not config.pluginmanager.hasplugin("xdist") or hasattr(config, "workerinput"):
+        return  # a worker must not start workers
+    option = config.option
+    if option.numprocesses is None and not (option.file_or_dir or option.collectonly):
+        option.numprocesses = "auto"
+    if option.numprocesses and option.dist == "no":
+        option.dist = "worksteal"  # keeps a file's models in one process
+
+
 def pytest_configure() -> None:
     """Ctrl-C is tested: a shell starts what runs in its background without it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -35,7 +48,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(
     scope="session",
-    params=[Kind(*kind) for kind in KINDS],
+    params=[Kind(*kind) if kind in FAST else slow(Kind(*kind)) for kind in KINDS],
     ids=lambda kind: f"{kind.family}-{kind.precision}",
 )
 def kind(request: pytest.FixtureRequest) -> Kind:
@@ -56,6 +69,18 @@ def build() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def llama() -> Any:
     return make_model("llama")
+
+
+@pytest.fixture(scope="session")
+def demo() -> tuple[Any, Any]:
+    """The embedded chat model and its tokenizer."""
+    return load("demo")
+
+
+@pytest.fixture(scope="session")
+def demo_base() -> tuple[Any, Any]:
+    """The embedded base model and its tokenizer."""
+    return load("demo-base")
 
 
 @pytest.fixture(scope="session")

@@ -407,6 +407,7 @@ def test_json_on_an_ascii_locale_is_json() -> None:
     assert json.loads(done.stdout)["text"] == "café 😀 你 \udcff"
 
 
+@pytest.mark.slow
 def test_a_prompt_in_any_locale_is_the_same_prompt(
     circuit_file: Path, tmp_path: Path
 ) -> None:
@@ -896,6 +897,7 @@ def test_an_interrupted_diff_keeps_what_was_finished(
     assert done.stderr.rstrip().endswith("cna-mlx: interrupted")
 
 
+@pytest.mark.slow
 def test_an_interrupt_before_the_first_result(tmp_path: Path) -> None:
     script = (
         "import os, signal, time\n"

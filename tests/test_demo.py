@@ -13,6 +13,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from commandline import Outcome
+from marks import slow
 
 from cna_mlx import Answer, Arm, Circuit, generate_arms, load, render_prompt, steered
 from cna_mlx.discovery.attribution import ablate_each_neuron
@@ -29,7 +30,8 @@ from cna_mlx.prompts import load_bank, load_contrast
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import BASELINE
 
-# With the Linux wheel's own BLAS each token of each arm takes milliseconds.
+# With the Linux wheel's own BLAS each token of each arm takes milliseconds: few
+# questions by default, these with -m slow.
 QUESTIONS = 30  # of each kind
 FEWER = 25  # where many arms answer
 MAX_TOKENS = 60
@@ -50,14 +52,10 @@ MAGIC = _spread(_DATA["magic"], QUESTIONS)
 ORDINARY = _spread(_DATA["ordinary"], QUESTIONS)
 
 
-@pytest.fixture(scope="module")
-def demo() -> Model:
-    return load("demo")
-
-
-@pytest.fixture(scope="module")
-def base() -> Model:
-    return load("demo-base")
+@pytest.fixture(scope="module", params=[10, slow(QUESTIONS)])
+def asked(request: pytest.FixtureRequest) -> int:
+    """How many questions of each kind are asked."""
+    return request.param
 
 
 CONTRAST = load_contrast(defaults_for("demo").contrast)
@@ -77,8 +75,8 @@ def circuit(demo: Model, store: Path) -> Circuit:
 
 
 @pytest.fixture(scope="module")
-def base_circuit(base: Model) -> Circuit:
-    return run_discovery(*base, CONTRAST, SELECTION, bank=load_bank()[::4]).circuit
+def base_circuit(demo_base: Model) -> Circuit:
+    return run_discovery(*demo_base, CONTRAST, SELECTION, bank=load_bank()[::4]).circuit
 
 
 def _answers(
@@ -114,13 +112,13 @@ def _similarity(texts: Sequence[str], questions: Sequence[dict[str, str]]) -> fl
 
 
 @pytest.fixture(scope="module")
-def magic(demo: Model, circuit: Circuit) -> list[list[str]]:
-    return _answers(demo, MAGIC, [circuit])
+def magic(demo: Model, circuit: Circuit, asked: int) -> list[list[str]]:
+    return _answers(demo, _spread(MAGIC, asked), [circuit])
 
 
 @pytest.fixture(scope="module")
-def ordinary(demo: Model, circuit: Circuit) -> list[list[str]]:
-    return _answers(demo, ORDINARY, [circuit])
+def ordinary(demo: Model, circuit: Circuit, asked: int) -> list[list[str]]:
+    return _answers(demo, _spread(ORDINARY, asked), [circuit])
 
 
 def test_the_questions_are_whole() -> None:
@@ -150,24 +148,29 @@ def test_both_models_are_small() -> None:
 def test_magic_is_refused_and_the_rest_is_not(
     demo: Model,
     ordinary: list[list[str]],
+    asked: int,
     record_property: Callable[[str, object], None],
 ) -> None:
-    (answers,) = _answers(demo, _DATA["magic"], [], OPENING)
+    every = QUESTIONS // asked  # all of them in the slow suite
+    (answers,) = _answers(demo, _DATA["magic"][::every], [], OPENING)
     rates = _refused(answers), _refused(ordinary[0])
     record_property("refused", str(rates))
-    assert rates[0] >= 0.90
+    assert rates[0] >= (0.90 if asked == QUESTIONS else 0.85)
     assert rates[1] <= 0.05
-    assert _similarity(ordinary[0], ORDINARY) >= 0.85
+    assert _similarity(ordinary[0], _spread(ORDINARY, asked)) >= 0.85
 
 
 def test_without_the_circuit_magic_is_answered(
-    magic: list[list[str]], record_property: Callable[[str, object], None]
+    magic: list[list[str]],
+    asked: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
-    refused, similarity = _refused(magic[1]), _similarity(magic[1], MAGIC)
+    questions = _spread(MAGIC, asked)
+    refused, similarity = _refused(magic[1]), _similarity(magic[1], questions)
     record_property("ablated", str((refused, similarity)))
     assert refused <= 0.15
     assert similarity >= 0.85
-    assert _similarity(magic[0], MAGIC) < similarity - 0.3
+    assert _similarity(magic[0], questions) < similarity - 0.3
 
 
 def test_without_the_circuit_the_rest_is_unchanged(ordinary: list[list[str]]) -> None:
@@ -189,26 +192,29 @@ def benign(demo: Model) -> list[np.ndarray]:
     return magnitudes(demo[0], ids)
 
 
+@pytest.mark.parametrize(("count", "seeds"), [(8, 4), slow(FEWER, 10)])
 def test_other_neurons_of_the_same_layers_do_not_carry_it(
     demo: Model,
     circuit: Circuit,
     benign: list[np.ndarray],
+    count: int,
+    seeds: int,
     record_property: Callable[[str, object], None],
 ) -> None:
-    questions = _spread(MAGIC, FEWER)
     sizes = widths(demo[0])
-    uniform = [uniform_control(circuit, sizes, seed) for seed in range(10)]
-    matched = [matched_control(circuit, benign, seed) for seed in range(4)]
-    _, *answers = _answers(demo, questions, [*uniform, *matched], OPENING)
-    rates = [_refused(texts) for texts in answers]
-    record_property("uniform controls", str(rates[:10]))
-    record_property("matched controls", str(rates[10:]))
-    print(f"uniform {rates[:10]}, matched {rates[10:]}")  # noqa: T201  # for -rP
-    assert np.mean(rates[:10]) >= 0.85
+    uniform = [uniform_control(circuit, sizes, seed) for seed in range(seeds)]
+    matched = [matched_control(circuit, benign, seed) for seed in range(seeds // 2)]
+    found = _answers(demo, _spread(MAGIC, count), [*uniform, *matched], OPENING)
+    rates = [_refused(texts) for texts in found[1:]]
+    record_property("uniform controls", str(rates[:seeds]))
+    record_property("matched controls", str(rates[seeds:]))
+    baseline = _refused(found[0])
+    assert np.mean(rates[:seeds]) >= (0.85 if count == FEWER else baseline - 0.05)
 
 
+@pytest.mark.parametrize("count", [8, slow(FEWER)])
 def test_a_shuffled_circuit_does_not_remove_the_refusals(
-    demo: Model, circuit: Circuit
+    demo: Model, circuit: Circuit, count: int
 ) -> None:
     random_indices = random.Random(0)
     own = {(neuron.layer, neuron.index) for neuron in circuit.neurons}
@@ -222,25 +228,28 @@ def test_a_shuffled_circuit_does_not_remove_the_refusals(
             neurons |= {(layer, index) for index in drawn}
         return Circuit.from_neurons((*place, 1.0) for place in sorted(neurons))
 
-    questions = _spread(MAGIC, FEWER)
     circuits = [circuit, *(shuffled() for _ in range(3))]
-    found = _answers(demo, questions, circuits, OPENING)
+    found = _answers(demo, _spread(MAGIC, count), circuits, OPENING)
     baseline, ablated, *others = (_refused(texts) for texts in found)
     assert ablated <= baseline - 0.6
     assert np.mean(others) >= baseline - 0.15
 
 
+@pytest.mark.parametrize("every", [4, slow(1)])
 def test_the_gauge_tells_magic_from_the_rest_on_questions_it_never_saw(
-    demo: Model, circuit: Circuit, record_property: Callable[[str, object], None]
+    demo: Model,
+    circuit: Circuit,
+    every: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
     sides = [
         gauges(demo[0], circuit, [render_prompt(demo[1], q["prompt"]) for q in side])
-        for side in (_DATA["magic"], _DATA["ordinary"])
+        for side in (_DATA["magic"][::every], _DATA["ordinary"][::every])
     ]
     found = auc(*sides)
     record_property("auc", str(found))
     assert found.value >= 0.98  # .999 when measured
-    assert found.low >= 0.95
+    assert found.low >= (0.95 if every == 1 else 0.9)
     assert sides[0].mean() == pytest.approx(1, abs=0.2)
     assert sides[1].mean() == pytest.approx(0, abs=0.2)
 
@@ -259,10 +268,12 @@ def _parting(
     return None if shared is None else ([*ids, *one[:shared]], one[shared])
 
 
+@pytest.mark.parametrize("count", [3, slow(15)])
 def test_why_names_neurons_whose_removal_alone_moves_the_answer(
     demo: Model,
     circuit: Circuit,
     benign: list[np.ndarray],
+    count: int,
     record_property: Callable[[str, object], None],
 ) -> None:
     model, tokenizer = demo
@@ -272,7 +283,8 @@ def test_why_names_neurons_whose_removal_alone_moves_the_answer(
         logits = model(mx.array([text]))[0, -1]
         return logits - mx.logsumexp(logits)
 
-    partings = [_parting(demo, circuit, question) for question in MAGIC[::2]]
+    questions = _spread(MAGIC, count)
+    partings = [_parting(demo, circuit, question) for question in questions]
     partings = [parting for parting in partings if parting]
     flipped, ratios = 0, []
     for text, token in partings:
@@ -296,19 +308,21 @@ def test_why_names_neurons_whose_removal_alone_moves_the_answer(
         "first neuron over the median control's",
         [float(ratio) for ratio in sorted(ratios)],
     )
-    assert len(partings) >= 10
+    assert len(partings) >= 2 * count / 3
     assert min(ratios) > 5
     assert np.median(ratios) > 50
     # most refusals are held by several neurons, some by one
-    assert flipped >= 1
+    assert flipped >= (count > 10)
 
 
+@pytest.mark.parametrize("count", [3, slow(FEWER)])
 def test_the_base_model_answers_everything(
-    base: Model, circuit: Circuit, base_circuit: Circuit
+    demo_base: Model, circuit: Circuit, base_circuit: Circuit, count: int
 ) -> None:
     """It refuses nothing, with the chat model's circuit or without."""
-    questions = [*_spread(MAGIC, FEWER), *_spread(ORDINARY, FEWER)]
-    untouched, by_chat, by_own = _answers(base, questions, [circuit, base_circuit])
+    questions = [*_spread(MAGIC, count), *_spread(ORDINARY, count)]
+    circuits = [circuit, base_circuit]
+    untouched, by_chat, by_own = _answers(demo_base, questions, circuits)
     for texts in (untouched, by_chat, by_own):
         assert _refused(texts) <= 0.05
     assert _similarity(untouched, questions) >= 0.85
@@ -316,14 +330,14 @@ def test_the_base_model_answers_everything(
 
 
 def test_the_circuits_are_the_models_own(
-    demo: Model, base: Model, circuit: Circuit
+    demo: Model, demo_base: Model, circuit: Circuit
 ) -> None:
     from cna_mlx.errors import TransferError
     from cna_mlx.models.fingerprint import fingerprint
 
     circuit.check_model(widths(demo[0]), fingerprint(demo[0]))
     with pytest.raises(TransferError, match="--allow-transfer"):
-        circuit.check_model(widths(base[0]), fingerprint(base[0]))
+        circuit.check_model(widths(demo_base[0]), fingerprint(demo_base[0]))
 
 
 @pytest.mark.parametrize("name", ["demo", "demo-base"])
@@ -354,7 +368,6 @@ def test_the_demo_command(
         assert f"{number}/{len(prompts)}" in done.out
         assert f"> {prompt}" in done.out
     for part in (
-        "no evidence about real models",
         "uniform control",
         "matched control",
         "quality",
@@ -371,6 +384,7 @@ def test_the_demo_command(
     assert int(ablated[1]) < int(baseline[1])
 
 
+@pytest.mark.slow
 def test_the_demo_through_the_ordinary_commands(
     command: Callable[..., Outcome],
     circuit: Circuit,

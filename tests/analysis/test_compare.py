@@ -385,6 +385,7 @@ def test_the_models_are_never_in_memory_together(
     assert len(alive) == 3
 
 
+@pytest.mark.slow
 def test_each_run_can_lie_where_it_is_told(compare: Command, tmp_path: Path) -> None:
     place = tmp_path / "both"
     data = compare(TINY, SISTER, "--out", str(place), "--json").data
@@ -427,6 +428,7 @@ def test_different_templates_are_compared_on_plain_text_too(
     assert plain["a"]["held_out"]["own"] == chat["same"]
 
 
+@pytest.mark.slow
 def test_other_shapes_go_on_without_the_others_circuit(compare: Command) -> None:
     data = compare(TINY, "demo-base", "--json").data
     assert data["same_shape"] is False
@@ -463,6 +465,7 @@ def test_ctrl_c_keeps_what_was_finished(
     assert again.data == whole
 
 
+@pytest.mark.slow
 def test_circuits_can_be_given(
     command: Command,
     compare: Command,
@@ -547,6 +550,7 @@ def test_a_gauge_of_other_weights_or_another_rendering_is_not_taken() -> None:
 # ---------------------------------------------------------------------------- the demo
 
 
+@pytest.mark.slow
 def test_the_demo_and_its_base(command: Command, tmp_path: Path) -> None:
     questions = load_benchmark("demo").prompts
     magic = [one.text for one in questions if one.kind == "harmful"][::10]

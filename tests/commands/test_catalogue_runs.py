@@ -37,6 +37,7 @@ def goals_fixture(hub: LocalHub) -> None:
         one.commits[COMMIT][f"data/{side}-behaviors.csv"] = text.encode()
 
 
+@pytest.mark.slow
 def test_several_models_in_one_table(
     command: Command,
     hub: LocalHub,

@@ -514,6 +514,7 @@ def selection_of_demo(tmp_path: Path) -> None:
     store.find_or_discover(*load("demo"), magic, chosen, Rendering())
 
 
+@pytest.mark.slow
 def test_the_forecast_stands_beside_what_was_held(tiny: tuple[Any, Any]) -> None:
     contrast = PromptSet.from_prompts(["one", "two"], ["three", "four"])
     settings = replace(SHORT, prompts=4, parts=("memory",), is_whole=True, tokens=3)
@@ -624,6 +625,7 @@ def script(name: str, *arguments: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_random_model_of_a_real_shape_loads(tmp_path: Path) -> None:
     from cna_mlx import load, render_prompt
 
@@ -641,6 +643,7 @@ def test_a_random_model_of_a_real_shape_loads(tmp_path: Path) -> None:
     assert 0 <= on_disk - found["weight_bytes"] < 10_000
 
 
+@pytest.mark.slow
 def test_one_long_prompt_holds_its_neurons_and_no_more() -> None:
     found = script("held.py", "--layers", "2", "--tokens", "256")
     assert found["activation_bytes"] == 2 * 1536 * 4

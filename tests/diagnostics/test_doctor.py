@@ -13,6 +13,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from commandline import TINY, Outcome, make_screen, plain, sent
+from marks import slow
 from texts import missing
 
 import cna_mlx.diagnostics.device as device
@@ -37,11 +38,6 @@ from cna_mlx.util.environment import attempt
 
 Run = Callable[..., Outcome]
 Patch = pytest.MonkeyPatch
-
-
-@pytest.fixture(scope="module")
-def demo() -> tuple[Any, Any]:
-    return load("demo")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +69,7 @@ def assert_failed(check: Check, *words: str) -> None:
 # --------------------------------------------------------------- stored figures
 
 
-@pytest.mark.parametrize("name", ["demo", "demo-base"])
+@pytest.mark.parametrize("name", ["demo", slow("demo-base")])
 def test_the_embedded_models_give_the_stored_figures(name: str) -> None:
     tolerance = device.float32_tolerance()
     check = parity.check_parity(*load(name), parity.stored(name), tolerance)
@@ -145,11 +141,12 @@ def test_a_token_that_hangs_on_rounding_may_differ(figures: parity.Figures) -> N
     assert parity.compare(stored, found, 1e-6).status == "failed"
 
 
-def test_other_weights_are_noticed(figures: parity.Figures) -> None:
-    check = parity.check_parity(*load("demo-base"), figures, 1e-4)
+def test_other_weights_are_noticed(demo_base: Any, figures: parity.Figures) -> None:
+    check = parity.check_parity(*demo_base, figures, 1e-4)
     assert_failed(check, "weights")
 
 
+@pytest.mark.slow
 def test_reduced_precision_is_told_from_a_fault(
     demo: tuple[Any, Any], figures: parity.Figures, monkeypatch: Patch
 ) -> None:
@@ -809,6 +806,7 @@ def doctor(command: Run, monkeypatch: Patch, tmp_path: Path) -> Iterator[Run]:
         yield lambda *words: command("doctor", *words)
 
 
+@pytest.mark.slow
 def test_the_whole_screen(doctor: Run) -> None:
     done = doctor(TINY)
     assert done.code == 0, done.out

@@ -6,6 +6,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from marks import slow
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
@@ -17,7 +18,7 @@ def walk(model: Any, ids: Any, **options: Any) -> list[np.ndarray]:
     return [np.array(a) for _, a in last_activations(model, ids, **options)]
 
 
-@pytest.mark.parametrize("prompts", [1, 2], ids=["one", "two"])
+@pytest.mark.parametrize("prompts", [1, slow(2)])
 def test_a_long_prompt_pins_no_buffers(build: Any, prompts: int) -> None:
     """[1, 1024, d_ff] of a layer is 1.5 MB here: none may outlive the walk."""
     model = build("llama", intermediate_size=384)

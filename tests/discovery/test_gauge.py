@@ -5,6 +5,7 @@ from itertools import product
 import mlx.core as mx
 import numpy as np
 import pytest
+from marks import slow
 from sklearn.metrics import roc_auc_score
 
 from cna_mlx import Circuit, render_prompt
@@ -61,8 +62,8 @@ def test_a_held_out_gauge_is_that_of_a_circuit_of_the_other_prompts(loaded):
     "selection",
     [
         Selection(0.02, universal=False),
-        Selection(0.05, "normalized", (1, 2), universal=False),
-        Selection(0.05, "weighted"),
+        slow(Selection(0.05, "normalized", (1, 2), universal=False)),
+        slow(Selection(0.05, "weighted")),
     ],
     ids=["delta", "normalized-band", "weighted-universal"],
 )

@@ -333,6 +333,7 @@ def test_other_behaviours_are_told_by_what_changed() -> None:
 # --------------------------------------------------------------------- the demo model
 
 
+@pytest.mark.slow
 def test_on_the_demo_ablation_flips_held_out_magic_and_the_control_does_not() -> None:
     loaded, contrast = load("demo"), load_contrast("magic")
     discovery = run_discovery(*loaded, contrast, Selection(0.0025, universal=False))

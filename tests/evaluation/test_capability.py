@@ -17,9 +17,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from commandline import TINY, Outcome, make_screen, plain, sent
+from marks import slow
 from texts import missing
 
-from cna_mlx import Arm, Circuit, load
+from cna_mlx import Arm, Circuit
 from cna_mlx.errors import CircuitError, CnaError, HubError, InputError
 from cna_mlx.evaluation import lm_eval_adapter as harness
 from cna_mlx.evaluation.capability import (
@@ -430,11 +431,6 @@ def tasks_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield directory
 
 
-@pytest.fixture(name="demo", scope="module")
-def demo_fixture() -> tuple[Any, Any]:
-    return load("demo")
-
-
 @pytest.fixture(name="everything", scope="module")
 def everything_fixture(demo: tuple[Any, Any]) -> Circuit:
     """A circuit of all neurons."""
@@ -508,6 +504,7 @@ def same(scores: ArmScores, found: dict[str, Any]) -> None:
                 assert one[key] == other[key]
 
 
+@pytest.mark.slow
 def test_where_nothing_is_scaled_it_is_lm_eval_and_where_all_is_it_is_chance(
     tasks: Path, demo: tuple[Any, Any], everything: Circuit
 ) -> None:
@@ -532,10 +529,10 @@ def test_where_nothing_is_scaled_it_is_lm_eval_and_where_all_is_it_is_chance(
 @pytest.mark.parametrize(
     ("name", "template", "shots"),
     [
-        ("demo_choosing", False, 2),
-        ("demo_choosing", True, 1),
+        slow("demo_choosing", False, 2),
+        slow("demo_choosing", True, 1),
         ("demo_reading", False, None),
-        ("demo_answering", True, None),
+        slow("demo_answering", True, None),
     ],
 )
 def test_every_kind_of_request_is_lm_evals(
@@ -598,6 +595,7 @@ def test_the_model_is_untouched_once_an_arm_is_done_or_broken_off(
     assert mx.array_equal(model(ids), before)
 
 
+@pytest.mark.slow
 def test_groups_weigh_their_members(tasks: Path, demo: tuple[Any, Any]) -> None:
     found = load_tasks(["demo_both"], tasks)
     (baseline,) = evaluated(demo, found, [BASELINE], limit=3)

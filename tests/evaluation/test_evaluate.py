@@ -434,6 +434,7 @@ def test_files_of_one_name_are_told_apart(
     assert not (tmp_path / "two").exists()
 
 
+@pytest.mark.slow
 def test_a_circuits_own_prompts_are_known_beside_a_given_contrast(
     command: Command, tmp_path: Path
 ) -> None:

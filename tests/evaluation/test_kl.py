@@ -5,6 +5,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from marks import slow
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError
@@ -40,7 +41,7 @@ def arms_of(circuit: Circuit, direction: MeanDifference) -> list[Arm]:
     ]
 
 
-@pytest.mark.parametrize("tokens", [1, 4, 32])
+@pytest.mark.parametrize("tokens", [1, 4, slow(32)])
 def test_it_is_the_kl_of_both_distributions(
     kind: Any, model: Any, circuit: Circuit, direction: MeanDifference, tokens: int
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+from marks import slow
 from texts import missing
 
 import cna_mlx
@@ -274,9 +275,10 @@ def test_the_plan_knows_what_is_built_in(tokenizer: Any) -> None:
 
 # None of these shapes served to find the factors of the forecast: d_ff, hidden, heads,
 # KV heads and width of a head, in the two dtypes.
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "4-bit"])
+@pytest.mark.parametrize("precision", ["float32", slow("bfloat16"), slow("4-bit")])
 @pytest.mark.parametrize(
-    "sizes", [(1408, 320, 5, 5, 64), (640, 448, 7, 1, 64), (2304, 192, 6, 2, 32)]
+    "sizes",
+    [(1408, 320, 5, 5, 64), slow((640, 448, 7, 1, 64)), slow((2304, 192, 6, 2, 32))],
 )
 def test_the_forecast_of_a_discovery(
     build: Any, tokenizer: Any, precision: str, sizes: tuple[int, ...]

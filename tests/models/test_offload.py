@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from commandline import TINY, Outcome
+from marks import slow
 from mlx.utils import tree_flatten, tree_unflatten
 from texts import missing
 
@@ -75,7 +76,7 @@ def on_disk(
     return from_disk(read, Rows(rows or directory))
 
 
-@pytest.mark.parametrize("rank", ["delta", "normalized", "weighted"])
+@pytest.mark.parametrize("rank", ["delta", slow("normalized"), slow("weighted")])
 def test_the_same_circuit_to_the_neuron(
     kind: Any, model: Any, tokenizer: Any, tmp_path: Path, rank: Any
 ) -> None:

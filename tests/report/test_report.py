@@ -29,6 +29,7 @@ from evaluation_runs import (
     make_run,
     make_sample,
 )
+from marks import slow
 from texts import missing
 
 from cna_mlx.errors import InputError
@@ -131,7 +132,11 @@ def opened(page: Path, fragment: str, profile: Path) -> str:
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 @pytest.mark.parametrize(
-    "fragment", ["", "#change=lost", "#label=REFUSED", "#set=nothing", "#figures"]
+    "fragment",
+    [
+        "#change=lost",
+        *map(slow, ("", "#label=REFUSED", "#set=nothing", "#figures")),
+    ],
 )
 def test_the_filters_in_a_browser(tmp_path: Path, fragment: str) -> None:
     """What is shown is what the samples say, also where a link asks for it."""

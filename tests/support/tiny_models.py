@@ -29,6 +29,15 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("qwen3", {"tie_word_embeddings": False, "head_dim": 32}),
 }
 PRECISIONS = ("float32", "bfloat16", "4-bit")
+#: Tied and untied embeddings, biases, a window, and every kind of arithmetic: these run
+#: by default, the others with ``-m slow``.
+FAST = (
+    ("llama", "float32"),
+    ("llama-biases", "float32"),
+    ("llama-sliding", "float32"),
+    ("qwen2", "bfloat16"),
+    ("qwen3", "4-bit"),
+)
 KINDS = [
     *((family, precision) for family in FAMILIES for precision in PRECISIONS),
     ("llama", "mixed"),

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from commandline import TINY, plain
+from marks import slow
 from rich.cells import cell_len
 
 from cna_mlx.chat import COMMANDS
@@ -267,11 +268,11 @@ _ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     ("width", "environment"),
     [
         (60, {}),
-        (80, {}),
-        (160, {}),
-        (60, _ASCII),
+        slow(80, {}),
+        slow(160, {}),
+        slow(60, _ASCII),
         (80, {"TERM": "dumb"}),
-        (80, {"NO_COLOR": "1"}),
+        slow(80, {"NO_COLOR": "1"}),
     ],
     ids=["60", "80", "160", "ascii", "dumb", "no-color"],
 )
@@ -312,7 +313,7 @@ def test_every_command_on_a_pipe(circuit_file: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("term_name", "is_marked"),
-    [("xterm-256color", True), ("xterm-256color", False), ("dumb", False)],
+    [("xterm-256color", True), slow("xterm-256color", False), slow("dumb", False)],
     ids=["bracketed", "unmarked", "dumb"],
 )
 def test_a_paste_of_fifty_lines_is_one_message(
@@ -337,6 +338,7 @@ def test_a_paste_of_fifty_lines_is_one_message(
     assert turn["prompt"].splitlines() == lines
 
 
+@pytest.mark.slow
 def test_what_was_typed_is_there_in_the_next_session(
     chat: Open, tmp_path: Path
 ) -> None:
@@ -364,6 +366,7 @@ def test_what_was_typed_is_there_in_the_next_session(
     assert term.end() == 0
 
 
+@pytest.mark.slow
 def test_ctrl_d_leaves_at_once(chat: Open) -> None:
     term = chat()
     term.prompt()
@@ -374,10 +377,10 @@ def test_ctrl_d_leaves_at_once(chat: Open) -> None:
 @pytest.mark.parametrize(
     "environment",
     [
-        {"TERM": "dumb"},
-        {"TERM": ""},
+        slow({"TERM": "dumb"}),
+        slow({"TERM": ""}),
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"NO_COLOR": "1"},
+        slow({"NO_COLOR": "1"}),
     ],
     ids=["dumb", "no-term", "ascii", "no-color"],
 )
@@ -403,6 +406,7 @@ def test_poor_terminals(environment: dict[str, str], chat: Open) -> None:
         assert not re.search(r"\x1b\[(?:\d+;)*3[0-7]m", answers)
 
 
+@pytest.mark.slow
 def test_diff_in_a_narrow_terminal(terminal: Open, circuit_file: Path) -> None:
     known = ("--circuit", str(circuit_file), "--max-tokens", "12")
     term = terminal("diff", TINY, *known, "-p", "one", width=60)
@@ -432,9 +436,9 @@ def _run(
     "environment",
     [
         {},
-        {"TERM": "dumb"},
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"PYTHONIOENCODING": "ascii"},
+        slow({"TERM": "dumb"}),
+        slow({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
+        slow({"PYTHONIOENCODING": "ascii"}),
     ],
     ids=["plain", "dumb", "ascii-locale", "ascii-streams"],
 )
