@@ -18,6 +18,7 @@ _PACKAGES = (
     "numpy",
     "transformers",
     "huggingface-hub",
+    "prompt-toolkit",
     "rich",
     "click",
 )

@@ -1,10 +1,9 @@
-"""A check-up as plain lines that can be pasted into an issue."""
+"""Show what doctor finds as plain lines for an issue."""
 
 import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 
 from rich.text import Text
 
@@ -12,22 +11,23 @@ from cna_mlx.diagnostics import Check, Fact, Item
 from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.folding import beside, folded
+from cna_mlx.util.formatting import counted
 
 _WORDS = {"ok": "ok", "warning": "warning", "failed": "FAILED"}
 _STYLES = {"ok": "green", "warning": "bold yellow", "failed": "bold red"}
 _INDENT = 2
 _STATUS, _FACT, _CHECK = 9, 20, 30
-# Under this many columns a check's detail stands below its name.
+# On narrower terminals, a check's detail is below its name.
 _STACK_BELOW = 100
 
 
 def title_line(title: str) -> Text:
-    """What stands above a section."""
+    """The heading of a section."""
     return Text(f"\n{title}", style="bold")
 
 
 def item_lines(screen: Screen, item: Item) -> Text:
-    """A fact or a check; wrapped for a terminal, on a pipe a line for each part."""
+    """A fact or a check; wrapped on a terminal, one line per part on a pipe."""
     if isinstance(item, Fact):
         return _fact(screen, item)
     word = _WORDS[item.status].ljust(_STATUS)
@@ -44,15 +44,16 @@ def item_lines(screen: Screen, item: Item) -> Text:
 
 
 def summary_line(checks: Sequence[Check], seconds: float) -> Text:
-    """How many checks came to what."""
+    """The number of checks by status."""
     counts = Counter(check.status for check in checks)
-    warned, failed = counts["warning"], counts["failed"]
-    warnings = "1 warning" if warned == 1 else f"{warned} warnings"
-    return Text(f"\n{counts['ok']} ok, {warnings}, {failed} failed in {seconds:.0f} s")
+    warnings = counted(counts["warning"], "warning")
+    return Text(
+        f"\n{counts['ok']} ok, {warnings}, {counts['failed']} failed in {seconds:.0f} s"
+    )
 
 
 def fact_text(fact: Fact) -> str:
-    """A fact's value as people read it."""
+    """A fact's value as text."""
     value = fact.value
     if value is None:
         return "unknown"
@@ -77,7 +78,7 @@ def _fact(screen: Screen, fact: Fact) -> Text:
 
 
 def terminal_items(screen: Screen) -> Iterator[Fact]:
-    """What the terminal can do."""
+    """The capabilities of the terminal."""
     out = screen.out
     kind = "" if out.is_terminal else "not a terminal"
     size = shutil.get_terminal_size()
@@ -85,18 +86,5 @@ def terminal_items(screen: Screen) -> Iterator[Fact]:
     yield Fact("colours", out.color_system or "none")
     yield Fact("encoding", out.encoding)
     yield Fact("TERM", os.environ.get("TERM") or "not set")
-    yield Fact(
-        "redraws", screen.is_live, remark="needed to show answers while they grow"
-    )
-    yield Fact("line editing", line_editing())
-
-
-def line_editing() -> str:
-    """What edits a line in the chat: readline, libedit or none."""
-    try:
-        readline = import_module("readline")
-    except ImportError:
-        return "none"
-    is_libedit = "libedit" in (readline.__doc__ or "")  # 3.13 has readline.backend
-    is_libedit |= getattr(readline, "backend", "") == "editline"
-    return "libedit" if is_libedit else "readline"
+    yield Fact("redraws", screen.is_live, remark="shows answers as they grow")
+    yield Fact("line editing", "prompt_toolkit" if screen.is_live else "none")

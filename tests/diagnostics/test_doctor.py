@@ -32,7 +32,7 @@ from cna_mlx.diagnostics.results import anonymous, checked, secrets_of
 from cna_mlx.discovery.cache import Store
 from cna_mlx.errors import NonFiniteError
 from cna_mlx.models.memory.machine import Machine
-from cna_mlx.ui.doctor import fact_text, item_lines, line_editing, summary_line
+from cna_mlx.ui.doctor import fact_text, item_lines, summary_line
 from cna_mlx.util import environment
 from cna_mlx.util.environment import attempt
 
@@ -733,21 +733,6 @@ def test_the_last_line_counts() -> None:
     found = [item for item in ITEMS if isinstance(item, Check)]
     line = str(summary_line(found, 4.6))
     assert missing(line, "1 ok", "1 warning", "1 failed", "5 s") == []
-
-
-def test_line_editing(monkeypatch: Patch) -> None:
-    import cna_mlx.ui.doctor as ui
-
-    for document, found in (("uses libedit", "libedit"), ("GNU", "readline")):
-        module = type("readline", (), {"__doc__": document})
-        monkeypatch.setattr(ui, "import_module", lambda name, one=module: one)
-        assert line_editing() == found
-
-    def missing(name: str) -> Any:
-        raise ImportError(name)
-
-    monkeypatch.setattr(ui, "import_module", missing)
-    assert line_editing() == "none"
 
 
 # --------------------------------------------------------------------- secrets
