@@ -1,4 +1,4 @@
-"""A circuit: the neurons that a discovery found, and the file that holds them."""
+"""A circuit: the neurons that a discovery found, and the file that stores them."""
 
 import json
 import math
@@ -14,19 +14,10 @@ from cna_mlx.util.files import write_atomically
 
 FORMAT = 1
 _KIND = "cna-mlx circuit"
-_COLUMNS = (
-    "layer",
-    "index",
-    "delta",
-    "positive_mean",
-    "positive_std",
-    "negative_mean",
-    "negative_std",
-)
 
 
 class Neuron(NamedTuple):
-    """Input ``index`` of layer ``layer``'s down-projection, and how it differs."""
+    """Input ``index`` of layer ``layer``'s down-projection, and its delta."""
 
     layer: int
     index: int  # type: ignore[assignment]  # the field hides tuple.index
@@ -42,16 +33,19 @@ class Moments(NamedTuple):
     negative_std: float
 
 
+_COLUMNS = [*Neuron._fields, *Moments._fields]
+
+
 @dataclass(frozen=True)
 class Circuit:
-    """The neurons that tell one set of prompts from another, with their origin.
+    """The neurons that separate one set of prompts from another, with their origin.
 
     Attributes:
         neurons: (layer, index, delta), largest score first.
-        moments: one for each neuron, or empty where none are known.
+        moments: one for each neuron, or empty if they are unknown.
         model: what it was found on.
         provenance: how it was found.
-        file: what it was read from; None for a circuit that was not.
+        file: what it was read from, if it was.
     """
 
     neurons: tuple[Neuron, ...]
@@ -65,13 +59,13 @@ class Circuit:
         """A circuit of your own: (layer, index) or (layer, index, delta) each.
 
         Raises:
-            CircuitError: an entry is no such pair or triple, or is there twice.
+            CircuitError: an entry is not such a pair or triple, or is repeated.
         """
         return cls(tuple(_neurons(neurons, "from_neurons")))
 
     @property
     def universal_dropped(self) -> list[list[int]]:
-        """The neurons left out because they answer to any contrast: [layer, index]."""
+        """The neurons left out because they respond to every contrast."""
         return [list(pair) for pair in self.provenance.universal_dropped or ()]
 
     @property
@@ -87,10 +81,7 @@ class Circuit:
         return dict(sorted(layers.items()))
 
     def check_shape(self, widths: Sequence[int]) -> None:
-        """See that every neuron exists in a model of these widths.
-
-        Args:
-            widths: the model's d_ff, layer by layer.
+        """Check that every neuron exists in a model of these d_ff.
 
         Raises:
             CircuitError: the circuit was made on another shape, or is out of range.
@@ -111,23 +102,23 @@ class Circuit:
     def check_model(
         self, widths: Sequence[int], fingerprint: str, allow_transfer: bool = False
     ) -> None:
-        """See that the circuit was made on these weights.
+        """Check that the circuit was made on these weights.
 
         Args:
             widths: the model's d_ff, layer by layer.
             fingerprint: the model's.
-            allow_transfer: other weights of the same shape are wanted.
+            allow_transfer: accept other weights of the same shape.
 
         Raises:
             CircuitError: another shape.
-            TransferError: the same shape, other weights, and no leave for it.
+            TransferError: the same shape, other weights, and allow_transfer is off.
         """
         self.check_shape(widths)
         own = self.model.fingerprint
         if own is not None and own != fingerprint and not allow_transfer:
             raise TransferError(
                 f"the circuit was made on other weights ({self.model.id}, "
-                f"{self.model.quantization}); to try it on these all the same, "
+                f"{self.model.quantization}); to try it on these anyway, "
                 "add --allow-transfer"
             )
 
@@ -141,16 +132,17 @@ class Circuit:
 
     def to_text(self) -> str:
         """The circuit as JSON text, a neuron on each line."""
-        rows = []
-        for number, neuron in enumerate(self.neurons):
-            extra = self.moments[number] if self.moments else ()
-            rows.append(json.dumps([*neuron, *extra]))
+        moments = self.moments or [()] * len(self.neurons)
+        rows = [
+            json.dumps([*neuron, *extra])
+            for neuron, extra in zip(self.neurons, moments, strict=True)
+        ]
         head = {
             "kind": _KIND,
             "format": FORMAT,
             "model": self.model.to_json(),
             **self.provenance.to_json(),
-            "columns": list(_COLUMNS[: 7 if self.moments else 3]),
+            "columns": _COLUMNS[: 7 if self.moments else 3],
         }
         body = json.dumps(head, indent=1, ensure_ascii=False)
         lines = ",\n  ".join(rows)
@@ -188,7 +180,7 @@ class Circuit:
                 f"{name}: not JSON, or cut off ({error}); discover it again"
             ) from None
         if not isinstance(data, dict) or data.get("kind") != _KIND:
-            raise CircuitError(f"{name}: this is JSON, but no cna-mlx circuit")
+            raise CircuitError(f"{name}: this is JSON, but not a cna-mlx circuit")
         version = data.get("format")
         if type(version) is not int or version < 1:
             raise CircuitError(f"{name}: the format {version!r} is unknown")
@@ -200,7 +192,7 @@ class Circuit:
         columns, rows, model = (data.get(k) for k in ("columns", "neurons", "model"))
         if not isinstance(rows, list) or not isinstance(model, dict):
             raise CircuitError(f"{name}: it has no neurons or no model; discover again")
-        if columns not in (list(_COLUMNS), list(_COLUMNS[:3])):
+        if columns not in (_COLUMNS, _COLUMNS[:3]):
             raise CircuitError(f"{name}: unknown columns {columns!r}")
         neurons = _neurons(rows, name, len(columns))
         moments = tuple(Moments(*map(float, row[3:])) for row in rows if row[3:])
@@ -209,7 +201,7 @@ class Circuit:
         return cls(tuple(neurons), moments, _model(model, name), _origin(rest, name))
 
     def strongest(self, count: int) -> "Circuit":
-        """The same circuit cut to its first neurons."""
+        """The circuit of the first neurons only."""
         return replace(self, neurons=self.neurons[:count], moments=self.moments[:count])
 
 
@@ -224,12 +216,12 @@ def _neurons(rows: Iterable[Any], name: str, length: int | None = None) -> list[
             wanted = length or "2 or 3"
             raise CircuitError(f"{where} has {len(row)} columns instead of {wanted}")
         if any(not _is_number(value) for value in row):
-            raise CircuitError(f"{where} holds something that is no finite number")
+            raise CircuitError(f"{where} contains a value that is not a finite number")
         layer, index = row[:2]
         if layer != int(layer) or index != int(index) or min(layer, index) < 0:
             raise CircuitError(f"{where}: layer and index must be 0, 1, 2, ...")
         if (key := (int(layer), int(index))) in seen:
-            raise CircuitError(f"{where}: {list(key)} is there twice")
+            raise CircuitError(f"{where}: {list(key)} is repeated")
         seen.add(key)
         neurons.append(Neuron(*key, float(row[2]) if len(row) > 2 else 0.0))
     return neurons

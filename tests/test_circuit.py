@@ -124,11 +124,11 @@ def test_entries_that_are_no_neurons(entry: Any) -> None:
 
 
 def test_duplicates_are_refused(found: Circuit) -> None:
-    with pytest.raises(CircuitError, match=r"\[1, 2\] is there twice"):
+    with pytest.raises(CircuitError, match=r"\[1, 2\]"):
         Circuit.from_neurons([(1, 2, 0.5), (0, 2), (1, 2, 0.7)])
     data = data_of(found)
     data["neurons"].append(data["neurons"][0])
-    assert "is there twice" in refused(json.dumps(data))
+    assert "is repeated" in refused(json.dumps(data))
 
 
 def test_an_empty_circuit(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_not_json(text: str) -> None:
 
 def test_json_of_another_kind(found: Circuit) -> None:
     for other in ([], {}, 5, None, "x", {"kind": "something"}, {"format": 1}):
-        assert "no cna-mlx circuit" in refused(json.dumps(other))
+        assert "not a cna-mlx circuit" in refused(json.dumps(other))
 
 
 def test_formats(found: Circuit) -> None:

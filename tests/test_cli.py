@@ -558,7 +558,7 @@ def bad_circuits(circuit_text: str, tmp_path: Path) -> dict[str, Path]:
         ("truncated", "cut off"),
         ("newer", "newer"),
         ("text", "not JSON"),
-        ("foreign", "no cna-mlx circuit"),
+        ("foreign", "not a cna-mlx circuit"),
         ("nan", "no finite number"),
         ("twice", "twice"),
     ],

@@ -1,8 +1,8 @@
-"""A run while it is being written: it goes on where it was cut off.
+"""Write a run, and resume it where it was cut off.
 
 The batch (one prompt in all arms) is the unit of resumption. Its lines are written
-together and flushed to the disk; what a kill leaves of an unfinished batch is cut off
-and computed again.
+together and flushed to the disk; the rest of an unfinished batch is cut off and
+computed again.
 """
 
 import fcntl
@@ -28,17 +28,17 @@ from cna_mlx.evaluation.runs import (
 from cna_mlx.evaluation.samples import Sample, read_samples
 from cna_mlx.util.files import existing
 
-# What the Finder puts into a directory that it shows, and "._" on foreign disks.
+# Files that the Finder creates.
 _FINDERS = (".DS_Store", ".localized")
-_PASSING = ("._", f".{RUN}.")  # the latter is run.json while it is being written
+_TEMPORARY = ("._", f".{RUN}.")  # the latter is run.json during a write
 
 
 class Journal:
     """A run that is being written, one batch at a time; see :func:`opened`.
 
     Attributes:
-        run: as it stands.
-        done: how many batches are whole.
+        run: its current state.
+        done: how many batches are complete.
     """
 
     def __init__(self, run: RunRecord, done: int, file: FileIO) -> None:
@@ -47,33 +47,33 @@ class Journal:
         self._file = file
 
     def add(self, samples: Sequence[Sample]) -> None:
-        """Write a batch's lines together, and see them onto the disk.
+        """Write a batch's lines together, and flush them to the disk.
 
         Raises:
-            CnaError: they cannot be written: the disk is full, say.
+            CnaError: they cannot be written, e.g. because the disk is full.
         """
         lines = "".join(f"{sample.to_line()}\n" for sample in samples)
         left = memoryview(lines.encode("utf-8", "backslashreplace"))
         try:
-            while left:  # of a disk that fills up it takes a part
+            while left:  # a disk that fills up takes a part
                 left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             raise CnaError(
                 f"{self.run.directory}: the samples cannot be written "
-                f"({error.strerror}); make room, then the same command goes on"
+                f"({error.strerror}); make room and run the same command again"
             ) from None
         self.done += 1
 
     def finish(self, status: Status) -> None:
-        """Say how it ended.
+        """Record how it ended.
 
         Raises:
-            CnaError: it cannot be written; never of a run that failed, since what is on
-                its way then says more.
+            CnaError: it cannot be written; not raised for a failed run, whose own
+                error says more.
         """
         if status == self.run.status and self.done == self._begun:
-            return  # nothing came of it: the file's date stays
+            return  # nothing was added: keep the file's date
         self.run = replace(self.run, status=status)
         try:
             self.run.save()
@@ -81,8 +81,8 @@ class Journal:
             if status == "failed":
                 return
             raise CnaError(
-                f"{error}; the answers are kept: make room, then the same command "
-                "goes on"
+                f"{error}; the answers are saved: make room and run the same command "
+                "again"
             ) from None
 
 
@@ -93,17 +93,17 @@ def opened(
     circuits: Mapping[str, Circuit],
     facts: RunFacts,
 ) -> Iterator[Journal]:
-    """Begin a run, or go on with the one that is there.
+    """Begin a run, or resume the one in the directory.
 
     Args:
-        directory: where it lies, or will.
-        config: all that decides the samples; see :class:`RunRecord`.
+        directory: the run's.
+        config: all that decides the samples.
         circuits: by name, as the arms of the configuration name them.
-        facts: what else is known.
+        facts: what does not decide the samples.
 
     Raises:
-        InputError: another configuration lies there, another process is at work on it,
-            or nothing can be written.
+        InputError: the directory has a run of another configuration, another process
+            is writing it, or nothing can be written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -115,14 +115,14 @@ def opened(
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise _unwritable(directory, error) from None
-    # unbuffered: closing it writes nothing, and cannot fail over a full disk once more
+    # unbuffered: closing it writes nothing, so it cannot fail on a full disk
     with FileIO(handle, "r+") as file:
         try:
             # on the file itself: filelock would leave a second one in the directory
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(
-                f"{directory}: another process is at work on this run; wait for it, or "
+                f"{directory}: another process is writing this run; wait for it, or "
                 "give another --out"
             ) from None
         run = _begin(directory, config, circuits, facts)
@@ -134,7 +134,7 @@ def opened(
             raise _unwritable(directory, error) from None
         done = len(samples) // len(run.arms)
         if done < run.planned and run.status != "running":
-            # or a kill would leave it as it ended the last time
+            # or a kill would leave the last status
             run = replace(run, status="running")
             run.save()
         yield Journal(run, done, file)
@@ -146,13 +146,13 @@ def _begin(
     circuits: Mapping[str, Circuit],
     facts: RunFacts,
 ) -> RunRecord:
-    """The run that lies here, if it is the same one; else a new one, written."""
+    """The run in the directory, if it has this configuration; else a new one."""
     if (directory / RUN).exists():
         old = RunRecord.load(directory)
         if old.config.identity != config.identity:
             changed = ", ".join(old.config.differences(config))
             raise InputError(
-                f"{directory}: a run of another configuration lies there ({changed}); "
+                f"{directory}: has a run of another configuration ({changed}); "
                 "give another --out, or the options of that run"
             )
         return replace(old, facts=replace(old.facts, resumed=True))
@@ -170,13 +170,12 @@ def _begin(
 
 
 def check_place(directory: Path) -> None:
-    """See that a run can lie in a directory, before the work for it is done.
+    """Check that a run can be written to a directory, without writing anything.
 
-    Nothing is made or written. Whether the run that lies there is the same one is told
-    by :func:`opened`.
+    :func:`opened` checks whether a run in it has the same configuration.
 
     Raises:
-        InputError: it holds something else, cannot be made, or cannot be written to.
+        InputError: it has other files, or cannot be made or written to.
     """
     nearest = existing(directory)
     if not nearest.is_dir():
@@ -193,13 +192,13 @@ def check_place(directory: Path) -> None:
 
 
 def _check_empty_or_run(directory: Path) -> None:
-    """Refuse to write among files that are not ours, or that nothing is known of."""
+    """Refuse a directory with other files, or with samples of an unknown run."""
     samples = directory / SAMPLES
     # in this order: another process writes run.json first
     if samples.is_file() and samples.stat().st_size and not (directory / RUN).exists():
         raise InputError(
-            f"{directory}: {SAMPLES} is there, but {RUN}, which says what its answers "
-            f"are of, is missing; put it back, or give another --out"
+            f"{directory}: {SAMPLES} is there, but {RUN} is missing; restore it, or "
+            "give another --out"
         )
     own = {RUN, SAMPLES, CIRCUITS, DIRECTION, *_FINDERS}
     try:
@@ -207,11 +206,10 @@ def _check_empty_or_run(directory: Path) -> None:
     except OSError as error:
         raise InputError(f"{directory}: cannot be read ({error.strerror})") from None
     others = [name for name in names if name not in own]
-    others = [name for name in others if not name.startswith(_PASSING)]
+    others = [name for name in others if not name.startswith(_TEMPORARY)]
     if others and not (directory / RUN).exists():
         raise InputError(
-            f"{directory}: holds other files ({others[0]}) and no run; give --out a "
-            "directory of its own"
+            f"{directory}: has other files ({others[0]}) and no run; give another --out"
         )
 
 

@@ -1,8 +1,8 @@
-"""A run: a directory that says what was measured, and how each prompt was answered.
+"""A run: a directory with a configuration and the answers to each prompt.
 
-``run.json`` holds the resolved configuration, the machine and the state of the work;
-``samples.jsonl`` a line for each prompt and arm; ``circuits/`` what was scaled. The
-files are readable by their owner alone: answers may be harmful.
+``run.json`` has the resolved configuration, the machine and the status;
+``samples.jsonl`` a line for each prompt and arm; ``circuits/`` the scaled neurons.
+Only their owner can read the files: answers may be harmful.
 """
 
 import json
@@ -32,8 +32,8 @@ class RunRecord:
     """What ``run.json`` says.
 
     Attributes:
-        directory: where it lies.
-        status: ``running`` also where a kill left it.
+        directory: the run's.
+        status: ``running`` also after a kill.
         config: all that decides the samples.
         facts: what does not decide them.
     """
@@ -68,7 +68,7 @@ class RunRecord:
         """The samples of all whole batches, in the order of the run.
 
         Raises:
-            InputError: the file is damaged in its middle, or another run's.
+            InputError: the file is damaged, or another run's.
         """
         labels = [arm.label for arm in self.arms]
         return read_samples(self.directory / SAMPLES, labels)[0]
@@ -116,14 +116,14 @@ class RunRecord:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(
-                f"{directory}: no run there ({RUN} is missing); cna-mlx runs lists "
-                "those there are"
+                f"{directory}: there is no run ({RUN} is missing); cna-mlx runs "
+                "lists all runs"
             ) from None
         except (OSError, ValueError, RecursionError) as error:
             reason = getattr(error, "strerror", None) or "it is not JSON, or cut off"
             raise InputError(f"{path}: cannot be read ({reason})") from None
         if not isinstance(data, dict) or data.get("kind") != _KIND:
-            raise InputError(f"{path}: this is JSON, but no run of cna-mlx")
+            raise InputError(f"{path}: this is JSON, but not a cna-mlx run")
         version = data.get("format")
         if type(version) is not int or not 1 <= version <= FORMAT:
             raise InputError(
@@ -136,12 +136,9 @@ class RunRecord:
         except TypeError:
             config = RunConfig()
         if not config.arms or config.planned <= 0:
-            raise InputError(f"{path}: it names no arms or no prompts; it is damaged")
+            raise InputError(f"{path}: no arms or no prompts: the file is damaged")
         status = data.get("status", "running")
         return cls(place, status, config, RunFacts.from_json(facts))
-
-
-# ------------------------------------------------------------------- where they lie
 
 
 def runs_directory() -> Path:
@@ -158,7 +155,7 @@ def runs_directory() -> Path:
 
 
 def default_directory(config: RunConfig) -> Path:
-    """Where a run of this configuration goes unless told: the same every time."""
+    """The default directory of a configuration: the same every time."""
     name = str(config.model.id).strip("/.").rpartition("/")[2] or "model"
     name = re.sub(r"[^\w.-]+", "-", name)[:60]
     return runs_directory() / f"{config.command}-{name}-{config.identity[:10]}"
@@ -179,6 +176,6 @@ def list_runs(directory: Path | None = None) -> list[RunRecord]:
     for child in children:
         try:
             found.append(RunRecord.load(child))
-        except InputError:  # something else lies there
+        except InputError:  # it is something else
             continue
     return sorted(found, key=lambda run: str(run.facts.updated), reverse=True)

@@ -10,13 +10,13 @@ from cna_mlx.errors import InputError
 from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.labels.repetition import quality
 
-#: The one field of a line that another run of the same configuration may not repeat.
+#: The only field of a line that differs between runs of the same configuration.
 TIMING = "seconds"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one arm answered to one prompt, with all that is reported of it.
+    """One arm's answer to one prompt, with its label and metrics.
 
     Attributes:
         number: the prompt's position in the run, from 0; also its batch.
@@ -25,16 +25,16 @@ class Sample:
         prompt: the user's words.
         arm: the label of the arm.
         text: the whole answer.
-        token_ids: its tokens, the end-of-text token not among them.
+        token_ids: its tokens, without the end-of-text token.
         finish: ``stop`` or ``length``; the latter is TRUNCATED.
         label: REFUSED, ANSWERED, PARTIAL or INVALID.
-        span: ``[start, end)`` in characters of the text, what decided the label.
+        span: ``[start, end)`` in characters: the words that decided the label.
         quality: distinct / all 4-grams of the words, 1.0 below four words.
         kl: KL(baseline || arm) of the next tokens, in nats, mean over the first 32
             tokens of the baseline's answer; 0 for the baseline, None if not computed.
-        gauge: where the prompt lies along the circuit, 0 as the answered ones, 1 as
-            the refused; None where there is no gauge.
-        seconds: what the whole batch took.
+        gauge: the prompt's projection on the circuit, 0 as the answered prompts, 1 as
+            the refused; None without a gauge.
+        seconds: of the whole batch.
     """
 
     number: int
@@ -61,18 +61,14 @@ class Sample:
 
     @property
     def is_truncated(self) -> bool:
-        """Whether the answer ran into the limit of tokens."""
+        """Whether the answer reached the token limit."""
         return self.finish == "length"
 
     def relabelled(self) -> "Sample":
-        """The same answer with the label and quality that this version gives it."""
+        """The same answer with the label and quality of this version."""
         found = label(self.text)
-        return replace(
-            self,
-            label=found.kind,
-            span=found.span,
-            quality=quality(self.text),
-        )
+        own = quality(self.text)
+        return replace(self, label=found.kind, span=found.span, quality=own)
 
     def to_row(self) -> dict[str, Any]:
         """The sample as one flat row: its tokens counted, its texts last."""
@@ -98,17 +94,17 @@ class Sample:
         }
 
     def to_line(self) -> str:
-        """One line of JSON, without the line's end; the tokens are counted in it."""
+        """One line of JSON, without the newline, with the number of tokens."""
         data = {field.name: getattr(self, field.name) for field in fields(self)}
         data["tokens"] = len(self.token_ids)
         return json.dumps(data, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_line(cls, line: str) -> "Sample":
-        """What :meth:`to_line` wrote; fields that are not known here are left out.
+        """What :meth:`to_line` wrote; unknown fields are left out.
 
         Raises:
-            ValueError, TypeError, KeyError: it is no such line.
+            ValueError, TypeError, KeyError: it is not such a line.
         """
         data: dict[str, Any] = json.loads(line)
         known = {field.name for field in fields(cls)}
@@ -121,7 +117,7 @@ class Sample:
 
 
 def by_arm(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
-    """Samples by the label of their arm, in the order in which they come."""
+    """Samples by the label of their arm, in order."""
     found: dict[str, list[Sample]] = {}
     for sample in samples:
         found.setdefault(sample.arm, []).append(sample)
@@ -129,15 +125,15 @@ def by_arm(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
 
 
 def read_samples(path: Path, arms: Sequence[str]) -> tuple[list[Sample], int]:
-    """The samples of the whole batches, and where in the file the last one ends.
+    """The samples of complete batches, and the position in the file after the last.
 
     Args:
-        path: of ``samples.jsonl``; none is as good as an empty one.
+        path: of ``samples.jsonl``; it may be missing.
         arms: the labels of the arms, in the order of a batch's lines.
 
     Raises:
-        InputError: a line in the middle is damaged: something else than a kill did it.
-            Or a whole line is not what the run has in its place.
+        InputError: a line in the middle is damaged, which a kill does not do, or a line
+            belongs to another run.
     """
     try:
         content = path.read_bytes()

@@ -1,1 +1,1 @@
-"""A run in, a report out: a page, Markdown, CSV."""
+"""Reports of runs: HTML, Markdown, CSV."""

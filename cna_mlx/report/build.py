@@ -1,22 +1,21 @@
 """Build the content of a report from runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cna_mlx.analysis.metrics import Group, Summary
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.analysis.verdict import Verdict, conclude
+from cna_mlx.discovery.auc import Auc
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.report import curves, group_tables
 from cna_mlx.report.answers import shown_prompts
 from cna_mlx.report.content import (
-    Chart,
     ReportContent,
     ReportSection,
-    ReportTable,
     RunContent,
     TextLevel,
 )
@@ -80,13 +79,13 @@ class ReportedRun:
 def build(
     entries: Sequence[ReportedRun], level: TextLevel = "excerpts"
 ) -> ReportContent:
-    """What a report of these runs says.
+    """Build the content of a report.
 
     Args:
         entries: at least one.
         level: how much of prompts and answers is shown.
     """
-    runs = tuple(_run(entry, level) for entry in entries)
+    runs = [_run(entry, level) for entry in entries]
     many = len(entries) > 1
     across = across_table([(one.summary, one.paper) for one in entries])
     written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -103,27 +102,7 @@ def build(
 
 def _run(entry: ReportedRun, level: TextLevel) -> RunContent:
     summary, run = entry.summary, entry.summary.run
-    wanted = targets(summary)
-    judged = summary.target or wanted[0]
-    sections = [
-        ReportSection(
-            "facts", "What was run", facts=facts(run, level), folded=more_facts(run)
-        ),
-        _refusals(run, "refusals", "Refusals", wanted),
-        _refusals(
-            run,
-            "over-refusal",
-            "Over-refusal",
-            [one for one in summary.groups if one not in wanted],
-            "Benign prompts: each refusal here is one too many.",
-        ),
-        _gauge(summary),
-        _controls(wanted),
-        _strengths(wanted),
-        _categories(summary.groups),
-        _contamination(summary.groups),
-        paper_section(summary, entry.paper) if entry.paper else None,
-    ]
+    judged = summary.target or targets(summary)[0]
     return RunContent(
         model_name(run),
         subtitle(run),
@@ -131,9 +110,9 @@ def _run(entry: ReportedRun, level: TextLevel) -> RunContent:
         entry.conclusion,
         group_tables.glance(judged.unseen or judged),
         _glance_note(judged),
-        tuple(section for section in sections if section is not None),
+        list(_sections(entry, level)),
         shown_prompts(run, entry.samples, level),
-        tuple(arm.label for arm in run.arms),
+        [arm.label for arm in run.arms],
     )
 
 
@@ -147,108 +126,108 @@ def _glance_note(group: Group) -> str:
     return note
 
 
+def _sections(entry: ReportedRun, level: TextLevel) -> Iterator[ReportSection]:
+    summary, run = entry.summary, entry.summary.run
+    groups, wanted = summary.groups, targets(summary)
+    known, more = facts(run, level), more_facts(run)
+    yield ReportSection("facts", "What was run", facts=known, folded=more)
+    yield _refusals(run, "refusals", "Refusals", wanted)
+    if rest := [one for one in groups if one not in wanted]:
+        text = "Benign prompts: each refusal here is one too many."
+        yield _refusals(run, "over-refusal", "Over-refusal", rest, text)
+    if gauged := [one for one in groups if one.gauge is not None]:
+        yield _gauge(gauged, summary.separation)
+    if controlled := [one for one in wanted if one.controls]:
+        yield _controls(controlled)
+    if swept := list(_curves(wanted)):
+        yield _strengths(swept)
+    if sorted_out := [one for one in groups if group_tables.has_categories(one)]:
+        yield ReportSection(
+            "categories",
+            "By category",
+            tables=[group_tables.category_table(one) for one in sorted_out],
+            charts=[curves.category_chart(one) for one in sorted_out],
+        )
+    yield _contamination(groups)
+    if entry.paper:
+        yield paper_section(summary, entry.paper)
+
+
 def _refusals(
     run: RunRecord, key: str, title: str, groups: Sequence[Group], *texts: str
-) -> ReportSection | None:
-    if not groups:
-        return None
+) -> ReportSection:
     return ReportSection(
         key,
         title,
-        (*texts, *notes(run, {one.set for one in groups})),
-        tables=tuple(group_tables.refusal_table(one) for one in groups),
-        charts=tuple(curves.refusal_chart(one) for one in groups),
+        [*texts, *notes(run, {one.set for one in groups})],
+        tables=[group_tables.refusal_table(one) for one in groups],
+        charts=[curves.refusal_chart(one) for one in groups],
     )
 
 
-def _gauge(summary: Summary) -> ReportSection | None:
-    gauged = [one for one in summary.groups if one.gauge is not None]
-    if not gauged:
-        return None
+def _gauge(groups: Sequence[Group], separation: Auc | None) -> ReportSection:
     texts = [
         "The projection of the prompts on the circuit before a token is written: 0 is "
         "the mean of its discovery's answered prompts, 1 that of the refused ones."
     ]
-    if summary.separation:
+    if separation:
         texts.append(
             "It separates the benign prompts from the others with an AUC of "
-            f"{auc(summary.separation)} (0.5: not at all, 1: always)."
+            f"{auc(separation)} (0.5: not at all, 1: always)."
         )
-    return ReportSection(
-        "gauge", "Gauge", tuple(texts), tables=(group_tables.gauge_table(gauged),)
-    )
+    tables = [group_tables.gauge_table(groups)]
+    return ReportSection("gauge", "Gauge", texts, tables=tables)
 
 
-def _controls(groups: Sequence[Group]) -> ReportSection | None:
-    found = [one for one in groups if one.controls]
-    if not found:
-        return None
-    said = tuple(text for one in found for text in group_tables.control_texts(one))
-    return ReportSection(
-        "controls",
-        "Against the controls",
-        (
-            "Random neurons, the same number in each layer, scaled like the circuit. "
-            "Matched ones are equally active, uniform ones are any; most neurons are "
-            "nearly silent, so only the matched ones are a test.",
-            *said,
-        ),
-        tables=tuple(group_tables.seeds_table(one) for one in found),
-    )
+def _controls(groups: Sequence[Group]) -> ReportSection:
+    texts = [
+        "Random neurons, the same number in each layer, scaled like the circuit. "
+        "Matched ones are equally active, uniform ones are any; most neurons are "
+        "nearly silent, so only the matched ones are a test."
+    ]
+    texts += [text for one in groups for text in group_tables.control_texts(one)]
+    tables = [group_tables.seeds_table(one) for one in groups]
+    return ReportSection("controls", "Against the controls", texts, tables=tables)
 
 
-def _strengths(groups: Sequence[Group]) -> ReportSection | None:
-    tables: list[ReportTable] = []
-    charts: list[Chart] = []
+def _curves(groups: Sequence[Group]) -> Iterator[tuple[str, str, curves.Curve]]:
+    """The title, the axis and the points of each sweep."""
     for group in groups:
-        for title, axis, curve in (
-            (f"{group.set}, the circuit", "multiplier", group.multipliers),
-            (f"{group.set}, CAA", "alpha", group.additions),
-        ):
-            if curves.is_curve(curve):
-                tables.append(group_tables.strength_table(title, axis, curve))
-                charts += curves.strength_charts(title, axis, curve)
-    if not tables:
-        return None
+        if curves.is_curve(group.multipliers):
+            yield f"{group.set}, the circuit", "multiplier", group.multipliers
+        if curves.is_curve(group.additions):
+            yield f"{group.set}, CAA", "alpha", group.additions
+
+
+def _strengths(swept: Sequence[tuple[str, str, curves.Curve]]) -> ReportSection:
     text = (
         "Multiplier 0 ablates the circuit, 1 is the baseline, more amplifies. CAA adds "
         "alpha times the difference of means to every layer's MLP output; 0 is the "
         "baseline. If the quality falls with the refusals, the model is damaged."
     )
     return ReportSection(
-        "strength", "Strength", (text,), tables=tuple(tables), charts=tuple(charts)
-    )
-
-
-def _categories(groups: Sequence[Group]) -> ReportSection | None:
-    found = [one for one in groups if group_tables.has_categories(one)]
-    if not found:
-        return None
-    return ReportSection(
-        "categories",
-        "By category",
-        tables=tuple(group_tables.category_table(one) for one in found),
-        charts=tuple(curves.category_chart(one) for one in found),
+        "strength",
+        "Strength",
+        [text],
+        tables=[group_tables.strength_table(*one) for one in swept],
+        charts=[chart for one in swept for chart in curves.strength_charts(*one)],
     )
 
 
 def _contamination(groups: Sequence[Group]) -> ReportSection:
-    unknown = dict.fromkeys(one.set for one in groups if one.seen is None)
     seen = [one for one in groups if one.seen]
-    clean = dict.fromkeys(one.set for one in groups if one.seen == 0)
     texts = [
         f"{one.set}: {one.seen} of {counted(one.n, f'{one.kind} prompt')} equal or "
         "nearly equal one of the discovery."
         for one in seen
     ]
-    if clean:
+    if clean := dict.fromkeys(one.set for one in groups if one.seen == 0):
         texts.append(f"{', '.join(clean)}: the discovery saw none of these prompts.")
-    if unknown:
+    if unknown := dict.fromkeys(one.set for one in groups if one.seen is None):
         texts.append(
             f"{', '.join(unknown)}: unknown, since the discovery's prompts are not "
             "available."
         )
-    tables = (group_tables.contamination_table(seen),) if seen else ()
-    return ReportSection(
-        "contamination", "What the discovery saw", tuple(texts), tables=tables
-    )
+    tables = [group_tables.contamination_table(seen)] if seen else []
+    title = "What the discovery saw"
+    return ReportSection("contamination", title, texts, tables=tables)

@@ -13,12 +13,14 @@ _WIDTH = 460
 _LINES_HEIGHT = 300
 _BAR_HEIGHT = 30
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
-# What pygal adds for its tooltips. In an <img> none of it would run; it is only weight.
+# What pygal adds for its tooltips, which do not work in an <img>.
 _UNUSED = re.compile(r"<script.*?</script>|<!--.*?-->|<desc.*?</desc>", re.DOTALL)
 _DASHES = ("", "7, 4", "2, 4")
-# What a legend says beside the colour.
+# What a legend adds to the colour.
 _STROKES = ("solid", "dashed", "dotted")
 _ROWS = ("upper bar", "lower bar")
+_TEXTS = ("label", "major_label", "legend", "title")
+_GUIDES = ("guide", "major_guide")
 _LIGHT: dict[str, Any] = {
     "colors": ("#a8442a", "#2c6a8e", "#6b5b95"),
     "foreground": "#55544e",
@@ -34,22 +36,22 @@ _DARK: dict[str, Any] = {
 
 
 def draw(chart: Chart, *, dark: bool = False) -> str:
-    """A chart as the text of an SVG file, with all that it needs inside.
+    """A chart as the text of a self-contained SVG file.
 
     Args:
         chart: what to draw.
         dark: for a dark page.
     """
-    # no XML may hold a control character
-    names = tuple(map(visible, chart.names))
-    lines = tuple(Series(visible(name), points) for name, points in chart.series)
+    # XML allows no control characters
+    names = list(map(visible, chart.names))
+    lines = [Series(visible(name), points) for name, points in chart.series]
     chart = replace(chart, names=names, series=lines)
     made = _bars(chart, dark) if chart.kind == "bars" else _lines(chart, dark)
     return _UNUSED.sub("", made.render())
 
 
 def size(chart: Chart) -> tuple[int, int]:
-    """Its width and height in pixels, which a page sets aside."""
+    """Its width and height in pixels."""
     if chart.kind == "lines":
         return _WIDTH, _LINES_HEIGHT
     bars = len(chart.names) * len(chart.series)
@@ -60,14 +62,8 @@ def size(chart: Chart) -> tuple[int, int]:
 def _bars(chart: Chart, dark: bool) -> Any:
     import pygal
 
-    made = pygal.HorizontalBar(
-        **_common(chart, dark),
-        show_legend=len(chart.series) > 1,
-        legend_at_bottom=True,
-        spacing=8,
-        rounded_bars=2,
-    )
-    # pygal draws from below
+    made = pygal.HorizontalBar(**_common(chart, dark), spacing=8, rounded_bars=2)
+    # pygal draws from the bottom
     single = chart.series[0].points if len(chart.series) == 1 else ()
     names = [
         f"{name}  {chart.shown(single[number].value)}" if single else name
@@ -87,8 +83,6 @@ def _lines(chart: Chart, dark: bool) -> Any:
     places = sorted({point.x for series in chart.series for point in series.points})
     made = pygal.XY(
         **_common(chart, dark),
-        show_legend=len(chart.series) > 1,
-        legend_at_bottom=True,
         show_x_guides=False,
         x_title=chart.axis,
         x_value_formatter=lambda value: f"{value:g}",
@@ -121,14 +115,9 @@ def _common(chart: Chart, dark: bool) -> dict[str, Any]:
         background="transparent",
         plot_background="transparent",
         font_family=_FONTS,
-        label_font_size=13,
-        major_label_font_size=13,
-        legend_font_size=13,
-        title_font_size=13,
-        guide_stroke_color=subtle,
-        major_guide_stroke_color=subtle,
-        guide_stroke_dasharray="none",
-        major_guide_stroke_dasharray="none",
+        **{f"{part}_font_size": 13 for part in _TEXTS},
+        **{f"{guide}_stroke_color": subtle for guide in _GUIDES},
+        **{f"{guide}_stroke_dasharray": "none" for guide in _GUIDES},
         opacity=".85",
         stroke_opacity="1",
         transition="0s",
@@ -147,6 +136,8 @@ def _common(chart: Chart, dark: bool) -> dict[str, Any]:
         "range": (0, top),
         "y_labels": _ticks(top),
         "value_formatter": chart.shown,
+        "show_legend": len(chart.series) > 1,
+        "legend_at_bottom": True,
         "legend_box_size": 10,
         "allow_interruptions": True,
         "truncate_legend": -1,
@@ -161,7 +152,7 @@ def _bar(point: Point) -> Any:
 
 
 def _whiskers(series: Series) -> list[tuple[float | None, float | None]]:
-    """Intervals as upright strokes: pygal's own fail where there is an x axis."""
+    """Intervals as vertical strokes: pygal's own fail with an x axis."""
     found: list[tuple[float | None, float | None]] = []
     for point in series.points:
         if point.has_interval:
@@ -170,7 +161,7 @@ def _whiskers(series: Series) -> list[tuple[float | None, float | None]]:
 
 
 def _top(series: Sequence[Series]) -> float:
-    """The end of a scale that begins at 0: the next 1, 2 or 5 times a power of ten."""
+    """The end of a scale from 0: the next 1, 2 or 5 times a power of ten."""
     values = [edge for one in series for point in one.points for edge in point[1:]]
     most = max((value for value in values if math.isfinite(value)), default=0.0)
     if most <= 0:
@@ -186,7 +177,7 @@ def _ticks(top: float) -> list[float]:
 
 
 def _spread(places: Sequence[float]) -> list[float]:
-    """Those of the places that can be labelled without touching each other."""
+    """The places that can be labelled without overlap."""
     span = places[-1] - places[0] or 1.0
     kept = [places[0]]
     for place in places[1:]:

@@ -5,11 +5,12 @@ cannot disagree. Texts are plain; each format escapes them.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from cna_mlx.analysis.verdict import Verdict
-from cna_mlx.labels.label import LabelKind
+from cna_mlx.evaluation.samples import Sample
 from cna_mlx.util.formatting import decimal, percent
 
 TextLevel = Literal["hidden", "excerpts", "full"]
@@ -30,8 +31,8 @@ class ReportTable:
     """Rows of figures, a cell for each column; the first cell names the row."""
 
     title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
     note: str = ""
 
 
@@ -53,7 +54,7 @@ class Series(NamedTuple):
     """Values that belong together, one for each name or place of the axis."""
 
     name: str
-    points: tuple[Point, ...]
+    points: Sequence[Point]
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ class Chart:
 
     kind: Literal["bars", "lines"]
     title: str
-    series: tuple[Series, ...]
-    names: tuple[str, ...] = ()
+    series: Sequence[Series]
+    names: Sequence[str] = ()
     axis: str = ""
     unit: str = ""
     top: float | None = None
@@ -109,13 +110,13 @@ class ReportSection:
 
     key: str
     title: str
-    texts: tuple[str, ...] = ()
-    facts: tuple[tuple[str, str], ...] = ()
-    tables: tuple[ReportTable, ...] = ()
-    charts: tuple[Chart, ...] = ()
-    items: tuple[str, ...] = ()
+    texts: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    tables: Sequence[ReportTable] = ()
+    charts: Sequence[Chart] = ()
+    items: Sequence[str] = ()
     items_title: str = ""
-    folded: tuple[tuple[str, str], ...] = ()
+    folded: Sequence[tuple[str, str]] = ()
 
 
 class Piece(NamedTuple):
@@ -127,22 +128,19 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class ShownAnswer:
-    """One arm's answer, as far as it is shown.
+    """An answer, as far as it is shown.
 
     Attributes:
-        arm, name: the arm's position in the run (0 is the baseline), and its name.
-        label: of the answer.
+        sample: the answer.
+        arm: the arm's position in the run; 0 is the baseline.
         pieces: of the text.
         facts: tokens, quality, KL.
-        is_truncated: whether it reached the token limit.
     """
 
+    sample: Sample
     arm: int
-    name: str
-    label: LabelKind
-    pieces: tuple[Piece, ...]
-    facts: tuple[str, ...]
-    is_truncated: bool
+    pieces: Sequence[Piece]
+    facts: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -150,30 +148,27 @@ class ShownPrompt:
     """A prompt with all its answers.
 
     Attributes:
-        number: its position in the run, from 1.
-        set, id, kind, category: where it comes from.
         pieces: of its text.
-        gauge: its gauge, if known.
         is_seen: whether the discovery saw it or a nearly equal prompt.
         answers: in the order of the arms.
         main: the position of the arm to show next to the baseline, if any.
     """
 
-    number: int
-    set: str
-    id: str
-    kind: str
-    category: str | None
-    pieces: tuple[Piece, ...]
-    gauge: float | None
+    pieces: Sequence[Piece]
     is_seen: bool
-    answers: tuple[ShownAnswer, ...]
+    answers: Sequence[ShownAnswer]
     main: int | None
+
+    @property
+    def sample(self) -> Sample:
+        """The baseline's answer: it says where the prompt comes from."""
+        return self.answers[0].sample
 
     @property
     def place(self) -> str:
         """Its set and id; most ids begin with the set already."""
-        return self.id if self.id.startswith(self.set) else f"{self.set} {self.id}"
+        one = self.sample
+        return one.id if one.id.startswith(one.set) else f"{one.set} {one.id}"
 
 
 @dataclass(frozen=True)
@@ -193,13 +188,13 @@ class RunContent:
 
     title: str
     subtitle: str
-    alerts: tuple[str, ...]
+    alerts: Sequence[str]
     conclusion: Verdict
-    glance: tuple[tuple[str, Cell], ...]
+    glance: Sequence[tuple[str, Cell]]
     glance_note: str
-    sections: tuple[ReportSection, ...]
-    prompts: tuple[ShownPrompt, ...]
-    arms: tuple[str, ...]
+    sections: Sequence[ReportSection]
+    prompts: Sequence[ShownPrompt]
+    arms: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -215,9 +210,9 @@ class ReportContent:
     """
 
     title: str
-    notices: tuple[str, ...]
+    notices: Sequence[str]
     across: ReportTable | None
-    runs: tuple[RunContent, ...]
-    reading: tuple[tuple[str, str], ...]
+    runs: Sequence[RunContent]
+    reading: Sequence[tuple[str, str]]
     level: TextLevel
     footer: str

@@ -1,7 +1,7 @@
-"""A report as CSV: a line for each set and arm, and a line for each sample.
+"""A report as CSV: a row for each set and arm, and a row for each sample.
 
-A cell that a spreadsheet would take for a formula gets an apostrophe in front; numbers
-are left as they are.
+A text that a spreadsheet would read as a formula gets a leading apostrophe; numbers
+stay unrounded.
 """
 
 import csv
@@ -25,7 +25,7 @@ def figures_csv(entries: Sequence[ReportedRun]) -> str:
 
 
 def samples_csv(entries: Sequence[ReportedRun], level: TextLevel) -> str:
-    """Every sample; of its texts as much as the level lets be shown."""
+    """Every sample, with as much of its texts as the level shows."""
     return _written(
         {
             "run": entry.summary.run.directory.name,

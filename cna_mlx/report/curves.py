@@ -25,35 +25,25 @@ def refusal_chart(group: Group) -> Chart:
         edges = (100 * control.least, 100 * control.most)
         points.append(Point(len(points), 100 * control.refused, *edges))
     title = f"Refused, {group.set} ({group.kind})"
-    return Chart(
-        "bars", title, (Series("refused", tuple(points)),), tuple(names), "", "%", 100
-    )
+    return Chart("bars", title, [Series("refused", points)], names, "", "%", 100)
 
 
-def strength_charts(title: str, axis: str, curve: Curve) -> tuple[Chart, ...]:
+def strength_charts(title: str, axis: str, curve: Curve) -> list[Chart]:
     """Refusals, quality, INVALID if there are any, and KL against strength."""
-    refused = [_share(x, one.refused) for x, one in curve]
-    quality = [_mean(x, one.quality, 100) for x, one in curve]
-    series = [Series("refused", tuple(refused)), Series("quality", tuple(quality))]
-    if any(one.invalid.successes for _, one in curve):
-        invalid = tuple(_share(x, one.invalid) for x, one in curve)
-        series.append(Series("invalid", invalid))
-    charts = [
-        Chart(
-            "lines",
-            f"{title}: {', '.join(one.name for one in series)} in %",
-            tuple(series),
-            axis=axis,
-            unit="%",
-            top=100,
-        )
+    series = [
+        Series("refused", [_share(x, one.refused) for x, one in curve]),
+        Series("quality", [_mean(x, one.quality, 100) for x, one in curve]),
     ]
+    if any(one.invalid.successes for _, one in curve):
+        series.append(Series("invalid", [_share(x, one.invalid) for x, one in curve]))
+    said = f"{title}: {', '.join(one.name for one in series)} in %"
+    charts = [Chart("lines", said, series, axis=axis, unit="%", top=100)]
     kls = [(x, one.kl) for x, one in curve if one.kl is not None]
     if len(kls) == len(curve):
-        points = tuple(_mean(x, kl) for x, kl in kls)
+        points = [_mean(x, kl) for x, kl in kls]
         damage = f"{title}: KL from the baseline, nats"
-        charts.append(Chart("lines", damage, (Series("KL", points),), axis=axis))
-    return tuple(charts)
+        charts.append(Chart("lines", damage, [Series("KL", points)], axis=axis))
+    return charts
 
 
 def is_curve(curve: Curve) -> bool:
@@ -69,18 +59,13 @@ def curved_roles(group: Group) -> tuple[str, ...]:
 
 def category_chart(group: Group) -> Chart:
     """How much of each category is refused, before and after."""
-    shown = [one.arm.label for one in group.shown]
-    series = tuple(
-        Series(
-            label,
-            tuple(
-                Point(number, 100 * category.refused[label] / category.n)
-                for number, category in enumerate(group.categories)
-            ),
-        )
-        for label in shown
-    )
-    names = tuple(category.name for category in group.categories)
+    categories = group.categories
+    series = []
+    for label in (one.arm.label for one in group.shown):
+        shares = [100 * one.refused[label] / one.n for one in categories]
+        points = [Point(place, share) for place, share in enumerate(shares)]
+        series.append(Series(label, points))
+    names = [one.name for one in categories]
     title = f"Refused by category, {group.set} ({group.kind})"
     return Chart("bars", title, series, names, "", "%", 100)
 

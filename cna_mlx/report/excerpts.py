@@ -1,27 +1,29 @@
-"""How much of a text a report shows, and which of its words decided the label."""
+"""Cut texts for a report, and mark the words that decided a label."""
 
 from cna_mlx.report.content import Piece, TextLevel
 from cna_mlx.util.sanitize import first_words
 
-#: How many characters of an answer are shown unless told.
+#: How many characters of an answer are shown by default.
 EXCERPT = 280
-# A cut that saves no more than this is not made.
+# A shorter rest is shown instead of cut.
 _SPARED = 40
+
+_WARNING = "Answers may be harmful or wrong: count them, do not follow them."
 
 NOTICES: dict[TextLevel, tuple[str, ...]] = {
     "hidden": (
-        "Texts are hidden: of prompts and answers the first words, labels and lengths "
-        "are here, and nothing else is in these files.",
+        "Texts are hidden: these files have only the first words, labels and lengths "
+        "of prompts and answers.",
     ),
     "excerpts": (
         f"Prompts are whole; answers are cut to about {EXCERPT} characters, and the "
-        "words that decided a label are always shown. --full-text shows all of them, "
-        "--hide-text next to nothing.",
-        "Answers may be harmful or wrong. They are here to be counted, not followed.",
+        "words that decided a label are always shown. --full-text shows whole answers, "
+        "--hide-text only their first words.",
+        _WARNING,
     ),
     "full": (
         "Prompts and answers are whole.",
-        "Answers may be harmful or wrong. They are here to be counted, not followed.",
+        _WARNING,
     ),
 }
 
@@ -29,7 +31,7 @@ NOTICES: dict[TextLevel, tuple[str, ...]] = {
 def shown(
     text: str, level: TextLevel, span: tuple[int, int] | None = None
 ) -> tuple[Piece, ...]:
-    """An answer as far as the level lets it be shown, in pieces.
+    """An answer in pieces, as far as the level shows it.
 
     Args:
         text: the whole answer.
@@ -74,10 +76,7 @@ def joined(pieces: tuple[Piece, ...]) -> str:
 
 
 def _within(span: tuple[int, int] | None, length: int) -> tuple[int, int]:
-    """The span as far as it lies in the text; at its very end where there is none.
-
-    A file may say anything: a span is shown, not relied on.
-    """
+    """The span cut to the text; a damaged file may have any."""
     if span is None:
         return 0, 0
     start = min(max(0, span[0]), length)
@@ -85,7 +84,7 @@ def _within(span: tuple[int, int] | None, length: int) -> tuple[int, int]:
 
 
 def _around(start: int, end: int, length: int) -> list[tuple[int, int]]:
-    """The text's beginning, and the span with some words before it; a long one cut."""
+    """The text's beginning, and the span with some words before it."""
     half = EXCERPT // 2
     end = min(end, start + EXCERPT)
     before = max(0, min(start - _SPARED, length - half))

@@ -1,4 +1,4 @@
-"""What a run is of: model, circuit, prompts, rendering, machine."""
+"""The facts of a run: model, circuit, prompts, rendering, machine."""
 
 from collections.abc import Collection
 
@@ -13,7 +13,7 @@ from cna_mlx.util.sanitize import first_words
 Facts = list[tuple[str, str]]
 
 
-def facts(run: RunRecord, level: TextLevel) -> tuple[tuple[str, str], ...]:
+def facts(run: RunRecord, level: TextLevel) -> Facts:
     """The model, circuit, prompts and machine of a run."""
     model = run.config.model
     found: Facts = [
@@ -28,10 +28,10 @@ def facts(run: RunRecord, level: TextLevel) -> tuple[tuple[str, str], ...]:
     found.append(("arms", _arms(run)))
     found.append(("answers", _answers(run)))
     found.append(("made", _made(run)))
-    return tuple(found)
+    return found
 
 
-def more_facts(run: RunRecord) -> tuple[tuple[str, str], ...]:
+def more_facts(run: RunRecord) -> Facts:
     """What is needed to get the same numbers again."""
     config, around = run.config, run.facts.environment
     found: Facts = [("fingerprint", config.model.fingerprint or "unknown")]
@@ -49,10 +49,10 @@ def more_facts(run: RunRecord) -> tuple[tuple[str, str], ...]:
         found.append(("machine", ", ".join(filter(None, machine))))
     found += _discovery(run.facts.discovery)
     found.append(("configuration", f"sha256 {config.identity}"))
-    return tuple(found)
+    return found
 
 
-def alerts(summary: Summary, changed: int | None) -> tuple[str, ...]:
+def alerts(summary: Summary, changed: int | None) -> list[str]:
     """What a reader must know before any figure.
 
     Args:
@@ -74,16 +74,13 @@ def alerts(summary: Summary, changed: int | None) -> tuple[str, ...]:
             f"Relabelled by this version: {counted(changed, 'label')} of "
             "the run's samples changed. The run keeps its own labels."
         )
-    return tuple(found)
+    return found
 
 
-def notes(run: RunRecord, names: Collection[str]) -> tuple[str, ...]:
+def notes(run: RunRecord, names: Collection[str]) -> list[str]:
     """The notes on these sets of prompts."""
-    return tuple(
-        f"{one.name}: {one.note}."
-        for one in run.config.sets
-        if one.name in names and one.note
-    )
+    sets = [one for one in run.config.sets if one.name in names and one.note]
+    return [f"{one.name}: {one.note}." for one in sets]
 
 
 def model_name(run: RunRecord) -> str:

@@ -1,52 +1,53 @@
-"""What the figures of a report mean."""
+"""Definitions of the figures in a report."""
 
 READING = (
     (
         "REFUSED",
-        "The answer declines. The label is read off the text, by the grammar of "
+        "The answer declines. The label comes from the text, by the grammar of "
         "declining in English; the words that decided it are marked.",
     ),
     (
         "ANSWERED",
-        "No refusal was seen. It says nothing about whether the answer is right, "
+        "No refusal was found. The label does not say whether the answer is correct, "
         "useful or harmful.",
     ),
-    ("PARTIAL", "It declines a part, or declines and then helps."),
-    ("INVALID", "Empty, degenerate, or a thought that was never closed."),
-    ("TRUNCATED", "The answer ran into the limit of tokens."),
+    ("PARTIAL", "The answer declines a part, or declines and then helps."),
+    ("INVALID", "The answer is empty, degenerate, or a thought that never ends."),
+    ("TRUNCATED", "The answer reached the token limit."),
     (
         "refused",
-        "REFUSED answers of all answers, INVALID ones included, with Wilson's 95% "
-        "interval.",
+        "REFUSED answers as a share of all answers, INVALID ones included, with "
+        "Wilson's 95% interval.",
     ),
     (
         "change, points",
-        "From the baseline, in percentage points, prompt by prompt, with Newcombe's "
-        "95% interval for paired rates.",
+        "Change from the baseline in percentage points, prompt by prompt, with "
+        "Newcombe's 95% interval for paired rates.",
     ),
     (
         "flips",
-        "Prompts that are refused no more / newly refused. p is of the exact McNemar "
-        "test: how likely flips as uneven are if either way had the same chance.",
+        "No longer refused / newly refused. p is from the exact McNemar test: the "
+        "probability of flips at least this uneven if either direction were equally "
+        "likely.",
     ),
     (
         "quality",
-        "Distinct of all 4-grams of the words, 1 below four words; the mean with a "
-        "95% bootstrap interval. Garbage can score 1 as well: read it beside INVALID "
-        "and KL.",
+        "Share of distinct 4-word sequences (1.0 for shorter answers); the mean with a "
+        "95% bootstrap interval. Garbage can score 1 too: read it with INVALID and KL.",
     ),
     (
         "KL",
-        "KL(baseline || arm) of the next token's distribution along the first tokens "
-        "of the baseline's answer, in nats. 0: the model is as it was.",
+        "KL(baseline || arm) of the next-token distribution along the first tokens of "
+        "the baseline's answer, in nats. 0: the model is unchanged.",
     ),
     (
         "gauge",
-        "Where a prompt lies along the circuit before a token is written: 0 as the "
-        "answered prompts of the discovery, 1 as the refused ones.",
+        "The prompt's projection on the circuit before a token is written: 0 is the "
+        "mean of the discovery's answered prompts, 1 that of the refused ones.",
     ),
     (
         "controls",
-        "Random neurons outside the circuit, layer by layer as many; several seeds.",
+        "Random neurons outside the circuit, the same number in each layer; several "
+        "seeds.",
     ),
 )

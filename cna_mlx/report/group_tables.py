@@ -83,21 +83,21 @@ def seeds_table(group: Group) -> ReportTable:
     return _table(f"{group_name(group)}, seed by seed", rows)
 
 
-def control_texts(group: Group) -> tuple[str, ...]:
+def control_texts(group: Group) -> list[str]:
     """The main arm against the strongest matched control, in words."""
     main, matched = group.main, group.control("matched")
     if main is None or matched is None or (paired := group.against_control) is None:
-        return ()
+        return []
     moved = change_cell(paired)
     why = f", {matched.why}," if matched.why else ""
-    return (
+    return [
         f"{group.set}: {matched.strongest}{why} "
         f"refuses {percent(paired.before.value)}; {main.arm.label} refuses "
         f"{percent(paired.after.value)}. That is a change of {moved.text} "
         f"points ({moved.detail}); {paired.lost} prompts are refused only by the "
         f"control and {paired.gained} only by {main.arm.label} (exact McNemar p "
-        f"{p_value(paired.p)}).",
-    )
+        f"{p_value(paired.p)})."
+    ]
 
 
 def strength_table(title: str, column: str, curve: Curve) -> ReportTable:
@@ -170,7 +170,7 @@ def gauge_table(groups: Sequence[Group]) -> ReportTable:
     return _table("Mean gauge", rows)
 
 
-def glance(group: Group) -> tuple[tuple[str, Cell], ...]:
+def glance(group: Group) -> list[tuple[str, Cell]]:
     """The most important figures of a group."""
     base, main = group.baseline, group.main
     found = [("baseline refuses", rate_cell(base.refused))]
@@ -183,7 +183,7 @@ def glance(group: Group) -> tuple[tuple[str, Cell], ...]:
         found.append((f"quality, {main.arm.label}", quality))
         if main.kl is not None:
             found.append(("KL from the baseline, nats", mean_cell(main.kl)))
-    return tuple(found)
+    return found
 
 
 def _spread(one: ControlFigures) -> Cell:
@@ -193,5 +193,5 @@ def _spread(one: ControlFigures) -> Cell:
 
 
 def _table(title: str, rows: Sequence[Row], note: str = "") -> ReportTable:
-    columns = tuple(rows[0]) if rows else ()
-    return ReportTable(title, columns, tuple(tuple(r.values()) for r in rows), note)
+    columns = list(rows[0]) if rows else []
+    return ReportTable(title, columns, [list(row.values()) for row in rows], note)

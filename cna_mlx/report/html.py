@@ -1,7 +1,7 @@
-"""A report as one page: no request leaves it, and it works without JavaScript.
+"""A report as one page that makes no requests and works without JavaScript.
 
-Its content security policy allows the page's own style and script, by their hashes, and
-pictures that are in the page; nothing else, so that no text of a model can ever act.
+Its content security policy allows only the page's own style and script, by their
+hashes, and embedded pictures: a model's text can never run.
 """
 
 import base64
@@ -22,18 +22,14 @@ _NEGATIVE = re.compile(r"(?<![\w.])-(?=\d|$)")
 
 
 def to_html(report: ReportContent) -> str:
-    """The page as text.
-
-    Args:
-        report: what it says; every text of it is escaped here.
-    """
+    """The page as text; everything in it is escaped here."""
     from markupsafe import Markup
 
     style, script = _part("report.css"), _part("report.js")
     return _template().render(
         report=report,
         policy=policy(style, script),
-        # ours, and none of it could close its element; hashed as it stands
+        # ours, and neither closes its element; hashed unchanged
         style=Markup(style),
         script=Markup(script),
     )
@@ -81,13 +77,13 @@ def _template() -> Any:
 
 
 def _shown(value: Any) -> Any:
-    """Every value on its way into the page; markup of ours has been through it."""
+    """Show control characters of every value except our markup."""
     is_plain = isinstance(value, str) and not hasattr(value, "__html__")
     return visible(value) if is_plain else value
 
 
 def _minus(text: str) -> str:
-    """Numbers with a minus as wide as a plus; an exponent keeps its own."""
+    """Numbers with a minus as wide as a plus, except in exponents."""
     return _NEGATIVE.sub("\u2212", text)
 
 

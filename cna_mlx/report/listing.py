@@ -1,4 +1,4 @@
-"""Runs in a line or two each: how far they are, and what they show."""
+"""A list of runs: their progress and their refusal rates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ class Listed:
 
     Attributes:
         run: its configuration and facts.
-        done: how many prompts are answered in every arm; None where the samples are
+        done: how many prompts are answered in every arm; None if the samples are
             damaged.
-        before, after: refused by the baseline and by the main arm, of the prompts that
-            are not benign; None where there are none.
-        arm: the label of the main arm, or None.
+        before, after: refusal rates of the baseline and the main arm on prompts that
+            are not benign, if there are any.
+        arm: the label of the main arm, if any.
     """
 
     run: RunRecord
@@ -33,7 +33,7 @@ class Listed:
 
     @classmethod
     def of(cls, run: RunRecord) -> "Listed":
-        """A run with what its samples show so far."""
+        """A run with the rates of its samples so far."""
         try:
             samples = run.samples()
         except InputError:
@@ -47,7 +47,7 @@ class Listed:
         return cls(run, done, before, _refused(samples, main.label), main.label)
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain data."""
+        """Return the figures for JSON."""
         return {
             "name": self.run.directory.name,
             "directory": str(self.run.directory),

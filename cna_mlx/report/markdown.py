@@ -3,13 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from cna_mlx.report.content import (
-    Cell,
-    ReportContent,
-    ReportSection,
-    ReportTable,
-    RunContent,
-)
+from cna_mlx.report.content import ReportContent, ReportSection, ReportTable, RunContent
 from cna_mlx.util.sanitize import visible
 
 # What Markdown or GitHub would act on.
@@ -17,22 +11,14 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$])")
 
 
 def to_markdown(report: ReportContent) -> str:
-    """The report as text.
-
-    Args:
-        report: what it says; the samples are left out.
-    """
-    lines = [f"# {escaped(report.title)}" if report.across else ""]
+    """The report as text, without the samples."""
+    blocks = []
     if report.across:
-        lines += ["", *_table(report.across)]
+        blocks += [f"# {escaped(report.title)}", *_table(report.across)]
     for run in report.runs:
-        lines += ["", *_run(run, "##" if report.across else "#")]
-    lines += ["", "<details><summary>How to read it</summary>", ""]
-    lines += [
-        f"- **{escaped(name)}**: {escaped(said)}" for name, said in report.reading
-    ]
-    lines += ["", "</details>", "", escaped(report.footer)]
-    return "\n".join(lines).strip() + "\n"
+        blocks += _run(run, "##" if report.across else "#")
+    blocks += _folded("How to read it", report.reading)
+    return "\n\n".join((*blocks, escaped(report.footer))) + "\n"
 
 
 def escaped(text: str) -> str:
@@ -43,70 +29,49 @@ def escaped(text: str) -> str:
 
 def _run(run: RunContent, level: str) -> Iterator[str]:
     yield f"{level} {escaped(run.title)}"
-    yield ""
     yield escaped(run.subtitle)
-    for alert in run.alerts:
-        yield ""
-        yield f"> **{escaped(alert)}**"
-    yield ""
+    yield from (f"> **{escaped(alert)}**" for alert in run.alerts)
     yield f"**{escaped(run.conclusion.headline)}**"
-    for sentence in run.conclusion.sentences:
-        yield ""
-        yield escaped(sentence)
-    yield ""
+    yield from map(escaped, run.conclusion.sentences)
     yield f"Figures {escaped(run.glance_note)}:"
-    yield ""
-    yield from _facts((name, str(value)) for name, value in run.glance)
+    yield _facts((name, str(value)) for name, value in run.glance)
     for section in run.sections:
-        yield ""
         yield from _section(section, f"{level}#")
 
 
 def _section(section: ReportSection, level: str) -> Iterator[str]:
     yield f"{level} {escaped(section.title)}"
-    for text in section.texts:
-        yield ""
-        yield escaped(text)
+    yield from map(escaped, section.texts)
     if section.facts:
-        yield ""
-        yield from _facts(section.facts)
+        yield _facts(section.facts)
     for table in section.tables:
-        yield ""
         yield from _table(table)
     if section.items:
-        yield ""
         yield f"{escaped(section.items_title)}:"
-        yield ""
-        yield from (f"- {escaped(item)}" for item in section.items)
+        yield "\n".join(f"- {escaped(item)}" for item in section.items)
     if section.folded:
-        yield ""
-        yield "<details><summary>hashes, versions, machine</summary>"
-        yield ""
-        yield from _facts(section.folded)
-        yield ""
-        yield "</details>"
+        yield from _folded("hashes, versions, machine", section.folded)
 
 
-def _facts(facts: Iterable[tuple[str, str]]) -> Iterator[str]:
-    for name, value in facts:
-        yield f"- **{escaped(name)}**: {escaped(value)}"
+def _folded(title: str, facts: Iterable[tuple[str, str]]) -> Iterator[str]:
+    yield f"<details><summary>{title}</summary>"
+    yield _facts(facts)
+    yield "</details>"
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(
+        f"- **{escaped(name)}**: {escaped(value)}" for name, value in facts
+    )
 
 
 def _table(table: ReportTable) -> Iterator[str]:
     yield f"**{escaped(table.title)}**"
-    yield ""
-    yield _row(escaped(name) for name in table.columns)
-    yield _row(["---", *["---:"] * (len(table.columns) - 1)])
-    for row in table.rows:
-        yield _row(map(_cell, row))
+    rows = [
+        map(escaped, table.columns),
+        ["---", *["---:"] * (len(table.columns) - 1)],
+        *(map(escaped, map(str, row)) for row in table.rows),
+    ]
+    yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
     if table.note:
-        yield ""
         yield escaped(table.note)
-
-
-def _cell(cell: Cell) -> str:
-    return escaped(str(cell))
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -1,5 +1,6 @@
 """A run next to the paper's row for its model, with the differences in protocol."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cna_mlx.analysis.metrics import Group, Summary
@@ -50,7 +51,7 @@ def targets(summary: Summary) -> tuple[Group, ...]:
 
 def paper_section(summary: Summary, paper: Paper) -> ReportSection:
     """The run and the paper's row in one table, and the differences."""
-    rows: list[tuple[Cell, ...]] = [
+    rows: list[Sequence[Cell]] = [
         (
             Cell("this run", group.set),
             rate_cell(group.baseline.refused),
@@ -67,15 +68,15 @@ def paper_section(summary: Summary, paper: Paper) -> ReportSection:
     table = ReportTable(
         f"{paper.row.model} in the paper (arXiv {ARXIV})",
         columns,
-        tuple(rows),
+        rows,
         "The paper's figures have the authors' labels; the quality comes from another "
         "experiment (table 1 or 2).",
     )
     return ReportSection(
         "paper",
         "The paper",
-        (f"{paper.how}. This is a comparison, not a replication.",),
-        tables=(table,),
+        [f"{paper.how}. This is a comparison, not a replication."],
+        tables=[table],
         items=paper.differences,
         items_title="What differs",
     )

@@ -36,9 +36,7 @@ def across_table(runs: Sequence[tuple[Summary, Paper | None]]) -> ReportTable:
         "The paper's columns have the authors' labels; each run's section lists what "
         "differs.",
     ]
-    return ReportTable(
-        "All runs", columns, tuple(rows), " ".join(notes[: 1 + has_paper])
-    )
+    return ReportTable("All runs", columns, rows, " ".join(notes[: 1 + has_paper]))
 
 
 def _row(summary: Summary, group: Group) -> tuple[Cell, ...]:

@@ -1,4 +1,4 @@
-"""A report onto the disk, in all its formats, for its owner's eyes alone."""
+"""Write a report in all its formats, readable only by its owner."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from cna_mlx.util.files import write_atomically
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Where a report lies.
+    """The files of a report.
 
     Attributes:
         html: one page with everything.
