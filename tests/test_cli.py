@@ -559,8 +559,8 @@ def bad_circuits(circuit_text: str, tmp_path: Path) -> dict[str, Path]:
         ("newer", "newer"),
         ("text", "not JSON"),
         ("foreign", "not a cna-mlx circuit"),
-        ("nan", "no finite number"),
-        ("twice", "twice"),
+        ("nan", "not a finite number"),
+        ("twice", "repeated"),
     ],
 )
 @pytest.mark.parametrize("verb", ["diff", "chat"])

@@ -91,7 +91,7 @@ def capability(
     """
     from cna_mlx.evaluation.capability import Protocol
     from cna_mlx.evaluation.capability_run import CapabilityRun
-    from cna_mlx.ui.capability import Setting, capability_view
+    from cna_mlx.ui.capability import Conditions, capability_view
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.progress import terminal_reporter
@@ -114,4 +114,4 @@ def capability(
         if run.results and as_json:
             emit_json(run.to_dict())
         elif run.results:
-            show(capability_view(screen(), run.results, Setting.of(run)))
+            show(capability_view(screen(), run.results, Conditions.of(run)))

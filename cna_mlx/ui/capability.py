@@ -1,4 +1,4 @@
-"""Benchmarks of every arm in one table: task by metric, with what changes."""
+"""Benchmarks of every arm in one table: the scores by task, and the changes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from cna_mlx.util.formatting import counted
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How the figures were made, as far as they do not say it themselves.
+class Conditions:
+    """How the scores were measured.
 
     Attributes:
         versions: of lm-eval and mlx-lm.
         limit: items of each task, at most; None: all.
         has_template: whether the prompts went through a chat template.
-        missing: arms that were not done.
+        missing: arms that were not run.
     """
 
     versions: Mapping[str, str]
@@ -32,38 +32,27 @@ class Setting:
     missing: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, run: CapabilityRun) -> "Setting":
-        """How a run's figures were made."""
-        return cls(
-            versions("lm-eval", "mlx-lm"),
-            run.protocol.limit,
-            run.has_template,
-            run.missing,
-        )
+    def of(cls, run: CapabilityRun) -> "Conditions":
+        """The conditions of a run."""
+        known = versions("lm-eval", "mlx-lm")
+        return cls(known, run.protocol.limit, run.has_template, run.missing)
 
 
 def capability_view(
-    screen: Screen, results: Sequence[ArmScores], setting: Setting
+    screen: Screen, results: Sequence[ArmScores], setting: Conditions
 ) -> RenderableType:
     """The baseline's scores, and each arm's with its difference.
 
     Args:
         screen: where it will be printed.
         results: the baseline, then the others.
-        setting: what to say below the figures.
+        setting: what to print below the scores.
     """
     table = grid_view(screen, _grid(screen, results))
-    notes = [screen.safe(line) for line in _notes(screen, results, setting)]
-    for note in notes:
-        note.stylize("dim")
-    return Group(
-        table if _fits(screen, table) else _stacked(screen, results), Text(), *notes
-    )
-
-
-def _fits(screen: Screen, table: RenderableType) -> bool:
-    # a pipe's lines are as long as they are
-    return not screen.out.is_terminal or screen.fits(table)
+    if screen.out.is_terminal and not screen.fits(table):
+        table = _stacked(screen, results)
+    notes = [screen.safe(line, "dim") for line in _notes(screen, results, setting)]
+    return Group(table, Text(), *notes)
 
 
 def _grid(screen: Screen, results: Sequence[ArmScores]) -> Grid:
@@ -82,14 +71,13 @@ def _grid(screen: Screen, results: Sequence[ArmScores]) -> Grid:
 
 
 def _stacked(screen: Screen, results: Sequence[ArmScores]) -> Group:
-    """The same below each other: a table that is squeezed loses its numbers first."""
+    """The same as lines: a squeezed table loses its numbers first."""
     lines: list[Text] = []
     width = max(len(one.arm.title) for one in results)
     for number, score in enumerate(results[0].scores):
         shots = "" if score.shots is None else f", {score.shots} shots"
         head = f"{score.task} {_metric(score)} ({counted(score.n, 'item')}{shots})"
-        lines.append(screen.safe(head))
-        lines[-1].stylize("bold")
+        lines.append(screen.safe(head, "bold"))
         for one in results:
             own = one.scores[number]
             line = f"  {one.arm.title:<{width}}  {_value(screen, own)}"
@@ -100,9 +88,8 @@ def _stacked(screen: Screen, results: Sequence[ArmScores]) -> Group:
 
 
 def _metric(score: Score) -> str:
-    return score.metric + (
-        ", less is better" if score.higher_is_better is False else ""
-    )
+    is_loss = score.higher_is_better is False
+    return f"{score.metric}, less is better" if is_loss else score.metric
 
 
 def _value(screen: Screen, score: Score) -> str:
@@ -125,20 +112,24 @@ def _error(screen: Screen, stderr: float | None, factor: float, style: str) -> s
     return f" {screen.glyph('±', '+-')}{factor * stderr:{style}}"
 
 
-def _notes(screen: Screen, results: Sequence[ArmScores], setting: Setting) -> list[str]:
+def _notes(
+    screen: Screen, results: Sequence[ArmScores], setting: Conditions
+) -> list[str]:
     said = ", ".join(f"{name} {one}" for name, one in setting.versions.items())
     template = "with" if setting.has_template else "without"
     lines = [f"{said}, {template} the chat template"]
     if setting.limit is not None:
         limit = counted(setting.limit, "item")
-        lines.append(f"the first {limit} of each task at most: no figures to report")
+        lines.append(
+            f"at most the first {limit} of each task: do not report these scores"
+        )
     if any(score.stderr is not None for score in results[0].scores):
         plus = screen.glyph("±", "+-")
         lines.append(
-            f"{plus}: one standard error; of a change, that of the items' differences"
+            f"{plus}: one standard error; for a change, of the items' differences"
         )
     if any(score.is_share for score in results[0].scores) and len(results) > 1:
-        lines.append("changes of a percentage are in points")
+        lines.append("changes of percentages are in points")
     if setting.missing:
-        lines.append(f"interrupted; not done: {', '.join(setting.missing)}")
+        lines.append(f"interrupted; not run: {', '.join(setting.missing)}")
     return lines

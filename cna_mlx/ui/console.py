@@ -1,4 +1,4 @@
-"""Where everything is printed: data to stdout, the rest to stderr; text made safe."""
+"""The consoles: data to stdout, the rest to stderr, all text made safe."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ VERDICT_STYLES = {
     LabelKind.PARTIAL: "bold yellow",
     LabelKind.INVALID: "bold magenta",
 }
-# Under this many columns two texts side by side are two ribbons.
+# Below this width two texts do not fit side by side.
 _STACK_BELOW = 80
 _UNBOUNDED = 1000  # columns: more than anything is wide
 
@@ -30,7 +30,7 @@ class Screen:
 
     Attributes:
         out, err: for data, and for everything else.
-        hides_text: show no more of a prompt or an answer than its first words.
+        hides_text: show only the first words of prompts and answers.
     """
 
     out: Console
@@ -49,35 +49,35 @@ class Screen:
 
     @property
     def is_plain(self) -> bool:
-        """Whether underlining cannot be seen, so that words must say what decided."""
+        """Whether underlining is invisible, so that text must replace it."""
         return not self.out.is_terminal or os.environ.get("TERM", "") in ("", "dumb")
 
     @property
     def stacks(self) -> bool:
-        """Whether arms stand below each other instead of side by side."""
+        """Whether arms are stacked instead of side by side."""
         return self.out.width < _STACK_BELOW or not self.out.is_terminal
 
     def fits(self, view: RenderableType) -> bool:
-        """Whether a view is no wider than the screen if it is not squeezed."""
+        """Whether a view fits the screen without being squeezed."""
         unbounded = self.out.options.update(width=_UNBOUNDED)
         return Measurement.get(self.out, unbounded, view).maximum <= self.out.width
 
     def glyph(self, symbol: str, plain: str) -> str:
-        """A symbol, or what stands for it where only ASCII can be printed."""
+        """A symbol, or its replacement if only ASCII can be printed."""
         return plain if self.is_ascii else symbol
 
     def note(self, text: str, style: str = "dim") -> None:
-        """Say something that is not data."""
+        """Print a remark to stderr."""
         self.err.print(self.safe(text), style=style, soft_wrap=not self.err.is_terminal)
 
     def safe(self, text: str, style: str = "") -> Text:
-        """Any text as it can be shown: never markup, never an escape sequence."""
+        """Text without markup and escape sequences."""
         return Text(visible(text, ascii_only=self.is_ascii), style=style)
 
 
 @cache
 def screen() -> Screen:
-    """The process's screen; made once, when something is first printed."""
+    """The process's screen, made when it is first used."""
     for stream in (sys.stdout, sys.stderr):
         # a character that the locale lacks becomes an escape, not an error
         if hasattr(stream, "reconfigure"):
@@ -93,7 +93,7 @@ def marked(
     *,
     ascii_only: bool = False,
 ) -> Text:
-    """Text with stretches in a style, and a sign put in at one place.
+    """Text with styled spans, and a sign at one place.
 
     Args:
         text: model text.
@@ -116,5 +116,5 @@ def marked(
 
 
 def badge(verdict: LabelKind) -> Text:
-    """A verdict as it stands above an answer."""
+    """A label as it appears above an answer."""
     return Text(str(verdict), style=VERDICT_STYLES[verdict])

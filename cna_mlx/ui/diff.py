@@ -1,4 +1,4 @@
-"""A refusal diff: the arms of a prompt beside each other, and the rates at the end."""
+"""A refusal diff: the arms of a prompt side by side, and the rates at the end."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ from cna_mlx.ui.gauge import gauge_view
 from cna_mlx.ui.lists import frame, table_or_lines
 from cna_mlx.util.formatting import counted, decimal
 
-# An arm's column is readable down to this width; more arms than fit are stacked.
+# The smallest readable width of an arm's column.
 _COLUMN = 36
 _QUOTE = 80
 
@@ -36,25 +36,17 @@ def prompt_view(
     is_calibrated: bool = True,
 ) -> RenderableType:
     """One prompt with its gauge along a circuit and all its answers."""
-    parts: list[RenderableType] = [
-        Rule(
-            Text(heading),
-            style="dim",
-            align="left",
-            characters=screen.glyph("─", "-"),
-        ),
-        Text("> ", style="bold").append_text(_asked(screen, result.prompt)),
+    rule = screen.glyph("─", "-")
+    prompt = first_words(result.prompt) if screen.hides_text else result.prompt
+    return Group(
+        Rule(Text(heading), style="dim", align="left", characters=rule),
+        Text("> ", style="bold").append_text(screen.safe(prompt)),
         *gauge_lines(screen, result, gauge, is_calibrated),
         Text(),
         arms_view(screen, result),
         summary(screen, result),
         Text(),
-    ]
-    return Group(*parts)
-
-
-def _asked(screen: Screen, prompt: str) -> Text:
-    return screen.safe(first_words(prompt) if screen.hides_text else prompt)
+    )
 
 
 def gauge_lines(
@@ -63,11 +55,10 @@ def gauge_lines(
     circuit: Circuit | None,
     is_calibrated: bool = True,
 ) -> list[Text]:
-    """The gauge above the arms; none where there is no gauge."""
+    """The gauge above the arms, if there is one."""
     if result.gauge is None:
         return []
-    view = gauge_view(screen, result.gauge, circuit, is_calibrated=is_calibrated)
-    return [view]
+    return [gauge_view(screen, result.gauge, circuit, is_calibrated=is_calibrated)]
 
 
 def arms_view(screen: Screen, result: PromptResult) -> RenderableType:
@@ -89,12 +80,12 @@ def arms_view(screen: Screen, result: PromptResult) -> RenderableType:
 
 
 def fits_side_by_side(screen: Screen, arms: int) -> bool:
-    """Whether each of so many arms gets a column that can be read."""
+    """Whether each arm gets a readable column."""
     return not screen.stacks and screen.out.width >= _COLUMN * arms
 
 
 def summary(screen: Screen, result: PromptResult) -> Text:
-    """In one line: what became of the baseline's verdict in each other arm."""
+    """The change of the label in each arm, a line each."""
     arrow = screen.glyph(" → ", " -> ")
     baseline = result.arms[0]
     line = Text()
@@ -130,9 +121,8 @@ def _count(rate: Rates, kind: LabelKind) -> Text:
 
 
 def head(screen: Screen, arm: ArmResult) -> Text:
-    """The line above an answer: the arm, its verdict, and how it ended."""
-    line = screen.safe(f"{arm.arm.title}  ")
-    line.stylize("bold")
+    """The line above an answer: the arm, its label, and how it ended."""
+    line = Text().append_text(screen.safe(f"{arm.arm.title}  ", "bold"))
     line.append_text(badge(arm.label.kind))
     if arm.finish != "stop":
         note = {"length": "cut off", "interrupted": "interrupted"}[arm.finish]
@@ -141,7 +131,7 @@ def head(screen: Screen, arm: ArmResult) -> Text:
 
 
 def body(screen: Screen, result: PromptResult, number: int) -> Text:
-    """An answer with its deciding words underlined and its parting marked."""
+    """An answer with its deciding words underlined and its divergence marked."""
     arm = result.arms[number]
     span = arm.label.span
     spans = [(*span, f"underline {VERDICT_STYLES[arm.label.kind]}")] if span else []
@@ -170,13 +160,13 @@ def _arm(screen: Screen, result: PromptResult, number: int) -> Group:
 def _parting(result: PromptResult, number: int) -> str:
     arm, baseline = result.arms[number], result.arms[0]
     if result.divergence(number) is None:
-        return "the same text"
+        return "identical"
     shared = shared_length(baseline.token_ids, arm.token_ids)
-    return f"parts at token {shared + 1}"
+    return f"diverges at token {shared + 1}"
 
 
 def pages(screen: Screen, run: DiffRun) -> list[RenderableType]:
-    """Every whole result, and the rates."""
+    """Every complete result, and the rates."""
     results, gauge, calibrated = run.whole, run.gauge, run.is_calibrated
     return [
         *(
@@ -188,12 +178,11 @@ def pages(screen: Screen, run: DiffRun) -> list[RenderableType]:
 
 
 def all_refuse_line(results: Sequence[PromptResult]) -> str | None:
-    """What to try where prompts are refused in every arm; None where none is."""
+    """What to try if prompts are refused in every arm; None if there are none."""
     refused = sum(result.is_refused_by_all for result in results)
     if not refused:
         return None
     return (
-        f"{refused} of {len(results)} refused in every arm, as many prompts are on "
-        "most models: try other strengths (-m), a larger --fraction, other --layers "
-        "or another --rank"
+        f"{refused} of {len(results)} refused in every arm, which is common: try other "
+        "multipliers (-m), a larger --fraction, other --layers or another --rank"
     )

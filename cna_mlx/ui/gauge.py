@@ -1,4 +1,4 @@
-"""The gauge as a bar: where a prompt lies between the answered and the refused ones."""
+"""The gauge as a bar: a prompt between the answered and the refused ones."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from cna_mlx.provenance import ContrastEntry
 from cna_mlx.ui.console import Screen
 from cna_mlx.util.formatting import auc, counted, decimal
 
-# The bar reaches a little beyond both means: prompts do.
+# The bar extends a little past both means, as prompts do.
 _LOW, _HIGH = -0.25, 1.25
 _WIDTH = 25
 _SHORT = 19
@@ -27,13 +27,13 @@ def gauge_view(
     *,
     is_calibrated: bool = True,
 ) -> Text:
-    """One line: the bar, the value, and how far it can be trusted.
+    """One line: the bar, the value, and its accuracy.
 
     Args:
         screen: where it will be printed.
         value: 0 as the mean of the answered prompts, 1 as that of the refused.
-        circuit: whose held-out AUC to print, if it knows one.
-        is_calibrated: whether it was measured on prompts such as this one.
+        circuit: whose held-out AUC to print, if it has one.
+        is_calibrated: whether that was measured on prompts like this one.
     """
     line = Text("gauge ").append_text(bar(screen, value))
     line.append(f" {decimal(value)}", style="bold")
@@ -45,7 +45,7 @@ def gauge_view(
 def bar(screen: Screen, value: float, width: int = _WIDTH) -> Text:
     """The gauge drawn between 0 (answered) and 1 (refused).
 
-    A value beyond the ends is drawn at the end, as an arrow.
+    A value past an end is drawn there as an arrow.
     """
     cells = [screen.glyph("─", "-")] * width
     for mean in (0.0, 1.0):
@@ -63,12 +63,10 @@ def bar(screen: Screen, value: float, width: int = _WIDTH) -> Text:
 
 
 def trust(circuit: Circuit, is_calibrated: bool = True) -> str:
-    """What 0 and 1 are, and how well the gauge told unseen prompts apart."""
+    """What 0 and 1 mean, and how well the gauge separates unseen prompts."""
     contrast = circuit.provenance.contrast or ContrastEntry()
-    sides = (
-        f"0 as {contrast.negative_label or 'answered'}, "
-        f"1 as {contrast.positive_label or 'refused'}"
-    )
+    zero, one = contrast.negative_label, contrast.positive_label
+    sides = f"0 as {zero or 'answered'}, 1 as {one or 'refused'}"
     if not is_calibrated:
         return f"{sides}; accuracy on such prompts unknown"
     found = circuit.provenance.held_out
@@ -88,7 +86,7 @@ def probe_view(
     circuit: Circuit,
     is_calibrated: bool = True,
 ) -> RenderableType:
-    """Prompts with their gauges, as they come, and a histogram of the gauges."""
+    """Prompts with their gauges, and a histogram of the gauges."""
     lines = [
         Text(f"{value:6.2f} ")
         .append_text(bar(screen, value, _SHORT))
@@ -109,7 +107,7 @@ def probe_view(
 def held_out_view(
     screen: Screen, contrast: PromptSet, scores: HeldOutScores
 ) -> RenderableType:
-    """How well a contrast is told apart on prompts that had no part in it."""
+    """How well the gauge separates held-out prompts of a contrast."""
     sides = [
         (contrast.positive_label, scores.positive),
         (contrast.negative_label, scores.negative),
@@ -122,9 +120,11 @@ def held_out_view(
         for layer, one in scores.layers.items()
     ]
     return Group(
-        Text(f"{contrast.name}: {counts} prompts, each along a circuit of others"),
         Text(
-            f"held-out AUC {auc(scores.auc)}  (0.5: not told apart, 1: always)",
+            f"{contrast.name}: {counts} prompts, each gauged by a circuit of the others"
+        ),
+        Text(
+            f"held-out AUC {auc(scores.auc)}  (0.5: no separation, 1: perfect)",
             style="bold",
         ),
         Text(),

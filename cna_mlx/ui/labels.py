@@ -67,14 +67,13 @@ def _words(screen: Screen, answer: LabelledAnswer, room: int) -> Text:
     if not words:
         return Text(_end(after.strip(), room))
     words = _end(words, room)
-    style = VERDICT_STYLES[answer.label.kind]
-    marks = ("[", "]") if screen.is_plain else ("", "")
-    left = max(0, room - len(words) - len("".join(marks)))
+    marked = f"[{words}]" if screen.is_plain else words
+    left = max(0, room - len(marked))
     start = _beginning(before.lstrip(), max(left // 3, left - len(after.rstrip())))
-    text = Text(start).append(
-        f"{marks[0]}{words}{marks[1]}", style=f"underline {style}"
+    style = f"underline {VERDICT_STYLES[answer.label.kind]}"
+    return Text.assemble(
+        start, (marked, style), _end(after.rstrip(), left - len(start))
     )
-    return text.append(_end(after.rstrip(), left - len(start)))
 
 
 def _end(text: str, room: int) -> str:

@@ -1,4 +1,4 @@
-"""The catalogue as a table: what each model needs, and how it fits a machine."""
+"""The catalogue as a table: what each model needs, and whether it fits."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from cna_mlx.ui.console import Screen
 from cna_mlx.ui.lists import plain_table
 
 _BITS = tuple(QUANTIZATIONS.items())
-# Where the table would be wider than the screen, these stand by the names.
+# On a narrow screen these columns move below the names.
 _WIDE_ONLY = ("layers", "neurons", "0.1%", "8-bit", "bf16", "KV/1k")
 
 
@@ -24,7 +24,7 @@ def catalogue_view(
     machine: Machine,
     checks: dict[str, str] | None = None,
 ) -> RenderableType:
-    """The paper's models, what they need, and how they fit this machine."""
+    """The paper's models, what they need, and whether they fit this machine."""
     table = _table(screen, entries, machine)
     is_narrow = not screen.fits(table)
     if is_narrow:
@@ -42,9 +42,9 @@ def catalogue_view(
             )
     said = (
         f"this machine: {gigabytes(machine.total)}, {gigabytes(machine.usable)} of it "
-        "usable; sizes are estimates. discover: beside the weights, with what is built "
-        "in; streamed: in all, with the weights on the disk; here: how the 4-bit model "
-        "can be searched on this machine"
+        "usable; sizes are estimates. discover: memory of a discovery in addition to "
+        "the weights; streamed: total memory with the weights on the disk; here: how "
+        "the 4-bit model runs on this machine"
     )
     return Group(table, Text(said, style="dim"), Text(), *names)
 

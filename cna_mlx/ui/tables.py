@@ -15,7 +15,7 @@ from cna_mlx.ui.console import Screen
 from cna_mlx.ui.lists import plain_table
 from cna_mlx.util.formatting import auc, decimal, percent
 
-if TYPE_CHECKING:  # a circuit file is shown without what these bring along
+if TYPE_CHECKING:  # showing a circuit file must not import these
     from cna_mlx.chat.reply import Grid
     from cna_mlx.discovery.discover import Discovery
 
@@ -25,19 +25,17 @@ _BAR = 40
 def discovery_view(
     screen: Screen, discovery: "Discovery", path: str | None
 ) -> RenderableType:
-    """What a discovery did, and how far its result can be trusted."""
+    """What a discovery found, and how reliable the result is."""
     circuit, sizes = discovery.circuit, discovery.sizes
     quarter = -(-len(sizes) // 4)
     last_three = discovery.share_of_last_layers(3)
     last_quarter = discovery.share_of_last_layers(quarter)
     expected = expectation_lines(circuit)
+    last = f"last quarter ({quarter} of {len(sizes)})"
     rows = [
         ("neurons", f"{len(circuit.neurons)} of {sum(sizes):,}"),
         ("where", f"{percent(last_three)} in the last 3 layers"),
-        (
-            "",
-            f"{percent(last_quarter)} in the last quarter ({quarter} of {len(sizes)})",
-        ),
+        ("", f"{percent(last_quarter)} in the {last}"),
         ("universal", _dropped(circuit)),
         ("prompts", _prompts(discovery)),
         ("split half", _split_half(discovery)),
@@ -55,7 +53,7 @@ def discovery_view(
 
 
 def circuit_view(screen: Screen, circuit: Circuit, top: int = 10) -> RenderableType:
-    """A circuit: its layers as a bar chart, its first neurons, where it came from."""
+    """A circuit: its origin, its layers as a bar chart, its first neurons."""
     return Group(
         _pairs(screen, _origin(circuit)),
         Text(),
@@ -89,7 +87,7 @@ def _grid_table(screen: Screen, grid: "Grid") -> Table:
     table = plain_table(screen, *grid.titles)
     for column in table.columns[: grid.numbers]:
         column.justify = "right"
-    for column in table.columns[:-1]:  # the last one gives way where it is narrow
+    for column in table.columns[:-1]:  # the last one gives way on a narrow screen
         column.no_wrap = True
     for row in grid.rows:
         table.add_row(*(screen.safe(cell) for cell in row))
@@ -99,30 +97,28 @@ def _grid_table(screen: Screen, grid: "Grid") -> Table:
 def _dropped(circuit: Circuit) -> str:
     if not circuit.provenance.universal:
         return "not filtered"
-    return f"{len(circuit.universal_dropped)} dropped (they answer to any contrast)"
+    return f"{len(circuit.universal_dropped)} removed (they respond to every contrast)"
 
 
 def _prompts(discovery: "Discovery") -> str:
-    contrast = discovery.circuit.provenance.contrast or ContrastEntry()
-    sides = (
-        f"{contrast.positive} {contrast.positive_label} / "
-        f"{contrast.negative} {contrast.negative_label}"
-    )
-    bank = discovery.prompts - (contrast.positive or 0) - (contrast.negative or 0)
-    return f"{sides} ({contrast.name})" + (f", bank {bank}" if bank else "")
+    one = discovery.circuit.provenance.contrast or ContrastEntry()
+    positive = f"{one.positive} {one.positive_label}"
+    said = f"{positive} / {one.negative} {one.negative_label} ({one.name})"
+    bank = discovery.prompts - (one.positive or 0) - (one.negative or 0)
+    return f"{said}, bank {bank}" if bank else said
 
 
 def _split_half(discovery: "Discovery") -> str:
     half = discovery.split_half
     if half is None:
-        return "not known"
+        return "unknown"
     chance = decimal(half.chance, 4)
     return f"overlap {decimal(half.jaccard)} ({chance} expected by chance)"
 
 
 def _gauge(discovery: "Discovery") -> str:
     if discovery.held_out is None:
-        return "not known"
+        return "unknown"
     return f"held-out AUC {auc(discovery.held_out.auc)}"
 
 
@@ -161,11 +157,9 @@ def _bars(screen: Screen, circuit: Circuit) -> list[Text]:
     lines = []
     for layer in range(n_layers):
         count = len(by_layer.get(layer, ()))
-        length = -(-count * width // most)
-        bar = screen.glyph("█", "#") * length
-        lines.append(
-            Text(f"{layer:>5}  ").append(bar, style="cyan").append(f" {count}")
-        )
+        bar = screen.glyph("█", "#") * -(-count * width // most)
+        line = Text(f"{layer:>5}  ").append(bar, style="cyan")
+        lines.append(line.append(f" {count}"))
     return lines
 
 
@@ -173,14 +167,10 @@ def _neurons(screen: Screen, circuit: Circuit, top: int) -> Table:
     table = plain_table(screen, "layer", "neuron", "delta", *_moment_titles(circuit))
     for column in table.columns:
         column.justify = "right"
-    for number, neuron in enumerate(circuit.neurons[:top]):
+    for number, (layer, index, delta) in enumerate(circuit.neurons[:top]):
         moments = circuit.moments[number] if circuit.moments else ()
-        table.add_row(
-            str(neuron.layer),
-            str(neuron.index),
-            f"{neuron.delta:+.4f}",
-            *(f"{value:.4f}" for value in moments[::2]),
-        )
+        means = [f"{value:.4f}" for value in moments[::2]]
+        table.add_row(str(layer), str(index), f"{delta:+.4f}", *means)
     return table
 
 

@@ -37,11 +37,11 @@ from cna_mlx.evaluation.capability_run import arm_entry, task_entries
 from cna_mlx.models.families import widths
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import BASELINE
-from cna_mlx.ui.capability import Setting, capability_view
+from cna_mlx.ui.capability import Conditions, capability_view
 
 CIRCUIT = Circuit.from_neurons([(0, 0, 1.0)])
 ABLATED = Arm.of(CIRCUIT, 0.0)
-SETTING = Setting({"lm-eval": "0.4.13"}, 40, True)
+SETTING = Conditions({"lm-eval": "0.4.13"}, 40, True)
 
 
 def score(value: float, outcomes: Sequence[float] | None, **changed: Any) -> Score:
@@ -181,7 +181,7 @@ def test_the_json_holds_every_arm_beside_the_baseline() -> None:
     json.dumps([first, second], allow_nan=False)
 
 
-def shown(arms: list[ArmScores], setting: Setting = SETTING, **options: Any) -> str:
+def shown(arms: list[ArmScores], setting: Conditions = SETTING, **options: Any) -> str:
     screen = make_screen(**options)
     screen.out.print(
         capability_view(screen, arms, setting), soft_wrap=not screen.out.is_terminal
@@ -223,7 +223,9 @@ def test_what_is_no_percentage_is_shown_as_it_is() -> None:
 
 def test_it_is_said_how_the_figures_were_made() -> None:
     arms = two_arms(score(0.75, [1, 1, 1, 0]), score(0.25, [1, 0, 0, 0]))[:1]
-    text = shown(arms, Setting({"lm-eval": "0.4.13"}, 40, False, ("m=0",)), width=100)
+    text = shown(
+        arms, Conditions({"lm-eval": "0.4.13"}, 40, False, ("m=0",)), width=100
+    )
     assert missing(text, "lm-eval 0.4.13", "chat template", "40 items", "m=0") == []
 
 
@@ -344,7 +346,7 @@ def test_finished_arms_are_kept(
     assert done.data["missing"] == ["m=0.5"]
     table = command(*asked, "-m", "0", "-m", "0.5")
     assert table.code == code
-    assert "not done: m=0.5" in table.out
+    assert "not run: m=0.5" in table.out
     assert "75.0%" in table.out
 
 

@@ -475,7 +475,7 @@ def test_where_it_goes_is_looked_at_before_the_model_is_loaded(
     (tmp_path / "thesis.tex").write_text("mine")
     line = [name, "no/such-model", "--offline", "--prompts", questions]
     for out, message in (
-        (tmp_path, "holds other files"),
+        (tmp_path, "other files"),
         (tmp_path / "thesis.tex" / "run", "thesis.tex is a file"),
     ):
         found = command(*line, "--out", str(out))

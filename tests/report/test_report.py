@@ -309,7 +309,7 @@ def test_what_belongs_beside_figures_is_there(tmp_path: Path) -> None:
     sections = {one.key: one for one in build([entry]).runs[0].sections}
     said = ["benign-set: these are not the published ones."]
     assert sections["over-refusal"].texts[1:] == said
-    assert sections["refusals"].texts == ()
+    assert sections["refusals"].texts == []
     assert dict(sections["facts"].folded)["prompts benign-set"] == (
         f"Somebody (2024), MIT, sha256 {'c' * 64}"
     )
