@@ -4,61 +4,64 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cna_mlx.analysis.compare_models import compare
+    from cna_mlx.analysis.metrics import Summary
+    from cna_mlx.analysis.run import Run, audit, evaluate
     from cna_mlx.circuit import Circuit
     from cna_mlx.discovery.discover import discover
+    from cna_mlx.discovery.options import DiscoveryOptions
+    from cna_mlx.discovery.probe import probe
     from cna_mlx.errors import CnaError
+    from cna_mlx.evaluation.plan import EvalOptions
     from cna_mlx.labels.label import Label, LabelKind, label
-    from cna_mlx.models.loading import load
+    from cna_mlx.models.loading import ModelOptions, load
+    from cna_mlx.prompts.benchmarks import Benchmark
     from cna_mlx.prompts.chat_template import Rendering, render, render_prompt
+    from cna_mlx.prompts.contrasts import PromptSet
+    from cna_mlx.report.writing import write_report
     from cna_mlx.steering.arms import Arm
     from cna_mlx.steering.events import Answer, Token
     from cna_mlx.steering.generation import generate_arms
     from cna_mlx.steering.interventions import MeanDifference, steered
     from cna_mlx.steering.sampling import Greedy, Sampled
+    from cna_mlx.util.progress import Reporter
 
-__all__ = [
-    "Answer",
-    "Arm",
-    "Circuit",
-    "CnaError",
-    "Greedy",
-    "Label",
-    "LabelKind",
-    "MeanDifference",
-    "Rendering",
-    "Sampled",
-    "Token",
-    "discover",
-    "generate_arms",
-    "label",
-    "load",
-    "render",
-    "render_prompt",
-    "steered",
-]
+__version__ = "0.1.0"
 
 # Importing MLX takes longer than `cna-mlx --help` may: a name is fetched at first use.
 _HOMES = {
-    "cna_mlx.circuit": ("Circuit",),
-    "cna_mlx.discovery.discover": ("discover",),
-    "cna_mlx.errors": ("CnaError",),
-    "cna_mlx.labels.label": ("Label", "LabelKind", "label"),
-    "cna_mlx.steering.arms": ("Arm",),
-    "cna_mlx.steering.events": ("Answer", "Token"),
-    "cna_mlx.steering.generation": ("generate_arms",),
-    "cna_mlx.models.loading": ("load",),
-    "cna_mlx.prompts.chat_template": ("Rendering", "render", "render_prompt"),
-    "cna_mlx.steering.sampling": ("Greedy", "Sampled"),
-    "cna_mlx.steering.interventions": ("MeanDifference", "steered"),
+    "analysis.compare_models": ("compare",),
+    "analysis.metrics": ("Summary",),
+    "analysis.run": ("Run", "audit", "evaluate"),
+    "circuit": ("Circuit",),
+    "discovery.discover": ("discover",),
+    "discovery.options": ("DiscoveryOptions",),
+    "discovery.probe": ("probe",),
+    "errors": ("CnaError",),
+    "evaluation.plan": ("EvalOptions",),
+    "labels.label": ("Label", "LabelKind", "label"),
+    "models.loading": ("ModelOptions", "load"),
+    "prompts.benchmarks": ("Benchmark",),
+    "prompts.chat_template": ("Rendering", "render", "render_prompt"),
+    "prompts.contrasts": ("PromptSet",),
+    "report.writing": ("write_report",),
+    "steering.arms": ("Arm",),
+    "steering.events": ("Answer", "Token"),
+    "steering.generation": ("generate_arms",),
+    "steering.interventions": ("MeanDifference", "steered"),
+    "steering.sampling": ("Greedy", "Sampled"),
+    "util.progress": ("Reporter",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605  # mypy reads the imports above
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'cna_mlx' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+    return getattr(import_module(f"cna_mlx.{_HOME_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "__version__"])

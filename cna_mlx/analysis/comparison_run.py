@@ -1,6 +1,5 @@
 """Compare two models, each with the other's circuit too, or two runs."""
 
-import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +13,11 @@ from cna_mlx.analysis.compared_model import (
 from cna_mlx.analysis.comparison import ModelComparison, compare_sides
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.auc import Auc
+from cna_mlx.discovery.chosen import split_circuit
 from cna_mlx.discovery.defaults import defaults_for
 from cna_mlx.discovery.discover import model_entry, rendering_entry
 from cna_mlx.discovery.options import DiscoveryOptions
-from cna_mlx.discovery.session import Session, split_circuit
+from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError, TransferError
 from cna_mlx.evaluation.plan import (
     EvalOptions,
@@ -83,26 +83,16 @@ def compare(
         raise InputError(
             f"{model} is a model and the other one is a run: give two of a kind"
         )
+    rendering, source = rendering or Rendering(), source or ModelOptions()
     names = str(a), str(b)
-    options, source = options or EvalOptions(), source or ModelOptions()
-    discovery = discovery or DiscoveryOptions()
+    sessions = [Session(one, rendering, source, reporter=reporter) for one in names]
+    options, discovery = options or EvalOptions(), discovery or DiscoveryOptions()
     _check_names(names)
     _check_agreement(names, discovery, bool(prompts), circuits)
     check_out(out, *_LETTERS)
-    sets = load_sets(
-        prompts, names[0], options.limit, offline=source.offline, reporter=reporter
-    )
-    return _Models(
-        names,
-        source,
-        rendering or Rendering(),
-        discovery,
-        options,
-        circuits,
-        sets,
-        Path(out) if out else None,
-        reporter,
-    ).compare()
+    sets = load_sets(sessions[0], prompts, options.limit)
+    place = Path(out) if out else None
+    return _Models(sessions, discovery, options, circuits, sets, place).compare()
 
 
 def _compare_runs(a: RunRecord, b: RunRecord) -> ModelComparison:
@@ -126,44 +116,28 @@ class _Known:
 class _Models:
     """Two models that are loaded in turn, never both at once."""
 
-    names: Pair
-    source: ModelOptions
-    rendering: Rendering
+    sessions: Sequence[Session]
     discovery: DiscoveryOptions
     options: EvalOptions
     circuits: CircuitFiles
     sets: list[Benchmark]
     out: Path | None
-    reporter: Reporter
 
     def compare(self) -> ModelComparison:
         """Find A's circuit, then B's and B's answers, then A's answers."""
-        a = self._first_look()
-        _free_memory()
-        known, b = self._look_and_answer(a.side)
-        _free_memory()
-        if not b.is_complete:
-            return compare_sides(a.side, b)
-        side = self._answer(self._open(0), 0, a, known.side)
-        _free_memory()
-        return compare_sides(side, b)
+        a = self._look(0)
+        self.sessions[0].unload()
+        b = self._look(1)
+        other = self._answer(1, b, a.side)
+        self.sessions[1].unload()
+        if not other.is_complete:
+            return compare_sides(a.side, other)
+        side = self._answer(0, a, b.side)
+        self.sessions[0].unload()
+        return compare_sides(side, other)
 
-    # a model is let go of when its method returns
-
-    def _first_look(self) -> _Known:
-        return self._look(self._open(0), 0)
-
-    def _look_and_answer(self, other: ComparedModel) -> tuple[_Known, ComparedModel]:
-        session = self._open(1)
-        known = self._look(session, 1)
-        return known, self._answer(session, 1, known, other)
-
-    def _open(self, which: int) -> Session:
-        name = self.names[which]
-        return Session.open(name, self.rendering, self.source, reporter=self.reporter)
-
-    def _look(self, session: Session, which: int) -> _Known:
-        file = self.circuits[which]
+    def _look(self, which: int) -> _Known:
+        session, file = self.sessions[which], self.circuits[which]
         try:
             subject = choose_subject(session, file, self.discovery)
         except TransferError:  # its remedy does not help: a comparison is the transfer
@@ -179,17 +153,15 @@ class _Models:
         model = model_entry(session.model, widths(session.model))
         rendering = rendering_entry(session.tokenizer, session.rendering)
         measured = held_out(subject.circuit, model, rendering)
-        called = _called(self.names)[which]
+        called = _called([one.name for one in self.sessions])[which]
         side = ComparedModel(called, model, rendering, subject.circuit, measured)
         return _Known(side, subject)
 
-    def _answer(
-        self, session: Session, which: int, known: _Known, other: ComparedModel
-    ) -> ComparedModel:
+    def _answer(self, which: int, known: _Known, other: ComparedModel) -> ComparedModel:
         """The side with its answers, and its gauge with both rendered the same way."""
-        same = self._rendered_the_same_way(session, which, known, other)
+        same = self._rendered_the_same_way(which, known, other)
         plan = plan_evaluation(
-            session,
+            self.sessions[which],
             known.subject,
             self.sets,
             self.options,
@@ -204,22 +176,26 @@ class _Models:
         self, which: int, side: ComparedModel, other: ComparedModel
     ) -> tuple[str, Circuit] | None:
         if other.circuit is None or not have_same_shape(side.model, other.model):
-            self.reporter.warn(
+            self.sessions[which].reporter.warn(
                 f"{other.name} has another shape: its circuit cannot be tried on "
                 f"{side.name}"
             )
             return None
-        return f"other ({_short(self.names[1 - which])})", other.circuit
+        return f"other ({_short(self.sessions[1 - which].name)})", other.circuit
 
     def _rendered_the_same_way(
-        self, session: Session, which: int, known: _Known, other: ComparedModel
+        self, which: int, known: _Known, other: ComparedModel
     ) -> Auc | None:
         """The held-out AUC with both models' prompts as the same text.
 
         Where both templates give the same ids that is the AUC which is known already.
         Else the prompts are plain text, as base models have no template.
         """
-        side, contrast = known.side, known.subject.contrast
+        side, contrast, session = (
+            known.side,
+            known.subject.contrast,
+            self.sessions[which],
+        )
         if are_rendered_alike(side.rendering, other.rendering):
             return side.own
         plain = replace(session.rendering, template="off")
@@ -228,19 +204,11 @@ class _Models:
             return side.own
         if self.circuits[which] or contrast is None:
             return None  # how a given circuit was chosen is not known
-        self.reporter.note(
+        session.reporter.note(
             f"{side.name} has another template than {other.name}: plain text"
         )
         found = replace(session, rendering=plain).find(self.discovery, contrast)
         return held_out(found.circuit, side.model, entry)
-
-
-def _free_memory() -> None:
-    """Give a model's memory back before the next one is loaded."""
-    import mlx.core as mx
-
-    gc.collect()
-    mx.clear_cache()
 
 
 # ------------------------------------------------------------------- what was asked for

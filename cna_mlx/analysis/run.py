@@ -7,8 +7,9 @@ from cna_mlx.analysis.metrics import Summary
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.analysis.verdict import Verdict, conclude
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.chosen import check_arms
 from cna_mlx.discovery.options import DiscoveryOptions
-from cna_mlx.discovery.session import Session, check_arms
+from cna_mlx.discovery.session import Session
 from cna_mlx.evaluation.plan import (
     EvalOptions,
     check_out,
@@ -107,13 +108,11 @@ def evaluate(
         InputError: prompts or a directory that cannot be used.
         HubError: a prompt set cannot be fetched.
     """
-    options = options or EvalOptions()
-    check_out(out)
     session = Session.of(model, tokenizer, rendering, reporter)
-    sets = load_sets(prompts, session.name, options.limit, reporter=reporter)
-    subject = choose_subject(session, circuit, DiscoveryOptions(contrast))
-    plan = plan_evaluation(session, subject, sets, options, "eval", out=out)
-    return Run.of(run_evaluation(plan))
+    discovery = DiscoveryOptions(contrast)
+    return evaluate_session(
+        session, prompts, [circuit], options or EvalOptions(), discovery, out, "eval"
+    )
 
 
 def audit(
@@ -128,7 +127,6 @@ def audit(
     allow_transfer: bool = False,
     out: File | None = None,
     reporter: Reporter = SILENT,
-    command: str = "audit",
 ) -> Run:
     """Load a model, find its circuit, and evaluate it at several multipliers.
 
@@ -143,24 +141,49 @@ def audit(
         source: revision and the like, as for :func:`cna_mlx.load`.
         allow_transfer: accept circuits of other weights of the same shape.
         out, reporter: as for :func:`evaluate`.
-        command: what the run is recorded as.
 
     Raises:
         as :func:`cna_mlx.load`, :func:`evaluate`.
     """
-    options = options or EvalOptions(sweep=True)
-    discovery, source = discovery or DiscoveryOptions(), source or ModelOptions()
-    given = [circuits] if isinstance(circuits, str | Circuit) else list(circuits)
+    session = Session(
+        model,
+        rendering or Rendering(),
+        source or ModelOptions(),
+        allow_transfer,
+        reporter,
+    )
+    return evaluate_session(
+        session,
+        prompts,
+        [circuits] if isinstance(circuits, str | Circuit) else circuits,
+        options or EvalOptions(sweep=True),
+        discovery or DiscoveryOptions(),
+        out,
+        "audit",
+    )
+
+
+def evaluate_session(
+    session: Session,
+    prompts: PromptSets,
+    circuits: Sequence[str | Circuit],
+    options: EvalOptions,
+    discovery: DiscoveryOptions,
+    out: File | None,
+    command: str,
+) -> Run:
+    """What :func:`evaluate` and :func:`audit` have in common.
+
+    Args:
+        session: the model.
+        prompts, circuits, options, discovery, out: as for :func:`audit`.
+        command: what the run is recorded as.
+    """
     check_out(out)
-    check_arms(given)
-    sets = load_sets(
-        prompts, model, options.limit, offline=source.offline, reporter=reporter
-    )
-    session = Session.open(
-        model, rendering, source, allow_transfer=allow_transfer, reporter=reporter
-    )
-    subject = choose_subject(session, given[0] if given else None, discovery)
-    others = [session.choose(one) for one in given[1:]]
+    check_arms(circuits)
+    sets = load_sets(session, prompts, options.limit)
+    subject = choose_subject(session, next(iter(circuits), None), discovery)
+    others = [session.choose(one) for one in circuits[1:]]
     plan = plan_evaluation(
         session, subject, sets, options, command, others=others, out=out
     )

@@ -6,61 +6,47 @@ from typing import Any
 
 from cna_mlx.chat.conversation import MOST_ARMS, STEERED, Conversation
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.chosen import split_circuit
 from cna_mlx.discovery.options import DiscoveryOptions
-from cna_mlx.discovery.session import Session, check_arms, split_circuit
+from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
-from cna_mlx.models.loading import ModelOptions
-from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import Arm
-from cna_mlx.util.progress import SILENT, Reporter
 
 
 def open_conversation(
-    model: str,
+    session: Session,
+    options: DiscoveryOptions,
     *,
     is_ablating: bool = False,
     circuits: Sequence[str] = (),
     multipliers: Sequence[float] = (),
-    discovery: DiscoveryOptions | None = None,
-    rendering: Rendering | None = None,
-    source: ModelOptions | None = None,
-    allow_transfer: bool = False,
-    reporter: Reporter = SILENT,
     **settings: Any,
 ) -> Conversation:
     """Load a model and its circuits.
 
     Args:
-        model: as for :func:`cna_mlx.load`.
+        session: the model.
+        options, circuits, multipliers: as for :meth:`Session.steered_arms`.
         is_ablating: answer with the steered arms too; circuits or multipliers ask for
             that as well.
-        circuits: ``FILE`` or ``FILE@M``; the default circuit if empty.
-        multipliers: of circuits without their own; 0 if empty.
-        discovery, rendering, source, allow_transfer, reporter: how it is done.
         settings: of the :class:`Conversation`: ``temperature``, ``seed``,
             ``max_tokens``, ``hides_text``.
 
     Raises:
         InputError: too many arms, a temperature below 0.
-        as :meth:`Session.open`, :meth:`Session.steered_arms`.
+        as :meth:`Session.load`, :meth:`Session.steered_arms`.
     """
     if not 0 <= settings.get("temperature", 0.0) < float("inf"):
         raise InputError(
             f"--temp {settings['temperature']}: give 0 (greedy) or a number above it"
         )
     _check_count(circuits, len(multipliers))
-    check_arms(circuits, multipliers)
-    options = discovery or DiscoveryOptions()
-    session = Session.open(
-        model, rendering, source, allow_transfer=allow_transfer, reporter=reporter
-    )
     is_ablating = is_ablating or bool(circuits) or bool(multipliers)
     arms = session.steered_arms(options, circuits, multipliers) if is_ablating else []
     if len(arms) == 1:
         arms = [Arm(STEERED, arms[0].steering)]
     conversation = Conversation(
-        session.model,
-        session.tokenizer,
+        *session.load(),
         arms,
         is_ablating=is_ablating,
         rendering=session.rendering,

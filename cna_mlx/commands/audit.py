@@ -9,11 +9,10 @@ from cna_mlx.commands.options import (
     json_option,
     model_argument,
     model_options,
-    rendering_of,
     rendering_options,
     selection_of,
     selection_options,
-    source_of,
+    session_of,
     sweep_option,
 )
 
@@ -36,23 +35,20 @@ def audit(model: str, as_json: bool, **rest: Any) -> bool:
     random neurons do, or whether the model broke; how sure that is, and for what.
     After Ctrl-C or a crash the same command goes on.
     """
-    from cna_mlx.analysis import run as library
+    from cna_mlx.analysis.run import evaluate_session
     from cna_mlx.analysis.verdict import conclude
     from cna_mlx.report.build import ReportedRun, build
     from cna_mlx.report.writing import write_report
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.evaluation import discovery_lines, summary_view, verdict_view
     from cna_mlx.ui.output import emit_json, show
-    from cna_mlx.ui.progress import terminal_reporter
     from cna_mlx.ui.runs import tell_end
 
-    run = library.audit(
-        model,
-        rendering=rendering_of(rest),
-        source=source_of(rest),
+    run = evaluate_session(
+        session_of(model, rest),
         discovery=selection_of(rest),
         options=evaluation_of(rest),
-        reporter=terminal_reporter(),
+        command="audit",
         **rest,
     )
     summary = run.summary()

@@ -11,7 +11,7 @@ from cna_mlx.commands.options import (
     json_option,
     model_argument,
     model_options,
-    source_of,
+    session_of,
 )
 
 
@@ -38,14 +38,14 @@ def bench(
     forecast.
     """
     from cna_mlx.diagnostics.bench import SHORT, Bench, Settings, to_json
-    from cna_mlx.discovery.session import Session
     from cna_mlx.ui.bench import closing_line, environment_lines, result_lines
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show
-    from cna_mlx.ui.progress import progress_bar, terminal_reporter
+    from cna_mlx.ui.progress import progress_bar
     from cna_mlx.util.environment import environment
 
-    session = Session.open(model, options=source_of(rest), reporter=terminal_reporter())
+    session = session_of(model, rest)
+    session.load()
     settings = SHORT if is_short else Settings()
     settings = replace(settings, parts=only or settings.parts)
     around = environment()

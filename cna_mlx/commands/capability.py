@@ -11,11 +11,10 @@ from cna_mlx.commands.options import (
     json_option,
     model_argument,
     model_options,
-    rendering_of,
     rendering_options,
     selection_of,
     selection_options,
-    source_of,
+    session_of,
 )
 
 
@@ -94,18 +93,14 @@ def capability(
     from cna_mlx.ui.capability import Conditions, capability_view
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show
-    from cna_mlx.ui.progress import terminal_reporter
 
     names = [name.strip() for text in tasks for name in text.split(",")]
-    run = CapabilityRun.open(
-        model,
+    run = CapabilityRun.of(
+        session_of(model, rest),
         [name for name in names if name],
+        selection_of(rest),
         include_path=include_path,
         protocol=Protocol(limit, batch_size, seed, fewshot_as_multiturn),
-        discovery=selection_of(rest),
-        rendering=rendering_of(rest),
-        source=source_of(rest),
-        reporter=terminal_reporter(),
         **rest,
     )
     try:

@@ -11,11 +11,10 @@ from cna_mlx.commands.options import (
     hide_text_option,
     model_argument,
     model_options,
-    rendering_of,
     rendering_options,
     selection_of,
     selection_options,
-    source_of,
+    session_of,
 )
 
 
@@ -70,16 +69,12 @@ def chat(model: str, ablate: bool, hide_text: bool, history: bool, **rest: Any) 
     from cna_mlx.discovery.cache import cache_directory
     from cna_mlx.ui.chat import run_chat
     from cna_mlx.ui.console import screen
-    from cna_mlx.ui.progress import terminal_reporter
 
     conversation = open_conversation(
-        model,
+        session_of(model, rest),
+        selection_of(rest),
         is_ablating=ablate,
-        discovery=selection_of(rest),
-        rendering=rendering_of(rest),
-        source=source_of(rest),
         hides_text=hide_text,
-        reporter=terminal_reporter(),
         **rest,
     )
     kept = cache_directory() / "chat.history" if history else None

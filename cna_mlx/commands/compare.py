@@ -9,11 +9,10 @@ from cna_mlx.commands.options import (
     evaluation_of,
     json_option,
     measuring_options,
-    rendering_of,
     rendering_options,
     selection_of,
     selection_options,
-    source_of,
+    session_of,
 )
 from cna_mlx.errors import InputError
 
@@ -50,7 +49,6 @@ def compare(
     from cna_mlx.ui.compare import comparison_view
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show
-    from cna_mlx.ui.progress import terminal_reporter
     from cna_mlx.ui.runs import tell_end
 
     runs = library.run_of(a), library.run_of(b)
@@ -58,15 +56,16 @@ def compare(
         raise InputError(
             f"two runs are compared as they are: leave out {', '.join(given)}"
         )
+    session = session_of(a, rest)
     found = library.compare(
         runs[0] or a,
         runs[1] or b,
         circuits=(rest.pop("circuit_a"), rest.pop("circuit_b")),
-        rendering=rendering_of(rest),
-        source=source_of(rest),
+        rendering=session.rendering,
+        source=session.source,
+        reporter=session.reporter,
         discovery=selection_of(rest),
         options=evaluation_of(rest),
-        reporter=terminal_reporter(),
         **rest,
     )
     said = findings(found)

@@ -13,11 +13,10 @@ from cna_mlx.commands.options import (
     json_option,
     model_argument,
     model_options,
-    rendering_of,
     rendering_options,
     selection_of,
     selection_options,
-    source_of,
+    session_of,
     typed,
 )
 from cna_mlx.errors import InputError
@@ -67,23 +66,14 @@ def diff(
     from cna_mlx.ui.diff import all_refuse_line, pages, prompt_view, rates_view
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.picture import save_picture
-    from cna_mlx.ui.progress import terminal_reporter
     from cna_mlx.util.files import check_writable
 
     options = selection_of(rest)
     texts, origin = _prompts(prompts, prompt_file, options, model)
     check_writable(svg)
-    reporter = terminal_reporter()
     to = replace(screen(), hides_text=hide_text)
-    run = DiffRun.open(
-        model,
-        texts,
-        discovery=options,
-        rendering=rendering_of(rest),
-        source=source_of(rest),
-        reporter=reporter,
-        **rest,
-    )
+    session = session_of(model, rest)
+    run = DiffRun.of(session, texts, options, **rest)
     if origin:
         to.note(origin)
     try:
@@ -105,7 +95,7 @@ def diff(
             lambda picture: pages(replace(picture, hides_text=hide_text), run),
         )
         to.note(f"drawn to {svg}")
-    return not reporter.stop()
+    return not session.reporter.stop()
 
 
 def _prompts(

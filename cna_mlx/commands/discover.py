@@ -9,11 +9,10 @@ from cna_mlx.commands.options import (
     expect_option,
     json_option,
     model_argument,
-    rendering_of,
     rendering_options,
     selection_of,
     selection_options,
-    source_of,
+    session_of,
     walk_options,
 )
 
@@ -31,21 +30,13 @@ from cna_mlx.commands.options import (
 @json_option
 def discover(model: str, output: str | None, as_json: bool, **rest: Any) -> None:
     """Find the neurons that tell two sets of prompts apart."""
-    from cna_mlx.discovery.session import discover_model, report_expectation
+    from cna_mlx.discovery.session import report_expectation
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show
-    from cna_mlx.ui.progress import terminal_reporter
     from cna_mlx.ui.tables import discovery_view
 
-    reporter = terminal_reporter()
-    found = discover_model(
-        model,
-        selection_of(rest),
-        rendering=rendering_of(rest),
-        source=source_of(rest),
-        output=output,
-        reporter=reporter,
-    )
+    session = session_of(model, rest)
+    found = session.discover(selection_of(rest), output)
     discovery = found.discovery
     assert discovery is not None
     path = output or (str(found.path) if found.path else None)
@@ -53,6 +44,6 @@ def discover(model: str, output: str | None, as_json: bool, **rest: Any) -> None
         show(discovery_view(screen(), discovery, path))
         return
     emit_json({"model": model, **discovery.to_dict(), "circuit_file": path})
-    report_expectation(found.circuit, reporter)
+    report_expectation(found.circuit, session.reporter)
     if discovery.warning:
-        reporter.warn(discovery.warning)
+        session.reporter.warn(discovery.warning)

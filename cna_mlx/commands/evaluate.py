@@ -9,11 +9,10 @@ from cna_mlx.commands.options import (
     json_option,
     model_argument,
     model_options,
-    rendering_of,
     rendering_options,
     selection_of,
     selection_options,
-    source_of,
+    session_of,
     sweep_option,
 )
 
@@ -38,21 +37,17 @@ def evaluate(model: str, as_json: bool, **rest: Any) -> bool:
     neurons as controls. Rates come with intervals, quality, KL and exact tests. The
     samples are kept as a run; after Ctrl-C or a crash the same command goes on.
     """
-    from cna_mlx.analysis.run import audit
+    from cna_mlx.analysis.run import evaluate_session
     from cna_mlx.analysis.verdict import conclude
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.evaluation import headline_view, summary_view
     from cna_mlx.ui.output import emit_json, show
-    from cna_mlx.ui.progress import terminal_reporter
     from cna_mlx.ui.runs import tell_end
 
-    run = audit(
-        model,
-        rendering=rendering_of(rest),
-        source=source_of(rest),
+    run = evaluate_session(
+        session_of(model, rest),
         discovery=selection_of(rest),
         options=evaluation_of(rest),
-        reporter=terminal_reporter(),
         command="eval",
         **rest,
     )

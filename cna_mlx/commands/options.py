@@ -10,6 +10,7 @@ from cna_mlx.errors import InputError, RequestError
 
 if TYPE_CHECKING:
     from cna_mlx.discovery.options import DiscoveryOptions
+    from cna_mlx.discovery.session import Session
     from cna_mlx.evaluation.plan import EvalOptions
     from cna_mlx.models.loading import ModelOptions, Streaming
     from cna_mlx.prompts.chat_template import Rendering
@@ -225,27 +226,39 @@ hide_text_option = click.option(
 model_argument = click.argument("model")
 
 
+def session_of(model: str, rest: dict[str, Any]) -> "Session":
+    """The model with its options, and the terminal to report to; not loaded yet."""
+    from cna_mlx.discovery.session import Session
+    from cna_mlx.ui.progress import terminal_reporter
+
+    rendering, source = _rendering(rest), source_of(rest)
+    transfer = rest.pop("allow_transfer", False)
+    return Session(model, rendering, source, transfer, terminal_reporter())
+
+
 def source_of(rest: dict[str, Any]) -> "ModelOptions":
     from cna_mlx.models.loading import ModelOptions
 
     # without the option the command needs all weights in memory
     chosen: dict[bool | None, Streaming] = {None: "auto", True: "yes", False: "no"}
     stream = chosen[rest.pop("stream", False)]
-    return ModelOptions(rest.pop("revision", None), rest.pop("offline"), stream)
+    return ModelOptions(rest.pop("revision", None), rest.pop("offline", False), stream)
 
 
-def rendering_of(rest: dict[str, Any]) -> "Rendering":
+def _rendering(rest: dict[str, Any]) -> "Rendering":
     from cna_mlx.prompts.chat_template import DEFAULT_DATE, Rendering
 
-    template, system, thinking, day = (
-        rest.pop(name) for name in ("chat_template", "system", "thinking", "date")
-    )
+    day, system = rest.pop("date", None), rest.pop("system", None)
     try:
         day = DEFAULT_DATE if day is None else date.fromisoformat(day)
     except ValueError:
         raise InputError(f"--date {day!r}: write it as 2024-07-26") from None
-    system = system and typed(system, "--system")
-    return Rendering(template, system, thinking == "on", day)
+    return Rendering(
+        rest.pop("chat_template", "auto"),
+        system and typed(system, "--system"),
+        rest.pop("thinking", "off") == "on",
+        day,
+    )
 
 
 def selection_of(rest: dict[str, Any]) -> "DiscoveryOptions":

@@ -10,12 +10,11 @@ from cna_mlx.commands.options import (
     command,
     json_option,
     model_argument,
-    rendering_of,
     rendering_options,
     require,
     selection_of,
     selection_options,
-    source_of,
+    session_of,
     walk_options,
 )
 
@@ -58,25 +57,19 @@ def probe(
     that had no part in finding the neurons, for the whole model and layer by layer.
     Works on base models as well.
     """
-    from cna_mlx.discovery.probe import probe_contrast, probe_model
+    from cna_mlx.discovery.probe import probe_contrast, probe_prompts
     from cna_mlx.prompts import read_prompts
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.gauge import held_out_view, probe_view
     from cna_mlx.ui.output import emit_json, show
-    from cna_mlx.ui.progress import terminal_reporter
 
     require(not (as_json and as_csv), "give --json or --csv, not both")
     require(len(circuits) <= 1, "probe takes one --circuit")
-    options, allow_transfer = selection_of(rest), rest.pop("allow_transfer")
-    rest = {
-        "rendering": rendering_of(rest),
-        "source": source_of(rest),
-        "reporter": terminal_reporter(),
-    }
+    session, options = session_of(model, rest), selection_of(rest)
     if prompt_file is None:
         require(not circuits, "--circuit needs --prompts FILE: which shall it gauge?")
         require(not as_csv, "--csv needs --prompts FILE")
-        held_out = probe_contrast(model, options, **rest)
+        held_out = probe_contrast(session, options)
         if as_json:
             emit_json({"model": model, **held_out.to_dict()})
         else:
@@ -86,9 +79,7 @@ def probe(
         read_prompts(prompt_file, options.column),
         next(iter(circuits), None),
     )
-    found = probe_model(
-        model, prompts, circuit, options, allow_transfer=allow_transfer, **rest
-    )
+    found = probe_prompts(session, prompts, circuit, options)
     if as_csv:
         screen().out.file.write(_to_csv(found))
     elif as_json:

@@ -95,7 +95,8 @@ def device_sections(
     for name in DEMO_NAMES:
         yield _section(name, partial(_embedded, name))
     if model is not None:
-        session = Session.open(model, options=options, reporter=reporter)
+        session = Session(model, source=options, reporter=reporter)
+        session.load()
         yield from _model_sections(session, next(iter(speed), None))
 
 

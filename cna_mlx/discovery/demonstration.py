@@ -30,7 +30,7 @@ def demonstrate(
         and the matched control.
     """
     options = DiscoveryOptions()
-    session = Session.open("demo", reporter=reporter)
+    session = Session("demo", reporter=reporter)
     found = session.find(options, options.prompts("demo"), refresh=True)
     circuit, discovery = found.circuit, found.discovery
     assert discovery is not None

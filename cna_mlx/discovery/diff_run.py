@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.chosen import circuit_entries
 from cna_mlx.discovery.gauge import is_calibrated
 from cna_mlx.discovery.options import DiscoveryOptions
-from cna_mlx.discovery.session import Session, check_arms, circuit_entries
-from cna_mlx.models.loading import ModelOptions
+from cna_mlx.discovery.session import Session
 from cna_mlx.prompts import load_contrast
-from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import PromptResult, Rates, diff, rates
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS
-from cna_mlx.util.progress import SILENT, Reporter
 from cna_mlx.util.rows import Row
 
 
@@ -38,38 +37,16 @@ class DiffRun:
     results: list[PromptResult] = field(default_factory=list)
 
     @classmethod
-    def open(
+    def of(
         cls,
-        model: str,
+        session: Session,
         prompts: Sequence[str],
-        *,
+        options: DiscoveryOptions,
         circuits: Sequence[str] = (),
         multipliers: Sequence[float] = (),
         max_tokens: int = DEFAULT_MAX_TOKENS,
-        discovery: DiscoveryOptions | None = None,
-        rendering: Rendering | None = None,
-        source: ModelOptions | None = None,
-        allow_transfer: bool = False,
-        reporter: Reporter = SILENT,
     ) -> "DiffRun":
-        """Load a model and its circuits.
-
-        Args:
-            model: as for :func:`cna_mlx.load`.
-            prompts: user prompts.
-            circuits: ``FILE`` or ``FILE@M``; the default circuit if empty.
-            multipliers: of circuits without their own; 0 if empty.
-            max_tokens: new tokens of each answer at most.
-            discovery, rendering, source, allow_transfer, reporter: how it is done.
-
-        Raises:
-            as :meth:`Session.open`, :meth:`Session.steered_arms`.
-        """
-        check_arms(circuits, multipliers)
-        session = Session.open(
-            model, rendering, source, allow_transfer=allow_transfer, reporter=reporter
-        )
-        options = discovery or DiscoveryOptions()
+        """The baseline and the arms of :meth:`Session.steered_arms`."""
         arms = session.steered_arms(options, circuits, multipliers)
         return cls(session, (BASELINE, *arms), tuple(prompts), max_tokens)
 
@@ -80,7 +57,7 @@ class DiffRun:
         able = (c for c in circuits if isinstance(c, Circuit) and can_gauge(c))
         return next(able, None)
 
-    @property
+    @cached_property
     def is_calibrated(self) -> bool:
         """Whether the gauge was measured on these weights, with this rendering."""
         session, gauge = self.session, self.gauge

@@ -5,21 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.chosen import circuit_entry
 from cna_mlx.discovery.cross_validation import HeldOutScores
 from cna_mlx.discovery.gauge import gauges, is_calibrated
 from cna_mlx.discovery.options import DiscoveryOptions
-from cna_mlx.discovery.session import (
-    Session,
-    check_arms,
-    circuit_entry,
-    discover_model,
-)
+from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.models.context import check_lengths
-from cna_mlx.models.loading import ModelOptions
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
-from cna_mlx.util.progress import SILENT, Progress, Reporter, silent
+from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.rows import Row, html_table
 
 _TOKENS = 32_768
@@ -91,46 +86,27 @@ def probe(
     return Probe(circuit, calibrated, tuple(pairs))
 
 
-def probe_model(
-    model: str,
+def probe_prompts(
+    session: Session,
     prompts: Sequence[str],
     circuit: str | None,
     options: DiscoveryOptions,
-    *,
-    rendering: Rendering | None = None,
-    source: ModelOptions | None = None,
-    allow_transfer: bool = False,
-    reporter: Reporter = SILENT,
 ) -> Probe:
-    """Load a model and a circuit, and gauge prompts along it; see :func:`probe`.
-
-    Args:
-        model: as for :func:`cna_mlx.load`.
-        prompts: user prompts.
-        circuit: its file; None for the default circuit.
-        options: which circuit is the default.
-        rendering, source, allow_transfer, reporter: how it is done.
+    """Gauge prompts along a circuit file, or the default circuit; see :func:`probe`.
 
     Raises:
         InputError: the circuit has a multiplier.
-        as :func:`probe`, :func:`cna_mlx.load`.
     """
-    given = [circuit] if circuit else []
-    check_arms(given)
-    session = Session.open(
-        model, rendering, source, allow_transfer=allow_transfer, reporter=reporter
-    )
-    if circuit:
+    if circuit is None:
+        found = session.default_circuit(options)
+    else:
         chosen = session.choose(circuit)
         if chosen.multiplier is not None:
             raise InputError("--circuit: a gauge takes no @M; it is not steered")
         found = chosen.circuit
-    else:
-        found = session.default_circuit(options)
-    with reporter.progress("prompts") as progress:
+    with session.reporter.progress("prompts") as progress:
         return probe(
-            session.model,
-            session.tokenizer,
+            *session.load(),
             found,
             prompts,
             rendering=session.rendering,
@@ -171,33 +147,16 @@ class HeldOutProbe:
         }
 
 
-def probe_contrast(
-    model: str,
-    options: DiscoveryOptions,
-    *,
-    rendering: Rendering | None = None,
-    source: ModelOptions | None = None,
-    reporter: Reporter = SILENT,
-) -> HeldOutProbe:
-    """Load a model, and gauge a contrast's prompts, each by a circuit of the others.
-
-    Args:
-        model: as for :func:`cna_mlx.load`.
-        options: the contrast and how its neurons are ranked.
-        rendering, source: how prompts are rendered and the model is loaded.
-        reporter: called while it works.
+def probe_contrast(session: Session, options: DiscoveryOptions) -> HeldOutProbe:
+    """Gauge the prompts of a contrast, each along a circuit found without it.
 
     Raises:
         InputError: a side has a single prompt, or prompts that cannot be used.
-        as :func:`cna_mlx.load`.
     """
-    found = discover_model(
-        model, options, rendering=rendering, source=source, reporter=reporter
-    )
-    assert found.discovery is not None
-    if found.discovery.held_out is None:
+    discovery = session.discover(options).discovery
+    if discovery is None or discovery.held_out is None:
         raise InputError("a held-out gauge needs two prompts or more on each side")
-    return HeldOutProbe(options.prompts(model), found.discovery.held_out)
+    return HeldOutProbe(options.prompts(session.name), discovery.held_out)
 
 
 def _parts(ids: list[list[int]]) -> Iterator[list[list[int]]]:

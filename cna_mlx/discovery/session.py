@@ -1,100 +1,48 @@
-"""A loaded model with the circuits that are found for it."""
+"""A model with the circuits that are found for it."""
 
-import math
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.cache import CachedCircuit, Store, keep
+from cna_mlx.discovery.chosen import ChosenCircuit, check_arms, split_circuit
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.trial import expect
 from cna_mlx.discovery.trial_text import expectation_lines
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
-from cna_mlx.models.loading import (
-    DEMO_NAMES,
-    ModelOptions,
-    Source,
-    load,
-    source_of,
-)
+from cna_mlx.models.loading import DEMO_NAMES, ModelOptions, Source, load, source_of
 from cna_mlx.models.memory.plan import Plan
 from cna_mlx.models.offload.streaming import is_streamed
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, uses_template
 from cna_mlx.steering.arms import Arm
-from cna_mlx.steering.interventions import check_multiplier
-from cna_mlx.util.files import File, check_writable, is_there
+from cna_mlx.util.files import File, check_writable
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.progress import SILENT, Reporter
 
 
 @dataclass(frozen=True)
-class ChosenCircuit:
-    """A circuit to steer with.
-
-    Attributes:
-        circuit: the circuit.
-        multiplier: its own; None where it takes the multipliers of the options.
-        name: what to call it in labels: the file that it was read from.
-    """
-
-    circuit: Circuit
-    multiplier: float | None = None
-    name: str = ""
-
-
-@dataclass(frozen=True)
 class Session:
-    """A loaded model, how its prompts are rendered, and who is told of the work.
+    """A model, loaded when it is first needed, and how to work with it.
 
     Attributes:
-        name: as the model was asked for.
-        model, tokenizer: as :func:`cna_mlx.load` returns them.
+        name: as for :func:`cna_mlx.load`.
         rendering: how prompts become token ids.
+        source: how the model is loaded.
         allow_transfer: accept circuits of other weights of the same shape.
-        reporter: what is called while something takes its time.
+        reporter: called while something takes its time.
     """
 
     name: str
-    model: Any
-    tokenizer: Any
     rendering: Rendering = field(default_factory=Rendering)
+    source: ModelOptions = field(default_factory=ModelOptions)
     allow_transfer: bool = False
     reporter: Reporter = SILENT
-
-    @classmethod
-    def open(
-        cls,
-        name: str,
-        rendering: Rendering | None = None,
-        options: ModelOptions | None = None,
-        *,
-        allow_transfer: bool = False,
-        reporter: Reporter = SILENT,
-    ) -> "Session":
-        """Load a model.
-
-        Raises:
-            as :func:`cna_mlx.load`; InputError: the rendering asks for a chat template
-            that the tokenizer does not have.
-        """
-        rendering, options = rendering or Rendering(), options or ModelOptions()
-        reporter.note(f"loading {name}")
-        with reporter.progress("bytes") as progress:
-            model, tokenizer = load(
-                name,
-                options.revision,
-                offline=options.offline,
-                stream=options.stream,
-                progress=progress,
-                planned=lambda plan: _announce(plan, reporter),
-            )
-        _report_moves(source_of(model), reporter)
-        uses_template(tokenizer, rendering)
-        return cls(name, model, tokenizer, rendering, allow_transfer, reporter)
+    _loaded: list[tuple[Any, Any]] = field(default_factory=list, repr=False)
 
     @classmethod
     def of(
@@ -107,7 +55,76 @@ class Session:
         """A session with a model that is loaded."""
         source = source_of(model)
         name = source.name if source else type(model).__name__
-        return cls(name, model, tokenizer, rendering or Rendering(), reporter=reporter)
+        session = cls(name, rendering or Rendering(), reporter=reporter)
+        session._loaded.append((model, tokenizer))
+        return session
+
+    @property
+    def model(self) -> Any:
+        """mlx-lm's model; see :meth:`load`."""
+        return self.load()[0]
+
+    @property
+    def tokenizer(self) -> Any:
+        """mlx-lm's tokenizer wrapper; see :meth:`load`."""
+        return self.load()[1]
+
+    def load(self) -> tuple[Any, Any]:
+        """Load the model and its tokenizer, unless they are loaded.
+
+        Raises:
+            as :func:`cna_mlx.load`; InputError: the rendering asks for a chat template
+            that the tokenizer does not have.
+        """
+        if not self._loaded:
+            report, source = self.reporter, self.source
+            report.note(f"loading {self.name}")
+            with report.progress("bytes") as progress:
+                model, tokenizer = load(
+                    self.name,
+                    source.revision,
+                    offline=source.offline,
+                    stream=source.stream,
+                    progress=progress,
+                    planned=lambda plan: _announce(plan, report),
+                )
+            _report_moves(source_of(model), report)
+            uses_template(tokenizer, self.rendering)
+            self._loaded.append((model, tokenizer))
+        return self._loaded[0]
+
+    def unload(self) -> None:
+        """Give the model's memory back; it is loaded again when it is needed."""
+        import mlx.core as mx
+
+        self._loaded.clear()
+        gc.collect()
+        mx.clear_cache()
+
+    def discover(
+        self, options: DiscoveryOptions, output: File | None = None
+    ) -> CachedCircuit:
+        """Find the model's circuit, also where the cache has it.
+
+        Args:
+            options: which circuit, and whether it is tried.
+            output: a file to write it to, before it is tried and again after.
+
+        Raises:
+            InputError: the file cannot be written, or an option is out of range.
+            as :func:`cna_mlx.discovery.discover.run_discovery`.
+        """
+        check_writable(output)
+        contrast, selection = options.prompts(self.name), options.selection(self.name)
+        selection.k(widths(self.model))
+        found = self.find(options, contrast, refresh=True)
+        if output:
+            found.circuit.save(output)
+        if options.expect:
+            found = self.try_out(found, contrast)
+            if output:
+                found.circuit.save(output)
+        return found
 
     def find(
         self, options: DiscoveryOptions, contrast: PromptSet, *, refresh: bool = False
@@ -228,6 +245,7 @@ class Session:
         Raises:
             CircuitError, InputError: as :meth:`choose`; an arm is there twice.
         """
+        check_arms(circuits, multipliers)
         chosen = [self.choose(text) for text in circuits]
         owns = [one.multiplier for one in chosen]
         if chosen and None not in owns and (unused := set(multipliers) - set(owns)):
@@ -239,54 +257,12 @@ class Session:
             chosen = [ChosenCircuit(self.default_circuit(options))]
         arms = []
         for one in chosen:
-            values = strengths(one, multipliers)
+            values = one.multipliers(multipliers)
             prefix = f"{one.name} " if len(chosen) > 1 else ""
             arms += [Arm.of(one.circuit, m, f"{prefix}m={m:.15g}") for m in values]
         if len({arm.label for arm in arms}) < len(arms):
             raise InputError("the same circuit and multiplier were asked for twice")
         return arms
-
-
-def discover_model(
-    name: str,
-    options: DiscoveryOptions,
-    *,
-    rendering: Rendering | None = None,
-    source: ModelOptions | None = None,
-    output: File | None = None,
-    reporter: Reporter = SILENT,
-) -> CachedCircuit:
-    """Load a model and find its circuit, also where the cache has it.
-
-    Args:
-        name: as for :func:`cna_mlx.load`.
-        options: which circuit, and whether it is tried.
-        rendering, source: how prompts are rendered and the model is loaded.
-        output: a file to write the circuit to, before it is tried and again after.
-        reporter: called while it works.
-
-    Raises:
-        InputError: the file cannot be written, or an option is out of range.
-        as :func:`cna_mlx.load`, :func:`cna_mlx.discovery.discover.run_discovery`.
-    """
-    check_writable(output)
-    contrast, selection = options.prompts(name), options.selection(name)
-    session = Session.open(name, rendering, source, reporter=reporter)
-    selection.k(widths(session.model))
-    found = session.find(options, contrast, refresh=True)
-    if output:
-        found.circuit.save(output)
-    if options.expect:
-        found = session.try_out(found, contrast)
-        if output:
-            found.circuit.save(output)
-    return found
-
-
-def strengths(chosen: ChosenCircuit, multipliers: Sequence[float]) -> list[float]:
-    """A circuit's own multiplier, else all of these, else 0."""
-    own = chosen.multiplier
-    return [own] if own is not None else list(multipliers) or [0.0]
 
 
 def report_expectation(circuit: Circuit, reporter: Reporter) -> None:
@@ -296,61 +272,6 @@ def report_expectation(circuit: Circuit, reporter: Reporter) -> None:
         reporter.note(f"expect: {line}")
     for line in lines[1:]:
         reporter.warn(line)
-
-
-def split_circuit(text: str) -> tuple[str, float | None]:
-    """``FILE`` or ``FILE@M`` to a path and a multiplier.
-
-    Raises:
-        InputError: the multiplier is not a finite number.
-    """
-    path, at, number = text.rpartition("@")
-    if not at or is_there(text):
-        return text, None
-    try:
-        multiplier = float(number)
-    except ValueError:
-        multiplier = math.nan
-    if not math.isfinite(multiplier):
-        raise InputError(f"--circuit {text}: {number!r} is not a finite multiplier")
-    return path, multiplier
-
-
-def check_arms(
-    circuits: Sequence[str | Circuit], multipliers: Sequence[float] = ()
-) -> None:
-    """See that circuits and multipliers can be used, before a model is loaded.
-
-    Raises:
-        CircuitError, InputError: a file or a value that cannot.
-    """
-    for value in multipliers:
-        check_multiplier(value)
-    for one in circuits:
-        if isinstance(one, str):
-            Circuit.load(split_circuit(one)[0])
-
-
-def circuit_entry(circuit: Circuit) -> dict[str, Any]:
-    """Which circuit a result is of, as the JSON of the commands has it."""
-    origin = circuit.provenance.to_json()
-    return {
-        "file": circuit.file,
-        "fingerprint": circuit.model.fingerprint,
-        "neurons": len(circuit.neurons),
-        "k": circuit.k,
-        **{key: origin.get(key) for key in ("contrast", "fraction", "rank", "layers")},
-    }
-
-
-def circuit_entries(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
-    """The circuit of each arm that has one, by the arm's label."""
-    return {
-        arm.label: circuit_entry(circuit)
-        for arm in arms
-        for circuit, _ in arm.steering
-        if isinstance(circuit, Circuit)
-    }
 
 
 def _announce(plan: Plan, reporter: Reporter) -> None:

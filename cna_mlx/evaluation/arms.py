@@ -13,8 +13,8 @@ import numpy as np
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.chosen import ChosenCircuit
 from cna_mlx.discovery.controls import matched_control, uniform_control
-from cna_mlx.discovery.session import ChosenCircuit, strengths
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import CONTROLS, RunArm, circuit_sha256
 from cna_mlx.evaluation.runs import DIRECTION
@@ -166,7 +166,7 @@ def other_arms(
         stem = stem or name
         if stems.count(stem) > 1 and len(different) > 1:
             stem = f"{stem} ({number})"  # files of two directories
-        for m in strengths(one, multipliers):
+        for m in one.multipliers(multipliers):
             label = f"{stem} m={m:.15g}"
             entry = RunArm(label, "other", m, None, name)
             pairs.append((entry, Arm.of(one.circuit, m, label)))

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cna_mlx.discovery.chosen import check_arms, circuit_entries
 from cna_mlx.discovery.options import DiscoveryOptions
-from cna_mlx.discovery.session import Session, check_arms, circuit_entries
+from cna_mlx.discovery.session import Session
 from cna_mlx.evaluation.capability import (
     ArmScores,
     Protocol,
@@ -16,12 +17,10 @@ from cna_mlx.evaluation.capability import (
     load_tasks,
 )
 from cna_mlx.evaluation.lm_eval_adapter import require_harness, warnings_of_lm_eval
-from cna_mlx.models.loading import ModelOptions
-from cna_mlx.prompts.chat_template import Rendering, uses_template
+from cna_mlx.prompts.chat_template import uses_template
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.util.environment import versions
 from cna_mlx.util.files import File, typed_path
-from cna_mlx.util.progress import SILENT, Reporter
 from cna_mlx.util.rows import Row, html_table
 
 
@@ -44,55 +43,38 @@ class CapabilityRun:
     results: list[ArmScores] = field(default_factory=list)
 
     @classmethod
-    def open(
+    def of(
         cls,
-        model: str,
+        session: Session,
         tasks: Sequence[str],
+        options: DiscoveryOptions,
         *,
         circuits: Sequence[str] = (),
         multipliers: Sequence[float] = (),
         include_path: File | None = None,
         num_shots: int | None = None,
         protocol: Protocol | None = None,
-        discovery: DiscoveryOptions | None = None,
-        rendering: Rendering | None = None,
-        source: ModelOptions | None = None,
-        allow_transfer: bool = False,
-        reporter: Reporter = SILENT,
     ) -> "CapabilityRun":
         """Load the tasks with their data, then the model and its circuits.
 
         Args:
-            model: as for :func:`cna_mlx.load`.
+            session: the model.
             tasks, include_path, num_shots: as for :func:`load_tasks`.
-            circuits: ``FILE`` or ``FILE@M``; the default circuit if empty.
-            multipliers: of circuits without their own; 0 if empty.
-            protocol, discovery, rendering, source, allow_transfer, reporter: how it is
-                done.
+            options, circuits, multipliers: as for :meth:`Session.steered_arms`.
+            protocol: how the tasks are run.
 
         Raises:
-            as :func:`load_tasks`, :meth:`Session.open`, :meth:`Session.steered_arms`.
+            as :func:`load_tasks`, :meth:`Session.steered_arms`.
         """
         require_harness()
         check_arms(circuits, multipliers)
-        source = source or ModelOptions()
-        with warnings_of_lm_eval(reporter.warn):
-            reporter.note(f"reading the tasks and their data: {', '.join(tasks)}")
-            where = typed_path(include_path, "--include-path") if include_path else None
-            loaded = load_tasks(
-                tasks, where, num_shots=num_shots, offline=source.offline
-            )
-            session = Session.open(
-                model,
-                rendering,
-                source,
-                allow_transfer=allow_transfer,
-                reporter=reporter,
-            )
-        steered = session.steered_arms(
-            discovery or DiscoveryOptions(), circuits, multipliers
-        )
-        return cls(session, (BASELINE, *steered), protocol or Protocol(), loaded)
+        where = typed_path(include_path, "--include-path") if include_path else None
+        report, offline = session.reporter, session.source.offline
+        with warnings_of_lm_eval(report.warn):
+            report.note(f"reading the tasks and their data: {', '.join(tasks)}")
+            loaded = load_tasks(tasks, where, num_shots=num_shots, offline=offline)
+        arms = session.steered_arms(options, circuits, multipliers)
+        return cls(session, (BASELINE, *arms), protocol or Protocol(), loaded)
 
     def run(self) -> bool:
         """Run the arms that are not done.
@@ -109,8 +91,7 @@ class CapabilityRun:
         with warnings_of_lm_eval(report.warn), report.progress("requests") as progress:
             try:
                 for scores in evaluate_tasks(
-                    session.model,
-                    session.tokenizer,
+                    *session.load(),
                     self.arms[len(self.results) :],
                     self.tasks,
                     self.protocol,

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.chosen import ChosenCircuit
 from cna_mlx.discovery.discover import model_entry, rendering_entry
 from cna_mlx.discovery.options import DiscoveryOptions
-from cna_mlx.discovery.session import ChosenCircuit, Session, strengths
+from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.arms import (
     SEEDS,
@@ -204,8 +205,7 @@ def plan_evaluation(
         pairs.append((entry, Arm.of(circuits["other"], 0.0, label)))
     _check_labels([entry.label for entry, _ in pairs])
     evaluation = Evaluation(
-        session.model,
-        session.tokenizer,
+        *session.load(),
         sets,
         [arm for _, arm in pairs],
         session.rendering,
@@ -231,7 +231,7 @@ def _strengths(
     chosen: ChosenCircuit, options: EvalOptions
 ) -> tuple[list[float], list[float]]:
     """The multipliers of the circuit and the strengths of CAA."""
-    multipliers = strengths(chosen, options.multipliers)
+    multipliers = chosen.multipliers(options.multipliers)
     multipliers += [m for m in options.multipliers if m not in multipliers]
     alphas = list(options.alphas)
     if options.sweep:
@@ -270,7 +270,7 @@ def _reference(
             f"controls are matched on {contrast.name}'s {contrast.negative_label} ones"
         )
     note(f"reading {contrast.name} for the controls")
-    return reference(session.model, session.tokenizer, contrast, session.rendering)
+    return reference(*session.load(), contrast, session.rendering)
 
 
 def _config(

@@ -4,42 +4,35 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from cna_mlx.discovery.defaults import defaults_for
+from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.prompts.benchmarks import Benchmark, load_benchmark
-from cna_mlx.util.progress import SILENT, Reporter
 
 #: Names or files, as for :func:`load_benchmark`, or sets that are loaded.
 PromptSets = str | Benchmark | Sequence[str | Benchmark]
 
 
 def load_sets(
-    prompts: PromptSets,
-    model: str,
-    limit: int | None = None,
-    *,
-    offline: bool = False,
-    reporter: Reporter = SILENT,
+    session: Session, prompts: PromptSets, limit: int | None = None
 ) -> list[Benchmark]:
     """Prompt sets, each with a name of its own; fetched where they are not cached.
 
     Args:
-        prompts: if empty, the default sets of the model of this name.
-        model: its name.
+        session: whose default sets are used if ``prompts`` is empty.
+        prompts: the sets.
         limit: prompts of each set, spread evenly; None for all.
-        offline: touch no network.
-        reporter: what is called while a set is fetched.
 
     Raises:
         InputError: a file or a name that cannot be used, the same set twice.
         HubError, ModelError: a set cannot be fetched.
     """
     given = [prompts] if isinstance(prompts, str | Benchmark) else list(prompts)
-    with reporter.progress("bytes") as progress:
+    with session.reporter.progress("bytes") as progress:
         found = [
-            load_benchmark(one, offline=offline, progress=progress)
+            load_benchmark(one, offline=session.source.offline, progress=progress)
             if isinstance(one, str)
             else one
-            for one in given or defaults_for(model).prompts
+            for one in given or defaults_for(session.name).prompts
         ]
     for number, one in enumerate(found):
         if any(one.sha256 == other.sha256 for other in found[:number]):

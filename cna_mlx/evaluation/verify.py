@@ -147,8 +147,8 @@ def _open(
     own = run.config.model
     revision = own.revision if model is None else None
     name = model or str(own.id)
-    options = ModelOptions(revision, offline)
-    session = Session.open(name, options=options, reporter=reporter)
+    source = ModelOptions(revision, offline)
+    session = Session(name, source=source, reporter=reporter)
     if fingerprint(session.model) != own.fingerprint:
         raise ModelError(
             f"{name} has other weights than the run's model ({own.id}, "
