@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cna_mlx.analysis.compare_models import compare
+    from cna_mlx.analysis.comparison_run import compare
     from cna_mlx.analysis.metrics import Summary
     from cna_mlx.analysis.run import Run, audit, evaluate
     from cna_mlx.circuit import Circuit
@@ -26,11 +26,45 @@ if TYPE_CHECKING:
     from cna_mlx.steering.sampling import Greedy, Sampled
     from cna_mlx.util.progress import Reporter
 
+__all__ = [
+    "Answer",
+    "Arm",
+    "Benchmark",
+    "Circuit",
+    "CnaError",
+    "DiscoveryOptions",
+    "EvalOptions",
+    "Greedy",
+    "Label",
+    "LabelKind",
+    "MeanDifference",
+    "ModelOptions",
+    "PromptSet",
+    "Rendering",
+    "Reporter",
+    "Run",
+    "Sampled",
+    "Summary",
+    "Token",
+    "audit",
+    "compare",
+    "discover",
+    "evaluate",
+    "generate_arms",
+    "label",
+    "load",
+    "probe",
+    "render",
+    "render_prompt",
+    "steered",
+    "write_report",
+]
+
 __version__ = "0.1.0"
 
 # Importing MLX takes longer than `cna-mlx --help` may: a name is fetched at first use.
 _HOMES = {
-    "analysis.compare_models": ("compare",),
+    "analysis.comparison_run": ("compare",),
     "analysis.metrics": ("Summary",),
     "analysis.run": ("Run", "audit", "evaluate"),
     "circuit": ("Circuit",),
@@ -53,8 +87,6 @@ _HOMES = {
     "util.progress": ("Reporter",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605  # mypy reads the imports above
 
 
 def __getattr__(name: str) -> Any:

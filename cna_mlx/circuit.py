@@ -5,12 +5,14 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cna_mlx.errors import CircuitError, TransferError
 from cna_mlx.provenance import ModelEntry, Provenance
 from cna_mlx.util.files import write_atomically
+from cna_mlx.util.rows import Row, html_table
 
 FORMAT = 1
 _KIND = "cna-mlx circuit"
@@ -36,7 +38,7 @@ class Moments(NamedTuple):
 _COLUMNS = [*Neuron._fields, *Moments._fields]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Circuit:
     """The neurons that separate one set of prompts from another, with their origin.
 
@@ -53,6 +55,23 @@ class Circuit:
     model: ModelEntry = field(default_factory=ModelEntry)
     provenance: Provenance = field(default_factory=Provenance)
     file: str | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        layers, contrast = self.by_layer(), self.provenance.contrast
+        where = f" of layers {min(layers)} to {max(layers)}" if layers else ""
+        found = f", {contrast.name}" if contrast else ""
+        return (
+            f"Circuit({len(self.neurons)} neurons{where}{found}, "
+            f"of {self.model.id or 'no known model'})"
+        )
+
+    def rows(self) -> list[Row]:
+        """A row for each neuron, with its moments where they are known."""
+        pairs = zip_longest(self.neurons, self.moments)
+        return [{**n._asdict(), **(m._asdict() if m else {})} for n, m in pairs]
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows())
 
     @classmethod
     def from_neurons(cls, neurons: Iterable[Sequence[float]]) -> "Circuit":

@@ -71,8 +71,7 @@ def test_an_old_run_is_summarized_and_reported(old: Path, tmp_path: Path) -> Non
         ("benign", 3),
     ]
     assert conclude(summary).outcome.name == "TOO_FEW"
-    entries = [ReportedRun.of(opened)]
-    page = write_report(build(entries), entries, tmp_path / "report").html
+    page = write_report(opened, tmp_path / "report").html
     assert "magic circuit" in page.read_text(encoding="utf-8")
 
 

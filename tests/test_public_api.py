@@ -16,22 +16,35 @@ def test_all_is_explicit_and_sorted() -> None:
     assert cna_mlx.__all__ == [
         "Answer",
         "Arm",
+        "Benchmark",
         "Circuit",
         "CnaError",
+        "DiscoveryOptions",
+        "EvalOptions",
         "Greedy",
         "Label",
         "LabelKind",
         "MeanDifference",
+        "ModelOptions",
+        "PromptSet",
         "Rendering",
+        "Reporter",
+        "Run",
         "Sampled",
+        "Summary",
         "Token",
+        "audit",
+        "compare",
         "discover",
+        "evaluate",
         "generate_arms",
         "label",
         "load",
+        "probe",
         "render",
         "render_prompt",
         "steered",
+        "write_report",
     ]
 
 
@@ -56,7 +69,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_dir_shows_the_public_names() -> None:
-    assert dir(cna_mlx) == sorted(cna_mlx.__all__)
+    assert dir(cna_mlx) == sorted([*cna_mlx.__all__, "__version__"])
 
 
 @pytest.mark.parametrize("module", ["cna_mlx", "cna_mlx.errors", "cna_mlx.circuit"])

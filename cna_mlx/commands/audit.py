@@ -37,7 +37,6 @@ def audit(model: str, as_json: bool, **rest: Any) -> bool:
     """
     from cna_mlx.analysis.run import evaluate_session
     from cna_mlx.analysis.verdict import conclude
-    from cna_mlx.report.build import ReportedRun, build
     from cna_mlx.report.writing import write_report
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.evaluation import discovery_lines, summary_view, verdict_view
@@ -53,10 +52,7 @@ def audit(model: str, as_json: bool, **rest: Any) -> bool:
     )
     summary = run.summary()
     verdict = conclude(summary)
-    report = None
-    if summary.groups:
-        entries = [ReportedRun.of(run)]
-        report = write_report(build(entries), entries, run.directory)
+    report = write_report(run) if summary.groups else None
     if as_json:
         emit_json(
             {

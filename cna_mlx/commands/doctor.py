@@ -10,13 +10,12 @@ from cna_mlx.commands.options import (
     json_option,
     model_options,
     require,
-    source_of,
+    session_of,
 )
 from cna_mlx.errors import CnaError
 
 if TYPE_CHECKING:
     from cna_mlx.diagnostics import Section
-    from cna_mlx.models.loading import ModelOptions
 
 
 @command(example="cna-mlx doctor\ncna-mlx doctor demo --json")
@@ -46,7 +45,7 @@ def doctor(model: str | None, clear_cache: bool, as_json: bool, **rest: Any) -> 
     findings = Findings()
     is_complete = False
     try:
-        for section in _sections(model, source_of(rest)):
+        for section in _sections(model, rest):
             if as_json:
                 screen().note(f"checking: {section.title}")
             else:
@@ -65,16 +64,15 @@ def doctor(model: str | None, clear_cache: bool, as_json: bool, **rest: Any) -> 
         raise CnaError(f"{what} failed: {', '.join(failed)}")
 
 
-def _sections(model: str | None, options: "ModelOptions") -> Iterator["Section"]:
+def _sections(model: str | None, rest: dict[str, Any]) -> Iterator["Section"]:
     from cna_mlx.diagnostics import Section
     from cna_mlx.diagnostics.doctor import device_sections, machine_sections
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.doctor import terminal_items
-    from cna_mlx.ui.progress import terminal_reporter
 
-    yield from machine_sections(offline=options.offline)
+    yield from machine_sections(offline=rest["offline"])
     yield Section("terminal", terminal_items(screen()))
-    yield from device_sections(model, options, terminal_reporter())
+    yield from device_sections(session_of(model, rest) if model else None)
 
 
 def _clear_cache(as_json: bool) -> None:

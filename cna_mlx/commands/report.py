@@ -1,16 +1,13 @@
 """`report`: write runs as a page, Markdown and CSV."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cna_mlx.commands.options import command, json_option
 
 if TYPE_CHECKING:
-    from cna_mlx.report.build import ReportedRun
     from cna_mlx.report.content import TextLevel
-    from cna_mlx.report.writing import ReportFiles
 
 
 @command(
@@ -52,47 +49,16 @@ def report(
     """
     from cna_mlx.commands.options import require
     from cna_mlx.evaluation.runs import RunRecord
-    from cna_mlx.report.build import ReportedRun, build
     from cna_mlx.report.writing import write_report
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.runs import report_view
-    from cna_mlx.util.files import typed_path
 
     require(not (hide_text and full_text), "give --hide-text or --full-text, not both")
     level: TextLevel = "hidden" if hide_text else "full" if full_text else "excerpts"
-    found = {run.directory.resolve(): run for run in map(RunRecord.open, runs)}
-    require(
-        out or len(found) == 1,
-        "give --out DIR: a report of several runs has no directory of its own",
-    )
-    entries = [ReportedRun.of(run, relabel=relabel) for run in found.values()]
-    directory = typed_path(out, "--out") if out else next(iter(found))
-    content = build(entries, level)
-    files = write_report(content, entries, directory)
+    records = [RunRecord.open(run) for run in runs]
+    found = write_report(records, out, level=level, relabel=relabel)
     if as_json:
-        emit_json(_entry(entries, files, level))
+        emit_json(found.to_dict())
     else:
-        show(report_view(screen(), content, files))
-
-
-def _entry(
-    entries: "Sequence[ReportedRun]", files: "ReportFiles", level: "TextLevel"
-) -> dict[str, Any]:
-    return {
-        "text": level,
-        "files": {
-            "html": str(files.html),
-            "markdown": str(files.markdown),
-            "figures": str(files.figures),
-            "samples": str(files.samples),
-        },
-        "runs": [
-            {
-                **one.summary.to_json(),
-                "verdict": one.conclusion.to_json(),
-                "relabelled": one.changed,
-            }
-            for one in entries
-        ],
-    }
+        show(report_view(screen(), found))

@@ -24,9 +24,8 @@ from cna_mlx.diagnostics.results import (
 )
 from cna_mlx.discovery.cache import Store
 from cna_mlx.discovery.session import Session
-from cna_mlx.models.loading import DEMO_NAMES, ModelOptions, load
+from cna_mlx.models.loading import DEMO_NAMES, load
 from cna_mlx.util.environment import attempt
-from cna_mlx.util.progress import SILENT, Reporter
 
 
 def own_secrets() -> dict[str, str]:
@@ -80,11 +79,7 @@ def machine_sections(*, offline: bool = False) -> Iterator[Section]:
     yield _section("Hub", partial(_hub, offline))
 
 
-def device_sections(
-    model: str | None = None,
-    options: ModelOptions | None = None,
-    reporter: Reporter = SILENT,
-) -> Iterator[Section]:
+def device_sections(session: Session | None = None) -> Iterator[Section]:
     """The device's arithmetic and bandwidth, the embedded models, and a model.
 
     Raises:
@@ -94,8 +89,7 @@ def device_sections(
     yield _section("device", partial(_device, speed))
     for name in DEMO_NAMES:
         yield _section(name, partial(_embedded, name))
-    if model is not None:
-        session = Session(model, source=options, reporter=reporter)
+    if session is not None:
         session.load()
         yield from _model_sections(session, next(iter(speed), None))
 

@@ -1,70 +1,111 @@
-"""Write a report in all its formats, readable only by its owner."""
+"""Write a report of runs in all its formats, readable by their owner only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cna_mlx.errors import InputError
-from cna_mlx.report.build import ReportedRun
-from cna_mlx.report.content import ReportContent
+from cna_mlx.evaluation.runs import RunRecord
+from cna_mlx.report.build import ReportedRun, build
+from cna_mlx.report.content import ReportContent, TextLevel
 from cna_mlx.report.csv_tables import figures_csv, samples_csv
 from cna_mlx.report.html import to_html
 from cna_mlx.report.markdown import to_markdown
-from cna_mlx.util.files import write_atomically
+from cna_mlx.util.files import File, typed_path, write_atomically
 
 
 @dataclass(frozen=True)
-class ReportFiles:
-    """The files of a report.
+class Report:
+    """A report that is written.
 
     Attributes:
-        html: one page with everything.
-        markdown: the tables.
-        figures, samples: CSV.
+        directory: with all its files.
+        runs: what it was made from.
+        content: what it says.
     """
 
-    html: Path
-    markdown: Path
-    figures: Path
-    samples: Path
+    directory: Path
+    runs: tuple[ReportedRun, ...]
+    content: ReportContent
 
     @property
-    def all(self) -> tuple[Path, ...]:
-        """Every file."""
-        return self.html, self.markdown, self.figures, self.samples
+    def files(self) -> dict[str, Path]:
+        """The page with everything, the tables, figures and samples as CSV."""
+        return {
+            "html": self.directory / "report.html",
+            "markdown": self.directory / "report.md",
+            "figures": self.directory / "report.csv",
+            "samples": self.directory / "samples.csv",
+        }
+
+    @property
+    def html(self) -> Path:
+        """The page with everything."""
+        return self.files["html"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Where the report is and what it shows, for JSON."""
+        return {
+            "text": self.content.level,
+            "files": {kind: str(path) for kind, path in self.files.items()},
+            "runs": [
+                {
+                    **one.summary.to_json(),
+                    "verdict": one.conclusion.to_json(),
+                    "relabelled": one.changed,
+                }
+                for one in self.runs
+            ],
+        }
 
 
 def write_report(
-    content: ReportContent, entries: Sequence[ReportedRun], directory: Path
-) -> ReportFiles:
-    """Write a report of one or several runs.
+    runs: RunRecord | Sequence[RunRecord],
+    directory: File | None = None,
+    *,
+    level: TextLevel = "excerpts",
+    relabel: bool = False,
+) -> Report:
+    """Write what runs show as one page, as Markdown and as CSV.
 
     Args:
-        content: what it says; see :func:`cna_mlx.report.build.build`.
-        entries: what it was made from.
-        directory: where the files go; made if it is not there.
+        runs: one or several; a run that is given twice counts once.
+        directory: where the files go; made if it does not exist. The run's own if
+            None.
+        level: how much of prompts and answers is shown: ``hidden``, ``excerpts`` or
+            ``full``.
+        relabel: label the answers anew with this version.
 
     Raises:
-        InputError: they cannot be written.
+        InputError: several runs and no directory; a run without a whole batch; files
+            that cannot be written.
     """
+    given = [runs] if isinstance(runs, RunRecord) else runs
+    found = {run.directory.resolve(): run for run in given}
+    if directory is None and len(found) != 1:
+        raise InputError(
+            "give --out DIR: a report of several runs has no directory of its own"
+        )
+    reported = tuple(ReportedRun.of(run, relabel=relabel) for run in found.values())
+    place = typed_path(directory, "--out") if directory else next(iter(found))
+    report = Report(place, reported, build(reported, level))
+    _write(report)
+    return report
+
+
+def _write(report: Report) -> None:
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        report.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise InputError(
-            f"{directory}: cannot be made ({error.strerror}); give another --out"
+            f"{report.directory}: cannot be made ({error.strerror}); give another --out"
         ) from None
-    files = ReportFiles(
-        directory / "report.html",
-        directory / "report.md",
-        directory / "report.csv",
-        directory / "samples.csv",
-    )
     texts = (
-        to_html(content),
-        to_markdown(content),
-        figures_csv(entries),
-        samples_csv(entries, content.level),
+        to_html(report.content),
+        to_markdown(report.content),
+        figures_csv(report.runs),
+        samples_csv(report.runs, report.content.level),
     )
-    for path, text in zip(files.all, texts, strict=True):
+    for path, text in zip(report.files.values(), texts, strict=True):
         write_atomically(path, text, 0o600)
-    return files

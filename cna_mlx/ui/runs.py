@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from cna_mlx.evaluation.runs import RunRecord
-from cna_mlx.report.content import ReportContent, RunContent
+from cna_mlx.report.content import RunContent
 from cna_mlx.report.listing import Listed
-from cna_mlx.report.writing import ReportFiles
+from cna_mlx.report.writing import Report
 from cna_mlx.ui.console import Screen
 from cna_mlx.util.formatting import counted, percent
 
@@ -33,13 +33,13 @@ def tell_end(screen: Screen, run: RunRecord) -> bool:
     return False
 
 
-def report_view(screen: Screen, content: ReportContent, files: ReportFiles) -> Text:
+def report_view(screen: Screen, report: Report) -> Text:
     """The figures that matter most of each run, and where the report lies."""
     lines: list[Text] = []
-    for run in content.runs:
+    for run in report.content.runs:
         lines += _run(screen, run)
     lines.append(Text())
-    lines += [screen.safe(str(path)) for path in files.all]
+    lines += [screen.safe(str(path)) for path in report.files.values()]
     return Text("\n").join(lines)
 
 

@@ -92,9 +92,8 @@ class Page(HTMLParser):
 
 def make_report(directory: Path, level: Any = "excerpts", **run: Any) -> dict[str, str]:
     """The texts of a report's files, by their names."""
-    entry = ReportedRun.of(make_run(directory, **run))
-    files = write_report(build([entry], level), [entry], directory)
-    return {path.name: path.read_text(encoding="utf-8") for path in files.all}
+    files = write_report(make_run(directory, **run), level=level).files.values()
+    return {path.name: path.read_text(encoding="utf-8") for path in files}
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -141,8 +140,7 @@ def opened(page: Path, fragment: str, profile: Path) -> str:
 def test_the_filters_in_a_browser(tmp_path: Path, fragment: str) -> None:
     """What is shown is what the samples say, also where a link asks for it."""
     run = make_run(tmp_path / "run")
-    entry = ReportedRun.of(run)
-    write_report(build([entry], "full"), [entry], tmp_path / "run")
+    write_report(run, level="full")
     page = opened(tmp_path / "run" / "report.html", fragment, tmp_path / "profile")
     shown = re.findall(r'<article class="p"[^>]*?( hidden="")?>', page)
     labels = {(one.number, one.arm): one.label for one in run.samples()}
@@ -549,20 +547,17 @@ def test_several_runs_make_a_table(tmp_path: Path) -> None:
         "mlx-community/Qwen2.5-1.5B-Instruct-4bit": ("93%", "12%", "\u221287.1%"),
         "somebody/tiny-llama": ("\u2212",) * 3,
     }
-    entries = [
-        ReportedRun.of(make_run(tmp_path / str(n), model=name))
-        for n, name in enumerate(names)
-    ]
-    files = write_report(build(entries), entries, tmp_path / "out")
-    page = Page(files.html.read_text(encoding="utf-8"))
+    runs = [make_run(tmp_path / str(n), model=name) for n, name in enumerate(names)]
+    files = write_report([*runs, runs[0]], tmp_path / "out").files
+    page = Page(files["html"].read_text(encoding="utf-8"))
     start = page.cells.index("paper: baseline")
     for name, paper in names.items():
         at = page.cells.index(f"{name.partition('/')[2]}harmful-set", start)
         assert tuple(cell.strip() for cell in page.cells[at + 8 : at + 11]) == paper
     assert page.attributes("article", "id") == ["run-1", "run-2", "run-3"]
     assert "INCOMPLETE" not in page.text
-    assert {row["model"] for row in rows(files.figures.read_text())} == set(names)
-    assert files.markdown.read_text().startswith("# 3 runs compared")
+    assert {row["model"] for row in rows(files["figures"].read_text())} == set(names)
+    assert files["markdown"].read_text().startswith("# 3 runs compared")
 
 
 def test_an_incomplete_run_among_others_says_so_in_the_table(tmp_path: Path) -> None:
