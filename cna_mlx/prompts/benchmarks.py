@@ -151,7 +151,8 @@ def _demo() -> Benchmark:
         for side, kind in sides
         for number, question in enumerate(questions[side], start=1)
     )
-    note = "harmful means what the demo's model was trained to refuse: magic"
+    # a run's identity holds the note: another wording would be another run
+    note = "harmful means what the demo's model was tuned to decline: magic"
     return Benchmark(DEMO, prompts, "the demo's held-out questions", note=note)
 
 
@@ -160,8 +161,8 @@ def _published(one: Published, offline: bool, progress: Progress) -> Benchmark:
     text, layout = decode(found.content, found.where), LAYOUTS[one.name]
     rows, _ = parse_rows(text, ".csv", found.where, layout=layout)
     note = (
-        f"{found.where} at commit {found.revision[:7]} differs from the published "
-        f"file ({one.revision[:7]}): do not compare rates on it with published ones"
+        f"{found.where} at commit {found.revision[:7]} does not hold the bytes "
+        f"published at {one.revision[:7]}: rates on it compare with nobody else's"
     )
     return Benchmark(
         one.name,
