@@ -27,7 +27,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from random_models import SHAPES, save
 
 from cna_mlx import steered
-from cna_mlx.diagnostics.bench.timing import Budget, compare
+from cna_mlx.diagnostics.bench.timing import Budget, Comparison
 from cna_mlx.diagnostics.bench.walks import forward_each
 from cna_mlx.diagnostics.invariants import random_circuit
 from cna_mlx.discovery.activations import last_activations
@@ -105,8 +105,8 @@ def main() -> None:
         found = {}
         for name, way in ways.items():
             work, count, unit = plain[name.partition(",")[0]]
-            pair = budget.timed(work), budget.timed(way)
-            one = compare(*pair, budget, name, name, "plain mlx-lm", count, unit)
+            one = Comparison(name, name, "plain mlx-lm", count, unit)
+            one = one.timed(budget.timed(work), budget.timed(way), budget)
             low, median, high = one.ratio
             print(f"{name:<20} {median:5.2f} times as fast [{low:.2f}, {high:.2f}]")
             found[name] = one.to_json()

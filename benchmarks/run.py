@@ -52,7 +52,7 @@ def results_of(bench):
         )
         selection = Selection(universal=False)
         work = bench.model, bench.tokenizer, contrast, selection
-        yield bench.walks(
+        yield bench.compare_walks(
             "whole_discovery",
             "the whole discovery",
             "a plain forward of each",

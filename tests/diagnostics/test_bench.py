@@ -24,8 +24,8 @@ from cna_mlx.diagnostics.bench import (
     Memory,
     Physics,
     physics,
-    suite,
     to_json,
+    walks,
 )
 from cna_mlx.diagnostics.bench.decoding import (
     Decoded,
@@ -35,7 +35,7 @@ from cna_mlx.diagnostics.bench.decoding import (
     endless,
     room,
 )
-from cna_mlx.diagnostics.bench.timing import Budget, compare, in_turn
+from cna_mlx.diagnostics.bench.timing import Budget, in_turn
 from cna_mlx.diagnostics.bench.walks import (
     both_sides,
     deltas,
@@ -111,7 +111,7 @@ def test_pairs_are_timed_in_turn_and_the_first_ones_do_not_count() -> None:
 
     ways = way("plain", 99, 1, 2, 3), way("ours", 99, 4, 5, 6)
     told = Budget(3, FOREVER, Ticks(), lambda *event: seen.append(event))
-    found = compare(*ways, told, "name", "work", "plain", 1, "tokens")
+    found = Comparison("name", "work", "plain", 1, "tokens").timed(*ways, told)
     assert (found.plain, found.ours) == ((1, 2, 3), (4, 5, 6))
     assert " ".join(order) == "plain ours plain ours ours plain plain ours"
     assert seen == [("work", done, 3) for done in range(4)]
@@ -552,7 +552,7 @@ def test_ctrl_c_keeps_what_was_measured(
     def pressed(*_: Any, **__: Any) -> Iterator[None]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(suite, "deltas", pressed)
+    monkeypatch.setattr(walks, "deltas", pressed)
     done = command("bench", TINY, *(["--json"] if as_json else []))
     assert done.code == 130
     assert done.err.endswith("cna-mlx: interrupted\n")

@@ -161,5 +161,5 @@ def compare_arms(
             work = read if prefix else count * (decoder.tokens - 1)
             name = f"{prefix}{kind}_{count}"
             title = f"{part}, {count} arm{'s' * (count > 1)}, {prompt}"
-            found.append(Comparison(name, *times, work, "tokens", title, _SINGLY))
+            found.append(Comparison(name, title, _SINGLY, work, "tokens", *times))
     return found

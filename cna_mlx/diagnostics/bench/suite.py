@@ -4,29 +4,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import mlx.core as mx
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.diagnostics.bench.decoding import (
-    Decoded,
-    Decoder,
-    arms_of,
-    compare_arms,
-    endless,
-    room,
-)
+from cna_mlx.diagnostics.bench import decoding, walks
+from cna_mlx.diagnostics.bench.decoding import Decoded, Decoder
 from cna_mlx.diagnostics.bench.physics import Physics
-from cna_mlx.diagnostics.bench.results import Memory, Result
-from cna_mlx.diagnostics.bench.timing import Budget, Clock, Comparison, compare
-from cna_mlx.diagnostics.bench.walks import (
-    both_sides,
-    deltas,
-    forward_each,
-    peak_of,
-    shared_share,
-    workload,
-)
+from cna_mlx.diagnostics.bench.timing import Budget, Clock, Comparison
 from cna_mlx.diagnostics.invariants import random_circuit
 from cna_mlx.diagnostics.model import weight_bytes
 from cna_mlx.discovery.cache import Store
@@ -47,6 +33,7 @@ from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.steering.arms import Arm
 from cna_mlx.util.progress import Progress, silent
 
+Action = Callable[[], object]
 PARTS = ("decoding", "arms", "discovery", "memory")
 
 
@@ -80,6 +67,35 @@ class Settings:
 SHORT = Settings(3, 2, 2, 12, 12, (1, 2, 4), (2,), 5.0, is_whole=False)
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Measured and forecast memory beyond the weights.
+
+    Attributes:
+        name: the key in JSON.
+        title: a description of the work.
+        measured, forecast: bytes.
+        seconds: how long the work took.
+    """
+
+    name: str
+    title: str
+    measured: int
+    forecast: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The bytes and seconds as a dict."""
+        return {
+            "measured_bytes": self.measured,
+            "forecast_bytes": self.forecast,
+            "seconds": round(self.seconds, 2),
+        }
+
+
+Result = Physics | Comparison | Memory
+
+
 @dataclass
 class Bench:
     """A model and how to measure it.
@@ -102,13 +118,13 @@ class Bench:
         self.model, self.tokenizer = self.session.model, self.session.tokenizer
         self.defaults = defaults_for(self.session.name)
         self.prompts = self.contrast or load_contrast(self.defaults.contrast)
-        self.ids = self._rendered(both_sides(self.prompts, self.settings.prompts))
+        self.ids = self._rendered(walks.both_sides(self.prompts, self.settings.prompts))
         histories = self.ids[: max(self.settings.chat_rows, default=1)]
         longest = max(histories, key=len)
-        tokens = room(context_length(self.model), longest, self.settings.tokens)
-        self.decoder = Decoder(
-            self.model, endless(self.tokenizer), self.ids[0], tokens, self.clock
-        )
+        limit = context_length(self.model)
+        tokens = decoding.room(limit, longest, self.settings.tokens)
+        work = decoding.endless(self.tokenizer), self.ids[0], tokens
+        self.decoder = Decoder(self.model, *work, self.clock)
         self.random = random_circuit(self.model, DEFAULT_FRACTION)
         self.streamed = on_disk(self.model)
 
@@ -121,29 +137,17 @@ class Bench:
         """
         self.progress("memory bandwidth", 0, 1)
         yield Physics.of(self.model, self.ids[0], self.decoder.tokens)
-        measures: tuple[Callable[[], Iterator[Result]], ...] = (
-            self._decoding,
-            self._arms,
-            self._discovery,
-            self._memory,
-        )
-        for part, measure in zip(PARTS, measures, strict=True):
+        for part in PARTS:
             if part in self.settings.parts:
-                yield from measure()
+                yield from getattr(self, f"_{part}")()
 
-    def walks(
-        self,
-        name: str,
-        title: str,
-        against: str,
-        plain: Callable[[], object],
-        ours: Callable[[], object],
+    def compare_walks(
+        self, name: str, title: str, against: str, plain: Action, ours: Action
     ) -> Comparison:
         """Compare two ways of taking the prompts through the model."""
         budget = self._budget(self.settings.walks)
-        ways = budget.timed(plain), budget.timed(ours)
-        work = len(self.ids)
-        return compare(*ways, budget, name, title, against, work, "prompts")
+        found = Comparison(name, title, against, len(self.ids), "prompts")
+        return found.timed(budget.timed(plain), budget.timed(ours), budget)
 
     def _budget(self, repetitions: int) -> Budget:
         return Budget(repetitions, self.settings.seconds, self.clock, self.progress)
@@ -154,9 +158,8 @@ class Bench:
 
     def _decoding(self) -> Iterator[Comparison]:
         share = f"{DEFAULT_FRACTION:.1%} of all neurons, in every layer"
-        yield self._decoded(
-            "steered_decode", f"decoding, {share}", self._ablated(self.random)
-        )
+        random = self._ablated(self.random)
+        yield self._decoded("steered_decode", f"decoding, {share}", random)
         inside = partial(self.decoder.plain, self.random)
         yield self._decoded("steered_context", "mlx-lm's loop inside steered()", inside)
         if circuit := self._cached_circuit():
@@ -181,58 +184,54 @@ class Bench:
     def _decoded(
         self, name: str, title: str, ours: Callable[[], Decoded]
     ) -> Comparison:
-        return compare(
-            lambda: self.decoder.plain().decode,
-            lambda: ours().decode,
-            self._budget(self.settings.pairs),
-            name,
-            title,
-            "mlx-lm's stream_generate",
-            self.decoder.tokens - 1,
-            "tokens",
-        )
+        work = self.decoder.tokens - 1
+        found = Comparison(name, title, "mlx-lm's stream_generate", work, "tokens")
+        budget = self._budget(self.settings.pairs)
+        plain = self.decoder.plain
+        return found.timed(lambda: plain().decode, lambda: ours().decode, budget)
 
     def _arms(self) -> Iterator[Comparison]:
+        rows, chat_rows = self.settings.rows, self.settings.chat_rows
+        work = self.decoder, self.random
         budget = self._budget(self.settings.rounds)
-        several = partial(compare_arms, self.decoder, self.random, budget=budget)
-        if rows := self.settings.rows:
-            yield from several(rows)
-        if rows := self.settings.chat_rows:
-            yield from several(rows, histories=self.ids[: rows[-1]])
+        yield from decoding.compare_arms(*work, rows, budget)
+        if chat_rows:
+            histories = self.ids[: chat_rows[-1]]
+            yield from decoding.compare_arms(*work, chat_rows, budget, histories)
 
     def _discovery(self) -> Iterator[Comparison]:
-        shared = f"{shared_share(self.ids):.0%} of their tokens shared"
+        shared = f"{walks.shared_share(self.ids):.0%} of their tokens shared"
         title = f"discovery of {len(self.ids)} prompts, {shared}"
-        forward = partial(forward_each, self.model, self.ids)
-        walk = partial(deltas, self.model, self.ids)
+        forward = partial(walks.forward_each, self.model, self.ids)
+        walk = partial(walks.deltas, self.model, self.ids)
         against = "a plain forward of each"
-        yield self.walks("discovery_vs_forward", title, against, forward, walk)
+        yield self.compare_walks("discovery_vs_forward", title, against, forward, walk)
         if self.streamed is not None:
-            title = "the same, streamed from disk"
+            name, title = "discovery_streamed", "the same, streamed from disk"
+            streamed = partial(walks.deltas, self.streamed, self.ids)
             against = "with the weights in memory"
-            streamed = partial(deltas, self.streamed, self.ids)
-            yield self.walks("discovery_streamed", title, against, walk, streamed)
+            yield self.compare_walks(name, title, against, walk, streamed)
 
     def _memory(self) -> Iterator[Memory]:
         hidden = family_of(self.model).embed(self.model, mx.array([[0]]))
         shape = Shape.of_config(vars(self.model.args), hidden.dtype.size)
-        arms = arms_of(self.random, 2)
+        arms = decoding.arms_of(self.random, 2)
         # mlx-lm's cache grows in steps
         steps = -(-(len(self.ids[0]) + self.decoder.tokens) // KVCache.step)
         cache = len(arms) * steps * KVCache.step * shape.kv_per_token
         decode = partial(self.decoder.arms, arms)
         yield self._held("decode", f"decoding {len(arms)} arms", decode, cache)
         if self.streamed is not None:
-            walk = partial(deltas, self.streamed, self.ids)
+            walk = partial(walks.deltas, self.streamed, self.ids)
             layer = max(map(weight_bytes, family_of(self.model).layers(self.model)))
             whole = read_whole(self.streamed)
-            forecast = streamed_bytes(shape, layer, whole, workload(self.ids))
+            forecast = streamed_bytes(shape, layer, whole, walks.workload(self.ids))
             title = f"reading {len(self.ids)} prompts, streamed from disk"
             yield self._held("discovery_streamed", title, walk, forecast)
         if self.settings.is_whole:
             sets = [self.prompts, *load_bank()]
             texts = [text for one in sets for text in (*one.positive, *one.negative)]
-            forecast = discovery_bytes(shape, workload(self._rendered(texts)))
+            forecast = discovery_bytes(shape, walks.workload(self._rendered(texts)))
             title = "a discovery with the bank"
             yield self._held("discovery", title, self._discover, forecast)
 
@@ -245,9 +244,21 @@ class Bench:
             progress=self.progress,
         )
 
-    def _held(
-        self, name: str, title: str, work: Callable[[], object], forecast: int
-    ) -> Memory:
+    def _held(self, name: str, title: str, work: Action, forecast: int) -> Memory:
         started = self.clock()
-        measured = peak_of(work)
+        measured = walks.peak_of(work)
         return Memory(name, title, measured, forecast, self.clock() - started)
+
+
+def to_json(results: Sequence[Result]) -> dict[str, Any]:
+    """Results as a dict: the ratios first, then their details."""
+    comparisons = {one.name: one for one in results if isinstance(one, Comparison)}
+    physics = next((one for one in results if isinstance(one, Physics)), None)
+    plain = comparisons.get("steered_decode")
+    memory = (one for one in results if isinstance(one, Memory))
+    return {
+        "ratios": {name: round(one.ratio[1], 4) for name, one in comparisons.items()},
+        "physics": physics.to_json(plain) if physics else None,
+        "comparisons": {name: one.to_json() for name, one in comparisons.items()},
+        "memory": {one.name: one.to_json() for one in memory},
+    }

@@ -1,7 +1,7 @@
 """Time two ways of doing the same work in turn; the result is the ratio of the two."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, TypeVar
 
@@ -18,23 +18,28 @@ _FEWEST = 3
 
 @dataclass(frozen=True)
 class Comparison:
-    """The times of a plain way and of another way of doing the same work.
+    """A plain way and another way of doing the same work, and their times.
 
     Attributes:
         name: the key in JSON, e.g. ``steered_decode``.
-        plain, ours: seconds of each pair.
-        work: how much was done each time.
-        unit: of the work: ``tokens`` or ``prompts``.
         title, against: descriptions of our way and of the plain way.
+        work: how much is done each time.
+        unit: of the work: ``tokens`` or ``prompts``.
+        plain, ours: seconds of each pair.
     """
 
     name: str
-    plain: tuple[float, ...]
-    ours: tuple[float, ...]
-    work: int
-    unit: str
     title: str
     against: str
+    work: int
+    unit: str
+    plain: tuple[float, ...] = ()
+    ours: tuple[float, ...] = ()
+
+    def timed(self, plain: Work, ours: Work, budget: "Budget") -> "Comparison":
+        """Time both ways in turn."""
+        first, second = zip(*in_turn([plain, ours], budget, self.title), strict=True)
+        return replace(self, plain=first, ours=second)
 
     @property
     def ratio(self) -> tuple[float, float, float]:
@@ -122,18 +127,3 @@ def in_turn(
         found.append([step() for step in steps[::way]][::way])
         budget.progress(task, len(found), budget.rounds)
     return found
-
-
-def compare(
-    plain: Work,
-    ours: Work,
-    budget: Budget,
-    name: str,
-    title: str,
-    against: str,
-    work: int,
-    unit: str,
-) -> Comparison:
-    """Compare two ways; the attributes are those of :class:`Comparison`."""
-    first, second = zip(*in_turn([plain, ours], budget, title), strict=True)
-    return Comparison(name, first, second, work, unit, title, against)
