@@ -1,12 +1,11 @@
 """The slash commands of the chat."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import get_args
+from difflib import get_close_matches
 
 from cna_mlx.chat import transcripts
-from cna_mlx.chat.conversation import Conversation, View
+from cna_mlx.chat.conversation import Conversation
 from cna_mlx.chat.inspection import neurons, sweep, why
 from cna_mlx.chat.reply import Reply
 from cna_mlx.chat.settings import SETTINGS, change, show
@@ -16,42 +15,59 @@ from cna_mlx.steering.interventions import check_multiplier
 from cna_mlx.util.files import typed_path, write_atomically
 from cna_mlx.util.formatting import counted
 
-_PICTURES = (".svg", ".html", ".htm")
-
 
 @dataclass(frozen=True)
-class Command:
+class ChatCommand:
     """A slash command.
 
     Attributes:
-        usage: how it is written.
+        usage: its name and arguments: ``a|b`` is a choice, ``FILE`` a path; both are
+            required.
         help: what it does.
-        run: what carries it out.
-        words: what may stand behind it, for completion.
-        takes_file: whether a path stands behind it.
+        run: called with the conversation and the argument.
     """
 
     usage: str
     help: str
     run: Callable[[Conversation, str], Reply]
-    words: Callable[[], tuple[str, ...]] = tuple
-    takes_file: bool = False
+
+    @property
+    def takes_file(self) -> bool:
+        """Whether the argument is a path."""
+        return "FILE" in self.usage
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The allowed arguments; empty if others are allowed."""
+        name, _, argument = self.usage.partition(" ")
+        if name == "/contrast":
+            return tuple(contrast_names())
+        return tuple(argument.split("|")) if "|" in argument else ()
+
+    def check(self, argument: str) -> None:
+        """Raise an InputError for an argument that is missing or not allowed."""
+        if self.choices and argument not in self.choices:
+            raise InputError(f"{self.usage}: choose {', '.join(self.choices)}")
+        if self.takes_file and not argument:
+            raise InputError(f"{self.usage}: {self.help}")
 
 
-def carry_out(conversation: Conversation, line: str) -> Reply:
-    """Carry out a line that begins with a slash.
+def run_command(conversation: Conversation, line: str) -> Reply:
+    """Run a line that begins with a slash.
 
     Raises:
-        InputError: no such command, or a value that it cannot use.
+        InputError: unknown command, or an argument that it cannot use.
     """
     name, _, argument = line.strip().partition(" ")
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, 1)
+        close = get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {close[0]}?" if close else "/help lists the commands"
         raise InputError(
-            f"{name} is no command: {hint} (to send it, put a space before it)"
+            f"{name}: unknown command; {hint} (to send it, put a space before it)"
         )
-    return COMMANDS[name].run(conversation, argument.strip())
+    argument = argument.strip()
+    COMMANDS[name].check(argument)
+    return COMMANDS[name].run(conversation, argument)
 
 
 def _help(_: Conversation, __: str) -> Reply:
@@ -62,19 +78,21 @@ def _help(_: Conversation, __: str) -> Reply:
 
 
 def _ablate(chat: Conversation, argument: str) -> Reply:
-    if argument not in ("on", "off"):
-        raise InputError("/ablate on, or /ablate off")
     if argument == "on" and not chat.steered:
-        if chat.find_circuit is None:
-            raise InputError("there is no circuit: /circuit FILE")
-        chat.steer(chat.find_circuit())
+        _steer_default(chat, None)
     chat.is_ablating = argument == "on"
     return Reply(_who_answers(chat))
 
 
+def _steer_default(chat: Conversation, contrast: str | None) -> None:
+    if chat.find_circuit is None:
+        raise InputError("no circuit yet: /circuit FILE")
+    chat.steer(chat.find_circuit(contrast))
+
+
 def _who_answers(chat: Conversation) -> str:
     if not chat.is_ablating or chat.circuit is None:
-        return "the baseline answers alone"
+        return "only the baseline answers"
     if len(chat.steered) > 1:
         names = ", ".join(arm.title for arm in chat.arms)
         return f"{len(chat.arms)} arms answer: {names}"
@@ -99,19 +117,16 @@ def _multiplier(chat: Conversation, argument: str) -> Reply:
 
 
 def _view(chat: Conversation, argument: str) -> Reply:
-    if argument not in get_args(View):
-        raise InputError(f"/view {'|'.join(get_args(View))}")
-    chat.view = argument  # type: ignore[assignment]  # just checked
+    SETTINGS["view"].change(chat, argument)
     note = "" if chat.is_ablating else " (only the baseline answers: /ablate on)"
     return Reply(f"showing {argument}{note}")
 
 
 def _circuit(chat: Conversation, argument: str) -> Reply:
-    if not argument or chat.load_circuit is None:
-        raise InputError("/circuit FILE, or FILE@M with a multiplier")
+    if chat.load_circuit is None:
+        raise InputError("this conversation cannot load circuits")
     circuit, multiplier = chat.load_circuit(argument)
     chat.steer(circuit, multiplier)
-    chat.is_ablating = True
     return Reply(
         f"{counted(len(circuit.neurons), 'neuron')} from {argument}, "
         f"scaled by {chat.multiplier:g}"
@@ -119,15 +134,12 @@ def _circuit(chat: Conversation, argument: str) -> Reply:
 
 
 def _contrast(chat: Conversation, argument: str) -> Reply:
-    if argument not in contrast_names() or chat.find_circuit is None:
-        raise InputError(f"/contrast NAME: one of {', '.join(contrast_names())}")
-    chat.steer(chat.find_circuit(argument))
-    chat.is_ablating = True
+    _steer_default(chat, argument)
     return Reply(f"{argument}: {_who_answers(chat)}")
 
 
 def _system(chat: Conversation, argument: str) -> Reply:
-    chat.set_rendering(system=argument or None)
+    SETTINGS["system"].change(chat, argument or None)
     return Reply("system prompt set" if argument else "no system prompt")
 
 
@@ -135,19 +147,17 @@ def _align(chat: Conversation, _: str) -> Reply:
     if len(chat.arms) < 2:
         raise InputError("/align needs a steered arm: /ablate on")
     if not chat.histories_differ:
-        return Reply("the histories are the same already")
+        return Reply("the histories are already the same")
     chat.align()
-    return Reply("all arms go on from what the baseline said")
+    return Reply("all arms continue from the baseline's answers")
 
 
 def _clear(chat: Conversation, _: str) -> Reply:
     chat.clear()
-    return Reply("the conversation starts anew")
+    return Reply("conversation cleared")
 
 
 def _save(chat: Conversation, argument: str) -> Reply:
-    if not argument:
-        raise InputError("/save FILE: Markdown if it ends in .md, else JSON")
     path = typed_path(argument)
     is_markdown = path.suffix == ".md"
     write = transcripts.to_markdown if is_markdown else transcripts.to_json
@@ -156,11 +166,9 @@ def _save(chat: Conversation, argument: str) -> Reply:
 
 
 def _load(chat: Conversation, argument: str) -> Reply:
-    if not argument:
-        raise InputError("/load FILE: a conversation that /save wrote as JSON")
     other = transcripts.load_into(chat, typed_path(argument))
     return Reply(
-        f"going on from {_turns(chat)} of {argument}; {_who_answers(chat)}",
+        f"continuing {_turns(chat)} of {argument}; {_who_answers(chat)}",
         remark=f"it was held with {other}" if other else "",
     )
 
@@ -169,12 +177,12 @@ def _export(chat: Conversation, argument: str) -> Reply:
     path = typed_path(argument)
     if path.suffix.lower() == ".md":
         write_atomically(path, transcripts.to_markdown(chat))
-    elif path.suffix.lower() in _PICTURES and chat.export is not None:
+    elif path.suffix.lower() in (".svg", ".html", ".htm") and chat.export is not None:
         if not chat.turns:
-            raise InputError("there is nothing to draw yet: ask something first")
+            raise InputError("nothing to draw yet: ask something first")
         chat.export(chat, path)
     else:
-        raise InputError("/export FILE: one that ends in .svg, .html or .md")
+        raise InputError("/export FILE: use a name that ends in .svg, .html or .md")
     return Reply(f"wrote {_turns(chat)} to {path}")
 
 
@@ -186,47 +194,26 @@ def _bye(_: Conversation, __: str) -> Reply:
     return Reply("", is_over=True)
 
 
-def _settings() -> tuple[str, ...]:
-    return tuple(SETTINGS)
-
-
 COMMANDS = {
-    command.usage.split()[0]: command
-    for command in (
-        Command("/help", "this list", _help),
-        Command(
-            "/ablate on|off",
-            "with the steered arms or without",
-            _ablate,
-            lambda: ("on", "off"),
-        ),
-        Command("/multiplier X [ARM]", "scale the circuit by X", _multiplier),
-        Command(
-            "/view both|baseline|ablated",
-            "which arms to show",
-            _view,
-            lambda: get_args(View),
-        ),
-        Command(
-            "/circuit FILE", "steer with another circuit", _circuit, takes_file=True
-        ),
-        Command(
-            "/contrast NAME",
-            "steer with a built-in contrast's circuit",
-            _contrast,
-            lambda: tuple(contrast_names()),
-        ),
-        Command("/neurons [N]", "the circuit's first neurons", neurons),
-        Command("/why [ARM]", "the neurons that flipped the last answer", why),
-        Command("/sweep [X ...]", "the last question at many multipliers", sweep),
-        Command("/show", "the settings, the circuit, the context", show),
-        Command("/set NAME VALUE", "change a setting", change, _settings),
-        Command("/system TEXT", "set the system prompt", _system),
-        Command("/align", "all arms go on from the baseline's answers", _align),
-        Command("/clear", "forget the conversation", _clear),
-        Command("/save FILE", "write it as JSON, or .md", _save, takes_file=True),
-        Command("/load FILE", "go on from a saved one", _load, takes_file=True),
-        Command("/export FILE", "draw it: .svg, .html, .md", _export, takes_file=True),
-        Command("/bye", "leave (or Ctrl-D)", _bye),
+    usage.split()[0]: ChatCommand(usage, text, run)
+    for usage, text, run in (
+        ("/help", "list the commands", _help),
+        ("/ablate on|off", "turn the steered arms on or off", _ablate),
+        ("/multiplier X [ARM]", "scale the circuit by X", _multiplier),
+        ("/view both|baseline|ablated", "choose the arms to show", _view),
+        ("/circuit FILE[@M]", "steer with another circuit", _circuit),
+        ("/contrast NAME", "steer with the circuit of a built-in contrast", _contrast),
+        ("/neurons [N]", "show the circuit's first neurons", neurons),
+        ("/why [ARM]", "show the neurons that flipped the last answer", why),
+        ("/sweep [X ...]", "answer the last question at many multipliers", sweep),
+        ("/show", "show the settings, the circuit and the context", show),
+        ("/set NAME VALUE", "change a setting", change),
+        ("/system TEXT", "set the system prompt", _system),
+        ("/align", "continue all arms from the baseline's answers", _align),
+        ("/clear", "forget the conversation", _clear),
+        ("/save FILE", "save as JSON, or as Markdown with .md", _save),
+        ("/load FILE", "continue a conversation that was saved as JSON", _load),
+        ("/export FILE", "draw as .svg, .html or .md", _export),
+        ("/bye", "leave (or Ctrl-D)", _bye),
     )
 }

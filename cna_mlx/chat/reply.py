@@ -1,4 +1,4 @@
-"""What a command answers, before anybody draws it."""
+"""What a chat command answers, before it is drawn."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ class Grid:
     """Rows of text in columns.
 
     Attributes:
-        titles: one for each column; empty where the rows need none.
-        rows: as many cells each as there are columns.
-        numbers: how many of the first columns are set flush right.
+        titles: of the columns; empty if the rows need none.
+        rows: the cells.
+        numbers: how many of the first columns are right-aligned.
     """
 
     titles: tuple[str, ...]
@@ -20,14 +20,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a command answers.
+    """A command's answer.
 
     Attributes:
         text: lines of text.
-        is_over: whether the chat has ended.
-        is_data: whether this is a result, as an answer is, and no remark.
-        grid: a table that follows the text.
-        remark: what to keep in mind when reading it.
+        is_over: whether the chat ends.
+        is_data: whether this is a result and not a remark.
+        grid: a table below the text.
+        remark: a caveat below the table.
     """
 
     text: str

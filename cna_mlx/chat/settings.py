@@ -1,9 +1,8 @@
-"""`/set` and `/show`: the chat's settings by name, and where it stands."""
+"""`/set` and `/show`: the settings of a chat and its state."""
 
-import difflib
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any, get_args
 
 from cna_mlx.chat.conversation import Conversation, View
@@ -12,11 +11,8 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.models.context import context_length
 from cna_mlx.models.fingerprint import quantization
-from cna_mlx.models.loading import source_of
 from cna_mlx.steering.interventions import check_multiplier
 from cna_mlx.util.formatting import counted
-
-_SWITCH = {"on": True, "off": False}
 
 
 @dataclass(frozen=True)
@@ -24,31 +20,51 @@ class Setting:
     """A value of the chat that `/set` changes.
 
     Attributes:
-        takes: what it may be, in words.
-        read: from text to a value; ValueError or KeyError for any other text.
-        change: puts the value into the conversation.
-        show: the value as text.
+        place: the attribute of the conversation, or of its rendering.
+        takes: the allowed values, in words.
+        read: parses a value; raises ValueError or KeyError.
     """
 
+    place: str
     takes: str
     read: Callable[[str], Any]
-    change: Callable[[Conversation, Any], None]
-    show: Callable[[Conversation], str]
+
+    def change(self, chat: Conversation, value: Any) -> None:
+        """Set the value."""
+        owner, _, name = self.place.rpartition(".")
+        if name == "multiplier":
+            chat.rescale(value)
+        elif owner:
+            chat.rendering = replace(chat.rendering, **{name: value})
+        else:
+            setattr(chat, name, value)
+
+    def show(self, chat: Conversation) -> str:
+        """The value as text."""
+        owner, _, name = self.place.rpartition(".")
+        if name == "multiplier" and chat.steered:
+            return ", ".join(f"{arm.multiplier:g}" for arm in chat.steered)
+        value = getattr(chat.rendering if owner else chat, name)
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        if isinstance(value, float):
+            return f"{value:g}"
+        return "none" if value is None else str(value)
 
 
 def change(chat: Conversation, argument: str) -> Reply:
-    """`/set NAME VALUE`; without a value, or a name, what there is.
+    """`/set [NAME [VALUE]]`: change a setting, or show it, or show all.
 
     Raises:
-        InputError: no such setting, or a value that it cannot have.
+        InputError: unknown setting or invalid value.
     """
     name, _, text = argument.partition(" ")
     if not name:
         return Reply("", grid=Grid((), tuple(_settings(chat))), is_data=True)
     if name not in SETTINGS:
-        close = difflib.get_close_matches(name, SETTINGS, 1)
+        close = get_close_matches(name, SETTINGS, 1)
         hint = f"did you mean {close[0]}?" if close else ", ".join(SETTINGS)
-        raise InputError(f"/set {name}: no such setting: {hint}")
+        raise InputError(f"/set {name}: unknown setting: {hint}")
     setting = SETTINGS[name]
     if not text:
         return Reply(f"{name} is {setting.show(chat)}; it takes {setting.takes}")
@@ -61,26 +77,20 @@ def change(chat: Conversation, argument: str) -> Reply:
 
 
 def show(chat: Conversation, _: str) -> Reply:
-    """`/show`: the model, the circuits, the arms, the settings, the context."""
-    rows = [("model", _model(chat))]
-    if chat.circuit is None:
-        rows.append(("circuit", "none yet (/ablate on, /circuit FILE, /contrast NAME)"))
-    else:
-        rows.append(("circuit", _circuit(chat.circuit)))
-    rows.append(("arms", ", ".join(arm.title for arm in chat.arms)))
-    rows += _settings(chat)
-    rows.append(("context", _context(chat)))
-    return Reply("", grid=Grid((), tuple(rows)), is_data=True)
+    """`/show`: the model, the circuit, the arms, the settings, the context."""
+    none_yet = "none yet (/ablate on, /circuit FILE, /contrast NAME)"
+    rows = (
+        ("model", f"{chat.name or 'unnamed'} ({quantization(chat.model)})"),
+        ("circuit", _circuit(chat.circuit) if chat.circuit else none_yet),
+        ("arms", ", ".join(arm.title for arm in chat.arms)),
+        *_settings(chat),
+        ("context", _context(chat)),
+    )
+    return Reply("", grid=Grid((), rows), is_data=True)
 
 
 def _settings(chat: Conversation) -> list[tuple[str, str]]:
     return [(name, setting.show(chat)) for name, setting in SETTINGS.items()]
-
-
-def _model(chat: Conversation) -> str:
-    source = source_of(chat.model)
-    name = source.name if source else "unnamed"
-    return f"{name} ({quantization(chat.model)})"
 
 
 def _circuit(circuit: Circuit) -> str:
@@ -101,82 +111,40 @@ def _context(chat: Conversation) -> str:
     return f"{text}, {chat.dropped} of them dropped" if chat.dropped else text
 
 
-def _number(low: float, high: float) -> Callable[[str], float]:
+def _between(
+    kind: Callable[[str], float], low: float, high: float
+) -> Callable[[str], float]:
     def read(text: str) -> float:
-        value = float(text)
-        if not (math.isfinite(value) and low <= value <= high):
+        value = kind(text)
+        if not low <= value <= high:  # nor is NaN
             raise ValueError(text)
         return value
 
     return read
 
 
-def _count(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
-            raise ValueError(text)
-        return value
-
-    return read
-
-
-def _multipliers(chat: Conversation) -> str:
-    values = [arm.multiplier for arm in chat.steered] or [chat.multiplier]
-    return ", ".join(f"{value:g}" for value in values)
-
-
-def _attribute(name: str) -> Callable[[Conversation, Any], None]:
-    return lambda chat, value: setattr(chat, name, value)
-
+_VIEWS = get_args(View)
+_SWITCH = {"on": True, "off": False}
 
 SETTINGS = {
     "multiplier": Setting(
+        "multiplier",
         "a number: 0 ablates, 1 changes nothing",
         lambda text: check_multiplier(float(text)),
-        lambda chat, value: chat.rescale(value),
-        _multipliers,
     ),
-    "view": Setting(
-        "|".join(get_args(View)),
-        lambda text: {view: view for view in get_args(View)}[text],
-        _attribute("view"),
-        lambda chat: chat.view,
-    ),
+    "view": Setting("view", "|".join(_VIEWS), {v: v for v in _VIEWS}.__getitem__),
     "temp": Setting(
-        "0 (greedy) or a number above it",
-        _number(0, 1e6),
-        _attribute("temperature"),
-        lambda chat: f"{chat.temperature:g}",
+        "temperature", "0 (greedy) or a number above it", _between(float, 0, 1e6)
     ),
-    "seed": Setting(
-        "a whole number",
-        _count(0, 2**32 - 1),
-        _attribute("seed"),
-        lambda chat: str(chat.seed),
-    ),
+    "seed": Setting("seed", "a whole number", _between(int, 0, 2**32 - 1)),
     "max-tokens": Setting(
-        "a whole number, 1 or more",
-        _count(1, 10**9),
-        _attribute("max_tokens"),
-        lambda chat: str(chat.max_tokens),
+        "max_tokens", "a whole number, 1 or more", _between(int, 1, 10**9)
     ),
     "system": Setting(
+        "rendering.system",
         "the text of a system prompt, or none",
         lambda text: None if text == "none" else text,
-        lambda chat, value: chat.set_rendering(system=value),
-        lambda chat: chat.rendering.system or "none",
     ),
-    "thinking": Setting(
-        "on or off",
-        _SWITCH.__getitem__,
-        lambda chat, value: chat.set_rendering(thinking=value),
-        lambda chat: "on" if chat.rendering.thinking else "off",
-    ),
-    "hide-text": Setting(
-        "on or off",
-        _SWITCH.__getitem__,
-        _attribute("hides_text"),
-        lambda chat: "on" if chat.hides_text else "off",
-    ),
+    "thinking": Setting("rendering.thinking", "on or off", _SWITCH.__getitem__),
+    "hide-text": Setting("hides_text", "on or off", _SWITCH.__getitem__),
 }

@@ -12,7 +12,7 @@ from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.prompts import load_contrast
 from cna_mlx.steering.arms import BASELINE, Arm
-from cna_mlx.steering.diff import PromptResult, Rates, diff, rates
+from cna_mlx.steering.diff import ArmRates, PromptResult, diff, rates
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS
 from cna_mlx.util.rows import Row
@@ -71,7 +71,7 @@ class DiffRun:
         return [result for result in self.results if result.is_whole]
 
     @property
-    def rates(self) -> list[Rates]:
+    def rates(self) -> list[ArmRates]:
         """The labels of each arm, counted over the whole results."""
         return rates(self.whole) if self.whole else []
 

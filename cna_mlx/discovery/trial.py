@@ -14,7 +14,7 @@ from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import BASELINE, Arm
-from cna_mlx.steering.diff import PromptResult, Rates, diff, rates
+from cna_mlx.steering.diff import ArmRates, PromptResult, diff, rates
 from cna_mlx.util.progress import Progress, silent
 
 PROMPTS = 8
@@ -126,7 +126,7 @@ def tally(
     return Expectation(len(results), planned, max_tokens, *arms)
 
 
-def _tally(rate: Rates, divergences: Sequence[int | None]) -> ArmCounts:
+def _tally(rate: ArmRates, divergences: Sequence[int | None]) -> ArmCounts:
     return ArmCounts(
         rate.counts[LabelKind.REFUSED],
         rate.counts[LabelKind.PARTIAL],

@@ -1,6 +1,6 @@
-"""The same prompts in several arms: what each answered, and how it is labelled."""
+"""Answer prompts in several arms, label the answers and compare them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,19 +14,18 @@ from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS, generate_arms
 from cna_mlx.steering.sampling import Sampling
 from cna_mlx.steering.sequences import shared_length
 from cna_mlx.util.progress import never
-from cna_mlx.util.sanitize import FIRST_WORDS
-from cna_mlx.util.sanitize import first_words as first_words
+from cna_mlx.util.sanitize import first_words
 
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One arm's answer to a prompt, labelled.
+    """One arm's labelled answer to a prompt.
 
     Attributes:
         arm: the arm.
-        text, token_ids, finish, end: as in :class:`cna_mlx.steering.generation.Answer`.
-        label: the verdict and the span of ``text`` that decided it.
-        quality: distinct / all 4-grams of the words, 1.0 below four words.
+        text, token_ids, finish, end: as in :class:`~cna_mlx.steering.events.Answer`.
+        label: the label and the span of ``text`` that decided it.
+        quality: share of distinct 4-word sequences (1.0 for shorter answers).
     """
 
     arm: Arm
@@ -39,16 +38,10 @@ class ArmResult:
 
     @classmethod
     def of(cls, arm: Arm, answer: Answer) -> "ArmResult":
-        """An answer with its label and quality."""
-        return cls(
-            arm,
-            answer.text,
-            answer.token_ids,
-            answer.finish,
-            label(answer.text),
-            quality(answer.text),
-            answer.end,
-        )
+        """Label an answer."""
+        text, ids = answer.text, answer.token_ids
+        found = label(text)
+        return cls(arm, text, ids, answer.finish, found, quality(text), answer.end)
 
     @property
     def multiplier(self) -> float:
@@ -56,16 +49,12 @@ class ArmResult:
         return self.arm.multiplier
 
     def to_dict(self, *, hides_text: bool = False) -> dict[str, Any]:
-        """The answer for JSON.
-
-        Args:
-            hides_text: give its first words only, and no token ids.
-        """
+        """The answer for JSON; hidden, its first words and no token ids."""
         span = None if hides_text else self.label.span
         return {
             "arm": self.arm.label,
             "multiplier": self.multiplier,
-            "text": self.first_words() if hides_text else self.text,
+            "text": first_words(self.text) if hides_text else self.text,
             "label": str(self.label.kind),
             "span": list(span) if span else None,
             "quality": self.quality,
@@ -74,20 +63,16 @@ class ArmResult:
             "finish": self.finish,
         }
 
-    def first_words(self, count: int = FIRST_WORDS) -> str:
-        """How the text begins; see :func:`first_words`."""
-        return first_words(self.text, count)
-
 
 @dataclass(frozen=True)
 class PromptResult:
-    """What every arm answered to one prompt; the first arm is the baseline.
+    """The answers of all arms to one prompt; the first arm is the baseline.
 
     Attributes:
         prompt: the user's words.
-        arms: one for each arm.
-        gauge: where the prompt lies along the circuit: 0 as the answered ones, 1 as
-            the refused; None where there is no gauge.
+        arms: the answers.
+        gauge: the prompt's reading, 0 for the mean negative prompt and 1 for the mean
+            positive one; None without a gauge.
     """
 
     prompt: str
@@ -95,17 +80,12 @@ class PromptResult:
     gauge: float | None = None
 
     def divergence(self, arm: int) -> int | None:
-        """Where an arm's text parts from the baseline's, in characters.
-
-        Returns:
-            The position, moved back to the beginning of the word that differs; None
-            if the texts are the same.
-        """
+        """Where an arm's text diverges from the baseline's; see :func:`divergence`."""
         return divergence(self.arms[0].text, self.arms[arm].text)
 
     @property
     def is_whole(self) -> bool:
-        """Whether no arm was interrupted: only then can its answers be counted."""
+        """Whether no arm was interrupted, so that the answers can be counted."""
         return all(arm.finish != "interrupted" for arm in self.arms)
 
     def to_dict(self, *, hides_text: bool = False) -> dict[str, Any]:
@@ -115,21 +95,21 @@ class PromptResult:
 
     @property
     def is_refused_by_all(self) -> bool:
-        """Whether there are several arms, and each of them refuses."""
-        verdicts = {arm.label.kind for arm in self.arms}
-        return len(self.arms) > 1 and verdicts == {LabelKind.REFUSED}
+        """Whether there are several arms and all of them refuse."""
+        kinds = {arm.label.kind for arm in self.arms}
+        return len(self.arms) > 1 and kinds == {LabelKind.REFUSED}
 
 
 @dataclass(frozen=True)
-class Rates:
+class ArmRates:
     """The labels of one arm, counted over the prompts.
 
     Attributes:
         arm: the arm.
-        total: all answers.
-        counts: how many of each verdict.
-        quality: the mean quality: a refusal rate is never shown without it.
-        truncated: answers that ran into the limit of tokens.
+        total: the number of answers.
+        counts: answers of each label.
+        quality: the mean quality; a refusal rate is never shown without it.
+        truncated: answers that reached the token limit.
     """
 
     arm: Arm
@@ -150,7 +130,12 @@ class Rates:
 
 
 def divergence(baseline: str, text: str) -> int | None:
-    """Where ``text`` parts from ``baseline``; see :meth:`PromptResult.divergence`."""
+    """Where two texts diverge.
+
+    Returns:
+        A position in characters, moved back to the beginning of the word that
+        differs; None if the texts are identical.
+    """
     if baseline == text:
         return None
     shared = shared_length(baseline, text)
@@ -177,30 +162,48 @@ def diff(
     Args:
         model, tokenizer: as :func:`cna_mlx.load` returns them.
         prompts: user prompts.
-        arms: the first is what the others are compared with.
+        arms: the baseline first.
         rendering, max_tokens, sampling, gauge, stop: as for
-            :func:`cna_mlx.steering.generation.generate_arms`.
+            :func:`~cna_mlx.steering.generation.generate_arms`.
 
-    Yields:
-        A prompt's gauge, each token as it comes, and a result when its last arm has
-        ended.
+    Returns:
+        See :func:`label_answers`.
 
     Raises:
-        as :func:`cna_mlx.steering.generation.generate_arms`.
+        as :func:`~cna_mlx.steering.generation.generate_arms`.
     """
-    ids = [render_prompt(tokenizer, prompt, rendering) for prompt in prompts]
-    results: dict[int, ArmResult] = {}
-    gauged: float | None = None
-    for event in generate_arms(
+    events = generate_arms(
         model,
         tokenizer,
-        ids,
+        [render_prompt(tokenizer, prompt, rendering) for prompt in prompts],
         arms,
         max_tokens=max_tokens,
         sampling=sampling,
         gauge=gauge,
         stop=stop,
-    ):
+    )
+    return label_answers(prompts, arms, events)
+
+
+def label_answers(
+    prompts: Sequence[str],
+    arms: Sequence[Arm],
+    events: Iterable[Gauged | Token | Answer],
+) -> Iterator[Gauged | Token | PromptResult]:
+    """Label the answers of :func:`~cna_mlx.steering.generation.generate_arms`.
+
+    Args:
+        prompts: the user's words of each prompt.
+        arms: the arms of the call.
+        events: of the call.
+
+    Yields:
+        Gauges and tokens as they come, and a result when a prompt's last arm has
+        ended.
+    """
+    results: dict[int, ArmResult] = {}
+    gauged: float | None = None
+    for event in events:
         if not isinstance(event, Answer):
             if isinstance(event, Gauged):
                 gauged = event.value
@@ -213,19 +216,15 @@ def diff(
             results, gauged = {}, None
 
 
-def rates(results: Sequence[PromptResult]) -> list[Rates]:
-    """Each arm's labels, counted; in the order of the arms."""
-    by_arm = zip(*(result.arms for result in results), strict=True)
+def rates(results: Sequence[PromptResult]) -> list[ArmRates]:
+    """Count the labels of each arm, in the order of the arms."""
     return [
-        Rates(
+        ArmRates(
             column[0].arm,
             len(column),
-            {
-                verdict: sum(one.label.kind is verdict for one in column)
-                for verdict in LabelKind
-            },
-            sum(one.quality for one in column) / len(column),
-            sum(one.finish == "length" for one in column),
+            {kind: sum(a.label.kind is kind for a in column) for kind in LabelKind},
+            sum(answer.quality for answer in column) / len(column),
+            sum(answer.finish == "length" for answer in column),
         )
-        for column in by_arm
+        for column in zip(*(result.arms for result in results), strict=True)
     ]

@@ -1,4 +1,4 @@
-"""The chat in a terminal: its arms stream side by side; a pipe gets plain text."""
+"""The chat: arms that stream side by side in a terminal, plain text on a pipe."""
 
 import sys
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from typing import IO
 
 from rich.console import RenderableType
 
-from cna_mlx.chat import Conversation, Reply, Turn, carry_out
+from cna_mlx.chat.commands import run_command
 from cna_mlx.chat.composer import unquoted
+from cna_mlx.chat.conversation import Conversation, Turn
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError
-from cna_mlx.models.loading import source_of
 from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.prompts.chat_template import injected_system
 from cna_mlx.steering.arms import BASELINE
@@ -30,9 +30,8 @@ from cna_mlx.util.formatting import counted
 from cna_mlx.util.interrupt import Interrupt
 
 _ALL_REFUSE = (
-    "{} refuse, as they do to many prompts on most models: /sweep tries other "
-    "strengths, /why needs an answer that differs, a larger --fraction or other "
-    "--layers make another circuit"
+    "{} refuse, which is common: /sweep tries other multipliers; a larger --fraction "
+    "or other --layers give another circuit; /why needs an answer that differs"
 )
 
 
@@ -42,12 +41,12 @@ def run_chat(
     source: IO[str] | None = None,
     history: Path | None = None,
 ) -> None:
-    """Read, answer, repeat, until the input ends or somebody says goodbye.
+    """Read messages and answer them until the input ends or `/bye`.
 
     Args:
         screen: where to print.
         conversation: the arms.
-        source: where lines come from; standard input if None.
+        source: the input; standard input if None.
         history: a file that keeps what was typed between sessions.
     """
     read = _reader(screen, source or sys.stdin, history)
@@ -79,46 +78,40 @@ def _reader(screen: Screen, source: IO[str], history: Path | None) -> Read:
     return plain_lines(screen, source)
 
 
-def _greet(screen: Screen, conversation: Conversation) -> None:
-    source = source_of(conversation.model)
-    name = source.name if source else "model"
+def _greet(screen: Screen, chat: Conversation) -> None:
     arms = "baseline"
-    if conversation.is_ablating and conversation.circuit:
-        if len(conversation.steered) > 1:
-            arms = ", ".join(arm.title for arm in conversation.arms)
-        else:
-            count = counted(len(conversation.circuit.neurons), "neuron")
-            arms = f"baseline and {count} scaled by {conversation.multiplier:g}"
+    if len(chat.arms) > 2:
+        arms = ", ".join(arm.title for arm in chat.arms)
+    elif chat.is_ablating and chat.circuit:
+        count = counted(len(chat.circuit.neurons), "neuron")
+        arms = f"baseline and {count} scaled by {chat.multiplier:g}"
+    name = chat.name or "model"
     screen.note(f"{name}: {arms}. /help lists the commands, Ctrl-D leaves.")
-    if system := injected_system(conversation.tokenizer, conversation.rendering):
+    if system := injected_system(chat.tokenizer, chat.rendering):
         screen.note(f"the template's own system prompt: {system}")
 
 
 def _command(screen: Screen, conversation: Conversation, line: str) -> bool:
+    """Run a command; whether the chat is over."""
     try:
-        # drawn when a command first tells of progress: a discovery has its own
+        # drawn at the first progress of a command: a discovery has its own bar
         with progress_bar("neurons", at_once=False) as conversation.progress:
-            reply = carry_out(conversation, line)
+            reply = run_command(conversation, line)
     except CnaError as error:
         screen.note(str(error), style="yellow")
         return False
     except KeyboardInterrupt:
         screen.note("interrupted", style="yellow")
         return False
-    _show(screen, reply)
-    return reply.is_over
-
-
-def _show(screen: Screen, reply: Reply) -> None:
     if reply.text and reply.is_data:
-        screen.out.print(screen.safe(reply.text), soft_wrap=not screen.out.is_terminal)
+        screen.show(screen.safe(reply.text))
     elif reply.text:
         screen.note(reply.text, style="cyan")
     if reply.grid:
-        view = grid_view(screen, reply.grid)
-        screen.out.print(view, soft_wrap=not screen.out.is_terminal)
+        screen.show(grid_view(screen, reply.grid))
     if reply.remark:
         screen.note(reply.remark, style="yellow")
+    return reply.is_over
 
 
 def _answer(screen: Screen, conversation: Conversation, text: str) -> None:
@@ -131,12 +124,12 @@ def _answer(screen: Screen, conversation: Conversation, text: str) -> None:
         screen.note(str(error), style="yellow")
         return
     except KeyboardInterrupt:
-        screen.note("interrupted before the answer was whole", style="yellow")
+        screen.note("interrupted: this turn is forgotten", style="yellow")
         return
     result = _shown(turn.result, conversation.view)
     gauge = gauge_lines(screen, result, conversation.gauge, conversation.is_calibrated)
     for view in (*gauge, arms_view(screen, result)):
-        screen.out.print(view, soft_wrap=not screen.out.is_terminal)
+        screen.show(view)
     if len(result.arms) > 1:
         screen.out.print(summary(screen, result), soft_wrap=True)
     screen.note(closing(screen, turn))
@@ -150,7 +143,7 @@ def _stream(
     text: str,
     stop: Callable[[], bool],
 ) -> Turn:
-    """Show the answers as they grow; the whole turn is printed when it is done."""
+    """Draw the answers while they grow."""
     arms = conversation.arms
     shown = [n for n, arm in enumerate(arms) if _is_shown(arm.label, conversation.view)]
     with Growing(screen, arms, shown or [0]).drawn() as growing:
@@ -175,16 +168,7 @@ def _shown(result: PromptResult, view: str) -> PromptResult:
 
 
 def closing(screen: Screen, turn: Turn) -> str:
-    """What stands under a turn: its figures, and what to try where all arms refuse."""
-    figures = _footer(screen, turn)
-    if not turn.result.is_refused_by_all:
-        return figures
-    count = len(turn.result.arms)
-    hint = _ALL_REFUSE.format("both arms" if count == 2 else f"all {count} arms")
-    return f"{figures}\n{hint}"
-
-
-def _footer(screen: Screen, turn: Turn) -> str:
+    """The figures of a turn, and what to try if all arms refuse."""
     parts = [
         counted(turn.tokens, "token"),
         f"{turn.tokens_per_second:.1f} tokens/s",
@@ -198,33 +182,30 @@ def _footer(screen: Screen, turn: Turn) -> str:
         parts.append(f"the context is full: {turns} no longer fit")
     if any(arm.finish == "interrupted" for arm in turn.result.arms):
         parts.append("interrupted")
-    return screen.glyph(" · ", " | ").join(parts)
-
-
-# ------------------------------------------------------------------------ pictures
+    figures = screen.glyph(" · ", " | ").join(parts)
+    if not turn.result.is_refused_by_all:
+        return figures
+    count = len(turn.result.arms)
+    hint = _ALL_REFUSE.format("both arms" if count == 2 else f"all {count} arms")
+    return f"{figures}\n{hint}"
 
 
 def _export(conversation: Conversation, path: Path) -> None:
-    source = source_of(conversation.model)
-    title = f"cna-mlx chat {source.name if source else ''}".strip()
+    """Draw the conversation as SVG or HTML."""
+    turns = conversation.turns
 
     def draw(screen: Screen) -> list[RenderableType]:
         own = replace(screen, hides_text=conversation.hides_text)
-        return [_page(own, conversation, number) for number in range(count)]
+        return [
+            # the gauge's accuracy is known for first questions only
+            prompt_view(own, turn.result, f"{n}/{len(turns)}", _gauge(turn), n == 1)
+            for n, turn in enumerate(turns, 1)
+        ]
 
-    count = len(conversation.turns)
-    save_picture(path, title, draw)
+    save_picture(path, f"cna-mlx chat {conversation.name or ''}".strip(), draw)
 
 
-def _page(screen: Screen, conversation: Conversation, number: int) -> RenderableType:
-    turn = conversation.turns[number]
-    steered = turn.result.arms[-1].arm.steering
-    circuit = steered[0][0] if steered else None
-    return prompt_view(
-        screen,
-        turn.result,
-        f"{number + 1}/{len(conversation.turns)}",
-        circuit if isinstance(circuit, Circuit) else None,
-        # a later turn's gauge reads a conversation, which nothing was measured on
-        is_calibrated=number == 0,
-    )
+def _gauge(turn: Turn) -> Circuit | None:
+    steering = turn.result.arms[-1].arm.steering
+    circuit = steering[0][0] if steering else None
+    return circuit if isinstance(circuit, Circuit) else None

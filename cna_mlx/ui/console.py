@@ -21,12 +21,12 @@ VERDICT_STYLES = {
 }
 # Below this width two texts do not fit side by side.
 _STACK_BELOW = 80
-_UNBOUNDED = 1000  # columns: more than anything is wide
+_UNBOUNDED = 1000  # columns: wider than any view
 
 
 @dataclass(frozen=True)
 class Screen:
-    """The two consoles, and what the terminal behind them can do.
+    """The two consoles, and what their terminal can do.
 
     Attributes:
         out, err: for data, and for everything else.
@@ -44,7 +44,7 @@ class Screen:
 
     @property
     def is_live(self) -> bool:
-        """Whether text can be drawn over: a terminal that can move its cursor."""
+        """Whether the terminal can move its cursor, to draw over text."""
         return self.out.is_terminal and not self.out.is_dumb_terminal
 
     @property
@@ -63,8 +63,12 @@ class Screen:
         return Measurement.get(self.out, unbounded, view).maximum <= self.out.width
 
     def glyph(self, symbol: str, plain: str) -> str:
-        """A symbol, or its replacement if only ASCII can be printed."""
+        """A symbol, or its ASCII replacement."""
         return plain if self.is_ascii else symbol
+
+    def show(self, view: RenderableType) -> None:
+        """Print data: wrapped for people, whole lines on a pipe."""
+        self.out.print(view, soft_wrap=not self.out.is_terminal)
 
     def note(self, text: str, style: str = "dim") -> None:
         """Print a remark to stderr."""
@@ -79,7 +83,7 @@ class Screen:
 def screen() -> Screen:
     """The process's screen, made when it is first used."""
     for stream in (sys.stdout, sys.stderr):
-        # a character that the locale lacks becomes an escape, not an error
+        # print an escape for a character that the locale lacks
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     options = {"highlight": False, "markup": False, "emoji": False}
@@ -99,7 +103,7 @@ def marked(
         text: model text.
         spans: start, end (in characters of ``text``) and a Rich style.
         mark: a position and the sign to put before it.
-        ascii_only: spell out what is not ASCII.
+        ascii_only: escape what is not ASCII.
     """
     cuts = {0, len(text), *(edge for start, end, _ in spans for edge in (start, end))}
     if mark:

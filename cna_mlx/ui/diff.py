@@ -11,17 +11,13 @@ from rich.text import Text
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.diff_run import DiffRun
 from cna_mlx.labels.label import LabelKind
-from cna_mlx.steering.diff import ArmResult, PromptResult, Rates, first_words
+from cna_mlx.steering.diff import ArmRates, ArmResult, PromptResult
 from cna_mlx.steering.sequences import shared_length
-from cna_mlx.ui.console import (
-    VERDICT_STYLES,
-    Screen,
-    badge,
-    marked,
-)
+from cna_mlx.ui.console import VERDICT_STYLES, Screen, badge, marked
 from cna_mlx.ui.gauge import gauge_view
 from cna_mlx.ui.lists import frame, table_or_lines
 from cna_mlx.util.formatting import counted, decimal
+from cna_mlx.util.sanitize import first_words
 
 # The smallest readable width of an arm's column.
 _COLUMN = 36
@@ -62,7 +58,7 @@ def gauge_lines(
 
 
 def arms_view(screen: Screen, result: PromptResult) -> RenderableType:
-    """The arms of one prompt, side by side where there is room."""
+    """The arms of one prompt, side by side if there is room."""
     cells = [_arm(screen, result, arm) for arm in range(len(result.arms))]
     if not screen.out.is_terminal:
         return Group(*cells)
@@ -95,12 +91,12 @@ def summary(screen: Screen, result: PromptResult) -> Text:
         line.append_text(screen.safe(f"{arm.arm.title}: "))
         line.append_text(badge(baseline.label.kind)).append(arrow)
         line.append_text(badge(arm.label.kind))
-        line.append(f", {_parting(result, number)}", style="dim")
+        line.append(f", {_divergence(result, number)}", style="dim")
     return line
 
 
-def rates_view(screen: Screen, rates: Sequence[Rates]) -> RenderableType:
-    """The labels of every arm, counted, with the quality."""
+def rates_view(screen: Screen, rates: Sequence[ArmRates]) -> RenderableType:
+    """The label counts and the quality of every arm."""
     names = ("arm", *(str(kind).lower() for kind in LabelKind), "quality", "cut off")
     rows: list[list[str | Text]] = [
         [
@@ -114,7 +110,7 @@ def rates_view(screen: Screen, rates: Sequence[Rates]) -> RenderableType:
     return table_or_lines(screen, names, rows)
 
 
-def _count(rate: Rates, kind: LabelKind) -> Text:
+def _count(rate: ArmRates, kind: LabelKind) -> Text:
     count = rate.counts[kind]
     style = VERDICT_STYLES[kind] if count else "dim"
     return Text(f"{count}/{rate.total}", style=style)
@@ -135,13 +131,13 @@ def body(screen: Screen, result: PromptResult, number: int) -> Text:
     arm = result.arms[number]
     span = arm.label.span
     spans = [(*span, f"underline {VERDICT_STYLES[arm.label.kind]}")] if span else []
-    parting = result.divergence(number) if number else None
-    mark = None if parting is None else (parting, screen.glyph("‖ ", "|| "))
+    place = result.divergence(number) if number else None
+    mark = None if place is None else (place, screen.glyph("‖ ", "|| "))
     if not arm.text.strip():
         return Text("(empty)", style="dim")
     if screen.hides_text:
         length = f"  ({counted(len(arm.token_ids), 'token')})"
-        return screen.safe(arm.first_words()).append(length, style="dim")
+        return screen.safe(first_words(arm.text)).append(length, style="dim")
     text = marked(arm.text, spans, mark, ascii_only=screen.is_ascii)
     if span and screen.is_plain:
         words = " ".join(arm.text[slice(*span)].split())
@@ -157,24 +153,21 @@ def _arm(screen: Screen, result: PromptResult, number: int) -> Group:
     return Group(line, body(screen, result, number), *spacer)
 
 
-def _parting(result: PromptResult, number: int) -> str:
-    arm, baseline = result.arms[number], result.arms[0]
+def _divergence(result: PromptResult, number: int) -> str:
     if result.divergence(number) is None:
         return "identical"
-    shared = shared_length(baseline.token_ids, arm.token_ids)
+    shared = shared_length(result.arms[0].token_ids, result.arms[number].token_ids)
     return f"diverges at token {shared + 1}"
 
 
 def pages(screen: Screen, run: DiffRun) -> list[RenderableType]:
     """Every complete result, and the rates."""
     results, gauge, calibrated = run.whole, run.gauge, run.is_calibrated
-    return [
-        *(
-            prompt_view(screen, one, f"{number}/{len(results)}", gauge, calibrated)
-            for number, one in enumerate(results, 1)
-        ),
-        rates_view(screen, run.rates),
+    views = [
+        prompt_view(screen, one, f"{number}/{len(results)}", gauge, calibrated)
+        for number, one in enumerate(results, 1)
     ]
+    return [*views, rates_view(screen, run.rates)]
 
 
 def all_refuse_line(results: Sequence[PromptResult]) -> str | None:

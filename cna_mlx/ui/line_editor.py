@@ -6,7 +6,13 @@ from pathlib import Path
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app_session
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.completion import (
+    CompleteEvent,
+    Completer,
+    Completion,
+    PathCompleter,
+    WordCompleter,
+)
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import has_focus
@@ -16,6 +22,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 
 from cna_mlx.chat.commands import COMMANDS
 from cna_mlx.chat.composer import is_open
+from cna_mlx.chat.settings import SETTINGS
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.lines import Read, mended, more_waits, show_line
 
@@ -34,7 +41,7 @@ def line_editor(screen: Screen, history: Path | None = None) -> Read:
     session: PromptSession[str] = PromptSession(
         [("bold", "> ")],
         prompt_continuation=lambda _, __, wrapped: "" if wrapped else "... ",
-        completer=_Commands(),
+        completer=CommandCompleter(),
         complete_while_typing=False,
         history=None if history is None else _PrivateHistory(history),
         key_bindings=_key_bindings(),
@@ -79,44 +86,31 @@ def _is_pasting(event: KeyPressEvent) -> bool:
     return bool(waiting) or more_waits(event.app.input.fileno())
 
 
-class _Commands(Completer):
+class CommandCompleter(Completer):
     """Completes commands and their arguments."""
 
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterable[Completion]:
-        line = document.text_before_cursor
-        name, gap, argument = line.partition(" ")
-        typed = argument if gap else name
-        for text in completions(line):
-            command = None if gap else COMMANDS[text.strip()]
-            help_text = command.help if command else ""
-            yield Completion(text, -len(typed), display_meta=help_text)
+        name, gap, argument = document.text_before_cursor.partition(" ")
+        command = COMMANDS.get(name)
+        if not gap:
+            help_of = {f"{name} ": one.help for name, one in COMMANDS.items()}
+            completer: Completer = _words(help_of)
+        elif command is None:
+            return ()
+        elif command.takes_file:
+            completer = PathCompleter(expanduser=True)
+        else:
+            words = SETTINGS if name == "/set" else command.choices
+            completer = _words({f"{word} ": "" for word in words})
+        return completer.get_completions(
+            Document(argument if gap else name), complete_event
+        )
 
 
-def completions(line: str) -> list[str]:
-    """What the last part of a line may become: a command, its argument, a file."""
-    name, gap, argument = line.partition(" ")
-    if not gap:
-        return [f"{one} " for one in COMMANDS if name and one.startswith(name)]
-    command = COMMANDS.get(name)
-    if command is None:
-        return []
-    if command.takes_file:
-        return _files(argument)
-    return [f"{one} " for one in command.words() if one.startswith(argument)]
-
-
-def _files(start: str) -> list[str]:
-    directory, slash, name = start.rpartition("/")
-    try:
-        children = Path(f"{directory}{slash}" or ".").expanduser().iterdir()
-        found = sorted(path for path in children if path.name.startswith(name))
-    except (OSError, RuntimeError):  # no such directory, or no such user
-        return []
-    return [
-        f"{directory}{slash}{path.name}{'/' if path.is_dir() else ''}" for path in found
-    ]
+def _words(words: dict[str, str]) -> WordCompleter:
+    return WordCompleter(list(words), meta_dict=words, sentence=True)
 
 
 class _PrivateHistory(FileHistory):

@@ -1,4 +1,4 @@
-"""The arms of a turn while they grow: the last lines that fit, drawn over and over."""
+"""Draw the arms of a turn while they grow: the last lines that fit."""
 
 import time
 from collections.abc import Iterator
@@ -11,23 +11,23 @@ from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.steering.arms import Arm
-from cna_mlx.steering.diff import first_words
 from cna_mlx.steering.events import Token
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import fits_side_by_side
 from cna_mlx.ui.lists import frame
 from cna_mlx.util.formatting import counted
+from cna_mlx.util.sanitize import first_words
 
 _FRAMES_PER_SECOND = 12
 
 
 class Growing:
-    """What is shown of the arms until their answers are whole.
+    """The unfinished answers of a turn.
 
     Args:
-        screen: where it is drawn; nothing is where the cursor cannot be moved.
+        screen: where to draw; without a movable cursor nothing is drawn.
         arms: all that answer.
-        shown: the positions of those that are shown.
+        shown: the positions of the arms to show.
     """
 
     def __init__(self, screen: Screen, arms: list[Arm], shown: list[int]) -> None:
@@ -40,13 +40,13 @@ class Growing:
 
     @contextmanager
     def drawn(self) -> Iterator["Growing"]:
-        """Inside, :meth:`take` draws; afterwards nothing of it is left."""
+        """Let :meth:`take` draw inside the context; erase the drawing after it."""
         if not self._screen.is_live:
             yield self
             return
         with Live(
             console=self._screen.out,
-            auto_refresh=False,  # drawing in a thread would run beside the model's
+            auto_refresh=False,  # a drawing thread would compete with the model
             transient=True,
             vertical_overflow="crop",
         ) as self._live:
@@ -55,7 +55,7 @@ class Growing:
         self._live = None
 
     def take(self, token: Token) -> None:
-        """Add a token's text, and draw if the last picture is old enough."""
+        """Add a token's text; draw at most 12 times a second."""
         self._texts[token.arm] += token.text
         self._tokens += 1
         now = time.perf_counter()
@@ -77,13 +77,13 @@ class Growing:
 def live_view(
     screen: Screen, titles: list[str], texts: list[str], status: str
 ) -> RenderableType:
-    """Arms side by side where there is room, each with its last lines.
+    """Arms side by side if there is room, each with its last lines.
 
     Args:
-        screen: where it will be drawn.
-        titles: of each arm.
-        texts: what each has said so far.
-        status: what stands below.
+        screen: where to draw.
+        titles: of the arms.
+        texts: their answers so far.
+        status: the line below.
     """
     stacked = len(titles) == 1 or not fits_side_by_side(screen, len(titles))
     height = max(2, (screen.out.height - 6) // (len(titles) if stacked else 1) - 2)
@@ -110,10 +110,10 @@ def live_view(
 
 
 def _tail(screen: Screen, text: str, width: int, height: int) -> Text:
-    """The last lines that fit: Live cannot scroll."""
+    """The last lines that fit, because Live cannot scroll."""
     if screen.hides_text:
         return screen.safe(first_words(text))
-    # more than this cannot be seen, and wrapping it all would slow each frame
+    # only this much can be visible, and wrapping all would slow each frame
     recent = text[-2 * width * height :]
     lines = screen.safe(recent).wrap(screen.out, max(10, width))
     return Text("\n").join(lines[-height:]) if lines else Text()

@@ -22,8 +22,7 @@ def emit_json(data: dict[str, Any]) -> None:
 
 def show(view: Any) -> None:
     """Print a result on stdout; wrapped for people, whole lines on a pipe."""
-    console = screen().out
-    console.print(view, soft_wrap=not console.is_terminal)
+    screen().show(view)
 
 
 def say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What was shown, as one SVG or HTML file for a README or an issue."""
+"""Draw views into an SVG or HTML file."""
 
 import io
 import re
@@ -13,10 +13,10 @@ from cna_mlx.ui.console import Screen
 from cna_mlx.util.files import write_atomically
 
 _WIDTH = 100
-# Rich's template fetches its font from the network; any monospaced font will do.
+# Rich's template loads its font from the network; any monospaced font will do.
 _FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 
-# Rich fills in the braces; ours is the title, and a viewport for telephones.
+# Rich fills in the braces; we add a title, and a viewport for phones.
 _PAGE = CONSOLE_HTML_FORMAT.replace(
     '<meta charset="UTF-8">',
     '<meta charset="UTF-8">\n'
@@ -27,12 +27,12 @@ _PAGE = CONSOLE_HTML_FORMAT.replace(
 def save_picture(
     path: str | Path, title: str, draw: Callable[[Screen], list[RenderableType]]
 ) -> None:
-    """Draw views as on a wide terminal and write them, with all they need inside.
+    """Draw views as on a wide terminal into one self-contained file.
 
     Args:
-        path: the file: HTML if it ends so, else SVG.
+        path: the file: HTML if its name says so, else SVG.
         title: above the picture.
-        draw: makes the views for the screen of the picture.
+        draw: makes the views for a screen.
 
     Raises:
         InputError: the file cannot be written.

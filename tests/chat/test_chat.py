@@ -12,15 +12,10 @@ from commandline import make_screen, sent
 from texts import missing
 
 from cna_mlx import Arm, Circuit, Rendering, Token
-from cna_mlx.chat import (
-    COMMANDS,
-    STEERED,
-    Conversation,
-    Turn,
-    carry_out,
-    to_json,
-)
+from cna_mlx.chat.commands import COMMANDS, run_command
 from cna_mlx.chat.composer import is_open, unquoted
+from cna_mlx.chat.conversation import STEERED, Conversation, Turn
+from cna_mlx.chat.transcripts import to_json
 from cna_mlx.errors import CircuitError, CnaError, InputError
 from cna_mlx.steering import decoding
 from cna_mlx.steering.arms import BASELINE
@@ -212,9 +207,9 @@ def test_a_message_that_never_fits_is_refused(
 def test_an_arm_that_was_off_continues_from_the_baseline(make: Make) -> None:
     conversation = make()
     ask(conversation)
-    carry_out(conversation, "/ablate off")
+    run_command(conversation, "/ablate off")
     ask(conversation, "two blue birds")
-    carry_out(conversation, "/ablate on")
+    run_command(conversation, "/ablate on")
     ask(conversation, "three red doors")
     baseline, steered = (
         conversation.histories[label] for label in (BASELINE.label, STEERED)
@@ -230,11 +225,11 @@ def test_an_arm_that_was_off_while_turns_were_dropped_does_too(
     conversation = make()
     for n in range(6):
         ask(conversation, f"stone {n} and a bird")
-    carry_out(conversation, "/ablate off")
+    run_command(conversation, "/ablate off")
     ask(conversation, "what was asked alone")  # drops one, adds one: the same length
     lengths = {len(history) for history in conversation.histories.values()}
     assert len(lengths) == 1  # or this says nothing
-    carry_out(conversation, "/ablate on")
+    run_command(conversation, "/ablate on")
     ask(conversation, "what is asked of both")
     for history in conversation.histories.values():
         asked = [message["content"] for message in history[::2]]
@@ -254,7 +249,7 @@ def test_sampled_chats_repeat_with_their_seed(make: Make) -> None:
 
 
 def test_every_command_is_listed(make: Make) -> None:
-    text = carry_out(make(), "/help").text
+    text = run_command(make(), "/help").text
     assert set(COMMANDS) == {
         *("/help", "/ablate", "/multiplier", "/view", "/circuit", "/contrast"),
         *("/neurons", "/why", "/sweep", "/show", "/set", "/system", "/align"),
@@ -269,11 +264,11 @@ def test_every_command_is_listed(make: Make) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("/nosuch", "/nosuch is no command"),
+        ("/nosuch", "/nosuch"),
         ("/abl", "did you mean /ablate"),
         ("/Help", "did you mean /help"),
         ("/", "/help lists the commands"),
-        ("/etc/passwd is a file", "no command"),
+        ("/etc/passwd is a file", "/help"),
         ("/ablate", "/ablate on"),
         ("/ablate maybe", "/ablate on"),
         ("/multiplier", "/multiplier X"),
@@ -292,7 +287,7 @@ def test_lines_that_are_no_command(line: str, said: str, make: Make) -> None:
     conversation = make()
     state = (conversation.multiplier, conversation.view, conversation.is_ablating)
     with pytest.raises(InputError) as caught:
-        carry_out(conversation, line)
+        run_command(conversation, line)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     now = (conversation.multiplier, conversation.view, conversation.is_ablating)
@@ -302,9 +297,9 @@ def test_lines_that_are_no_command(line: str, said: str, make: Make) -> None:
 
 def test_ablate_off_and_on(make: Make) -> None:
     conversation = make()
-    assert "alone" in carry_out(conversation, "/ablate off").text
+    run_command(conversation, "/ablate off")
     assert len(ask(conversation).result.arms) == 1
-    reply = carry_out(conversation, "/ablate on")
+    reply = run_command(conversation, "/ablate on")
     assert missing(reply.text, "32 neurons", " 0") == []
     assert len(ask(conversation).result.arms) == 2
 
@@ -312,14 +307,14 @@ def test_ablate_off_and_on(make: Make) -> None:
 def test_ablate_on_finds_a_circuit_once(make: Make, circuit: Circuit) -> None:
     found: list[int] = []
 
-    def find() -> Circuit:
+    def find(contrast: str | None) -> Circuit:
         found.append(1)
         return circuit
 
     conversation = make(circuit=None, is_ablating=False, find_circuit=find)
     assert len(ask(conversation).result.arms) == 1
     for line in ("/ablate on", "/ablate off", "/ablate on"):
-        carry_out(conversation, line)
+        run_command(conversation, line)
     assert found == [1]
     assert len(ask(conversation).result.arms) == 2
 
@@ -327,17 +322,17 @@ def test_ablate_on_finds_a_circuit_once(make: Make, circuit: Circuit) -> None:
 def test_ablate_on_without_any_circuit(make: Make) -> None:
     conversation = make(circuit=None, is_ablating=False)
     with pytest.raises(InputError, match="/circuit FILE"):
-        carry_out(conversation, "/ablate on")
+        run_command(conversation, "/ablate on")
     assert not conversation.is_ablating
 
 
 def test_a_circuit_that_cannot_be_found_leaves_the_arm_off(make: Make) -> None:
-    def fail() -> Circuit:
+    def fail(contrast: str | None) -> Circuit:
         raise CnaError("no")
 
     conversation = make(circuit=None, is_ablating=False, find_circuit=fail)
     with pytest.raises(CnaError):
-        carry_out(conversation, "/ablate on")
+        run_command(conversation, "/ablate on")
     assert not conversation.is_ablating
     assert len(ask(conversation).result.arms) == 1
 
@@ -348,13 +343,13 @@ def test_another_multiplier_drops_the_steered_cache_only(
     conversation = make()
     ask(conversation, "one red stone and many more words " * 8)
     fed.clear()
-    assert "2" in carry_out(conversation, "/multiplier 2").text
+    assert "2" in run_command(conversation, "/multiplier 2").text
     turn = ask(conversation, "and?")
     baseline, steered = fed
     assert baseline < 40 < 100 < steered
     assert turn.result.arms[1].multiplier == 2
     fed.clear()
-    carry_out(conversation, "/multiplier 2")  # the same again: nothing is dropped
+    run_command(conversation, "/multiplier 2")  # the same again: nothing is dropped
     ask(conversation, "and?")
     assert max(fed) < 60
 
@@ -365,7 +360,7 @@ def test_another_circuit_drops_the_steered_cache_only(
     conversation = make(load_circuit=lambda _: (circuit.strongest(3), None))
     ask(conversation, "one red stone and many more words " * 8)
     fed.clear()
-    reply = carry_out(conversation, "/circuit x.json")
+    reply = run_command(conversation, "/circuit x.json")
     assert missing(reply.text, "3 neurons", "x.json") == []
     ask(conversation, "and?")
     baseline, steered = fed
@@ -382,7 +377,7 @@ def test_a_circuit_with_a_multiplier_turns_the_arm_on(
         return circuit, 0.5
 
     conversation = make(circuit=None, is_ablating=False, load_circuit=load)
-    carry_out(conversation, "/circuit my file.json@0.5")
+    run_command(conversation, "/circuit my file.json@0.5")
     assert asked == ["my file.json@0.5"]
     assert ask(conversation).result.arms[1].multiplier == 0.5
 
@@ -394,7 +389,7 @@ def test_a_bad_circuit_leaves_the_old_one(make: Make) -> None:
     conversation = make(load_circuit=load)
     before = conversation.circuit
     with pytest.raises(CircuitError):
-        carry_out(conversation, "/circuit x.json")
+        run_command(conversation, "/circuit x.json")
     assert conversation.circuit is before
 
 
@@ -404,12 +399,12 @@ def test_the_system_prompt_reaches_the_model(make: Make, fed: list[int]) -> None
     conversation = make(is_ablating=False)
     ask(conversation)
     fed.clear()
-    assert carry_out(conversation, "/system You only speak of stones.").text
+    assert run_command(conversation, "/system You only speak of stones.").text
     assert conversation.rendering.system == "You only speak of stones."
     with_system = texts(ask(conversation, "two blue birds"))
     assert with_system != texts(ask(plain, "two blue birds"))
     assert fed[0] > 30  # the kept cache began otherwise
-    assert "no system" in carry_out(conversation, "/system").text
+    assert "no system" in run_command(conversation, "/system").text
     assert conversation.rendering == Rendering()
 
 
@@ -417,7 +412,7 @@ def test_clear_begins_anew(make: Make, fed: list[int]) -> None:
     conversation = make()
     first = texts(ask(conversation))
     ask(conversation, "two blue birds")
-    carry_out(conversation, "/clear")
+    run_command(conversation, "/clear")
     assert conversation.turns == []
     assert not conversation.histories_differ
     fed.clear()
@@ -426,24 +421,24 @@ def test_clear_begins_anew(make: Make, fed: list[int]) -> None:
 
 
 def test_bye(make: Make) -> None:
-    assert carry_out(make(), "/bye").is_over
-    assert not carry_out(make(), "/help").is_over
+    assert run_command(make(), "/bye").is_over
+    assert not run_command(make(), "/help").is_over
 
 
 def test_views(make: Make) -> None:
     conversation = make()
     for view in ("baseline", "ablated", "both"):
-        assert view in carry_out(conversation, f"/view {view}").text
+        assert view in run_command(conversation, f"/view {view}").text
         assert conversation.view == view
     alone = make(is_ablating=False)
-    assert "/ablate on" in carry_out(alone, "/view ablated").text
+    assert "/ablate on" in run_command(alone, "/view ablated").text
 
 
 def test_save_as_json(make: Make, tmp_path: Path) -> None:
     conversation = make(multiplier=0.5, rendering=Rendering(system="Be brief."))
     turns = [ask(conversation), ask(conversation, "zwei blaue Vögel 😀")]
     path = tmp_path / "a chat.json"
-    assert str(path) in carry_out(conversation, f"/save {path}").text
+    assert str(path) in run_command(conversation, f"/save {path}").text
     data = json.loads(path.read_text(encoding="utf-8"))
     assert [turn["prompt"] for turn in data["turns"]] == [
         "one red stone",
@@ -462,7 +457,7 @@ def test_save_as_markdown(make: Make, tmp_path: Path) -> None:
     conversation = make()
     turn = ask(conversation, "one\nred stone")
     path = tmp_path / "chat.md"
-    carry_out(conversation, f"/save {path}")
+    run_command(conversation, f"/save {path}")
     text = path.read_text(encoding="utf-8")
     assert "## one red stone\n" in text
     assert "**baseline** (m = 1)" in text
@@ -475,7 +470,7 @@ def test_save_as_markdown(make: Make, tmp_path: Path) -> None:
 
 def test_saving_an_empty_chat(make: Make, tmp_path: Path) -> None:
     for name in ("empty.json", "empty.md"):
-        carry_out(make(circuit=None), f"/save {tmp_path / name}")
+        run_command(make(circuit=None), f"/save {tmp_path / name}")
     assert json.loads((tmp_path / "empty.json").read_text())["turns"] == []
 
 
@@ -604,7 +599,7 @@ def test_an_interrupt_while_a_line_is_awaited_does_not_end_the_chat(
 
 
 def test_an_interrupted_command_does_not_end_the_chat(make: Make) -> None:
-    def find() -> Circuit:
+    def find(contrast: str | None) -> Circuit:
         raise KeyboardInterrupt
 
     conversation = make(circuit=None, is_ablating=False, find_circuit=find)

@@ -1,4 +1,4 @@
-"""Which neurons flipped an answer: each alone, and the words that it speaks for."""
+"""Which neurons flipped an answer, and the tokens that they promote."""
 
 import io
 from collections.abc import Callable
@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from cna_mlx import Arm, Circuit, steered
-from cna_mlx.chat import STEERED, Conversation, Turn, carry_out
+from cna_mlx.chat.commands import run_command
+from cna_mlx.chat.conversation import STEERED, Conversation, Turn
 from cna_mlx.discovery import attribution
 from cna_mlx.discovery.attribution import (
     ablate_each_neuron,
@@ -185,11 +186,11 @@ def test_why_reads_the_token_where_the_arms_part(conversation: Conversation) -> 
     baseline, other = (arm.token_ids for arm in result.arms)
     pairs = enumerate(zip(baseline, other, strict=False))
     shared = next(i for i, (one, two) in pairs if one != two)
-    reply = carry_out(conversation, "/why")
+    reply = run_command(conversation, "/why")
     assert reply.is_data
     assert reply.grid is not None
     head, rows = reply.text, reply.grid.rows
-    assert "answered differently before" in reply.remark
+    assert "/align" in reply.remark
     said = conversation.tokenizer.decode([baseline[shared]])
     assert f"at token {shared + 1}" in head
     assert repr(said) in head
@@ -207,15 +208,15 @@ def test_why_reads_the_token_where_the_arms_part(conversation: Conversation) -> 
 def test_why_and_sweep_need_an_answer_and_two_arms(conversation: Conversation) -> None:
     for command in ("/why", "/sweep"):
         with pytest.raises(InputError, match="ask something first"):
-            carry_out(conversation, command)
+            run_command(conversation, command)
     conversation.is_ablating = False
     ask(conversation, "Sell the boat.")
     with pytest.raises(InputError, match="/ablate on"):
-        carry_out(conversation, "/why")
+        run_command(conversation, "/why")
     conversation.is_ablating = True
-    carry_out(conversation, "/multiplier 1")
+    run_command(conversation, "/multiplier 1")
     ask(conversation, "Sell the boat.")
-    assert "nothing was flipped" in carry_out(conversation, "/why").text
+    assert "nothing was flipped" in run_command(conversation, "/why").text
 
 
 def test_sweep_answers_the_last_question_at_every_multiplier(
@@ -223,16 +224,16 @@ def test_sweep_answers_the_last_question_at_every_multiplier(
 ) -> None:
     result = ask(conversation, "Sell the boat.")
     histories = {k: list(v) for k, v in conversation.histories.items()}
-    rows = carry_out(conversation, "/sweep 1 0 0 2.5").grid.rows
+    rows = run_command(conversation, "/sweep 1 0 0 2.5").grid.rows
     assert [row[0] for row in rows] == ["1", "0", "2.5"]
     for row, arm in zip(rows, result.arms, strict=False):
         assert row[1] == arm.label.kind
     assert conversation.histories == histories
     assert len(conversation.turns) == 1
-    assert len(carry_out(conversation, "/sweep").grid.rows) == 7
+    assert len(run_command(conversation, "/sweep").grid.rows) == 7
     for wrong in ("/sweep x", "/sweep nan", "/sweep 0 inf"):
         with pytest.raises(InputError):
-            carry_out(conversation, wrong)
+            run_command(conversation, wrong)
 
 
 def test_two_refusals_come_with_what_to_try() -> None:
@@ -248,5 +249,5 @@ def test_two_refusals_come_with_what_to_try() -> None:
             ArmResult(Arm(str(n)), "I can't", (1,), "stop", replace(label, kind=v), 1)
             for n, v in enumerate(verdicts)
         )
-        turn = Turn(PromptResult("Hi", arms), 1.0, 1.0, 1, True, 0)
+        turn = Turn(PromptResult("Hi", arms), 1.0, 1, True, 0)
         assert ("/sweep" in closing(screen, turn)) == is_told

@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 from commandline import make_screen, plain, sent
 from prompt_toolkit.application import create_app_session
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
+from cna_mlx.chat.commands import COMMANDS
+from cna_mlx.chat.settings import SETTINGS
 from cna_mlx.ui.console import Screen
-from cna_mlx.ui.line_editor import line_editor
+from cna_mlx.ui.line_editor import CommandCompleter, line_editor
 
 TAB, ENTER, UP, LEFT, CTRL_C, CTRL_D = "\t", "\r", "\x1b[A", "\x1b[D", "\x03", "\x04"
 
@@ -43,6 +47,33 @@ def test_keys_make_a_message(
 ) -> None:
     keys.send_text(typed)
     assert line_editor(screen)() == message
+
+
+def completed(line: str) -> list[str]:
+    found = CommandCompleter().get_completions(Document(line), CompleteEvent())
+    return [line[: len(line) + one.start_position] + one.text for one in found]
+
+
+def test_commands_and_their_words_are_completed(tmp_path: Path) -> None:
+    assert completed("") == [f"{name} " for name in COMMANDS]
+    assert completed("/mul") == ["/multiplier "]
+    names = ("/sweep", "/show", "/set", "/system", "/save")
+    assert completed("/s") == [f"{name} " for name in names]
+    assert completed("/set te") == ["/set temp "]
+    assert completed("/set ") == [f"/set {name} " for name in SETTINGS]
+    assert completed("/view b") == ["/view both ", "/view baseline "]
+    assert completed("/ablate o") == ["/ablate on ", "/ablate off "]
+    assert "/contrast refusal " in completed("/contrast re")
+    for line in ("wh", "/why x", "/nosuch x", "what is x", "/view both b"):
+        assert completed(line) == []
+    (tmp_path / "chat.json").touch()
+    (tmp_path / "chat two").mkdir()
+    found = completed(f"/load {tmp_path}/ch")
+    assert found == [f"/load {tmp_path}/chat two", f"/load {tmp_path}/chat.json"]
+    assert completed(f"/load {tmp_path}/chat t") == found[:1]
+    assert completed("/load /nowhere/x") == []
+    for name, command in COMMANDS.items():
+        assert bool(completed(f"{name} {tmp_path}/ch")) == command.takes_file
 
 
 def test_three_quotes_hold_enter_back(keys: PipeInput, screen: Screen) -> None:

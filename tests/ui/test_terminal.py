@@ -21,7 +21,7 @@ from commandline import TINY, plain
 from marks import slow
 from rich.cells import cell_len
 
-from cna_mlx.chat import COMMANDS
+from cna_mlx.chat.commands import COMMANDS
 
 # Far more than is ever needed: a busy machine must not fail a test.
 _PATIENCE = 180  # seconds; a shared machine can be slow, and nothing waits in vain
@@ -162,7 +162,7 @@ def test_a_conversation(chat: Open, tmp_path: Path) -> None:
     assert "Traceback" not in turn
     # an unknown command is refused, not sent
     term.type("/nosuch\r")
-    refused = term.prompt(r"/nosuch is no command")
+    refused = term.prompt(r"/nosuch: unknown")
     assert "tokens/s" not in refused
     # several lines
     term.type('"""two\r')
@@ -239,7 +239,7 @@ def test_ctrl_c_while_the_prompt_is_read(chat: Open) -> None:
 # A line of each command, and what shows that it was carried out.
 _SESSION = (
     ("one red stone", "histories differ"),
-    ("/why", "speaks for.*layer|layer.*speaks for"),
+    ("/why", "promotes.*layer|layer.*promotes"),
     ("/sweep 0 1", "first words"),
     ("/neurons 2", "delta"),
     ("/show", "max-tokens"),
@@ -248,13 +248,13 @@ _SESSION = (
     ("/system Be brief.", "system prompt set"),
     ("/multiplier 2", "scaled by 2"),
     ("/view ablated", "showing ablated"),
-    ("/align", "baseline said"),
-    ("/ablate off", "answers alone"),
+    ("/align", "baseline's answers"),
+    ("/ablate off", "only the baseline"),
     ("/ablate on", "scaled by 2"),
     ("/save c.json", "saved 1 turn"),
     ("/export c.svg", "wrote 1 turn"),
-    ("/clear", "anew"),
-    ("/load c.json", "going on from 1"),
+    ("/clear", "cleared"),
+    ("/load c.json", "continuing 1 turn"),
     ("/circuit c.json", "c.json"),
     ("/contrast", "refusal"),
     ("/help", "several lines"),

@@ -8,7 +8,7 @@ from commandline import make_result, make_screen, plain, sent
 from rich.cells import cell_len
 from rich.console import Console
 
-from cna_mlx.chat import STEERED, Conversation
+from cna_mlx.chat.conversation import STEERED, Conversation
 from cna_mlx.circuit import Circuit
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts import contrast_names, load_contrast
@@ -20,7 +20,7 @@ from cna_mlx.ui.diff import arms_view, body, prompt_view, rates_view, summary
 from cna_mlx.ui.lists import prompt_sets_view
 from cna_mlx.ui.live import live_view
 from cna_mlx.ui.models import catalogue_view
-from cna_mlx.ui.progress import download_bar, progress_bar
+from cna_mlx.ui.progress import progress_bar
 from cna_mlx.ui.tables import circuit_view
 from cna_mlx.util.sanitize import visible
 
@@ -462,7 +462,7 @@ def test_a_download_is_silent_on_a_pipe(capsys: pytest.CaptureFixture[str]) -> N
     from cna_mlx.ui.console import screen
 
     screen.cache_clear()
-    with download_bar() as listen:
+    with progress_bar("bytes") as listen:
         listen("Fetching", 1, 2)
     assert capsys.readouterr() == ("", "")
 
@@ -474,10 +474,10 @@ def test_a_download_is_drawn_in_bytes(
     """From its first byte to its last, and then it is gone."""
     terminal = make_screen(100, encoding=encoding)
     monkeypatch.setattr("cna_mlx.ui.progress.screen", lambda: terminal)
-    with download_bar() as listen:
+    with progress_bar("bytes") as listen:
         assert sent(terminal.err) == ""
     assert sent(terminal.err) == ""  # nothing had to be fetched
-    with download_bar() as listen:
+    with progress_bar("bytes") as listen:
         listen("Fetching", 450_000_000, 1_800_000_000)
         listen("Fetching", 1_800_000_000, 1_800_000_000)
         drawn = sent(terminal.err)

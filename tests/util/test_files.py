@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from commandline import TINY, Outcome
 from evaluation_runs import make_run
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
 from texts import missing
 
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.runs import RunRecord
-from cna_mlx.ui.line_editor import completions
+from cna_mlx.ui.line_editor import CommandCompleter
 from cna_mlx.util.files import is_there, typed_path, write_atomically
 
 Command = Callable[..., Outcome]
@@ -59,7 +61,8 @@ def test_a_path_to_nowhere_is_told(text: str) -> None:
         typed_path(text, "--out")
     assert str(info.value).startswith(f"--out {text}: ")
     assert not is_there(text)
-    assert completions(f"/load {text}") == []
+    typed = Document(f"/load {text}")
+    assert list(CommandCompleter().get_completions(typed, CompleteEvent())) == []
 
 
 @pytest.mark.parametrize("text", [NOBODY, LONG])
