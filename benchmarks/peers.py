@@ -109,7 +109,7 @@ def main() -> None:
             one = one.timed(budget.timed(work), budget.timed(way), budget)
             low, median, high = one.ratio
             print(f"{name:<20} {median:5.2f} times as fast [{low:.2f}, {high:.2f}]")
-            found[name] = one.to_json()
+            found[name] = one.to_dict()
     packages = versions("mlx-lens", "mlx-lm", "mlx", "cna-mlx")
     print(json.dumps({"comparisons": found, "versions": packages}))
 

@@ -159,8 +159,8 @@ class Circuit:
         head = {
             "kind": _KIND,
             "format": FORMAT,
-            "model": self.model.to_json(),
-            **self.provenance.to_json(),
+            "model": self.model.to_dict(),
+            **self.provenance.to_dict(),
             "columns": _COLUMNS[: 7 if self.moments else 3],
         }
         body = json.dumps(head, indent=1, ensure_ascii=False)
@@ -256,14 +256,14 @@ def _is_number(value: Any) -> bool:
 
 
 def _model(data: dict[str, Any], name: str) -> ModelEntry:
-    model = ModelEntry.from_json(data)
+    model = ModelEntry.from_dict(data)
     if model.d_ff is None and data.get("d_ff") is not None:
         raise CircuitError(f"{name}: the model's d_ff is not a list of whole numbers")
     return model
 
 
 def _origin(data: dict[str, Any], name: str) -> Provenance:
-    origin = Provenance.from_json(data)
+    origin = Provenance.from_dict(data)
     dropped = () if "universal_dropped" not in data else origin.universal_dropped
     if dropped is None or any(len(pair) != 2 for pair in dropped):
         raise CircuitError(f"{name}: universal_dropped is not a list of [layer, index]")

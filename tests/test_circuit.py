@@ -63,7 +63,7 @@ def test_round_trip(found: Circuit, tmp_path: Path) -> None:
     assert again.to_text() == found.to_text()
     assert all(isinstance(neuron, Neuron) for neuron in again.neurons)
     assert all(isinstance(moments, Moments) for moments in again.moments)
-    rendering = Rendering.from_json(again.provenance.to_json()["rendering"])
+    rendering = Rendering.from_dict(again.provenance.to_dict()["rendering"])
     assert rendering.system == 'A "quoted"\nprompt.'
 
 

@@ -93,9 +93,9 @@ def test_what_is_not_known_here_is_kept() -> None:
         "limit": None,
         "judge": {"name": "b"},
     }
-    config = RunConfig.from_json(data)
+    config = RunConfig.from_dict(data)
     assert config.model.d_ff is None
-    assert config.to_json() == data
+    assert config.to_dict() == data
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -120,7 +120,7 @@ def test_damaged_values_are_never_a_crash(tmp_path: Path, junk: Any) -> None:
         (place / "run.json").write_text(json.dumps(data), encoding="utf-8")
         try:
             opened = RunRecord.load(place)
-            assert opened.config.to_json() == data["config"]
+            assert opened.config.to_dict() == data["config"]
             report = to_markdown(build([ReportedRun.of(opened)]))
         except CnaError:
             continue

@@ -65,7 +65,7 @@ class CircuitOverlap:
     profile_overlap: float | None
     by_depth: bool
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the figures for JSON; null for what needs models of one shape."""
         one = self.shared
         return {
@@ -76,7 +76,7 @@ class CircuitOverlap:
             "chance_by_layer": one and one.chance_by_layer,
             "p": one and one.p,
             "rank_correlation": one and one.order,
-            "same_sign": one and one.same_sign.to_json(),
+            "same_sign": one and one.same_sign.to_dict(),
             "layers": {
                 **dict(zip("ab", map(list, self.profiles), strict=True)),
                 "overlap": self.profile_overlap,

@@ -28,10 +28,10 @@ class Effect(JsonFields):
     change: PairedChange
     differing: Proportion
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the arm and the figures for JSON."""
         arm = {"role": self.arm.role, "strength": self.arm.strength}
-        return {**super().to_json(), "arm": self.arm.label, **arm}
+        return {**super().to_dict(), "arm": self.arm.label, **arm}
 
 
 @dataclass(frozen=True)
@@ -120,19 +120,19 @@ class ComparedModel:
         """What the other model's circuit does to them."""
         return self.effect("other")
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what is known of it for JSON."""
         return {
             "name": self.name,
-            "model": self.model.to_json(),
-            "rendering": self.rendering.to_json(),
+            "model": self.model.to_dict(),
+            "rendering": self.rendering.to_dict(),
             "run": str(self.run.directory) if self.run else None,
             "circuit": self.circuit and _circuit_entry(self.circuit),
             "held_out": {
-                "own": self.own and self.own.to_json(),
-                "same": self.same and self.same.to_json(),
+                "own": self.own and self.own.to_dict(),
+                "same": self.same and self.same.to_dict(),
             },
-            "summary": self.summary and self.summary.to_json(),
+            "summary": self.summary and self.summary.to_dict(),
             "differing": plain(self.differing),
         }
 
@@ -169,7 +169,7 @@ def held_out(
 
 
 def _circuit_entry(circuit: Circuit) -> dict[str, Any]:
-    origin = circuit.provenance.to_json()
+    origin = circuit.provenance.to_dict()
     names = ("contrast", "fraction", "rank", "layers", "split_half", "created")
     return {
         "neurons": len(circuit.neurons),

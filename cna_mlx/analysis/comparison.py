@@ -85,11 +85,11 @@ class ModelComparison:
         found = (one for one in self.between if (one.kind, one.role) == (kind, role))
         return next(found, None)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the comparison for JSON."""
         return {
-            "a": self.a.to_json(),
-            "b": self.b.to_json(),
+            "a": self.a.to_dict(),
+            "b": self.b.to_dict(),
             "same_shape": self.is_same_shape,
             "rendered_alike": self.is_rendered_alike,
             "prompts": {
@@ -97,7 +97,7 @@ class ModelComparison:
                 "a": _answered(self.a.run),
                 "b": _answered(self.b.run),
             },
-            "overlap": self.overlap and self.overlap.to_json(),
+            "overlap": self.overlap and self.overlap.to_dict(),
             "transfer": {
                 name: {"own": plain(one.with_own), "other": plain(one.with_other)}
                 for name, one in zip("ab", self.sides, strict=True)

@@ -68,9 +68,9 @@ class ArmFigures(JsonFields):
             "p": paired and paired.p,
         }
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the arm with its figures for JSON."""
-        data = super().to_json()
+        data = super().to_dict()
         return {**data.pop("arm"), **data.pop("labels"), **data}
 
 
@@ -204,9 +204,9 @@ class Group(JsonFields):
         found = [(one.arm.strength, one) for one in self.arms if one.arm.role in roles]
         return sorted(found, key=lambda point: point[0])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the figures for JSON."""
-        data = super().to_json()
+        data = super().to_dict()
         data["seen_by_discovery"] = data.pop("seen")
         data["categories"] = [
             {"category": one.name, "n": one.n, "refused": one.refused}
@@ -273,15 +273,15 @@ class Summary:
         rows = [{name: row[name] for name in names} for row in self.rows()]
         return html_table(rows)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the figures for JSON."""
         return {
             "run": str(self.run.directory),
             "status": self.run.status,
             "prompts": {"done": self.done, "planned": self.run.planned},
-            "model": self.run.config.model.to_json(),
-            "groups": [group.to_json() for group in self.groups],
-            "gauge_auc": self.separation and self.separation.to_json(),
+            "model": self.run.config.model.to_dict(),
+            "groups": [group.to_dict() for group in self.groups],
+            "gauge_auc": self.separation and self.separation.to_dict(),
         }
 
 
@@ -314,6 +314,6 @@ def main_arm(arms: Sequence[RunArm]) -> RunArm | None:
 
 
 def _interval(name: str, one: Interval | Proportion | None) -> Row:
-    found = one.to_json() if one else {}
+    found = one.to_dict() if one else {}
     edges = (("", "value"), ("_low", "low"), ("_high", "high"))
     return {f"{name}{edge}": found.get(key) for edge, key in edges}

@@ -80,9 +80,9 @@ class PairedChange(JsonFields):
         """How many items were seen twice."""
         return self.both + self.lost + self.gained + self.neither
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the counts, rates and intervals for JSON."""
-        return {"n": self.n, **super().to_json()}
+        return {"n": self.n, **super().to_dict()}
 
 
 def wilson(successes: int, n: int) -> Proportion:

@@ -49,7 +49,7 @@ class Verdict:
     headline: str
     sentences: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the verdict for JSON."""
         return {
             "outcome": self.outcome.name.lower(),

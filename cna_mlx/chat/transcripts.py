@@ -26,7 +26,7 @@ def to_json(chat: Conversation) -> str:
         "schema_version": SCHEMA_VERSION,
         "model": chat.name,
         "fingerprint": fingerprint(chat.model),
-        "rendering": chat.rendering.to_json(),
+        "rendering": chat.rendering.to_dict(),
         "temperature": chat.temperature,
         "seed": chat.seed,
         "max_tokens": chat.max_tokens,
@@ -108,7 +108,7 @@ def _state(data: dict[str, Any], where: str) -> dict[str, Any]:
     circuits = {arm.label: circuit_of(arm) for arm in steered}
     return {
         "steered": steered,
-        "rendering": Rendering.from_json(data["rendering"]),
+        "rendering": Rendering.from_dict(data["rendering"]),
         "histories": {str(k): _messages(v) for k, v in data["histories"].items()},
         "turns": [_turn(entry, circuits) for entry in data["turns"]],
         "temperature": float(data["temperature"]),

@@ -56,9 +56,9 @@ def audit(model: str, as_json: bool, **rest: Any) -> bool:
     if as_json:
         emit_json(
             {
-                "verdict": verdict.to_json(),
-                **summary.to_json(),
-                "discovery": run.facts.to_json().get("discovery"),
+                "verdict": verdict.to_dict(),
+                **summary.to_dict(),
+                "discovery": run.facts.to_dict().get("discovery"),
                 "report": report and str(report.html),
             }
         )

@@ -42,8 +42,8 @@ def circuit_show(file: str, top: int, as_json: bool) -> None:
     emit_json(
         {
             "file": file,
-            "model": found.model.to_json(),
-            **found.provenance.to_json(),
+            "model": found.model.to_dict(),
+            **found.provenance.to_dict(),
             "k": found.k,
             "by_layer": {
                 str(layer): len(members) for layer, members in found.by_layer().items()

@@ -70,7 +70,7 @@ def compare(
     )
     said = findings(found)
     if as_json:
-        emit_json({**found.to_json(), "statements": list(said)})
+        emit_json({**found.to_dict(), "statements": list(said)})
     else:
         show(comparison_view(screen(), found, said))
     if all(runs):

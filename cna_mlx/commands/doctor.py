@@ -56,7 +56,7 @@ def doctor(model: str | None, clear_cache: bool, as_json: bool, **rest: Any) -> 
         is_complete = True
     finally:
         if as_json:
-            emit_json({"complete": is_complete, **findings.to_json()})
+            emit_json({"complete": is_complete, **findings.to_dict()})
     if not as_json:
         show(summary_line(findings.checks, findings.seconds))
     if failed := findings.failed:

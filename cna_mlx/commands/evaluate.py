@@ -54,7 +54,7 @@ def evaluate(model: str, as_json: bool, **rest: Any) -> bool:
     summary = run.summary()
     verdict = conclude(summary)
     if as_json:
-        emit_json({**summary.to_json(), "verdict": verdict.to_json()})
+        emit_json({**summary.to_dict(), "verdict": verdict.to_dict()})
     else:
         show(summary_view(screen(), summary))
         show(headline_view(screen(), verdict))

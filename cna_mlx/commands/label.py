@@ -53,7 +53,7 @@ def _entry(answers: "list[LabelledAnswer]", hides_text: bool) -> dict[str, Any]:
     return {
         "answers": len(answers),
         "counts": {str(kind): one.successes for kind, one in rates.items()},
-        "rates": {str(kind): one.to_json() for kind, one in rates.items()},
+        "rates": {str(kind): one.to_dict() for kind, one in rates.items()},
         "results": [_result(answer, hides_text) for answer in answers],
     }
 

@@ -16,7 +16,7 @@ def runs(as_json: bool) -> None:
     place = runs_directory()
     found = listed_runs(place)
     if as_json:
-        emit_json({"directory": str(place), "runs": [one.to_json() for one in found]})
+        emit_json({"directory": str(place), "runs": [one.to_dict() for one in found]})
         return
     if not found:
         screen().note(

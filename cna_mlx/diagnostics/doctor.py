@@ -62,7 +62,7 @@ class Findings:
         """Seconds since the start."""
         return time.perf_counter() - self.started
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Seconds, facts by section, and checks."""
         return {
             "seconds": round(self.seconds, 1),

@@ -71,7 +71,7 @@ class Figures:
         return Circuit.from_neurons(map(tuple, self.neurons[:_CIRCUIT]))
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Figures":
+    def from_dict(cls, data: dict[str, Any]) -> "Figures":
         """The figures in a dict with the same keys."""
         return cls(**{**data, "lines": [Line(**line) for line in data["lines"]]})
 
@@ -79,7 +79,7 @@ class Figures:
 def stored(name: str) -> Figures:
     """The figures in the package, of ``demo`` or ``demo-base``."""
     text = files("cna_mlx").joinpath("demo/figures.json").read_text("utf-8")
-    return Figures.from_json(json.loads(text)[name])
+    return Figures.from_dict(json.loads(text)[name])
 
 
 def measure(

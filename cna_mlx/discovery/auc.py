@@ -22,7 +22,7 @@ class Auc:
     low: float
     high: float
 
-    def to_json(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float]:
         """The figures as plain data."""
         return {"auc": self.value, "low": self.low, "high": self.high}
 

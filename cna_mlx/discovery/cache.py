@@ -111,7 +111,7 @@ class Store:
         common = {
             "algorithm": ALGORITHM,
             "fingerprint": fingerprint(model),
-            "rendering": rendering.to_json(),
+            "rendering": rendering.to_dict(),
             "reference": reference_hash(tokenizer, rendering),
             "selection": asdict(selection),
             "bank": [one.sha256 for one in bank],
@@ -236,7 +236,7 @@ def _kind(circuit: Circuit, rendering: Rendering) -> list[Any] | None:
     if origin.rendering is None or origin.contrast is None:
         return None
     # not the hash of the reference prompt: a tokenizer may move too
-    rendered = [getattr(origin.rendering, key) for key in rendering.to_json()]
+    rendered = [getattr(origin.rendering, key) for key in rendering.to_dict()]
     settings = ("contrast", "fraction", "rank", "layers", "universal", "algorithm")
     return [circuit.model.id, rendered, *(getattr(origin, key) for key in settings)]
 

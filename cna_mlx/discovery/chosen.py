@@ -67,7 +67,7 @@ def check_arms(
 
 def circuit_entry(circuit: Circuit) -> dict[str, Any]:
     """Which circuit a result is of, as the JSON of the commands has it."""
-    origin = circuit.provenance.to_json()
+    origin = circuit.provenance.to_dict()
     return {
         "file": circuit.file,
         "fingerprint": circuit.model.fingerprint,

@@ -118,7 +118,7 @@ class DiffRun:
         """The results for JSON; see :meth:`ArmResult.to_dict`."""
         return {
             "model": self.session.name,
-            "rendering": self.session.rendering.to_json(),
+            "rendering": self.session.rendering.to_dict(),
             "max_tokens": self.max_tokens,
             "circuits": circuit_entries(self.arms),
             "results": [one.to_dict(hides_text=hides_text) for one in self.results],

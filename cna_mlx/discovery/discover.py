@@ -102,7 +102,7 @@ class Discovery:
     def to_dict(self) -> dict[str, Any]:
         """The circuit and what finding it took, for JSON."""
         circuit, sizes, half = self.circuit, self.sizes, self.split_half
-        origin = circuit.provenance.to_json()
+        origin = circuit.provenance.to_dict()
         return {
             "fingerprint": circuit.model.fingerprint,
             "n_layers": len(sizes),
@@ -411,7 +411,7 @@ def _contrast_entry(contrast: PromptSet) -> ContrastEntry:
 def rendering_entry(tokenizer: Any, rendering: Rendering) -> RenderingEntry:
     """How prompts are rendered, as circuits and runs record it."""
     return RenderingEntry(
-        **rendering.to_json(),
+        **rendering.to_dict(),
         injected_system=injected_system(tokenizer, rendering),
         reference_sha256=reference_hash(tokenizer, rendering),
     )

@@ -44,7 +44,7 @@ class Probe:
         return {
             "circuit": circuit_entry(self.circuit),
             "is_calibrated": self.is_calibrated,
-            "held_out": self.circuit.provenance.to_json().get("held_out"),
+            "held_out": self.circuit.provenance.to_dict().get("held_out"),
             "results": self.rows(),
         }
 
@@ -138,9 +138,9 @@ class HeldOutProbe:
         """The result for JSON."""
         return {
             "contrast": self.contrast.name,
-            "held_out": self.scores.auc.to_json(),
+            "held_out": self.scores.auc.to_dict(),
             "layers": [
-                {"layer": layer, **auc.to_json()}
+                {"layer": layer, **auc.to_dict()}
                 for layer, auc in self.scores.layers.items()
             ],
             "results": self.rows(),

@@ -51,13 +51,13 @@ class Expectation:
         """Whether fewer prompts were tried than planned."""
         return self.prompts < self.planned
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The figures as plain data."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Any) -> "Expectation | None":
-        """What :meth:`to_json` wrote; None where ``data`` is no such thing."""
+    def from_dict(cls, data: Any) -> "Expectation | None":
+        """What :meth:`to_dict` wrote; None where ``data`` is no such thing."""
         try:
             counts = [data[key] for key in ("prompts", "planned", "max_tokens")]
             arms = [
@@ -74,11 +74,11 @@ class Expectation:
     @classmethod
     def of(cls, circuit: Circuit) -> "Expectation | None":
         """What a circuit's file says is to be expected of it, if it does."""
-        return cls.from_json(circuit.provenance.expectation)
+        return cls.from_dict(circuit.provenance.expectation)
 
     def written_into(self, circuit: Circuit) -> Circuit:
         """The same circuit, which says what is to be expected of it."""
-        origin = replace(circuit.provenance, expectation=self.to_json())
+        origin = replace(circuit.provenance, expectation=self.to_dict())
         return replace(circuit, provenance=origin)
 
 

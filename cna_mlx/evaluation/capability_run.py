@@ -135,7 +135,7 @@ class CapabilityRun:
         protocol, session = self.protocol, self.session
         return {
             "model": session.name,
-            "rendering": session.rendering.to_json(),
+            "rendering": session.rendering.to_dict(),
             "chat_template": self.has_template,
             "limit": protocol.limit,
             "seed": protocol.seed,

@@ -291,7 +291,7 @@ def _config(
         circuits={name: CircuitEntry.of(one) for name, one in circuits.items()},
         direction=contrast.sha256 if has_caa and contrast else None,
         arms=tuple(arms),
-        sets=tuple(SetEntry.from_json(one.to_json()) for one in evaluation.sets),
+        sets=tuple(SetEntry.from_dict(one.to_dict()) for one in evaluation.sets),
         limit=options.limit,
         max_tokens=evaluation.max_tokens,
         kl_tokens=evaluation.kl_tokens,
@@ -305,7 +305,7 @@ def _facts(session: Session, subject: Subject, sets: Sequence[Benchmark]) -> Run
     source = source_of(session.model)
     return RunFacts(
         contamination=contamination(sets, subject.seen, session.reporter),
-        environment=EnvironmentEntry.from_json(environment()),
+        environment=EnvironmentEntry.from_dict(environment()),
         shape=shape_of(source.config) if source else None,
         discovery=DiscoveryEntry.of(subject.circuit),
         stored=RunFacts.nulls("created", "versions", "resumed", "updated"),

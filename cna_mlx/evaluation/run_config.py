@@ -151,12 +151,12 @@ class RunConfig(Record):
     @property
     def identity(self) -> str:
         """A hash, the same for equal configurations."""
-        text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False)
+        text = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def differences(self, other: "RunConfig") -> list[str]:
         """Which entries differ from another configuration's, by name."""
-        old, new = self.to_json(), other.to_json()
+        old, new = self.to_dict(), other.to_dict()
         return [key for key in {**old, **new} if old.get(key) != new.get(key)]
 
 

@@ -84,8 +84,8 @@ class RunRecord:
             "format": FORMAT,
             "status": self.status,
             "identity": self.config.identity,
-            "config": self.config.to_json(),
-            **self.facts.to_json(),
+            "config": self.config.to_dict(),
+            **self.facts.to_dict(),
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
@@ -132,13 +132,13 @@ class RunRecord:
         known = ("kind", "format", "status", "identity", "config")
         facts = {key: value for key, value in data.items() if key not in known}
         try:
-            config = RunConfig.from_json(data.get("config") or {})
+            config = RunConfig.from_dict(data.get("config") or {})
         except TypeError:
             config = RunConfig()
         if not config.arms or config.planned <= 0:
             raise InputError(f"{path}: no arms or no prompts: the file is damaged")
         status = data.get("status", "running")
-        return cls(place, status, config, RunFacts.from_json(facts))
+        return cls(place, status, config, RunFacts.from_dict(facts))
 
 
 def runs_directory() -> Path:

@@ -51,7 +51,7 @@ class Repeated:
             return None
         return shared_length(self.old.token_ids, self.new.token_ids)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The comparison as plain data, without the texts."""
         return {
             "set": self.old.set,
@@ -102,9 +102,9 @@ class Verification:
             "samples": len(self.samples),
             "same_tokens": self.same_tokens,
             "same_label": self.same_label,
-            "results": [one.to_json() for one in self.samples],
+            "results": [one.to_dict() for one in self.samples],
             "environment": self.environment,
-            "run_environment": self.run.facts.to_json().get("environment"),
+            "run_environment": self.run.facts.to_dict().get("environment"),
         }
 
 
@@ -196,7 +196,7 @@ def spread(total: int, count: int) -> list[int]:
 def _rendering(run: RunRecord, tokenizer: Any) -> Rendering:
     own = run.config.rendering
     try:
-        rendering = Rendering.from_json(own.to_json())
+        rendering = Rendering.from_dict(own.to_dict())
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{run.directory}: its rendering cannot be read") from None
     if own.reference_sha256 != reference_hash(tokenizer, rendering):

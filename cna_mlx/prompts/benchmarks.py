@@ -87,7 +87,7 @@ class Benchmark:
         chosen = tuple(self.prompts[n * total // count] for n in range(count))
         return replace(self, prompts=chosen)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The source of the prompts, with their number and hash; not the prompts."""
         data = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**data, "prompts": len(self.prompts), "sha256": self.sha256}

@@ -38,13 +38,13 @@ class Rendering:
         if self.template not in ("auto", "on", "off"):
             raise InputError(f"chat template {self.template!r}: choose auto, on or off")
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The rendering as plain data."""
         return {**asdict(self), "date": self.date.isoformat()}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Rendering":
-        """The rendering that :meth:`to_json` wrote.
+    def from_dict(cls, data: dict[str, Any]) -> "Rendering":
+        """The rendering that :meth:`to_dict` wrote.
 
         Raises:
             KeyError, TypeError, ValueError: it is no such data.

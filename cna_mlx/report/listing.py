@@ -46,7 +46,7 @@ class Listed:
             return cls(run, done, before)
         return cls(run, done, before, _refused(samples, main.label), main.label)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the figures for JSON."""
         return {
             "name": self.run.directory.name,
@@ -56,8 +56,8 @@ class Listed:
             "status": self.run.status,
             "prompts": {"done": self.done, "planned": self.run.planned},
             "arm": self.arm,
-            "before": self.before and self.before.to_json(),
-            "after": self.after and self.after.to_json(),
+            "before": self.before and self.before.to_dict(),
+            "after": self.after and self.after.to_dict(),
             "created": self.run.facts.created,
             "updated": self.run.facts.updated,
         }

@@ -51,8 +51,8 @@ class Report:
             "files": {kind: str(path) for kind, path in self.files.items()},
             "runs": [
                 {
-                    **one.summary.to_json(),
-                    "verdict": one.conclusion.to_json(),
+                    **one.summary.to_dict(),
+                    "verdict": one.conclusion.to_dict(),
                     "relabelled": one.changed,
                 }
                 for one in self.runs

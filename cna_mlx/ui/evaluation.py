@@ -193,7 +193,7 @@ def verification_view(screen: Screen, found: Verification) -> RenderableType:
         lines.append(f"  {where}: diverges at token {token}, {one.old.label}{now}")
     if len(other) > _LISTED:
         lines.append(f"  and {len(other) - _LISTED} more (--json lists them)")
-    before, today = run.facts.environment, EnvironmentEntry.from_json(found.environment)
+    before, today = run.facts.environment, EnvironmentEntry.from_dict(found.environment)
     lines.append(f"then {_machine(before)}; now {_machine(today)}")
     return Parts(*map(screen.safe, lines))
 

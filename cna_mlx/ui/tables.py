@@ -125,7 +125,7 @@ def _gauge(discovery: "Discovery") -> str:
 def _origin(circuit: Circuit) -> list[tuple[str, str]]:
     model, origin = circuit.model, circuit.provenance
     rows = [("neurons", str(len(circuit.neurons)))]
-    if model.to_json():
+    if model.to_dict():
         kind = f"{model.architecture}, {model.quantization}"
         rows.append(("model", f"{model.id or 'unnamed'} ({kind})"))
         rows.append(("revision", model.revision or "a local directory"))

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_
 class JsonFields:
     """A dataclass of figures that can be written as JSON."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the fields for JSON; null for what is not known."""
         return {one.name: plain(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
 
@@ -39,7 +39,7 @@ class Record:
     )
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read an object.
 
         Raises:
@@ -61,7 +61,7 @@ class Record:
         """Every key with null: what ``stored`` is for a record that writes all keys."""
         return {one.name: None for one in _known(cls) if one.name not in left_out}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the object for JSON."""
         data = dict(self.stored or {})
         writes_all = self.stored is None and self.WRITES_NULL
@@ -104,7 +104,7 @@ def _read(hint: Any, value: Any) -> Any:
     if origin is Literal and type(value) is type(of[0]):
         return value  # a later version may know more of them
     if isinstance(hint, type) and issubclass(hint, Record):
-        return hint.from_json(value)
+        return hint.from_dict(value)
     if type(value) is hint or (hint is float and type(value) is int):
         return value
     raise TypeError(f"{value!r:.80} is not {hint}")
@@ -117,7 +117,7 @@ def _only(of: tuple[Any, ...]) -> Any:
 def plain(value: Any) -> Any:
     """A value for JSON: NaN is null, and an enum's key its name in lower case."""
     if isinstance(value, JsonFields | Record):
-        return value.to_json()
+        return value.to_dict()
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]
     if isinstance(value, Mapping):

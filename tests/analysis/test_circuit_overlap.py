@@ -177,6 +177,6 @@ def test_it_is_plain_data() -> None:
     one, two = random_circuit(0, (1, 2, 3, 4)), random_circuit(1, (4, 3, 2, 1))
     for other in (two, circuit([(0, 0, 1.0)], (10, 10)), circuit([])):
         data = json.loads(
-            json.dumps(compare_circuits(one, other).to_json(), allow_nan=False)
+            json.dumps(compare_circuits(one, other).to_dict(), allow_nan=False)
         )
         assert data["sizes"][0] == 10

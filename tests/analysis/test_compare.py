@@ -151,7 +151,7 @@ def test_a_run_and_itself_are_the_same(tmp_path: Path) -> None:
     assert found.overlap
     assert found.overlap.shared
     assert found.overlap.shared.jaccard == 1.0
-    assert found.a.to_json() == found.b.to_json()
+    assert found.a.to_dict() == found.b.to_dict()
     assert found.between
     for one in found.between:
         assert (one.change.lost, one.change.gained, one.change.p) == (0, 0, 1.0)
@@ -159,7 +159,7 @@ def test_a_run_and_itself_are_the_same(tmp_path: Path) -> None:
 
 def test_only_prompts_that_both_answered_count(tmp_path: Path) -> None:
     first, second = two_runs(tmp_path)
-    data = sides(first, second).to_json()
+    data = sides(first, second).to_dict()
     assert data["prompts"] == {"both": 6, "a": 12, "b": 9}
     for name in "ab":
         groups = data[name]["summary"]["groups"]
@@ -197,7 +197,7 @@ def test_swapping_the_two_swaps_what_is_found(tmp_path: Path) -> None:
 
     first, _ = two_runs(tmp_path)
     second = make_run(tmp_path / "other", harmful=6, answers=stubborn)
-    there, back = sides(first, second).to_json(), sides(second, first).to_json()
+    there, back = sides(first, second).to_dict(), sides(second, first).to_dict()
     for one in back["between"]:
         one["change"].pop("points"), one["change"].pop("relative")
     assert back == swapped(there)
@@ -396,7 +396,7 @@ def test_each_run_can_lie_where_it_is_told(compare: Command, tmp_path: Path) -> 
     assert again.err.count("all of them") == 2
     from_runs = sides(
         RunRecord.load(place / "a"), RunRecord.load(place / "b")
-    ).to_json()
+    ).to_dict()
     assert from_runs["between"] == data["between"]
     assert from_runs["transfer"] == data["transfer"]
 

@@ -53,7 +53,7 @@ def test_wilson_knows_nothing_of_nothing() -> None:
     nothing = wilson(0, 0)
     assert math.isnan(nothing.value)
     assert (nothing.low, nothing.high, nothing.n) == (0.0, 1.0, 0)
-    assert nothing.to_json()["value"] is None
+    assert nothing.to_dict()["value"] is None
 
 
 @pytest.mark.parametrize("counts", [(-1, 3), (4, 3), (1, 0)])
@@ -129,7 +129,7 @@ def test_an_interval_holds_its_value_and_stays_in_range() -> None:
         if found.relative:
             assert -1 <= found.relative.low <= found.relative.value + 1e-12
             assert found.relative.value <= found.relative.high + 1e-12
-        json.dumps(found.to_json(), allow_nan=False)
+        json.dumps(found.to_dict(), allow_nan=False)
 
 
 @pytest.mark.parametrize("n", [20, 100])
@@ -155,7 +155,7 @@ def test_nothing_at_all_changes_nothing() -> None:
     found = paired_change([], [])
     assert (found.n, found.p, found.relative) == (0, 1.0, None)
     assert math.isnan(found.points.value)
-    json.dumps(found.to_json(), allow_nan=False)
+    json.dumps(found.to_dict(), allow_nan=False)
 
 
 def test_pairs_must_pair() -> None:
@@ -219,7 +219,7 @@ def test_too_few_values_have_no_interval() -> None:
     assert (one.value, one.n) == (0.7, 1)
     assert math.isnan(one.low)
     assert math.isnan(none.value)
-    assert none.to_json() == {"value": None, "low": None, "high": None, "n": 0}
+    assert none.to_dict() == {"value": None, "low": None, "high": None, "n": 0}
 
 
 @pytest.mark.parametrize("levels", [3, 10, 1000])

@@ -139,7 +139,7 @@ def test_labels_are_made_again_from_the_texts(tmp_path: Path) -> None:
 def test_json_is_json(tmp_path: Path) -> None:
     import json
 
-    data = summarize(make_run(tmp_path, arms=SWEEP, answers=mixed)).to_json()
+    data = summarize(make_run(tmp_path, arms=SWEEP, answers=mixed)).to_dict()
     again = json.loads(json.dumps(data, allow_nan=False))
     assert again["prompts"] == {"done": 12, "planned": 12}
     group = again["groups"][0]

@@ -54,7 +54,7 @@ def test_each_verdict_is_reached(
     found = verdict_of(tmp_path / "run", answers)
     assert found.outcome is outcome
     assert missing(found.headline, *figures) == []
-    assert found.to_json()["outcome"] == outcome.name.lower()
+    assert found.to_dict()["outcome"] == outcome.name.lower()
 
 
 def test_six_refusals_can_be_told_and_five_cannot(tmp_path: Path) -> None:

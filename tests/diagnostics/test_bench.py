@@ -93,7 +93,7 @@ def test_the_ratio_is_the_median_of_the_pairs() -> None:
     assert one.ratio == (2.5, 3.0, 3.5)  # of 2, 3 and 4
     assert one.plain_rate == 10  # 30 tokens in the median of 3 seconds
     assert one.rate == 30
-    assert one.to_json()["ratio"] == [2.5, 3.0, 3.5]
+    assert one.to_dict()["ratio"] == [2.5, 3.0, 3.5]
 
 
 def test_pairs_are_timed_in_turn_and_the_first_ones_do_not_count() -> None:

@@ -80,7 +80,7 @@ def test_the_embedded_models_give_the_stored_figures(name: str) -> None:
 def test_the_stored_figures_are_small_and_firm(figures: parity.Figures) -> None:
     path = Path(parity.__file__).parents[1] / "demo" / "figures.json"
     assert path.stat().st_size < 10_000
-    assert parity.Figures.from_json(asdict(figures)) == figures
+    assert parity.Figures.from_dict(asdict(figures)) == figures
     # hardly a token hangs on rounding, even in reduced precision
     gaps = [gap for line in figures.lines for gap in line.gaps]
     assert min(gaps) > 0.1

@@ -243,11 +243,11 @@ def test_an_expectation_survives_the_file() -> None:
 def test_what_a_file_says_is_shown_only_if_it_makes_sense(
     change: dict[str, Any],
 ) -> None:
-    data = make_expectation(7, 4, 7).to_json()
-    assert Expectation.from_json(data) is not None
-    assert Expectation.from_json({**data, **change}) is None
+    data = make_expectation(7, 4, 7).to_dict()
+    assert Expectation.from_dict(data) is not None
+    assert Expectation.from_dict({**data, **change}) is None
     for other in (None, 3, [], "text", {}):
-        assert Expectation.from_json(other) is None
+        assert Expectation.from_dict(other) is None
 
 
 # -------------------------------------------------------------------------- wording
@@ -360,7 +360,7 @@ def test_discover_tries_its_circuit_unless_told_not_to(
     output = tmp_path / "out.json"
     words = ("discover", TINY, "-o", str(output))
     data = command(*words, *asked(selection), "--json").data
-    found = Expectation.from_json(data["expectation"])
+    found = Expectation.from_dict(data["expectation"])
     assert found.prompts == 4
     for path in (output, Path(data["circuit_file"])):
         kept = json.loads(path.read_text("utf-8"))

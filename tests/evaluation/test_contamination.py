@@ -144,7 +144,7 @@ def test_it_takes_no_time() -> None:
 def circuit_of(contrast: PromptSet, **changes) -> Circuit:
     entry = {"name": contrast.name, "sha256": contrast.sha256, **changes}
     made = Circuit.from_neurons([(0, 1, 1.0)])
-    return replace(made, provenance=Provenance.from_json({"contrast": entry}))
+    return replace(made, provenance=Provenance.from_dict({"contrast": entry}))
 
 
 @pytest.mark.parametrize("name", ["refusal", "magic"])
@@ -165,7 +165,7 @@ def test_a_circuit_made_by_hand_has_seen_nothing_that_is_known() -> None:
     assert discovery_prompts(Circuit.from_neurons([(0, 1)])) is None
     odd = replace(
         Circuit.from_neurons([(0, 1)]),
-        provenance=Provenance.from_json({"contrast": "refusal"}),
+        provenance=Provenance.from_dict({"contrast": "refusal"}),
     )
     assert discovery_prompts(odd) is None
 

@@ -33,12 +33,12 @@ def config(**changes: Any) -> RunConfig:
     data = {
         "command": "eval",
         "model": {"id": "org/Some Model", "fingerprint": "f" * 64},
-        "arms": [arm.to_json() for arm in ARMS],
+        "arms": [arm.to_dict() for arm in ARMS],
         "sets": [{"name": "own", "prompts": PROMPTS}],
         "max_tokens": 8,
         **changes,
     }
-    return RunConfig.from_json(data)
+    return RunConfig.from_dict(data)
 
 
 def batch(number: int) -> list[Sample]:
@@ -177,14 +177,14 @@ def test_samples_without_their_run_are_nobodys(tmp_path: Path) -> None:
 def test_samples_of_another_run_are_told(tmp_path: Path, batches: int) -> None:
     arms = [ARMS[0], RunArm("m=0.5", "scaled", 0.5, None, "circuit"), ARMS[2]]
     own = tmp_path / "own"
-    run = write(own, 0, arms=[arm.to_json() for arm in arms])
+    run = write(own, 0, arms=[arm.to_dict() for arm in arms])
     write(tmp_path / "other", batches)
     found = (tmp_path / "other" / "samples.jsonl").read_bytes()
     (own / "samples.jsonl").write_bytes(found)
     with pytest.raises(InputError, match=r"line 2 .*'ablated', .*'m=0.5'"):
         run.samples()
     with pytest.raises(InputError, match="another run's"):
-        write(own, PROMPTS, arms=run.config.to_json()["arms"])
+        write(own, PROMPTS, arms=run.config.to_dict()["arms"])
     assert (own / "samples.jsonl").read_bytes() == found
 
 
@@ -387,7 +387,7 @@ def test_a_run_that_goes_on_is_running(tmp_path: Path) -> None:
 
 def test_the_identity_hangs_on_every_value_and_on_no_order() -> None:
     one = config()
-    backwards = RunConfig.from_json(dict(reversed(one.to_json().items())))
+    backwards = RunConfig.from_dict(dict(reversed(one.to_dict().items())))
     assert backwards.identity == one.identity
     assert config(max_tokens=9).identity != one.identity
 

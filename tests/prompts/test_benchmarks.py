@@ -491,7 +491,7 @@ def test_the_hash_tells_whether_anything_differs(write) -> None:
 
 def test_the_description_is_plain_data_without_prompts(write) -> None:
     found = load_benchmark(write("a.txt", "a secret\n"))
-    data = json.dumps(found.to_json())
+    data = json.dumps(found.to_dict())
     assert "secret" not in data
     assert found.sha256 in data
     assert json.loads(data)["prompts"] == 1

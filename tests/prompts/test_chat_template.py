@@ -194,10 +194,10 @@ def test_the_date_is_all_that_changes_in_a_template(
 
 def test_json_round_trip() -> None:
     rendering = Rendering("off", "Be brief.", True, date(2026, 3, 1))
-    data = rendering.to_json()
-    assert Rendering.from_json(data) == rendering
+    data = rendering.to_dict()
+    assert Rendering.from_dict(data) == rendering
     assert data["date"] == "2026-03-01"
-    assert Rendering.from_json(Rendering().to_json()) == Rendering()
+    assert Rendering.from_dict(Rendering().to_dict()) == Rendering()
 
 
 def test_the_reference_hash_tells_renderings_apart(tokenizers: dict[str, Any]) -> None:

@@ -273,7 +273,7 @@ def test_a_model_of_the_paper_stands_beside_it(tmp_path: Path) -> None:
 
 
 def test_a_directory_of_that_name_does_not(tmp_path: Path) -> None:
-    config = make_run(tmp_path / "any").config.to_json()
+    config = make_run(tmp_path / "any").config.to_dict()
     model = {**config["model"], "id": "/models/Llama-3.2-1B-Instruct", "revision": None}
     directory = tmp_path / "run"
     run = make_run(directory)

@@ -112,7 +112,7 @@ def make_config(
             "reference_sha256": "e" * 64,
         },
         "circuits": circuits,
-        "arms": [arm.to_json() for arm in arms],
+        "arms": [arm.to_dict() for arm in arms],
         "sets": sets,
         "limit": None,
         "max_tokens": 150,
@@ -122,7 +122,7 @@ def make_config(
         "gauge": True,
         **changes,
     }
-    return RunConfig.from_json(data)
+    return RunConfig.from_dict(data)
 
 
 def make_sample(
@@ -193,7 +193,7 @@ def make_run(
         },
         **(facts or {}),
     }
-    with opened(directory, resolved, circuits, RunFacts.from_json(known)) as journal:
+    with opened(directory, resolved, circuits, RunFacts.from_dict(known)) as journal:
         for number, kind in enumerate(kinds[:done]):
             journal.add(
                 [

@@ -84,7 +84,7 @@ class Physics:
             found.append(f"{speed}: at most {self.bound:.1f} tokens/s")
         return found
 
-    def to_json(self, plain: Comparison | None = None) -> dict[str, Any]:
+    def to_dict(self, plain: Comparison | None = None) -> dict[str, Any]:
         """All of it as a dict, with the rate of the plain way of one row if given."""
         rate = plain.plain_rate if plain else None
         share = self.share(rate) if rate else None

@@ -84,7 +84,7 @@ class Memory:
     forecast: int
     seconds: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The bytes and seconds as a dict."""
         return {
             "measured_bytes": self.measured,
@@ -258,7 +258,7 @@ def to_json(results: Sequence[Result]) -> dict[str, Any]:
     memory = (one for one in results if isinstance(one, Memory))
     return {
         "ratios": {name: round(one.ratio[1], 4) for name, one in comparisons.items()},
-        "physics": physics.to_json(plain) if physics else None,
-        "comparisons": {name: one.to_json() for name, one in comparisons.items()},
-        "memory": {one.name: one.to_json() for one in memory},
+        "physics": physics.to_dict(plain) if physics else None,
+        "comparisons": {name: one.to_dict() for name, one in comparisons.items()},
+        "memory": {one.name: one.to_dict() for one in memory},
     }

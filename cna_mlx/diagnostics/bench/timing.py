@@ -58,7 +58,7 @@ class Comparison:
         """Median work per second of our way."""
         return self.work / median(self.ours)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The comparison as a dict; the ratio as low, median, high."""
         return {
             "what": self.title,
