@@ -104,19 +104,14 @@ def hub_items(
     yield Fact("endpoint", without_login(endpoint))
     yield Fact("token", "there is one" if token else "none")
     if is_offline:
-        yield checked("Hub", _offline)
+        detail = "offline (--offline or HF_HUB_OFFLINE): not asked"
+        remedy = "go online to fetch models; cached ones work offline"
+        yield checked("Hub", warning, detail, remedy)
         return
     reply = _reply(f"{endpoint.rstrip('/')}/api/whoami-v2", token, ask or ask_hub)
     yield checked("Hub", check_hub, reply)
     if token and isinstance(reply, Reply):
         yield checked("token", check_token, reply)
-
-
-def _offline() -> Check:
-    return warning(
-        "offline (--offline or HF_HUB_OFFLINE): not asked",
-        "go online to fetch models; cached ones work offline",
-    )
 
 
 def without_login(address: str) -> str:

@@ -120,23 +120,18 @@ def _is_poor(tail: str) -> bool:
 
 def _periodic(text: str, at: int, period: int) -> tuple[int, int]:
     """Return the longest `[start, end)` around `at` that repeats with `period`."""
-    size = len(text)
     end = at + period
-    step = period
-    while step:
-        chunk = text[end : end + step]
-        if chunk and chunk == text[end - period : end - period + len(chunk)]:
-            end += len(chunk)
-            step = min(2 * step, size - end)
+    before = _agreeing(text[:at][::-1], text[:end][::-1])
+    return at - before, end + _agreeing(text[at:], text[end:])
+
+
+def _agreeing(one: str, other: str) -> int:
+    """Return the length of the longest common prefix."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
         else:
-            step //= 2
-    start = at
-    step = period
-    while step:
-        low = max(0, start - step)
-        if low < start and text[low:start] == text[low + period : start + period]:
-            start = low
-            step = min(2 * step, start)
-        else:
-            step //= 2
-    return start, end
+            high = middle - 1
+    return low

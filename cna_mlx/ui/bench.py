@@ -39,18 +39,19 @@ def result_lines(screen: Screen, result: Result, before: Sequence[Result]) -> Te
     if isinstance(result, Memory):
         heading = "memory beyond the weights, measured and forecast" if first else ""
         return _block(screen, heading, [_memory(result)])
-    heading = "times faster than the plain way (quartiles)" if first else ""
     text = _comparison(screen, result)
-    if heading:
-        text = _heading(heading).append("\n").append_text(text)
-    physics = next((one for one in before if isinstance(one, Physics)), None)
-    if first and physics is not None:
-        # the first comparison decodes one row: the bound applies to its plain way
-        rate = result.plain_rate
-        share = physics.share(rate)
-        reached = f", {share:.0%} of what memory allows" if share else ""
-        said = [f"mlx-lm decodes {rate:.1f} tokens/s{reached}", physics.limit(rate)]
-        text.append("\n").append("\n".join(folded(screen, said, _INDENT + _RATIO)))
+    if not first:
+        return text
+    text = _heading("times faster than the plain way (quartiles)\n").append_text(text)
+    for physics in before:
+        if isinstance(physics, Physics):
+            # the first comparison decodes one row: the bound applies to its plain way
+            rate = result.plain_rate
+            share = physics.share(rate)
+            reached = f", {share:.0%} of what memory allows" if share else ""
+            said = [f"mlx-lm decodes {rate:.1f} tokens/s{reached}", physics.limit(rate)]
+            lines = folded(screen, said, _INDENT + _RATIO)
+            text.append("\n").append("\n".join(lines))
     return text
 
 
