@@ -818,7 +818,7 @@ def test_the_limit_of_open_files_is_what_mlx_lm_wants() -> None:
     ("error", "code", "said"),
     [
         (KeyboardInterrupt(), 130, "interrupted"),
-        (RuntimeError("a\nb"), 1, "unexpected RuntimeError: a; please report"),
+        (RuntimeError("a\nb"), 1, "unexpected RuntimeError: a"),
         (RuntimeError("no tensor in /memory/malloc"), 1, "unexpected RuntimeError"),
         (FileNotFoundError(2, "No such file", "/memory/x"), 1, "/memory/x: No such"),
         (OutOfMemoryError("out of memory: try less"), 1, "out of memory: try less"),

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from texts import missing
 
 from cna_mlx.analysis.paper import BASE_AND_INSTRUCT, paper_row, paper_rows
 from cna_mlx.analysis.protocol import RunProtocol, protocol_differences
@@ -169,11 +170,8 @@ def test_another_shape_or_architecture_is_none_of_them() -> None:
 
 def test_what_always_differs_is_always_said() -> None:
     text = " ".join(protocol_differences(LIKE_THE_PAPER))
-    assert "1,600 (1.22% of this model's)" in text
-    assert "the circuit has 131 (0.10%)" in text
-    assert "13 regular expressions" in text
-    assert "first 500 characters" in text
-    assert "layers 0 and 1" in text
+    circuits = ("1,600 (1.22%", "131 (0.10%)", "layers 0 and 1")
+    assert missing(text, *circuits, "13 regular expressions", "500 characters") == []
     for absent in ("BOS", "quantized", "The paper evaluates", "universal", "saw"):
         assert absent not in text
 
@@ -181,24 +179,24 @@ def test_what_always_differs_is_always_said() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"quantization": "4-bit g64"}, "this one is stored in 4-bit g64"),
-        ({"is_jbb": False, "prompts": "mine"}, "here on 100 of mine"),
-        ({"n": 20}, "here on 20 of jbb"),
-        ({"seen": 3}, "The discovery saw 3 of them"),
-        ({"seen": None}, "is not known"),
-        ({"contrast": None}, "not known which prompts this circuit was found on"),
+        ({"quantization": "4-bit g64"}, "4-bit g64"),
+        ({"is_jbb": False, "prompts": "mine"}, "100 of mine"),
+        ({"n": 20}, "20 of jbb"),
+        ({"seen": 3}, "saw 3"),
+        ({"seen": None}, "known"),
+        ({"contrast": None}, "known"),
         (
             {"contrast": ContrastEntry("magic", positive=60, negative=50)},
-            "here from magic (60 and 50)",
+            "magic (60 and 50)",
         ),
-        ({"max_tokens": 60}, "here in up to 60"),
-        ({"multiplier": 0.5}, "here m = 0.5"),
-        ({"is_greedy": False}, "here answers are sampled"),
-        ({"rank": "weighted"}, "here the rank is weighted"),
-        ({"layers": (8, 23)}, "here layers 8 to 23"),
-        ({"universal_dropped": 12}, "here it left out 12 neurons"),
-        ({"architecture": "llama"}, "a second BOS"),
-        ({"neurons": 1600}, "the circuit has 1,600 (1.22%)"),
+        ({"max_tokens": 60}, "up to 60"),
+        ({"multiplier": 0.5}, "m = 0.5"),
+        ({"is_greedy": False}, "sampled"),
+        ({"rank": "weighted"}, "weighted"),
+        ({"layers": (8, 23)}, "layers 8 to 23"),
+        ({"universal_dropped": 12}, "12 neurons"),
+        ({"architecture": "llama"}, "BOS"),
+        ({"neurons": 1600}, "1,600 (1.22%)."),
     ],
 )
 def test_each_difference_is_said(changes, said: str) -> None:

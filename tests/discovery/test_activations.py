@@ -84,8 +84,8 @@ def test_nothing_is_yielded_of_a_broken_layer(build: Any) -> None:
     ("ids", "message"),
     [
         ([], "no prompts"),
-        ([[1, 2], []], "prompt 2 has no tokens"),
-        ([[1], [2] * 2048, [3] * 2049], "prompt 3 has 2049 tokens.* holds 2048"),
+        ([[1, 2], []], "prompt 2"),
+        ([[1], [2] * 2048, [3] * 2049], r"prompt 3\b.*2049\b.*2048\b"),
     ],
 )
 def test_prompts_that_cannot_be_read(llama: Any, ids: Any, message: str) -> None:
@@ -96,7 +96,7 @@ def test_prompts_that_cannot_be_read(llama: Any, ids: Any, message: str) -> None
 def test_a_prompt_that_fills_the_context_is_read(build: Any) -> None:
     model = build("llama", max_position_embeddings=32)
     assert len(walk(model, [[5] * 32])) == 3
-    with pytest.raises(InputError, match="prompt 1 has 33 tokens"):
+    with pytest.raises(InputError, match=r"prompt 1\b.*33 tokens"):
         walk(model, [[5] * 33])
 
 

@@ -282,7 +282,7 @@ def test_of_a_few_prompts_the_counts_are_told_and_nothing_is_concluded(
         (make_expectation(1, 0, 1), ["hardly refuses"]),
         (make_expectation(0, 0, 0), ["hardly refuses"]),
         (make_expectation(8, 7, 8), ["--layers"]),
-        (make_expectation(7, 8, 7), ["few answers will flip"]),
+        (make_expectation(7, 8, 7), ["few answers"]),
         (make_expectation(8, 4, 4), ["control"]),
         (make_expectation(8, 4, 5), []),
         (
@@ -295,7 +295,7 @@ def test_of_a_few_prompts_the_counts_are_told_and_nothing_is_concluded(
         ),
         (
             make_expectation(8, 8, 8, control=ArmCounts(8, 0, 0, 8, 0.5)),
-            ["control damages the text", "few answers will flip"],
+            ["control damages the text", "few answers"],
         ),
     ],
 )

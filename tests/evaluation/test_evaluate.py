@@ -488,9 +488,9 @@ def test_where_it_goes_is_looked_at_before_the_model_is_loaded(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--prompts", "xjbb"], "did you mean 'jbb'"),
-        (["--prompts", "nowhere.txt"], "no such file or prompt set"),
-        (["--circuit", "nowhere.json"], "no such circuit file"),
+        (["--prompts", "xjbb"], "'jbb'"),
+        (["--prompts", "nowhere.txt"], "nowhere.txt"),
+        (["--circuit", "nowhere.json"], "nowhere.json"),
         (["--limit", "0"], "--limit"),
         (["-m", "nan"], "finite"),
         (["--caa", "inf"], "finite"),
