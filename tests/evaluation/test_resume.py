@@ -1,6 +1,6 @@
 """A real run killed at random moments ends as one that nobody killed.
 
-``CNA_MLX_KILLS`` says how many kills there are at least; a few unless told.
+``CNA_MLX_KILLS`` says how many kills the slow case has.
 """
 
 import json
@@ -12,24 +12,15 @@ import sys
 import time
 from pathlib import Path
 
-KILLS = int(os.environ.get("CNA_MLX_KILLS", "2"))
-PROMPTS = max(24, 6 * KILLS)  # enough for every kill to find work
+import pytest
+from commandline import TINY
+from marks import slow
+
+KILLS = int(os.environ.get("CNA_MLX_KILLS", "4"))
 ROWS = 3
-LINE = ["eval", "demo", "--limit", str(PROMPTS), "--max-tokens", "24", "--controls"]
 
 
-def started(place: Path, store: Path) -> subprocess.Popen[bytes]:
-    script = "from cna_mlx.cli import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *LINE, "1", "--no-kl", "--out", str(place)],
-        env={**os.environ, "CNA_MLX_CACHE": str(store)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-
-
-def finished(place: Path, store: Path) -> list[dict[str, object]]:
-    process = started(place, store)
+def finished(process: subprocess.Popen[bytes], place: Path) -> list[dict[str, object]]:
     _, said = process.communicate()
     assert process.returncode == 0, said.decode()
     lines = (place / "samples.jsonl").read_text("utf-8").splitlines()
@@ -42,16 +33,34 @@ def count(place: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_a_run_that_is_killed_again_and_again_ends_the_same(tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    wanted = finished(tmp_path / "whole", store)
-    assert len(wanted) == PROMPTS * (ROWS + 1)
+@pytest.mark.parametrize(("model", "wanted_kills"), [(TINY, 1), slow("demo", KILLS)])
+def test_a_run_that_is_killed_again_and_again_ends_the_same(
+    tmp_path: Path, selection: list[str], model: str, wanted_kills: int
+) -> None:
+    prompts = max(24, 6 * wanted_kills)  # enough for every kill to find work
+    questions = tmp_path / "questions.txt"
+    questions.write_text("\n".join(f"{n} green cups" for n in range(prompts)))
+    own = [*selection[:-1], "--prompts", str(questions)] if model == TINY else []
+
+    def start(place: Path) -> subprocess.Popen[bytes]:
+        script = "from cna_mlx.cli import main; main()"
+        line = ["eval", model, *own, "--limit", str(prompts), "--max-tokens", "24"]
+        line += ["--controls", "1", "--no-kl", "--out", str(place)]
+        return subprocess.Popen(
+            [sys.executable, "-c", script, *line],
+            env={**os.environ, "CNA_MLX_CACHE": str(tmp_path / "store")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    whole, place = tmp_path / "whole", tmp_path / "killed"
+    wanted = finished(start(whole), whole)
+    assert len(wanted) == prompts * (ROWS + 1)
     moments = random.Random(20260512)
-    place = tmp_path / "killed"
     kills = at_work = 0
     before = 0
-    while kills < KILLS:
-        process = started(place, store)
+    while kills < wanted_kills:
+        process = start(place)
         # half of the moments in the middle of the batches, half before the first
         if kills % 2 == 0:
             deadline = time.monotonic() + 120
@@ -70,6 +79,6 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same(tmp_path: Path) -> N
         at_work += lines > before
         before = lines
     assert at_work >= 1
-    assert finished(place, store) == wanted
+    assert finished(start(place), place) == wanted
     status = json.loads((place / "run.json").read_text("utf-8"))["status"]
     assert status == "complete"
