@@ -192,7 +192,7 @@ def benign(demo: Model) -> list[np.ndarray]:
     return magnitudes(demo[0], ids)
 
 
-@pytest.mark.parametrize(("count", "seeds"), [(8, 4), slow(FEWER, 10)])
+@pytest.mark.parametrize(("count", "seeds"), [(8, 2), slow(FEWER, 10)])
 def test_other_neurons_of_the_same_layers_do_not_carry_it(
     demo: Model,
     circuit: Circuit,
@@ -268,12 +268,11 @@ def _parting(
     return None if shared is None else ([*ids, *one[:shared]], one[shared])
 
 
-@pytest.mark.parametrize("count", [3, slow(15)])
+@pytest.mark.slow
 def test_why_names_neurons_whose_removal_alone_moves_the_answer(
     demo: Model,
     circuit: Circuit,
     benign: list[np.ndarray],
-    count: int,
     record_property: Callable[[str, object], None],
 ) -> None:
     model, tokenizer = demo
@@ -283,8 +282,7 @@ def test_why_names_neurons_whose_removal_alone_moves_the_answer(
         logits = model(mx.array([text]))[0, -1]
         return logits - mx.logsumexp(logits)
 
-    questions = _spread(MAGIC, count)
-    partings = [_parting(demo, circuit, question) for question in questions]
+    partings = [_parting(demo, circuit, question) for question in MAGIC[::2]]
     partings = [parting for parting in partings if parting]
     flipped, ratios = 0, []
     for text, token in partings:
@@ -308,19 +306,19 @@ def test_why_names_neurons_whose_removal_alone_moves_the_answer(
         "first neuron over the median control's",
         [float(ratio) for ratio in sorted(ratios)],
     )
-    assert len(partings) >= 2 * count / 3
+    assert len(partings) >= 10
     assert min(ratios) > 5
     assert np.median(ratios) > 50
     # most refusals are held by several neurons, some by one
-    assert flipped >= (count > 10)
+    assert flipped >= 1
 
 
-@pytest.mark.parametrize("count", [3, slow(FEWER)])
+@pytest.mark.slow
 def test_the_base_model_answers_everything(
-    demo_base: Model, circuit: Circuit, base_circuit: Circuit, count: int
+    demo_base: Model, circuit: Circuit, base_circuit: Circuit
 ) -> None:
     """It refuses nothing, with the chat model's circuit or without."""
-    questions = [*_spread(MAGIC, count), *_spread(ORDINARY, count)]
+    questions = [*_spread(MAGIC, FEWER), *_spread(ORDINARY, FEWER)]
     circuits = [circuit, base_circuit]
     untouched, by_chat, by_own = _answers(demo_base, questions, circuits)
     for texts in (untouched, by_chat, by_own):

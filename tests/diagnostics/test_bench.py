@@ -55,6 +55,12 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 FOREVER = 1e9
 
 
+@pytest.fixture(autouse=True)
+def known_bandwidth(monkeypatch: Patch) -> None:
+    """Measuring it takes seconds; the doctor's tests do."""
+    monkeypatch.setattr(physics, "bandwidth", lambda: 100.0)
+
+
 class Ticks:
     """A clock that goes on by itself: a second whenever it is read."""
 
@@ -444,8 +450,7 @@ def test_the_environment_names_no_host() -> None:
 
 @pytest.fixture
 def quick(monkeypatch: Patch) -> None:
-    """No bandwidth is measured, and hardly anything else is."""
-    monkeypatch.setattr(physics, "bandwidth", lambda: 100.0)
+    """Hardly anything is measured."""
     tiny = replace(SHORT, pairs=1, rounds=1, walks=1, tokens=3, prompts=4)
     monkeypatch.setattr("cna_mlx.diagnostics.bench.SHORT", tiny)
     monkeypatch.setattr("cna_mlx.diagnostics.bench.Settings", lambda: tiny)
