@@ -142,7 +142,7 @@ class Circuit:
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the circuit as JSON, whole or not at all.
+        """Write the circuit as JSON, atomically.
 
         Raises:
             InputError: the file cannot be written.

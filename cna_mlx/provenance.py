@@ -116,3 +116,8 @@ class Provenance(Record):
     control: str | None = None
     seed: int | None = None
     expectation: Mapping[str, Any] | None = None
+
+    def only(self, *names: str) -> "Provenance":
+        """These entries, written as null if they are None."""
+        values = {name: getattr(self, name) for name in names}
+        return Provenance(**values, stored=dict.fromkeys(names))

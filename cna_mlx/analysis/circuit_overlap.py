@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,14 @@ import numpy as np
 from cna_mlx.analysis.statistics import Proportion, spearman, wilson
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.selection import expected_overlap, jaccard, overlap
+from cna_mlx.util.records import JsonFields
 
 # Models of different depths are compared by tenths of their depth.
 _TENTHS = 10
 
 
 @dataclass(frozen=True)
-class SharedNeurons:
+class SharedNeurons(JsonFields):
     """The neurons of two circuits in models of one shape.
 
     A neuron is identified by its layer and index. These mean the same in two models
@@ -24,24 +25,24 @@ class SharedNeurons:
     from bf16, a fine-tune from its model.
 
     Attributes:
-        count: in both circuits.
-        jaccard: count over all that are in either.
+        shared: how many are in both circuits.
+        jaccard: shared over all that are in either.
         chance: the expected Jaccard of random circuits of these sizes.
         chance_by_layer: the same with as many neurons of each layer as these circuits
             have. Circuits crowd in the same few layers, so this is the one to beat.
         p: the probability that random circuits with as many neurons in each layer
             share at least as many.
-        order: rank correlation (Spearman) of |delta| over the shared neurons; None for
-            fewer than two, or without deltas.
+        rank_correlation: Spearman's, of |delta| over the shared neurons; None for fewer
+            than two, or without deltas.
         same_sign: of the shared neurons with deltas, those whose deltas agree in sign.
     """
 
-    count: int
+    shared: int
     jaccard: float
     chance: float
     chance_by_layer: float
     p: float
-    order: float | None
+    rank_correlation: float | None
     same_sign: Proportion
 
 
@@ -67,16 +68,10 @@ class CircuitOverlap:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures for JSON; null for what needs models of one shape."""
-        one = self.shared
+        unknown = {one.name: None for one in fields(SharedNeurons)}
         return {
             "sizes": list(self.sizes),
-            "shared": one and one.count,
-            "jaccard": one and one.jaccard,
-            "chance": one and one.chance,
-            "chance_by_layer": one and one.chance_by_layer,
-            "p": one and one.p,
-            "rank_correlation": one and one.order,
-            "same_sign": one and one.same_sign.to_dict(),
+            **(self.shared.to_dict() if self.shared else unknown),
             "layers": {
                 **dict(zip("ab", map(list, self.profiles), strict=True)),
                 "overlap": self.profile_overlap,

@@ -11,7 +11,7 @@ from cna_mlx.analysis.verdict import FEWEST, LEVEL, Outcome, conclude, fell
 from cna_mlx.evaluation.run_config import circuit_sha256
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.util.formatting import (
-    auc,
+    auc_text,
     counted,
     decimal,
     p_value,
@@ -55,7 +55,7 @@ def _discrimination(found: ModelComparison) -> str:
         start = f"Only {able[0]} tells {what}"
     else:
         start = f"{'Both tell' if able else 'Neither model tells'} {what}"
-    figures = ", ".join(f"{side.name} {auc(own)}" for side, own in known)
+    figures = ", ".join(f"{side.name} {auc_text(own)}" for side, own in known)
     return f"{start}: held-out AUC {figures}. {_rendered_alike(found)}"
 
 
@@ -65,7 +65,7 @@ def _rendered_alike(found: ModelComparison) -> str:
     same = [(side.name, side.same) for side in found.sides if side.same]
     if len(same) < len(found.sides):
         return "Each has its own rendering; a common one was not measured."
-    figures = ", ".join(f"{name} {auc(value)}" for name, value in same)
+    figures = ", ".join(f"{name} {auc_text(value)}" for name, value in same)
     return f"Each has its own rendering; with plain text for both: {figures}."
 
 
@@ -107,15 +107,14 @@ def _sharing(found: ModelComparison) -> list[str]:
 def _shared(sizes: tuple[int, int], one: SharedNeurons, layers: str) -> str:
     what = "more than chance" if one.p < LEVEL else "no more than chance"
     line = (
-        f"The circuits share {one.count} of {sizes[0]} and {sizes[1]} neurons, {what} "
+        f"The circuits share {one.shared} of {sizes[0]} and {sizes[1]} neurons, {what} "
         f"(p {p_value(one.p)}): Jaccard {decimal(one.jaccard)}, "
         f"{decimal(one.chance_by_layer, 4)} expected of random circuits with the same "
         f"layers. {layers}"
     )
-    if one.order is not None:
-        line += (
-            f" Rank correlation of the shared |delta| {decimal(one.order)} (Spearman)."
-        )
+    if one.rank_correlation is not None:
+        order = decimal(one.rank_correlation)
+        line += f" Rank correlation of the shared |delta| {order} (Spearman)."
     if one.same_sign.n:
         line += f" {_count(one.same_sign)} have the same sign."
     return line

@@ -24,19 +24,13 @@ class RunProtocol:
 
     Attributes:
         neurons, total: of the circuit, and of the model.
-        prompts: the evaluation set's name.
-        n: how many prompts of it.
+        prompts, n: the evaluation set, and how many prompts of it.
         is_jbb: whether they are JBB-Behaviors' harmful ones, as published.
-        max_tokens: new tokens at most.
-        quantization: how the weights are stored, e.g. ``bfloat16`` or ``4-bit g64``.
-        architecture: ``model_type`` of the model.
         contrast: the circuit's; None if unknown.
         seen: how many evaluation prompts equal or nearly equal a discovery prompt; None
             if unknown.
         multiplier: of the ablated arm.
-        is_greedy: or sampled.
         rank, layers: how the circuit was ranked; all layers if None.
-        universal_dropped: neurons left out as universal.
     """
 
     neurons: int

@@ -26,7 +26,6 @@ from cna_mlx.evaluation.kl import KL_TOKENS
 from cna_mlx.evaluation.run_config import (
     CONTROLS,
     CircuitEntry,
-    DiscoveryEntry,
     EnvironmentEntry,
     RunArm,
     RunConfig,
@@ -46,6 +45,9 @@ from cna_mlx.steering.interventions import MeanDifference, check_multiplier
 from cna_mlx.util.environment import environment
 from cna_mlx.util.files import File, typed_path
 from cna_mlx.util.progress import Reporter
+
+#: What a run records of its circuit's provenance.
+_DISCOVERY = ("contrast", "held_out", "split_half", "expectation", "created")
 
 
 @dataclass(frozen=True)
@@ -307,6 +309,6 @@ def _facts(session: Session, subject: Subject, sets: Sequence[Benchmark]) -> Run
         contamination=contamination(sets, subject.seen, session.reporter),
         environment=EnvironmentEntry.from_dict(environment()),
         shape=shape_of(source.config) if source else None,
-        discovery=DiscoveryEntry.of(subject.circuit),
+        discovery=subject.circuit.provenance.only(*_DISCOVERY),
         stored=RunFacts.nulls("created", "versions", "resumed", "updated"),
     )

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.provenance import (
-    AucEntry,
     ContrastEntry,
     ModelEntry,
+    Provenance,
     RenderingEntry,
 )
 from cna_mlx.util.records import Record
@@ -173,29 +173,6 @@ class EnvironmentEntry(Record):
 
 
 @dataclass(frozen=True)
-class DiscoveryEntry(Record):
-    """What finding the main circuit showed; see :class:`Provenance`."""
-
-    contrast: ContrastEntry | None = None
-    held_out: AucEntry | None = None
-    split_half: float | None = None
-    expectation: Mapping[str, Any] | None = None
-    created: str | None = None
-
-    @classmethod
-    def of(cls, circuit: Circuit) -> "DiscoveryEntry":
-        """What a run records of its main circuit's discovery."""
-        origin = circuit.provenance
-        return cls(
-            origin.contrast,
-            origin.held_out,
-            origin.split_half,
-            origin.expectation,
-            origin.created,
-        )
-
-
-@dataclass(frozen=True)
 class RunFacts(Record):
     """What does not decide a run's samples.
 
@@ -207,7 +184,7 @@ class RunFacts(Record):
         environment: the machine.
         versions: of packages; in early runs without an environment.
         shape: layers, widths and heads of the model.
-        discovery: what finding the main circuit showed.
+        discovery: what finding the main circuit showed: some of its provenance.
     """
 
     WRITES_NULL: ClassVar[bool] = False
@@ -217,7 +194,7 @@ class RunFacts(Record):
     environment: EnvironmentEntry = field(default_factory=EnvironmentEntry)
     versions: Mapping[str, str] = field(default_factory=dict)
     shape: Mapping[str, Any] | None = None
-    discovery: DiscoveryEntry = field(default_factory=DiscoveryEntry)
+    discovery: Provenance = field(default_factory=Provenance)
     resumed: bool | None = None
     updated: str | None = None
 

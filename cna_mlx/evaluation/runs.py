@@ -74,7 +74,7 @@ class RunRecord:
         return read_samples(self.directory / SAMPLES, labels)[0]
 
     def save(self) -> None:
-        """Write ``run.json``, whole or not at all.
+        """Write ``run.json``, atomically.
 
         Raises:
             InputError: it cannot be written.

@@ -6,7 +6,7 @@ from cna_mlx.analysis.metrics import main_arm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.report.content import ShownAnswer, ShownPrompt, TextLevel
-from cna_mlx.report.excerpts import shown, shown_prompt
+from cna_mlx.report.excerpts import excerpt, shown_prompt
 from cna_mlx.util.formatting import counted, decimal
 
 
@@ -42,4 +42,4 @@ def _answer(arm: int, one: Sample, level: TextLevel) -> ShownAnswer:
         facts.insert(1, counted(len(one.text), "character"))
     if one.kl is not None and arm:
         facts.append(f"KL {decimal(one.kl)}")
-    return ShownAnswer(one, arm, shown(one.text, level, one.span), facts)
+    return ShownAnswer(one, arm, excerpt(one.text, level, one.span), facts)

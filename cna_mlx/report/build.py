@@ -32,7 +32,7 @@ from cna_mlx.report.glossary import READING
 from cna_mlx.report.paper_section import Paper, paper_section, targets
 from cna_mlx.report.runs_table import across_table
 from cna_mlx.util.environment import versions
-from cna_mlx.util.formatting import auc, counted
+from cna_mlx.util.formatting import auc_text, counted
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _gauge(groups: Sequence[Group], separation: Auc | None) -> ReportSection:
     if separation:
         texts.append(
             "It separates the benign prompts from the others with an AUC of "
-            f"{auc(separation)} (0.5: not at all, 1: always)."
+            f"{auc_text(separation)} (0.5: not at all, 1: always)."
         )
     tables = [group_tables.gauge_table(groups)]
     return ReportSection("gauge", "Gauge", texts, tables=tables)

@@ -11,7 +11,7 @@ from typing import Any
 
 from cna_mlx.report.build import ReportedRun
 from cna_mlx.report.content import TextLevel
-from cna_mlx.report.excerpts import joined, shown, shown_prompt
+from cna_mlx.report.excerpts import excerpt, joined, shown_prompt
 from cna_mlx.util.sanitize import visible
 
 Row = dict[str, Any]
@@ -32,7 +32,7 @@ def samples_csv(entries: Sequence[ReportedRun], level: TextLevel) -> str:
             **one.to_row(),
             "number": one.number + 1,
             "prompt": joined(shown_prompt(one.prompt, level)),
-            "text": joined(shown(one.text, level, one.span)),
+            "text": joined(excerpt(one.text, level, one.span)),
         }
         for entry in entries
         for one in entry.samples

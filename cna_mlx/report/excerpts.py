@@ -28,7 +28,7 @@ NOTICES: dict[TextLevel, tuple[str, ...]] = {
 }
 
 
-def shown(
+def excerpt(
     text: str, level: TextLevel, span: tuple[int, int] | None = None
 ) -> tuple[Piece, ...]:
     """An answer in pieces, as far as the level shows it.

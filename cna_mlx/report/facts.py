@@ -3,9 +3,9 @@
 from collections.abc import Collection
 
 from cna_mlx.analysis.metrics import Summary
-from cna_mlx.evaluation.run_config import CircuitEntry, DiscoveryEntry, SetEntry
+from cna_mlx.evaluation.run_config import CircuitEntry, SetEntry
 from cna_mlx.evaluation.runs import RunRecord
-from cna_mlx.provenance import ModelEntry, RenderingEntry
+from cna_mlx.provenance import ModelEntry, Provenance, RenderingEntry
 from cna_mlx.report.content import TextLevel
 from cna_mlx.util.formatting import counted, decimal
 from cna_mlx.util.sanitize import first_words
@@ -157,7 +157,7 @@ def _day(run: RunRecord) -> str:
     return (run.facts.created or run.facts.updated or "")[:10]
 
 
-def _discovery(one: DiscoveryEntry) -> Facts:
+def _discovery(one: Provenance) -> Facts:
     found: Facts = []
     if (half := one.split_half) is not None:
         found.append(("split half", f"overlap {decimal(half)}"))

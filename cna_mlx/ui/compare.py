@@ -13,7 +13,7 @@ from cna_mlx.evaluation.run_config import CONTROLS
 from cna_mlx.report.group_tables import Row, arm_row, control_row
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.lists import bullets, table_or_lines
-from cna_mlx.util.formatting import NO_VALUE, auc, counted, decimal, percent
+from cna_mlx.util.formatting import NO_VALUE, auc_text, counted, decimal, percent
 
 _BAR = 20
 _TITLES = {"target": "to be declined", "benign": "benign"}
@@ -47,8 +47,8 @@ def _circuits(screen: Screen, found: ModelComparison) -> RenderableType:
         groups = [one.group(kind) for one in sides]
         gauges = [decimal(group.gauge if group else None) for group in groups]
         rows.append([f"gauge, {_TITLES[kind]}", *gauges])
-    told = [_auc(one.summary.separation if one.summary else None) for one in sides]
-    rows.append(["  AUC of these", *told])
+    aucs = [_auc(one.summary.separation if one.summary else None) for one in sides]
+    rows.append(["  AUC of these", *aucs])
     return table_or_lines(screen, ("", *(one.name for one in sides)), rows)
 
 
@@ -62,7 +62,7 @@ def _split_half(side: ComparedModel) -> str:
 
 
 def _auc(value: Auc | None) -> str:
-    return auc(value) if value else NO_VALUE
+    return auc_text(value) if value else NO_VALUE
 
 
 def _layers(screen: Screen, found: ModelComparison) -> list[RenderableType]:

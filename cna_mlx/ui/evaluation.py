@@ -14,7 +14,7 @@ from cna_mlx.report.numbers import relative_cell
 from cna_mlx.report.paper_section import Paper
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.lists import bullets, table_or_lines
-from cna_mlx.util.formatting import auc, counted, decimal, p_value, percent, rate
+from cna_mlx.util.formatting import auc_text, counted, decimal, p_value, percent, rate
 
 _BAR = 20
 _LISTED = 10
@@ -81,9 +81,9 @@ def discovery_lines(screen: Screen, summary: Summary) -> RenderableType:
     if found.split_half is not None:
         lines.append(f"split-half overlap {decimal(found.split_half)}")
     if found.held_out:
-        lines.append(f"gauge, held-out prompts: AUC {auc(found.held_out)}")
+        lines.append(f"gauge, held-out prompts: AUC {auc_text(found.held_out)}")
     if summary.separation:
-        said = auc(summary.separation)
+        said = auc_text(summary.separation)
         lines.append(f"gauge, the prompts below, harmful from benign: AUC {said}")
     return Parts(*map(screen.safe, lines), Text())
 

@@ -11,7 +11,7 @@ from cna_mlx.discovery.cross_validation import HeldOutScores
 from cna_mlx.prompts import PromptSet
 from cna_mlx.provenance import ContrastEntry
 from cna_mlx.ui.console import Screen
-from cna_mlx.util.formatting import auc, counted, decimal
+from cna_mlx.util.formatting import auc_text, counted, decimal
 
 # The bar extends a little past both means, as prompts do.
 _LOW, _HIGH = -0.25, 1.25
@@ -72,7 +72,7 @@ def trust(circuit: Circuit, is_calibrated: bool = True) -> str:
     found = circuit.provenance.held_out
     if found is None:
         return sides
-    return f"{sides}; held-out AUC {auc(found)}"
+    return f"{sides}; held-out AUC {auc_text(found)}"
 
 
 def _cell(value: float, width: int) -> int:
@@ -116,7 +116,7 @@ def held_out_view(
     layers = [
         Text(f"{layer:>5}  ")
         .append(screen.glyph("█", "#") * round(_AUC_WIDTH * one.value), style="cyan")
-        .append(f" {auc(one)}")
+        .append(f" {auc_text(one)}")
         for layer, one in scores.layers.items()
     ]
     return Group(
@@ -124,7 +124,7 @@ def held_out_view(
             f"{contrast.name}: {counts} prompts, each gauged by a circuit of the others"
         ),
         Text(
-            f"held-out AUC {auc(scores.auc)}  (0.5: no separation, 1: perfect)",
+            f"held-out AUC {auc_text(scores.auc)}  (0.5: no separation, 1: perfect)",
             style="bold",
         ),
         Text(),

@@ -34,7 +34,7 @@ def tell_end(screen: Screen, run: RunRecord) -> bool:
 
 
 def report_view(screen: Screen, report: Report) -> Text:
-    """The figures that matter most of each run, and where the report lies."""
+    """The most important figures of each run, and the report's files."""
     lines: list[Text] = []
     for run in report.content.runs:
         lines += _run(screen, run)

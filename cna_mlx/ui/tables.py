@@ -13,7 +13,7 @@ from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.provenance import ContrastEntry
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.lists import plain_table
-from cna_mlx.util.formatting import auc, decimal, percent
+from cna_mlx.util.formatting import auc_text, decimal, percent
 
 if TYPE_CHECKING:  # showing a circuit file must not import these
     from cna_mlx.chat.reply import Grid
@@ -119,7 +119,7 @@ def _split_half(discovery: "Discovery") -> str:
 def _gauge(discovery: "Discovery") -> str:
     if discovery.held_out is None:
         return "unknown"
-    return f"held-out AUC {auc(discovery.held_out.auc)}"
+    return f"held-out AUC {auc_text(discovery.held_out.auc)}"
 
 
 def _origin(circuit: Circuit) -> list[tuple[str, str]]:

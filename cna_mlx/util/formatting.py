@@ -66,7 +66,7 @@ def decimal_range(low: float, high: float, digits: int = 2) -> str:
     return f"{low:.{digits}f} to {high:.{digits}f}"
 
 
-def auc(one: Estimate) -> str:
+def auc_text(one: Estimate) -> str:
     """``0.93 [0.89, 0.97]``."""
     return f"{decimal(one.value)} [{decimal(one.low)}, {decimal(one.high)}]"
 

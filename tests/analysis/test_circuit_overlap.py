@@ -46,8 +46,8 @@ def test_a_circuit_is_all_of_itself() -> None:
     found = compare_circuits(one, one)
     assert found.sizes == (36, 36)
     assert found.shared is not None
-    assert (found.shared.count, found.shared.jaccard) == (36, 1.0)
-    assert found.shared.order == pytest.approx(1.0)
+    assert (found.shared.shared, found.shared.jaccard) == (36, 1.0)
+    assert found.shared.rank_correlation == pytest.approx(1.0)
     assert found.shared.same_sign.value == 1.0
     assert found.profile_overlap == pytest.approx(1.0)
     assert found.profiles[0] == pytest.approx((3 / 36, 5 / 36, 8 / 36, 20 / 36))
@@ -58,10 +58,10 @@ def test_disjoint_circuits_share_nothing() -> None:
     second = circuit((3, index, 1.0) for index in range(10))
     found = compare_circuits(first, second)
     assert found.shared is not None
-    assert (found.shared.count, found.shared.jaccard) == (0, 0.0)
+    assert (found.shared.shared, found.shared.jaccard) == (0, 0.0)
     assert found.shared.chance_by_layer == 0.0
     assert found.shared.chance > 0
-    assert found.shared.order is None
+    assert found.shared.rank_correlation is None
     assert found.shared.same_sign.n == 0
     assert found.profile_overlap == 0.0
 
@@ -84,9 +84,9 @@ def test_the_order_is_scipys_over_the_shared_neurons() -> None:
     two = circuit([(1, n, y) for n, (_, y) in enumerate(deltas)] + [(2, 1, -9.0)])
     found = compare_circuits(one, two).shared
     assert found is not None
-    assert found.count == 40
+    assert found.shared == 40
     theirs = stats.spearmanr(*np.abs(deltas).T).statistic
-    assert found.order == pytest.approx(theirs)
+    assert found.rank_correlation == pytest.approx(theirs)
     agree = int((np.sign(deltas[:, 0]) == np.sign(deltas[:, 1])).sum())
     assert (found.same_sign.successes, found.same_sign.n) == (agree, 40)
 
@@ -154,7 +154,7 @@ def test_one_made_by_hand_is_of_the_others_shape_if_it_fits() -> None:
     found = compare_circuits(known, by_hand)
     assert found.shared is not None
     assert found.shared.jaccard == 1.0
-    assert found.shared.order is None  # it has no deltas
+    assert found.shared.rank_correlation is None  # it has no deltas
     assert found.shared.same_sign.n == 0
     outside = Circuit.from_neurons([(0, 0), (9, 0)])
     assert compare_circuits(known, outside).shared is None

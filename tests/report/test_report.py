@@ -40,7 +40,7 @@ from cna_mlx.labels.label import LabelKind
 from cna_mlx.report.build import ReportedRun, build
 from cna_mlx.report.content import Piece
 from cna_mlx.report.csv_tables import samples_csv
-from cna_mlx.report.excerpts import EXCERPT, joined, shown
+from cna_mlx.report.excerpts import EXCERPT, excerpt, joined
 from cna_mlx.report.html import to_html
 from cna_mlx.report.listing import listed_runs
 from cna_mlx.report.markdown import escaped
@@ -514,7 +514,7 @@ def test_excerpts_keep_the_prompt_and_cut_the_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", [0, 100, 250, 300, 700, 1990])
 def test_the_words_that_decided_are_always_shown(start: int) -> None:
     text = "".join(chr(97 + n % 26) for n in range(2000))
-    pieces = shown(text, "excerpts", (start, start + 10))
+    pieces = excerpt(text, "excerpts", (start, start + 10))
     (mark,) = [piece.text for piece in pieces if piece.kind == "mark"]
     assert mark == text[start : start + 10]
     kept = [piece for piece in pieces if piece.kind != "gap"]
@@ -527,12 +527,12 @@ def test_the_words_that_decided_are_always_shown(start: int) -> None:
 def test_a_damaged_span_loses_no_text(span: tuple[int, int] | None) -> None:
     text = "a short answer of a few words"
     for level in ("excerpts", "full"):
-        assert joined(shown(text, level, span)) == text
-    assert shown("", "full", span) == ()
+        assert joined(excerpt(text, level, span)) == text
+    assert excerpt("", "full", span) == ()
 
 
 def test_a_long_span_is_cut_too() -> None:
-    pieces = shown("ab " * 2000, "excerpts", (600, 6000))
+    pieces = excerpt("ab " * 2000, "excerpts", (600, 6000))
     assert len(joined(pieces)) < 3 * EXCERPT
     assert [piece.kind for piece in pieces] == ["plain", "gap", "plain", "mark", "gap"]
     assert isinstance(pieces[0], Piece)

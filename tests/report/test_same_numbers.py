@@ -25,7 +25,7 @@ from cna_mlx.report.listing import Listed
 from cna_mlx.report.markdown import to_markdown
 from cna_mlx.ui.evaluation import summary_view, verdict_view
 from cna_mlx.ui.runs import runs_view
-from cna_mlx.util.formatting import auc, decimal, p_value, percent, points
+from cna_mlx.util.formatting import auc_text, decimal, p_value, percent, points
 
 TERMINAL = ("arm", "refused", "points", "partial", "invalid", "cut", "quality", "KL")
 
@@ -177,8 +177,8 @@ def test_sentences_have_the_numbers_of_the_tables(
     after = percent(summary.target.main.refused.value)
     assert summary.separation
     markdown = re.sub(r"\\(.)", r"\1", to_markdown(build([entry])))
-    assert auc(summary.separation).startswith("1.00 [")
-    assert auc(summary.separation) in markdown
+    assert auc_text(summary.separation).startswith("1.00 [")
+    assert auc_text(summary.separation) in markdown
     headline = conclude(summary).headline
     if "Too few" not in headline:
         assert before in headline

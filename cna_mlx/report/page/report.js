@@ -8,8 +8,8 @@ for (const root of sections) {
   const output = form.querySelector("output");
   const value = (name) => (form.elements[name] ? form.elements[name].value : "");
 
-  // Put an arm beside the baseline, and what stood there back among the others.
-  const beside = (prompt, arm) => {
+  // Show an arm next to the baseline; the arm shown before goes back to the others.
+  const showNext = (prompt, arm) => {
     const pair = prompt.querySelector(".pair");
     const chosen = prompt.querySelector(`.a[data-arm="${arm}"]`);
     const old = pair.children[1];
@@ -47,7 +47,7 @@ for (const root of sections) {
   const apply = () => {
     let count = 0;
     for (const prompt of prompts) {
-      if (value("arm")) beside(prompt, value("arm"));
+      if (value("arm")) showNext(prompt, value("arm"));
       prompt.hidden = !matches(prompt);
       count += prompt.hidden ? 0 : 1;
     }
