@@ -79,15 +79,9 @@ def _help(_: Conversation, __: str) -> Reply:
 
 def _ablate(chat: Conversation, argument: str) -> Reply:
     if argument == "on" and not chat.steered:
-        _steer_default(chat, None)
+        chat.steer(chat.find_circuit())
     chat.is_ablating = argument == "on"
     return Reply(_who_answers(chat))
-
-
-def _steer_default(chat: Conversation, contrast: str | None) -> None:
-    if chat.find_circuit is None:
-        raise InputError("no circuit yet: /circuit FILE")
-    chat.steer(chat.find_circuit(contrast))
 
 
 def _who_answers(chat: Conversation) -> str:
@@ -123,18 +117,14 @@ def _view(chat: Conversation, argument: str) -> Reply:
 
 
 def _circuit(chat: Conversation, argument: str) -> Reply:
-    if chat.load_circuit is None:
-        raise InputError("this conversation cannot load circuits")
-    circuit, multiplier = chat.load_circuit(argument)
-    chat.steer(circuit, multiplier)
-    return Reply(
-        f"{counted(len(circuit.neurons), 'neuron')} from {argument}, "
-        f"scaled by {chat.multiplier:g}"
-    )
+    chosen = chat.session.choose(argument)
+    chat.steer(chosen.circuit, chosen.multiplier)
+    size = counted(len(chosen.circuit.neurons), "neuron")
+    return Reply(f"{size} from {argument}, scaled by {chat.multiplier:g}")
 
 
 def _contrast(chat: Conversation, argument: str) -> Reply:
-    _steer_default(chat, argument)
+    chat.steer(chat.find_circuit(argument))
     return Reply(f"{argument}: {_who_answers(chat)}")
 
 

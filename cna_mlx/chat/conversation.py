@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +11,11 @@ import mlx.core as mx
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.gauge import is_calibrated
+from cna_mlx.discovery.options import DiscoveryOptions
+from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.models.context import context_length
-from cna_mlx.models.loading import source_of
-from cna_mlx.prompts.chat_template import Message, Rendering, render
+from cna_mlx.prompts.chat_template import Message, render
 from cna_mlx.steering.arm_cache import ArmCache
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import ArmResult, PromptResult, label_answers
@@ -22,7 +23,7 @@ from cna_mlx.steering.events import Answer, Gauged, Token
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.sampling import Greedy, Sampled, Sampling
-from cna_mlx.util.progress import Progress, never, silent
+from cna_mlx.util.progress import never
 
 STEERED = "ablated"
 # The baseline and three more fit side by side on a wide terminal.
@@ -77,35 +78,28 @@ class Conversation:
     """Several arms over one model: the baseline, and those with a circuit scaled.
 
     Attributes:
-        model, tokenizer: as :func:`cna_mlx.load` returns them.
+        session: the model, and where its circuits come from.
         steered: the steered arms, each of one circuit; empty without a circuit.
+        discovery: how the default circuit is found.
         multiplier: of the first steered arm, now or once there is one.
         is_ablating: whether the steered arms answer too.
         view: which arms are shown.
         hides_text: whether only the first words of answers are shown.
-        find_circuit: the circuit of a contrast; None for the model's default.
-        load_circuit: from ``FILE`` or ``FILE@M`` to a circuit and a multiplier.
-        check_circuit: raises a CircuitError for a circuit of another model.
+        rendering: how messages become token ids; at first the session's.
         export: draws the conversation into a file.
-        progress: called while a command works.
     """
 
-    model: Any
-    tokenizer: Any
+    session: Session
     steered: list[Arm] = field(default_factory=list)
+    discovery: DiscoveryOptions = field(default_factory=DiscoveryOptions)
     multiplier: float = 0.0
     is_ablating: bool = False
-    rendering: Rendering = field(default_factory=Rendering)
     temperature: float = 0.0
     seed: int = 0
     max_tokens: int = 512
     view: View = "both"
     hides_text: bool = False
-    find_circuit: Callable[[str | None], Circuit] | None = None
-    load_circuit: Callable[[str], tuple[Circuit, float | None]] | None = None
-    check_circuit: Callable[[Circuit], None] | None = None
     export: Callable[["Conversation", Path], None] | None = None
-    progress: Progress = silent
     turns: list[Turn] = field(default_factory=list)
     histories: dict[str, list[Message]] = field(default_factory=dict)
     asked: Asked | None = None
@@ -113,14 +107,19 @@ class Conversation:
     _caches: dict[str, ArmCache] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.rendering = self.session.rendering
         if self.steered:
             self.multiplier = self.steered[0].multiplier
 
     @property
-    def name(self) -> str | None:
-        """The name that the model was loaded by."""
-        source = source_of(self.model)
-        return source.name if source else None
+    def model(self) -> Any:
+        """mlx-lm's model."""
+        return self.session.model
+
+    @property
+    def tokenizer(self) -> Any:
+        """mlx-lm's tokenizer wrapper."""
+        return self.session.tokenizer
 
     @property
     def arms(self) -> list[Arm]:
@@ -131,6 +130,13 @@ class Conversation:
     def circuit(self) -> Circuit | None:
         """The first steered arm's circuit."""
         return circuit_of(self.steered[0]) if self.steered else None
+
+    def find_circuit(self, contrast: str | None = None) -> Circuit:
+        """The circuit of a built-in contrast, or the default one."""
+        wanted = self.discovery
+        if contrast is not None:
+            wanted = replace(wanted, contrast=contrast, positive=None, negative=None)
+        return replace(self.session, rendering=self.rendering).default_circuit(wanted)
 
     def steer(self, circuit: Circuit, multiplier: float | None = None) -> None:
         """Replace the steered arms by one of this circuit, and let it answer."""

@@ -82,15 +82,16 @@ def why(chat: Conversation, argument: str) -> Reply:
     if token is None:
         return Reply("the baseline was cut off before the arms diverged")
     circuit = circuit_of(last.arms[number].arm)
-    causes = ablate_each_neuron(
-        chat.model,
-        chat.tokenizer,
-        circuit,
-        [*asked.ids, *baseline[:shared]],
-        token,
-        most=_WHY_NEURONS,
-        progress=chat.progress,
-    )
+    with chat.session.reporter.progress("neurons") as progress:
+        causes = ablate_each_neuron(
+            chat.model,
+            chat.tokenizer,
+            circuit,
+            [*asked.ids, *baseline[:shared]],
+            token,
+            most=_WHY_NEURONS,
+            progress=progress,
+        )
     rows = tuple(
         (
             f"{cause.drop:+.3f}",

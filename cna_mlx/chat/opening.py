@@ -1,11 +1,9 @@
 """Begin a conversation with a model and its circuits."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from cna_mlx.chat.conversation import MOST_ARMS, STEERED, Conversation
-from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.chosen import split_circuit
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
@@ -45,28 +43,7 @@ def open_conversation(
     arms = session.steered_arms(options, circuits, multipliers) if is_ablating else []
     if len(arms) == 1:
         arms = [Arm(STEERED, arms[0].steering)]
-    conversation = Conversation(
-        *session.load(),
-        arms,
-        is_ablating=is_ablating,
-        rendering=session.rendering,
-        check_circuit=session.check,
-        **settings,
-    )
-
-    def find(contrast: str | None = None) -> Circuit:
-        wanted = options
-        if contrast is not None:
-            wanted = replace(options, contrast=contrast, positive=None, negative=None)
-        now = replace(session, rendering=conversation.rendering)
-        return now.default_circuit(wanted)
-
-    def choose(text: str) -> tuple[Circuit, float | None]:
-        chosen = session.choose(text)
-        return chosen.circuit, chosen.multiplier
-
-    conversation.find_circuit, conversation.load_circuit = find, choose
-    return conversation
+    return Conversation(session, arms, options, is_ablating=is_ablating, **settings)
 
 
 def _check_count(circuits: Sequence[str], multipliers: int) -> None:

@@ -80,7 +80,7 @@ def show(chat: Conversation, _: str) -> Reply:
     """`/show`: the model, the circuit, the arms, the settings, the context."""
     none_yet = "none yet (/ablate on, /circuit FILE, /contrast NAME)"
     rows = (
-        ("model", f"{chat.name or 'unnamed'} ({quantization(chat.model)})"),
+        ("model", f"{chat.session.name} ({quantization(chat.model)})"),
         ("circuit", _circuit(chat.circuit) if chat.circuit else none_yet),
         ("arms", ", ".join(arm.title for arm in chat.arms)),
         *_settings(chat),

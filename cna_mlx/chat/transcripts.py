@@ -24,7 +24,7 @@ def to_json(chat: Conversation) -> str:
     data = {
         "kind": _KIND,
         "schema_version": SCHEMA_VERSION,
-        "model": chat.name,
+        "model": chat.session.name,
         "fingerprint": fingerprint(chat.model),
         "rendering": chat.rendering.to_dict(),
         "temperature": chat.temperature,
@@ -52,7 +52,7 @@ def to_json(chat: Conversation) -> str:
 
 def to_markdown(chat: Conversation) -> str:
     """The conversation for people; hidden answers are cut to their first words."""
-    parts = [f"# A conversation with {chat.name or 'a model'}\n"]
+    parts = [f"# A conversation with {chat.session.name}\n"]
     for turn in chat.turns:
         parts.append(f"## {' '.join(turn.result.prompt.split())}\n")
         for arm in turn.result.arms:
@@ -89,8 +89,7 @@ def load_into(chat: Conversation, path: Path) -> str | None:
             f"{path}: not a complete conversation ({type(error).__name__}: {error})"
         ) from None
     for arm in state["steered"]:
-        if chat.check_circuit is not None:
-            chat.check_circuit(circuit_of(arm))
+        chat.session.check(circuit_of(arm))
     chat.clear()
     for name, value in state.items():
         setattr(chat, name, value)

@@ -24,7 +24,6 @@ from cna_mlx.ui.diff import arms_view, gauge_lines, prompt_view, summary
 from cna_mlx.ui.lines import Read, plain_lines
 from cna_mlx.ui.live import Growing
 from cna_mlx.ui.picture import save_picture
-from cna_mlx.ui.progress import progress_bar
 from cna_mlx.ui.tables import grid_view
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.interrupt import Interrupt
@@ -85,7 +84,7 @@ def _greet(screen: Screen, chat: Conversation) -> None:
     elif chat.is_ablating and chat.circuit:
         count = counted(len(chat.circuit.neurons), "neuron")
         arms = f"baseline and {count} scaled by {chat.multiplier:g}"
-    name = chat.name or "model"
+    name = chat.session.name
     screen.note(f"{name}: {arms}. /help lists the commands, Ctrl-D leaves.")
     if system := injected_system(chat.tokenizer, chat.rendering):
         screen.note(f"the template's own system prompt: {system}")
@@ -94,9 +93,7 @@ def _greet(screen: Screen, chat: Conversation) -> None:
 def _command(screen: Screen, conversation: Conversation, line: str) -> bool:
     """Run a command; whether the chat is over."""
     try:
-        # drawn at the first progress of a command: a discovery has its own bar
-        with progress_bar("neurons", at_once=False) as conversation.progress:
-            reply = run_command(conversation, line)
+        reply = run_command(conversation, line)
     except CnaError as error:
         screen.note(str(error), style="yellow")
         return False
@@ -202,7 +199,7 @@ def _export(conversation: Conversation, path: Path) -> None:
             for n, turn in enumerate(turns, 1)
         ]
 
-    save_picture(path, f"cna-mlx chat {conversation.name or ''}".strip(), draw)
+    save_picture(path, f"cna-mlx chat {conversation.session.name}", draw)
 
 
 def _gauge(turn: Turn) -> Circuit | None:

@@ -35,12 +35,11 @@ def terminal_reporter() -> Reporter:
 
 
 @contextmanager
-def progress_bar(unit: str, *, at_once: bool = True) -> Iterator[Listener]:
+def progress_bar(unit: str) -> Iterator[Listener]:
     """A bar to pass to the library as ``progress``; silent on a pipe.
 
     Args:
         unit: what is counted. A bar of ``bytes`` is drawn from the first to the last.
-        at_once: draw it before the first step.
     """
     console = screen().err
     if not console.is_terminal or console.is_dumb_terminal:
@@ -70,7 +69,7 @@ def progress_bar(unit: str, *, at_once: bool = True) -> Iterator[Listener]:
         if is_bytes and done >= total:
             bar.stop()
 
-    if at_once and not is_bytes:
+    if not is_bytes:
         bar.start()
     try:
         yield listen

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from cna_mlx.chat.commands import COMMANDS, run_command
 from cna_mlx.chat.composer import is_open, unquoted
 from cna_mlx.chat.conversation import STEERED, Conversation, Turn
 from cna_mlx.chat.transcripts import to_json
+from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CircuitError, CnaError, InputError
 from cna_mlx.steering import decoding
 from cna_mlx.steering.arms import BASELINE
@@ -36,8 +38,13 @@ def make(tiny: tuple[Any, Any], circuit: Circuit) -> Make:
         chosen = options.pop("circuit", circuit)
         multiplier = options.pop("multiplier", 0.0)
         arms = [Arm.of(chosen, multiplier, STEERED)] if chosen else []
-        known = {"steered": arms, "is_ablating": True, "max_tokens": 12}
-        return Conversation(*tiny, **{**known, "multiplier": multiplier, **options})
+        session = Session.of(*tiny, options.pop("rendering", None))
+        find = options.pop("find_circuit", None)
+        known = {"is_ablating": True, "max_tokens": 12, "multiplier": multiplier}
+        made = Conversation(session, arms, **{**known, **options})
+        if find:
+            made.find_circuit = find
+        return made
 
     return conversation
 
@@ -307,7 +314,7 @@ def test_ablate_off_and_on(make: Make) -> None:
 def test_ablate_on_finds_a_circuit_once(make: Make, circuit: Circuit) -> None:
     found: list[int] = []
 
-    def find(contrast: str | None) -> Circuit:
+    def find() -> Circuit:
         found.append(1)
         return circuit
 
@@ -319,15 +326,8 @@ def test_ablate_on_finds_a_circuit_once(make: Make, circuit: Circuit) -> None:
     assert len(ask(conversation).result.arms) == 2
 
 
-def test_ablate_on_without_any_circuit(make: Make) -> None:
-    conversation = make(circuit=None, is_ablating=False)
-    with pytest.raises(InputError, match="/circuit FILE"):
-        run_command(conversation, "/ablate on")
-    assert not conversation.is_ablating
-
-
 def test_a_circuit_that_cannot_be_found_leaves_the_arm_off(make: Make) -> None:
-    def fail(contrast: str | None) -> Circuit:
+    def fail() -> Circuit:
         raise CnaError("no")
 
     conversation = make(circuit=None, is_ablating=False, find_circuit=fail)
@@ -355,41 +355,39 @@ def test_another_multiplier_drops_the_steered_cache_only(
 
 
 def test_another_circuit_drops_the_steered_cache_only(
-    make: Make, fed: list[int], circuit: Circuit
+    make: Make, fed: list[int], circuit: Circuit, tmp_path: Path
 ) -> None:
-    conversation = make(load_circuit=lambda _: (circuit.strongest(3), None))
+    path = tmp_path / "x.json"
+    circuit.strongest(3).save(path)
+    conversation = make()
     ask(conversation, "one red stone and many more words " * 8)
     fed.clear()
-    reply = run_command(conversation, "/circuit x.json")
-    assert missing(reply.text, "3 neurons", "x.json") == []
+    reply = run_command(conversation, f"/circuit {path}")
+    assert missing(reply.text, "3 neurons", str(path)) == []
     ask(conversation, "and?")
     baseline, steered = fed
     assert baseline < 40 < 100 < steered
 
 
 def test_a_circuit_with_a_multiplier_turns_the_arm_on(
-    make: Make, circuit: Circuit
+    make: Make, circuit: Circuit, tmp_path: Path
 ) -> None:
-    asked: list[str] = []
-
-    def load(name: str) -> tuple[Circuit, float | None]:
-        asked.append(name)
-        return circuit, 0.5
-
-    conversation = make(circuit=None, is_ablating=False, load_circuit=load)
-    run_command(conversation, "/circuit my file.json@0.5")
-    assert asked == ["my file.json@0.5"]
+    path = tmp_path / "my file.json"
+    circuit.save(path)
+    conversation = make(circuit=None, is_ablating=False)
+    run_command(conversation, f"/circuit {path}@0.5")
+    assert conversation.circuit == circuit
     assert ask(conversation).result.arms[1].multiplier == 0.5
 
 
-def test_a_bad_circuit_leaves_the_old_one(make: Make) -> None:
-    def load(name: str) -> tuple[Circuit, float | None]:
-        raise CircuitError(f"{name}: no such circuit file")
-
-    conversation = make(load_circuit=load)
+def test_a_bad_circuit_leaves_the_old_one(make: Make, tmp_path: Path) -> None:
+    conversation = make()
     before = conversation.circuit
-    with pytest.raises(CircuitError):
-        run_command(conversation, "/circuit x.json")
+    path = tmp_path / "x.json"
+    Circuit.from_neurons([(0, 10**6)]).save(path)
+    for name in (path, tmp_path / "nowhere.json"):
+        with pytest.raises(CircuitError, match=re.escape(str(name))):
+            run_command(conversation, f"/circuit {name}")
     assert conversation.circuit is before
 
 
@@ -599,7 +597,7 @@ def test_an_interrupt_while_a_line_is_awaited_does_not_end_the_chat(
 
 
 def test_an_interrupted_command_does_not_end_the_chat(make: Make) -> None:
-    def find(contrast: str | None) -> Circuit:
+    def find() -> Circuit:
         raise KeyboardInterrupt
 
     conversation = make(circuit=None, is_ablating=False, find_circuit=find)

@@ -18,8 +18,8 @@ from cna_mlx.chat.conversation import STEERED, Conversation, Turn
 from cna_mlx.chat.settings import SETTINGS
 from cna_mlx.chat.transcripts import to_json
 from cna_mlx.discovery.attribution import promoted_tokens
+from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CircuitError, InputError
-from cna_mlx.models.families import widths
 from cna_mlx.steering.arms import BASELINE
 from cna_mlx.ui.chat import run_chat
 from cna_mlx.util.sanitize import first_words, visible
@@ -40,7 +40,11 @@ def make(tiny: tuple[Any, Any], circuit: Circuit) -> Make:
             for m in multipliers
         ]
         known = {"is_ablating": bool(arms), "max_tokens": 8}
-        return Conversation(*tiny, arms, **{**known, **options})
+        find = options.pop("find_circuit", None)
+        made = Conversation(Session.of(*tiny), arms, **{**known, **options})
+        if find:
+            made.find_circuit = find
+        return made
 
     return conversation
 
@@ -370,15 +374,13 @@ def test_what_is_no_conversation_is_refused(
 
 
 def test_a_circuit_of_another_model_is_not_taken_over(
-    make: Make, tmp_path: Path, tiny: tuple[Any, Any]
+    make: Make, tmp_path: Path
 ) -> None:
     data = _saved(make)
     data["arms"][0]["circuit"]["neurons"][0][1] = 10**6
     path = tmp_path / "chat.json"
     path.write_text(json.dumps(data), encoding="utf-8")
-    conversation = make(
-        check_circuit=lambda circuit: circuit.check_shape(widths(tiny[0]))
-    )
+    conversation = make()
     with pytest.raises(CircuitError):
         run_command(conversation, f"/load {path}")
     assert conversation.steered == []

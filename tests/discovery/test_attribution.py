@@ -20,6 +20,7 @@ from cna_mlx.discovery.attribution import (
     output_direction,
     promoted_tokens,
 )
+from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.labels.label import Label, LabelKind
 from cna_mlx.models.families import family_of
@@ -173,7 +174,9 @@ def test_a_circuit_of_another_shape_is_refused(llama: Any, tokenizer: Any) -> No
 @pytest.fixture(name="conversation")
 def fixture_conversation(llama: Any, tokenizer: Any, circuit: Circuit) -> Conversation:
     arms = [Arm.of(circuit, 0.0, STEERED)]
-    return Conversation(llama, tokenizer, arms, is_ablating=True, max_tokens=8)
+    return Conversation(
+        Session.of(llama, tokenizer), arms, is_ablating=True, max_tokens=8
+    )
 
 
 def ask(conversation: Conversation, text: str) -> Any:

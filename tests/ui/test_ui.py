@@ -10,6 +10,7 @@ from rich.console import Console
 
 from cna_mlx.chat.conversation import STEERED, Conversation
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.session import Session
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts import contrast_names, load_contrast
 from cna_mlx.steering.arms import BASELINE, Arm
@@ -359,7 +360,7 @@ def test_a_chat_with_nasty_answers(
     circuit = Circuit.from_text(circuit_text, "here")
     screen = make_screen(width, terminal=terminal)
     arms = [Arm.of(circuit, 0.0, STEERED)]
-    conversation = Conversation(*tiny, arms, is_ablating=True)
+    conversation = Conversation(Session.of(*tiny), arms, is_ablating=True)
     run_chat(screen, conversation, io.StringIO("x\n" * len(texts)))
     assert len(conversation.turns) == len(texts)
     raw = sent(screen.out)
