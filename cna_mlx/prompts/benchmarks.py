@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from importlib.resources import files
@@ -13,7 +13,7 @@ from cna_mlx.errors import InputError
 from cna_mlx.prompts.benchmark_files import LAYOUTS, Kind, parse_rows
 from cna_mlx.prompts.files import decode, read_bytes, source_name
 from cna_mlx.prompts.published import PUBLISHED, Published, fetch
-from cna_mlx.prompts.validation import Located, shown
+from cna_mlx.prompts.validation import Located, check_prompt, shown
 from cna_mlx.util.files import is_there
 from cna_mlx.util.progress import Progress, silent
 
@@ -68,6 +68,20 @@ class Benchmark:
     licence: str | None = None
     citation: str | None = None
     note: str | None = None
+
+    @classmethod
+    def from_prompts(
+        cls, prompts: Sequence[str], kind: Kind = "harmful", name: str = "custom"
+    ) -> "Benchmark":
+        """A set of prompts at hand, all of one kind.
+
+        Raises:
+            InputError: a prompt that is blank, or there twice.
+        """
+        places = [f"{name}, prompt {number + 1}" for number in range(len(prompts))]
+        pairs = zip(prompts, places, strict=True)
+        rows = [Located(check_prompt(text, place), place) for text, place in pairs]
+        return cls(name, _prompts(rows, name, lambda _: kind), "prompts at hand")
 
     @property
     def sha256(self) -> str:
