@@ -1,17 +1,17 @@
-"""The paper's models: their shapes, where to find them, what they need in memory."""
+"""The paper's models: their shapes, hub ids and memory."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from math import prod
 from typing import Any
 
 from cna_mlx.models.hub.errors import hub_errors
-from cna_mlx.models.memory.machine import kv_bytes_per_token
 
 # Affine quantization stores 32 bits of scale and bias for each group of 64 weights.
 _OVERHEAD = 32 / 64
-#: Where config.json has what an entry's ``shape`` has.
+#: Keys of an entry's ``shape``, and those of config.json.
 SHAPE = {
     "layers": "num_hidden_layers",
     "hidden": "hidden_size",
@@ -30,7 +30,7 @@ class Entry:
         name: without organisation and suffix.
         shape: layers, hidden, d_ff, heads, kv_heads, head_dim, vocab, tied_embeddings,
             params_b.
-        ids: hub ids by kind; None where none is known.
+        ids: hub ids by kind; None if unknown.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Entry:
         return self.weights(4)
 
     def weights(self, bits: float) -> int:
-        """Bytes of the weights at so many bits, estimated from the published shape.
+        """Bytes of the weights, estimated from the published shape.
 
         Args:
             bits: of a weight: 4 and 8 are quantized in groups of 64, 16 is bf16.
@@ -58,16 +58,17 @@ class Entry:
     @property
     def kv_per_token(self) -> int:
         """Bytes of the KV cache for a token of one arm, in 16 bits a value."""
-        return kv_bytes_per_token(self.shape)
+        sizes = (int(self.shape[key]) for key in ("layers", "kv_heads", "head_dim"))
+        return 2 * 2 * prod(sizes)  # keys and values, two bytes each
 
 
 def stored_bits(bits: float) -> float:
-    """The bits that a weight takes in a file, scales and biases included."""
+    """The bits of a weight in a file, with its share of scales and biases."""
     return bits + _OVERHEAD if bits < 16 else bits
 
 
 def caveat() -> str:
-    """Where the catalogue's facts come from, and what they are worth."""
+    """The source of the catalogue's facts, and how reliable they are."""
     return str(_data()["note"])
 
 
@@ -84,10 +85,10 @@ def entries() -> list[Entry]:
 
 
 def check(repository: str) -> str:
-    """What the Hub says of a repository: ``there``, ``gated`` or ``missing``.
+    """The state of a repository on the Hub: ``there``, ``gated`` or ``missing``.
 
     Raises:
-        HubError: it cannot be reached.
+        HubError: the Hub cannot be reached.
     """
     from huggingface_hub import HfApi, errors
 
@@ -107,5 +108,5 @@ def _data() -> dict[str, Any]:
 
 
 def shape_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells the paper's models apart in a config.json: architecture and sizes."""
+    """The entries of a config.json that identify one of the paper's models."""
     return {key: config.get(key) for key in ("model_type", *SHAPE.values())}

@@ -7,20 +7,20 @@ from cna_mlx.errors import InputError
 
 
 def context_length(model: Any) -> int | None:
-    """The longest prompt and answer that the model was made for, in tokens."""
+    """The model's longest prompt and answer, in tokens; None if unknown."""
     return getattr(model.args, "max_position_embeddings", None)
 
 
 def check_lengths(model: Any, ids: Sequence[Sequence[int]], first: int = 1) -> None:
-    """Refuse prompts that the model cannot read.
+    """Check that the model can read these prompts.
 
     Args:
         model: as :func:`cna_mlx.load` returns it.
-        ids: the prompts.
-        first: the number that the first of them has for the user.
+        ids: token ids of each prompt.
+        first: the number of the first one, for the message.
 
     Raises:
-        InputError: none, an empty one, or one longer than the context.
+        InputError: no prompts, an empty one, or one longer than the context.
     """
     if not ids:
         raise InputError("no prompts were given")

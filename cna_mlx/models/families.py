@@ -1,4 +1,4 @@
-"""Which models can be hooked, and how their layers are walked."""
+"""The supported families of models, and how to walk their layers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,14 +16,14 @@ from cna_mlx.models.mlp import GatedMLP
 
 @dataclass(frozen=True)
 class Family:
-    """What has to be known of an architecture to read and steer its neurons.
+    """What it takes to read and steer the neurons of an architecture.
 
     Attributes:
-        name: what people call it.
+        name: its common name.
         module: the mlx-lm module that defines it.
         block: our MLP block for it.
         attention_mask: (model, layer, hidden, cache) -> mask.
-        slides: (model) -> whether any layer's attention has a window.
+        slides: (model) -> whether any layer has a sliding window.
     """
 
     name: str
@@ -57,41 +57,25 @@ class Family:
         return model.lm_head(hidden)
 
 
+_LLAMA = llama.LlamaMLP, llama.attention_mask, llama.slides
+_QWEN = qwen.QwenMLP, qwen.attention_mask, qwen.slides
 _FAMILIES = {
     family.module: family
     for family in (
-        Family(
-            "Llama (and Mistral, SmolLM)",
-            "mlx_lm.models.llama",
-            llama.LlamaMLP,
-            llama.attention_mask,
-            llama.slides,
-        ),
-        Family(
-            "Qwen2 and Qwen2.5",
-            "mlx_lm.models.qwen2",
-            qwen.QwenMLP,
-            qwen.attention_mask,
-            qwen.slides,
-        ),
-        Family(
-            "Qwen3",
-            "mlx_lm.models.qwen3",
-            qwen.QwenMLP,
-            qwen.attention_mask,
-            qwen.slides,
-        ),
+        Family("Llama (and Mistral, SmolLM)", "mlx_lm.models.llama", *_LLAMA),
+        Family("Qwen2 and Qwen2.5", "mlx_lm.models.qwen2", *_QWEN),
+        Family("Qwen3", "mlx_lm.models.qwen3", *_QWEN),
     )
 }
 
 
 def supported() -> list[str]:
-    """The names of the families that can be hooked."""
+    """The names of the supported families."""
     return [family.name for family in _FAMILIES.values()]
 
 
 def unsupported(what: str) -> UnsupportedModelError:
-    """The error for a model that has no family entry."""
+    """The error for a model without a family entry."""
     return UnsupportedModelError(
         f"{what} has MLP blocks that cna-mlx cannot read; "
         f"supported: {', '.join(supported())}"
@@ -102,7 +86,7 @@ def family_of_class(model_class: type, what: str) -> Family:
     """The family of an mlx-lm model class.
 
     Raises:
-        UnsupportedModelError: it has none; the message begins with ``what``.
+        UnsupportedModelError: it has no entry; the message begins with ``what``.
     """
     try:
         return _FAMILIES[model_class.__module__]
@@ -111,10 +95,10 @@ def family_of_class(model_class: type, what: str) -> Family:
 
 
 def family_of(model: Any) -> Family:
-    """The family of a loaded model, once all its MLP blocks are found to fit it.
+    """The family of a loaded model, after a check of all its MLP blocks.
 
     Raises:
-        UnsupportedModelError: there is no entry, or one layer is of another kind.
+        UnsupportedModelError: it has no entry, or a layer is of another kind.
     """
     what = f"a model of type {getattr(model, 'model_type', type(model).__name__)!r}"
     family = family_of_class(type(model), what)
@@ -128,7 +112,7 @@ def family_of(model: Any) -> Family:
 
 
 def widths(model: Any) -> tuple[int, ...]:
-    """The number of neurons of each layer; it may differ between layers."""
+    """The number of neurons in each layer."""
     return tuple(
         int(layer.mlp.gate_proj.weight.shape[0])
         for layer in family_of(model).layers(model)

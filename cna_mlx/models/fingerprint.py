@@ -1,4 +1,4 @@
-"""Which weights these are, whatever the directory is called."""
+"""Identify weights by their content, whatever the directory is called."""
 
 import hashlib
 from typing import Any
@@ -24,7 +24,7 @@ def fingerprint(model: Any) -> str:
     disk = disk_of(model)
     if disk is None:
         return _fingerprint(model)
-    if disk.fingerprint is None:  # to know it all weights have to be read: once
+    if disk.fingerprint is None:  # reads all weights: once
         disk.fingerprint = _fingerprint(model)
     return disk.fingerprint
 
@@ -57,7 +57,7 @@ def _description(layer: Any, index: int) -> bytes:
 
 
 def _rows_and_columns(layer: Any) -> list[mx.array]:
-    """The first row of each array, and the first column; a vector as a whole."""
+    """The first row and column of each array, or a whole vector."""
     heads: list[mx.array] = []
     for _, array in arrays_of(layer):
         heads += [array[0], array[:, 0]] if array.ndim > 1 else [array]

@@ -1,4 +1,4 @@
-"""Llama's MLP block, and whatever mlx-lm maps onto its Llama (Mistral, SmolLM)."""
+"""Llama's MLP block; also for models that mlx-lm maps to Llama (Mistral, SmolLM)."""
 
 from typing import Any
 
@@ -30,5 +30,5 @@ def attention_mask(
 
 
 def slides(model: Any) -> bool:
-    """Whether any layer sees only a window of the past."""
+    """Whether any layer has a sliding window."""
     return any(layer.use_sliding for layer in model.model.layers)

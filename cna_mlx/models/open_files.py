@@ -1,15 +1,15 @@
-"""The operating system's limits that would end in a traceback."""
+"""Check the limit on open files."""
 
 import resource
 
 from cna_mlx.errors import RequestError
 
-# What mlx_lm sets for itself when it is imported, for models of many files.
+# mlx_lm sets these limits when it is imported, for models of many files.
 _SOFT, _HARD = 2048, 4096
 
 
 def check_open_files() -> None:
-    """See that mlx_lm can be imported: it raises the limit on open files.
+    """Check that mlx_lm can be imported: it raises the limit on open files.
 
     Raises:
         RequestError: the limit cannot be raised that far.
@@ -19,6 +19,6 @@ def check_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (_SOFT, _HARD))
     except (ValueError, OSError):
         raise RequestError(
-            f"no more than {hard} files may be open at a time, and mlx_lm needs "
-            f"{_HARD}: raise the hard limit (ulimit -Hn {_HARD}) and try again"
+            f"only {hard} files may be open at a time, and mlx_lm needs {_HARD}: "
+            f"raise the hard limit (ulimit -Hn {_HARD}) and try again"
         ) from None

@@ -27,5 +27,5 @@ def attention_mask(
 
 
 def slides(model: Any) -> bool:
-    """Never: mlx-lm's Qwen attends to the whole past."""
+    """False: mlx-lm's Qwen has no sliding window."""
     return False

@@ -1,10 +1,10 @@
-"""What a model's config.json says, where mlx-lm would misread it."""
+"""Translate settings of config.json that mlx-lm would misread."""
 
 from typing import Any
 
 from cna_mlx.errors import ModelError
 
-# Keys of each kind of rotary embedding that mlx-lm carries out as transformers does.
+# The keys of each rope type that mlx-lm implements as transformers does.
 _ROPE_KEYS = {
     "default": frozenset(),
     "linear": frozenset({"factor"}),
@@ -30,20 +30,17 @@ _ROPE_KEYS = {
 
 
 def overrides(config: dict[str, Any]) -> dict[str, Any]:
-    """What to tell mlx-lm beyond the file, to build the model that was trained.
+    """Entries to update a config with, so that mlx-lm builds the trained model.
 
     transformers 5 writes ``rope_parameters`` where older files have ``rope_theta`` and
-    ``rope_scaling``; mlx-lm's Llama and Qwen2 ignore the new key and fall back to a
-    default base, which silently makes another model.
+    ``rope_scaling``. mlx-lm's Llama and Qwen2 ignore the new key and use a default
+    base: silently another model.
 
     Args:
         config: config.json as a dict.
 
-    Returns:
-        Entries to update the config with; empty where nothing has to be mapped.
-
     Raises:
-        ModelError: a setting that cannot be mapped, named.
+        ModelError: names a setting that cannot be mapped.
     """
     activation = config.get("hidden_act") or config.get("hidden_activation") or "silu"
     if activation not in ("silu", "swish"):
@@ -73,8 +70,8 @@ def overrides(config: dict[str, Any]) -> dict[str, Any]:
 
 def _unmapped(what: str) -> ModelError:
     return ModelError(
-        f"config.json: rope_parameters {what}; cna-mlx will not guess: "
-        "convert the model with mlx_lm.convert, or mend the file"
+        f"config.json: rope_parameters {what}; convert the model with mlx_lm.convert, "
+        "or correct the file"
     )
 
 

@@ -1,4 +1,4 @@
-"""Messages in, token ids out: the same way for discovery, generation and the cache."""
+"""Render messages to token ids, the same way for discovery, generation and cache."""
 
 import hashlib
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from cna_mlx.models.transformers_internals import dated_template
 
 Message = dict[str, str]
 
-# Llama 3's template falls back to this day when it is told none.
+# The default date of Llama 3's template.
 DEFAULT_DATE = date(2024, 7, 26)
 _REFERENCE = "What is a neuron?"
 _MARK = "cna-system-mark"
@@ -23,10 +23,10 @@ class Rendering:
     Attributes:
         template: use the tokenizer's chat template: ``auto`` if it has one, ``on``
             or ``off``.
-        system: a system prompt of the user's, or None.
+        system: the user's system prompt, or None.
         thinking: passed to the template as ``enable_thinking``.
-        date: what templates that print today's date are told, so that the ids do not
-            change from day to day.
+        date: the date given to templates that print today's date, so that the ids do
+            not change from day to day.
     """
 
     template: Literal["auto", "on", "off"] = "auto"
@@ -39,7 +39,7 @@ class Rendering:
             raise InputError(f"chat template {self.template!r}: choose auto, on or off")
 
     def to_dict(self) -> dict[str, Any]:
-        """The rendering as plain data."""
+        """The rendering as a dict for JSON."""
         return {**asdict(self), "date": self.date.isoformat()}
 
     @classmethod
@@ -47,7 +47,7 @@ class Rendering:
         """The rendering that :meth:`to_dict` wrote.
 
         Raises:
-            KeyError, TypeError, ValueError: it is no such data.
+            KeyError, TypeError, ValueError: the data is of another form.
         """
         return cls(
             data["template"],
@@ -61,7 +61,7 @@ def uses_template(tokenizer: Any, rendering: Rendering) -> bool:
     """Whether the chat template is used.
 
     Raises:
-        InputError: it is asked for, and the tokenizer has none.
+        InputError: the template is required and the tokenizer has none.
     """
     has_template = _has_template(tokenizer)
     if rendering.template == "on" and not has_template:
@@ -76,15 +76,15 @@ def render(
 ) -> list[int]:
     """Token ids of a conversation, ready for the model's answer.
 
-    With a template these are the template's own ids: rendering to text and tokenizing
-    that would add a second BOS with Llama's tokenizers. Without one, the messages are
-    joined by newlines and tokenized as plain text.
+    With a template these are the template's own ids: tokenizing its text would add a
+    second BOS with Llama's tokenizers. Without one, the messages are joined by newlines
+    and tokenized as plain text.
 
     Args:
         tokenizer: as :func:`cna_mlx.load` returns it.
         messages: dicts with ``role`` and ``content``, oldest first, without a system
             message (the rendering has it).
-        rendering: the defaults where None.
+        rendering: the default one if None.
 
     Raises:
         InputError: the template refuses these messages.
@@ -106,16 +106,16 @@ def render_prompt(
 
 
 def reference_hash(tokenizer: Any, rendering: Rendering) -> str:
-    """A hash of a reference prompt's ids: it tells one template from another."""
+    """A hash of a reference prompt's ids: it identifies the template."""
     ids = render_prompt(tokenizer, _REFERENCE, rendering)
     return hashlib.sha256(repr(ids).encode()).hexdigest()
 
 
 def injected_system(tokenizer: Any, rendering: Rendering) -> str | None:
-    """The system prompt that the template puts in by itself, if it does.
+    """The system prompt that the template adds if none is given, or None.
 
-    Qwen2.5's template does when it is given none. Found by rendering a conversation
-    with a marked system prompt, and reading what stands at its place without one.
+    Qwen2.5's template adds one. It is what stands in a rendered conversation at the
+    place of a marked system prompt.
     """
     if rendering.system is not None or not uses_template(tokenizer, rendering):
         return None
@@ -123,7 +123,7 @@ def injected_system(tokenizer: Any, rendering: Rendering) -> str | None:
     system = {"role": "system", "content": _MARK}
     try:
         marked = _apply(tokenizer, [system, user], rendering, tokenize=False)
-    except InputError:  # this template knows no system prompt
+    except InputError:  # this template accepts no system prompt
         return None
     plain = _apply(tokenizer, [user], rendering, tokenize=False)
     before, _, after = marked.partition(_MARK)
@@ -133,11 +133,11 @@ def injected_system(tokenizer: Any, rendering: Rendering) -> str | None:
 
 
 def template_arguments(tokenizer: Any, rendering: Rendering) -> dict[str, Any]:
-    """What the tokenizer's ``apply_chat_template`` is given besides the messages.
+    """The arguments of ``apply_chat_template`` besides the messages.
 
     Args:
         tokenizer: as :func:`cna_mlx.load` returns it.
-        rendering: its thinking and its date are what counts.
+        rendering: gives ``thinking`` and ``date``.
     """
     arguments: dict[str, Any] = {"enable_thinking": rendering.thinking}
     if (dated := dated_template(tokenizer, rendering.date)) is not None:

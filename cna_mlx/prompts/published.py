@@ -28,10 +28,10 @@ class Published:
 
     Attributes:
         name: what a user calls it.
-        repository, revision, file: where it is; the revision is a commit.
+        repository, revision, file: its place; the revision is a commit.
         sha256: of the file at that commit.
-        similar: names that the file may have at another commit.
-        licence, citation: whose work it is, and on what terms.
+        similar: a pattern of names that the file may have at another commit.
+        licence, citation: of the dataset.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Published:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A published file's content, and where it came from.
+    """A published file's content and its source.
 
     Attributes:
         content: its bytes.
         where: the dataset and the file in it, for messages.
-        revision: the commit it is of.
+        revision: its commit.
         sha256: of the content.
         is_published: whether these are the published bytes.
     """

@@ -1,20 +1,18 @@
-"""What a discovery holds beside the weights, told before it begins."""
+"""Forecast the memory of a discovery beyond the weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cna_mlx.models.memory.machine import kv_bytes_per_token
-
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes that decide what a model needs besides its weights.
+    """The sizes of a model that decide what it needs besides its weights.
 
     Attributes:
         layers, hidden, d_ff, heads, kv_heads, head_dim: as in config.json.
-        context: its longest prompt and answer in tokens; 0 if it does not say.
-        value_bytes: of a number while it computes: 2 in bf16 and fp16, 4 in float32.
+        context: its longest prompt and answer in tokens; 0 if unknown.
+        value_bytes: of a value in computation: 2 in bf16 and fp16, 4 in float32.
     """
 
     layers: int
@@ -30,7 +28,7 @@ class Shape:
     def of_config(
         cls, config: dict[str, Any], value_bytes: int | None = None
     ) -> "Shape":
-        """The shape that config.json tells; 0 for what it does not."""
+        """The shape from config.json; 0 for what it lacks."""
 
         def number(key: str, otherwise: int = 0) -> int:
             value = config.get(key)
@@ -52,34 +50,29 @@ class Shape:
     @property
     def kv_per_token(self) -> int:
         """Bytes of the KV cache for a token of one arm."""
-        entry = {
-            "layers": self.layers,
-            "kv_heads": self.kv_heads,
-            "head_dim": self.head_dim,
-        }
-        return kv_bytes_per_token(entry, self.value_bytes)
+        return 2 * self.layers * self.kv_heads * self.head_dim * self.value_bytes
 
     @property
     def layer_weights(self) -> int:
-        """How many weights the products of one layer have."""
+        """The number of weights in one layer's projections."""
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         return self.hidden * (2 * queries + 2 * keys + 3 * self.d_ff)
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The prompts of a discovery, as far as memory and time depend on them.
+    """The sizes of a discovery's prompts that decide its memory and time.
 
-    Unless told they are what is built in, the refusal contrast and the bank, as
-    SmolLM2's tokenizer cuts them; others differ by a few tokens.
+    The defaults are the built-in refusal contrast and bank with SmolLM2's tokenizer;
+    others differ by a few tokens.
 
     Attributes:
         prompts: how many.
-        own: their tokens behind what they share, with the padding, in all.
-        header: tokens that all of them begin with.
+        own: tokens after the shared prefix of all prompts, with the padding.
+        header: tokens of the shared prefix.
         rows, length: of the batch with the most tokens.
-        contrast: how many of the prompts are the contrast's, not the bank's.
-        sets: lists that are ranked: the contrast, two halves, the bank.
+        contrast: the number of prompts of the contrast; the rest is the bank's.
+        sets: ranked lists: the contrast, two halves, the bank.
     """
 
     prompts: int = 392
@@ -99,14 +92,14 @@ class Workload:
         contrast: int | None = None,
         sets: int = 3,
     ) -> "Workload":
-        """What these prompts come to.
+        """The workload of these prompts.
 
         Args:
             lengths: tokens of each prompt.
-            header: how many of them all prompts share.
-            groups: which prompts go through a layer together.
-            contrast: how many are the contrast's; all if None.
-            sets: lists that are ranked.
+            header: tokens of the shared prefix.
+            groups: the prompts that go through a layer together.
+            contrast: the number of prompts of the contrast; all if None.
+            sets: ranked lists.
         """
         sizes = [
             (len(rows), max(lengths[row] for row in rows) - header) for rows in groups
@@ -118,26 +111,26 @@ class Workload:
 
     @property
     def tokens(self) -> int:
-        """How many tokens go through every layer."""
+        """Tokens that go through every layer."""
         return self.own + self.header
 
 
-# How often a batch's tokens are held at once within a layer, by the bytes of a value:
+# How many copies of a batch's tokens a layer holds at once, by the bytes of a value:
 # as rows of hidden, d_ff, all heads, the KV heads; for the KV heads and the attention's
-# weights, also what the prompts share counts. Measured; see docs/design.md.
+# weights with the shared prefix. Measured; see docs/design.md.
 _HELD = {
     4: {"hidden": 5.1, "d_ff": 1.95, "heads": 5.05, "keys": 4.5, "all_keys": 1.9},
     2: {"hidden": 9.8, "d_ff": 1.87, "heads": 6.0, "keys": 3.9, "all_keys": 1.9},
 }
 _SCORES = 1.4
-# The formula met what was measured within 5%: nearly so much is added.
+# The formula was within 5% of all measurements: this margin is added.
 _MARGIN = 1.038
 
 
 def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
-    """What MLX holds at the fullest moment of a discovery, beside the weights.
+    """MLX's peak memory in a discovery, without the weights.
 
-    That is *while the largest batch is in a layer* (see ``discovery.activations``):
+    The peak is *while the largest batch is in a layer* (see ``discovery.activations``):
 
     - the hidden states of all prompts: own tokens * hidden;
     - the last tokens' activations in float32: prompts * d_ff;
@@ -146,10 +139,7 @@ def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
 
     Args:
         shape: of the model.
-        work: the prompts; those that are built in if None.
-
-    Returns:
-        Bytes.
+        work: the prompts; the built-in ones if None.
     """
     work = work or Workload()
     held = _HELD[4 if shape.value_bytes == 4 else 2]
@@ -172,12 +162,12 @@ def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
 def kept_bytes(shape: Shape, work: Workload | None = None) -> int:
     """What a discovery keeps of all layers outside MLX, about.
 
-    Six figures of every neuron in float32 (delta, means, deviations, mean |a|), and of
+    Six values of every neuron in float32 (delta, means, deviations, mean |a|), and of
     each layer the k best neurons of each list with the held-out gauge's products.
 
     Args:
         shape: of the model.
-        work: the prompts; those that are built in if None.
+        work: the prompts; the built-in ones if None.
     """
     work = work or Workload()
     best = min(shape.d_ff, max(1, shape.layers * shape.d_ff // 1000))

@@ -1,4 +1,4 @@
-"""What a model needs in memory, and what this machine has."""
+"""The memory of this machine, and the sizes of a model's files."""
 
 import os
 import re
@@ -18,7 +18,7 @@ _LAYER = re.compile(r"\blayers\.(\d+)\.")
 
 @dataclass(frozen=True)
 class Machine:
-    """Memory in bytes: what there is, and what may be used of it."""
+    """Memory in bytes: the total, and how much of it can be used."""
 
     total: int
     usable: int
@@ -27,8 +27,8 @@ class Machine:
 def machine() -> Machine:
     """This machine's memory.
 
-    On Apple silicon MLX knows how much the GPU may work with. Elsewhere it names no
-    memory, so the operating system, the control group and the process limit do.
+    On Apple silicon MLX reports how much the GPU may use. Elsewhere it reports no
+    memory: the operating system, the control group and the process limit do.
     """
     import mlx.core as mx
 
@@ -58,12 +58,12 @@ def _process_limit() -> int:
 
 
 def weight_bytes(directory: Path) -> int:
-    """The size of the weights of a model directory, as they lie on the disk."""
+    """The size of a model's weights on the disk."""
     return sum(file.stat().st_size for file in directory.glob("model*.safetensors"))
 
 
 def part_bytes(directory: Path) -> tuple[int, int]:
-    """The sizes of a model's largest layer and of its largest part outside the layers.
+    """The sizes of a model's largest layer and its largest part outside the layers.
 
     Args:
         directory: of the model.
@@ -117,18 +117,7 @@ def wired() -> Iterator[None]:
 
 
 def peak() -> int:
-    """The most memory that MLX held since it was reset, in bytes."""
+    """MLX's peak memory since the last reset, in bytes."""
     import mlx.core as mx
 
     return int(mx.get_peak_memory())
-
-
-def kv_bytes_per_token(entry: dict[str, Any], bytes_per_value: int = 2) -> int:
-    """The KV cache of one token of one arm, in bytes.
-
-    Args:
-        entry: a catalogue entry with ``layers``, ``kv_heads`` and ``head_dim``.
-        bytes_per_value: 2 for bf16 and fp16.
-    """
-    values = 2 * int(entry["layers"]) * int(entry["kv_heads"]) * int(entry["head_dim"])
-    return values * bytes_per_value

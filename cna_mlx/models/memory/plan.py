@@ -1,25 +1,19 @@
-"""What a model will need in memory, told from its files before it is loaded."""
+"""Plan a model's memory from its files, before it is loaded."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from cna_mlx.errors import ModelError
 from cna_mlx.models import catalogue
-from cna_mlx.models.memory.forecast import (
-    Shape,
-    Workload,
-    discovery_bytes,
-    kept_bytes,
-)
+from cna_mlx.models.memory.forecast import Shape, Workload, discovery_bytes, kept_bytes
 from cna_mlx.models.memory.machine import Machine, gigabytes
 from cna_mlx.models.memory.rates import Rates
 
-# Above this share of what can be used, other programs and the cache of freed buffers
-# bring paging about.
+# Above this share of the usable memory other programs and MLX's cache cause paging.
 TIGHT = 0.9
 _ARMS, _TOKENS = 2, 2048
 
-# How the models of the catalogue are found: name and bits of a weight.
+# Published variants of the catalogue's models, and the bits of a weight.
 QUANTIZATIONS = {"4-bit": 4, "8-bit": 8, "bf16": 16}
 
 Fit = Literal["whole", "streamed", "no"]
@@ -27,17 +21,17 @@ Fit = Literal["whole", "streamed", "no"]
 
 @dataclass(frozen=True)
 class Plan:
-    """The memory of a model, in bytes, against what the machine has.
+    """The memory that a model needs, in bytes, and what the machine has.
 
     Attributes:
-        name: the model.
-        weights: of all of its weights.
-        shape: the rest hangs on it.
-        machine: where it is to run.
-        layer: bytes of its largest layer; an even share of the weights if None.
-        table: bytes of its embedding, where that can only be read whole.
+        name: of the model.
+        weights: bytes of all weights.
+        shape: decides the rest.
+        machine: the machine's memory.
+        layer: bytes of the largest layer; an even share of the weights if None.
+        table: bytes of the embedding if it can only be read whole, else 0.
         is_streamed: whether the weights stay on the disk.
-        rates: how fast they are read from there and multiplied, where that is known.
+        rates: of reading and multiplying them, if measured.
     """
 
     name: str
@@ -51,29 +45,22 @@ class Plan:
 
     @property
     def discovery(self) -> int:
-        """What a discovery with the built-in prompts needs beside the weights."""
+        """What a discovery with the built-in prompts needs besides the weights."""
         return discovery_bytes(self.shape)
 
     @property
     def streamed(self) -> int:
-        """All that such a discovery needs where the weights stay on the disk.
-
-        Two layers, the one whose turn it is and the next, and what a discovery needs;
-        or an embedding that is read whole, and the hidden states of all prompts.
-        """
+        """What such a discovery needs in all if the weights stay on the disk."""
         return streamed_bytes(self.shape, self._layer, self.table)
 
     @property
     def tokens(self) -> int:
-        """How long a conversation is reckoned with: 2,048 tokens, or the context."""
+        """The assumed length of a conversation: 2,048 tokens, or the context."""
         return min(_TOKENS, self.shape.context or _TOKENS)
 
     @property
     def needed(self) -> int:
-        """Weights, the KV cache of two arms, and a discovery; or a streamed discovery.
-
-        What a discovery keeps outside of MLX is included.
-        """
+        """Weights, KV cache of two arms and a discovery; or a streamed discovery."""
         kept = kept_bytes(self.shape)
         if self.is_streamed:
             return self.streamed + kept
@@ -82,7 +69,7 @@ class Plan:
 
     @property
     def fit(self) -> Fit:
-        """How a discovery can be made here: with all weights in memory, or streamed."""
+        """How a discovery can run here: all weights in memory, streamed, or not."""
         if self.weights <= self.machine.usable:
             return "whole"
         alone = replace(self, is_streamed=True)
@@ -90,14 +77,14 @@ class Plan:
 
     @property
     def is_tight(self) -> bool:
-        """Whether this is more than can be used in comfort."""
+        """Whether this is close to all usable memory."""
         return self.needed > TIGHT * self.machine.usable
 
     def __str__(self) -> str:
         usable = f"{gigabytes(self.machine.usable)} usable here"
         if self.is_streamed:
             too_large = self.weights > self.machine.usable
-            why = " (they do not fit into the memory)" if too_large else ""
+            why = " (they do not fit into memory)" if too_large else ""
             return (
                 f"{self.name}: {gigabytes(self.weights)} of weights, which stay on the "
                 f"disk{why}; {gigabytes(self.needed)} to discover, two layers of "
@@ -111,22 +98,22 @@ class Plan:
 
     @property
     def duration(self) -> str | None:
-        """How long a streamed discovery takes, and what decides; None if unknown."""
+        """How long a streamed discovery takes, and its bottleneck; None if unknown."""
         if self.rates is None:
             return None
         reading, computing = self.seconds
-        longer = "the disk" if reading > computing else "the arithmetic"
+        bottleneck = "the disk" if reading > computing else "the arithmetic"
         total = reading + max(reading, computing)  # the fingerprint reads as well
         return (
-            f"reading them takes {_time(reading)} ({gigabytes(self.weights)} at "
+            f"reading the weights takes {_time(reading)} ({gigabytes(self.weights)} at "
             f"{self.rates.disk / 1e9:.2f} GB/s), the arithmetic of a discovery "
-            f"{_time(computing)}; both go on at once, so {longer} decides; read once "
-            f"more for the fingerprint, about {_time(total)} in all"
+            f"{_time(computing)}, both in parallel: {bottleneck} is the bottleneck; "
+            f"with one more read for the fingerprint about {_time(total)} in all"
         )
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """Of reading all weights once, and of a discovery's products.
+        """The time to read all weights once, and that of a discovery's products.
 
         Raises:
             ValueError: the machine's rates are not known.
@@ -138,20 +125,20 @@ class Plan:
 
     @property
     def warning(self) -> str | None:
-        """What to do where memory is short, with the numbers; None if it is not."""
+        """What to do if memory is short, with the numbers; None if it is not."""
         if not self.is_tight:
             return None
         share = self.needed / self.machine.usable
         have = f"{share:.0%} of the {gigabytes(self.machine.usable)} usable here"
         if self.is_streamed:
             return (
-                f"memory is short: this takes {gigabytes(self.needed)}, {have}; close "
+                f"memory is short: this needs {gigabytes(self.needed)}, {have}; close "
                 "other programs"
             )
         return (
-            f"memory is short: with two arms of {self.tokens:,} tokens and a discovery "
-            f"this takes {gigabytes(self.needed)}, {have}; close other programs, give "
-            "fewer --max-tokens, or take a smaller model (cna-mlx models)"
+            f"memory is short: two arms of {self.tokens:,} tokens and a discovery need "
+            f"{gigabytes(self.needed)}, {have}; close other programs, give fewer "
+            "--max-tokens, or choose a smaller model (cna-mlx models)"
         )
 
     @property
@@ -164,13 +151,16 @@ class Plan:
 def streamed_bytes(
     shape: Shape, layer: int, table: int, work: Workload | None = None
 ) -> int:
-    """What MLX holds at the fullest moment of a streamed discovery.
+    """MLX's peak memory in a streamed discovery.
+
+    That is two layers, the current and the next one, and what a discovery needs; or an
+    embedding that is read whole, and the hidden states of all prompts.
 
     Args:
         shape: of the model.
         layer: bytes of its largest layer.
-        table: bytes of its embedding, where that can only be read whole; else 0.
-        work: the prompts; those that are built in if None.
+        table: bytes of its embedding if it can only be read whole, else 0.
+        work: the prompts; the built-in ones if None.
     """
     own = (work or Workload()).own
     layers = min(2, shape.layers) * layer + discovery_bytes(shape, work)
@@ -178,51 +168,39 @@ def streamed_bytes(
 
 
 def plan_of(entry: catalogue.Entry, bits: float, machine: Machine) -> Plan:
-    """The plan of a model of the catalogue, from its published shape alone.
+    """The plan of a model of the catalogue, from its published shape.
 
     Args:
         entry: the model.
         bits: of a weight: 4, 8 or 16.
-        machine: where it is to run.
+        machine: the machine's memory.
     """
     names = ("layers", "hidden", "d_ff", "heads", "kv_heads", "head_dim")
     shape = Shape(**{name: int(entry.shape[name]) for name in names})
     layer = int(shape.layer_weights * catalogue.stored_bits(bits) / 8)
-    return Plan(
-        entry.name,
-        entry.weights(bits),
-        shape,
-        machine,
-        layer,
-    )
+    return Plan(entry.name, entry.weights(bits), shape, machine, layer)
 
 
 def check_fits(
     name: str, needed: int, available: Machine, *, is_streamed: bool = False
 ) -> None:
-    """Refuse a load that cannot fit, before it takes the machine down.
+    """Refuse to load what does not fit into memory.
 
     Args:
-        name: what is to be loaded.
-        needed: bytes of weights; of a streamed model, of all that a discovery holds.
-        available: what this machine has.
+        name: of the model.
+        needed: bytes of the weights; of a streamed model, of a discovery in all.
+        available: this machine's memory.
         is_streamed: whether the weights stay on the disk.
 
     Raises:
-        ModelError: it does not fit; the message holds the numbers and a smaller choice.
+        ModelError: it does not fit; the message has the numbers and a smaller choice.
     """
     if needed <= available.usable:
         return
-    what = (
-        "for a discovery even with its weights on the disk"
-        if is_streamed
-        else "for its weights alone"
-    )
-    other = (
-        ""
-        if is_streamed
-        else "; discover and probe can leave them on the disk (--stream)"
-    )
+    what = "for its weights alone"
+    other = "; discover and probe can leave them on the disk (--stream)"
+    if is_streamed:
+        what, other = "for a discovery even with its weights on the disk", ""
     raise ModelError(
         f"{name} needs {gigabytes(needed)} {what}; this machine "
         f"has {gigabytes(available.total)}, of which {gigabytes(available.usable)} "

@@ -1,4 +1,4 @@
-"""How fast this machine reads and multiplies, as far as a plan needs to know."""
+"""Measure how fast this machine reads from the disk and multiplies."""
 
 import os
 import time
@@ -14,11 +14,11 @@ _REPETITIONS = 3
 
 @dataclass(frozen=True)
 class Rates:
-    """Facts of a machine: bytes from the disk, and products of weights, per second.
+    """Rates of a machine.
 
     Attributes:
-        disk: bytes a second.
-        products: multiplications of a weight by a token's value, a second.
+        disk: bytes read per second.
+        products: multiplications of a weight by a token's value per second.
     """
 
     disk: float
@@ -26,24 +26,21 @@ class Rates:
 
 
 def measure(directory: Path, config: dict[str, Any], value_bytes: int) -> Rates:
-    """Time a read of the model's own files and a product as its layers have.
+    """Time a read of the model's files and a product of its layers' kind.
 
     Takes a second or less.
 
     Args:
         directory: of the model.
-        config: config.json; tells the quantization and the width.
-        value_bytes: of a number while it computes: 4 in float32.
+        config: config.json, for the quantization and the width.
+        value_bytes: of a value in computation: 4 in float32.
     """
     largest = max(directory.glob("model*.safetensors"), key=lambda f: f.stat().st_size)
     return Rates(disk_rate(largest), _product_rate(config, value_bytes))
 
 
 def disk_rate(file: Path) -> float:
-    """Bytes a second from the middle of a file, past what the system has cached of it.
-
-    Where the system does not let go of its cache this is the rate of the cache.
-    """
+    """Bytes per second from the middle of a file, uncached if the system allows it."""
     size = min(_SAMPLE, file.stat().st_size)
     offset = (file.stat().st_size - size) // 2
     with file.open("rb", buffering=0) as raw:
@@ -70,7 +67,7 @@ def _product_rate(config: dict[str, Any], value_bytes: int) -> float:
     width = hidden if type(hidden) is int and hidden > 0 else _WIDTH
     is_half = "float16" in (config.get("dtype"), config.get("torch_dtype"))
     kind = mx.float32 if value_bytes == 4 else mx.float16 if is_half else mx.bfloat16
-    # a multiple of what quantization may ask for; the speed is the same
+    # a multiple of any group size; the speed is the same
     inner = max(128, min(width, 4096) // 128 * 128)
     values = mx.ones((_TOKENS, inner), kind)
     weights = mx.random.normal((_WIDTH, inner)).astype(kind)

@@ -1,4 +1,4 @@
-"""Weights that stay on the disk: each part is read for its turn, and dropped."""
+"""Leave weights on the disk: read each part of a model for its turn, then drop it."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,36 +21,35 @@ Embed = Callable[[list[list[int]]], mx.array]
 
 
 class Disk:
-    """Reads a model's weights again, as arrays that hold nothing before they are used.
+    """Reads a model's weights again, as lazy arrays.
 
     Args:
         read: makes a model of the same files, lazily loaded.
-        rows: reads single rows of its matrices; None where its files are not known.
+        rows: reads single rows of its matrices; None if its files are unknown.
 
     Attributes:
-        rows: as given.
-        fingerprint: of the weights, once it is known: finding it out reads them all.
+        fingerprint: of the weights, once it is known: it takes a read of all of them.
     """
 
     def __init__(self, read: Callable[[], Any], rows: Rows | None = None) -> None:
         self._read = read
         self.rows = rows
-        # Reading has a stream, and so a thread of MLX's own, beside the arithmetic's.
+        # Reads run on their own stream, in parallel with compute.
         self._stream = mx.new_stream(mx.cpu)
         self.fingerprint: str | None = None
 
     def read(self) -> Any:
-        """A model of lazy weights."""
+        """A model with lazy weights."""
         with mx.stream(self._stream):
             return self._read()
 
 
 def from_disk(read: Callable[[], Any], rows: Rows | None = None) -> Any:
-    """A model whose weights are read when their turn comes; see :func:`turns`.
+    """A model whose weights are read for their turn; see :func:`turns`.
 
     Args:
-        read: makes such a model, lazily loaded; called once more for every walk.
-        rows: reads single rows of its matrices: else an embedding is read whole.
+        read: makes the model, lazily loaded; called again for every walk.
+        rows: reads single rows of its matrices; without it an embedding is read whole.
     """
     disk = Disk(read, rows)
     model = disk.read()
@@ -59,7 +58,7 @@ def from_disk(read: Callable[[], Any], rows: Rows | None = None) -> Any:
 
 
 def disk_of(model: Any) -> Disk | None:
-    """Where a model's weights are read from; None if they are in memory."""
+    """The disk that a model's weights are on; None if they are in memory."""
     return getattr(model, "_cna_disk", None)
 
 
@@ -74,13 +73,12 @@ class LayerStream:
     def __init__(self, model: Any) -> None:
         self._model = model
         disk = disk_of(model)
-        # Once evaluated, an array keeps its numbers: what is dropped has to be
-        # replaced by an array that was not, for the next walk.
+        # An evaluated array keeps its values: to drop it, replace it by a lazy one.
         self._fresh = disk.read() if disk else None
         self._held: list[Part] = []
 
     def layers(self) -> Iterator[tuple[int, Any]]:
-        """Each layer's index and the layer; the next one is read meanwhile."""
+        """Each layer's index and the layer, while the next one is read."""
         family = family_of(self._model)
         count = len(family.layers(self._model))
         parts = [partial(_layer, family, index) for index in range(count)]
@@ -90,10 +88,10 @@ class LayerStream:
 
     @contextmanager
     def turn(self, *parts: Part) -> Iterator[Any]:
-        """Hold a part in memory inside the block; of a model in memory do nothing.
+        """Hold a part in memory inside the block; nothing to do for a model in memory.
 
         Args:
-            parts: which one; then those whose turn is next, to be read meanwhile.
+            parts: the part, then those to read ahead.
 
         Yields:
             That part of the model.
@@ -112,15 +110,16 @@ class LayerStream:
     def embedding(self, family: Family, ids: Iterable[int]) -> Iterator[Embed]:
         """Hold the embeddings of some ids in memory inside the block.
 
-        A table of 128,000 rows weighs more than two layers of a small model, and a
-        discovery needs a few thousand of them.
+        A table of 128,000 rows is larger than two layers of a small model, and a
+        discovery needs a few thousand rows.
 
         Args:
             family: the model's.
-            ids: all that will be asked for.
+            ids: all ids that will be embedded.
 
         Yields:
-            What turns ids [batch, length] into hidden states [batch, length, hidden].
+            A function from ids [batch, length] to hidden states [batch, length,
+            hidden].
         """
         model, path = self._model, family.embedding_path
         rows = _rows(model, path)
@@ -141,8 +140,8 @@ class LayerStream:
             path: the part's name within the model.
 
         Yields:
-            For each array its name, the array, of which shape and dtype may be asked,
-            and its first row; of a vector, all of it.
+            For each array its name, the array (for its shape and dtype only), and its
+            first row, or a whole vector.
         """
         rows = _rows(self._model, path)
         if rows is not None:
@@ -165,7 +164,7 @@ class LayerStream:
             mx.clear_cache()
 
     def end(self) -> None:
-        """Drop what is still there: the walk was left early."""
+        """Drop what is still in memory: the walk was left early."""
         self._drop(*self._held)
 
 
@@ -176,7 +175,7 @@ def arrays_of(module: Any) -> list[tuple[str, mx.array]]:
 
 
 def read_whole(model: Any) -> int:
-    """Bytes of a streamed model's embedding, if its rows cannot be read singly.
+    """Bytes of a streamed model's embedding if its rows cannot be read singly, else 0.
 
     Args:
         model: as :func:`from_disk` made it.
@@ -188,7 +187,7 @@ def read_whole(model: Any) -> int:
 
 
 def _rows(model: Any, path: str) -> Rows | None:
-    """What reads single rows of a part; None where it is in memory, or read whole."""
+    """The reader of a part's rows; None if it is in memory, or read whole."""
     disk = disk_of(model)
     if disk is None or disk.rows is None:
         return None
@@ -205,10 +204,10 @@ def _layer(family: Family, index: int, model: Any) -> Any:
 
 @contextmanager
 def turns(model: Any) -> Iterator[LayerStream]:
-    """Go through a model part by part, each of them once.
+    """Go through a model part by part, once.
 
-    The weights of a streamed model are read for their turn, the next part's during
-    it; so two parts are in memory at a time. For a model in memory nothing happens.
+    The weights of a streamed model are read for their turn, and the next part's during
+    it: two parts are in memory at a time. A model in memory is left as it is.
 
     Args:
         model: as :func:`cna_mlx.load` returns it.
