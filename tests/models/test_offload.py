@@ -315,7 +315,7 @@ def test_the_slower_of_disk_and_arithmetic(
     assert reading == 40e9 / disk
     assert computing == pytest.approx(80 * 855_638_016 * 7747 / products)
     assert plan.duration is not None
-    assert f"{decides} decides" in plan.duration
+    assert f"{decides} is the bottleneck" in plan.duration
     assert Plan("70b", 40 * 10**9, SHAPE, MACHINE).duration is None
 
 
@@ -359,7 +359,7 @@ def test_streaming_is_the_default_where_weights_do_not_fit(
     copy = str(Path(TINY)) + "/"  # another name: not the model that is loaded already
     found = command("discover", copy, *selection[:-1], "--json")
     assert found.code == 0, found.err
-    assert missing(found.err, "on the disk", "not tried", "decides") == []
+    assert missing(found.err, "on the disk", "not tried", "bottleneck") == []
     refused = command("discover", copy, *selection, "--no-stream")
     assert refused.code == 2
     assert "--stream" in refused.failure
