@@ -53,7 +53,11 @@ class Commands(click.Group):
         return command
 
 
-@click.group(cls=Commands, invoke_without_command=True)
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"show_default": True},
+)
 @click.version_option(package_name="cna-mlx", prog_name=_PROGRAM)
 @click.pass_context
 def cli(context: click.Context) -> None:

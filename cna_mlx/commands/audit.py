@@ -2,38 +2,26 @@
 
 from typing import Any
 
-from cna_mlx.commands.options import (
-    command,
-    evaluation_of,
-    evaluation_options,
-    json_option,
-    model_argument,
-    model_options,
-    rendering_options,
-    selection_of,
-    selection_options,
-    session_of,
-    sweep_option,
-)
+from cna_mlx.commands import options as opt
 
 
-@command(
+@opt.command(
     example="cna-mlx audit demo\n"
     "cna-mlx audit ./model --layers 8-23 --fraction 0.005 --limit 50",
 )
-@model_argument
-@model_options
-@evaluation_options
-@sweep_option(default=True)
-@selection_options
-@rendering_options
-@json_option
+@opt.model_argument
+@opt.model_options
+@opt.evaluation_options
+@opt.sweep_option(default=True)
+@opt.selection_options
+@opt.rendering_options
+@opt.json_option
 def audit(model: str, as_json: bool, **rest: Any) -> bool:
-    """Discover, evaluate, sweep and judge: one command, one report.
+    """Discover, evaluate, sweep and judge in one go, and write a report.
 
-    The first screen says in plain words whether refusals fell, beyond what as active
-    random neurons do, or whether the model broke; how sure that is, and for what.
-    After Ctrl-C or a crash the same command goes on.
+    The first screen says whether refusals fell more than equally active random neurons
+    explain, or whether the model broke, and how sure that is. After Ctrl-C or a crash
+    the same command resumes.
     """
     from cna_mlx.analysis.run import evaluate_session
     from cna_mlx.analysis.verdict import conclude
@@ -44,9 +32,9 @@ def audit(model: str, as_json: bool, **rest: Any) -> bool:
     from cna_mlx.ui.runs import tell_end
 
     run = evaluate_session(
-        session_of(model, rest),
-        discovery=selection_of(rest),
-        options=evaluation_of(rest),
+        opt.session_of(model, rest),
+        discovery=opt.selection_of(rest),
+        options=opt.evaluation_of(rest),
         command="audit",
         **rest,
     )

@@ -6,20 +6,14 @@ from typing import Any
 
 import click
 
-from cna_mlx.commands.options import (
-    command,
-    json_option,
-    model_argument,
-    model_options,
-    session_of,
-)
+from cna_mlx.commands import options as opt
 
 
-@command(
+@opt.command(
     example="cna-mlx bench demo --short\ncna-mlx bench ./model --only arms --json",
 )
-@model_argument
-@model_options
+@opt.model_argument
+@opt.model_options
 @click.option("--short", "is_short", is_flag=True, help="Measure less.")
 @click.option(
     "--only",
@@ -27,7 +21,7 @@ from cna_mlx.commands.options import (
     multiple=True,
     help="Measure only this part; repeat for more parts.",
 )
-@json_option
+@opt.json_option
 def bench(
     model: str, is_short: bool, only: tuple[str, ...], as_json: bool, **rest: Any
 ) -> None:
@@ -44,7 +38,7 @@ def bench(
     from cna_mlx.ui.progress import progress_bar
     from cna_mlx.util.environment import environment
 
-    session = session_of(model, rest)
+    session = opt.session_of(model, rest)
     session.load()
     settings = SHORT if is_short else Settings()
     settings = replace(settings, parts=only or settings.parts)

@@ -4,74 +4,61 @@ from typing import Any
 
 import click
 
-from cna_mlx.commands.options import (
-    circuit_options,
-    command,
-    expect_option,
-    json_option,
-    model_argument,
-    model_options,
-    rendering_options,
-    selection_of,
-    selection_options,
-    session_of,
-)
+from cna_mlx.commands import options as opt
 
 
-@command(
+@opt.command(
     example="cna-mlx capability ./model --circuit refusal.json --tasks mmlu\n"
     "cna-mlx capability demo --tasks mine --include-path ./tasks --json",
 )
-@model_argument
-@model_options
-@circuit_options
+@opt.model_argument
+@opt.model_options
+@opt.circuit_options
 @click.option(
     "--tasks",
     multiple=True,
     required=True,
     metavar="TASK[,TASK]",
-    help="Tasks, groups or patterns of lm-eval, such as mmlu.",
+    help="Tasks, groups or patterns of lm-eval, for example mmlu.",
 )
 @click.option(
     "--include-path",
     metavar="DIR",
-    help="Look for tasks (YAML files of lm-eval) here as well.",
+    help="Also look for tasks (YAML files of lm-eval) here.",
 )
 @click.option(
     "--num-shots",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Few-shot examples.  [default: as each task says]",
+    help="Number of few-shot examples.  [default: the task's]",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     metavar="N",
-    help="The first N items of each task only: to try it, not to report it.",
+    help="Use only the first N items of each task, for a quick try.",
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     default=8,
-    show_default=True,
-    help="Prompts that are generated from together.",
+    help="Prompts per batch when generating.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
     default=123,
-    show_default=True,
-    help="For drawing few-shot examples.",
+    help="Seed for drawing few-shot examples.",
 )
 @click.option(
     "--fewshot-as-multiturn",
     is_flag=True,
-    help="Few-shot examples as turns of a conversation.",
+    help="Give few-shot examples as turns of a conversation.",
 )
-@selection_options
-@expect_option
-@rendering_options
-@json_option
+@opt.selection_options
+@opt.expect_option
+@opt.rendering_options
+@opt.json_option
 def capability(
     model: str,
     tasks: tuple[str, ...],
@@ -85,8 +72,8 @@ def capability(
 ) -> bool:
     """Run benchmarks of lm-evaluation-harness with and without the circuit.
 
-    Accuracy and what else a task measures, for the baseline and for each multiplier,
-    in one table. Needs the extra: pip install 'cna-mlx[eval]'.
+    Shows each task's metrics for the baseline and every multiplier in one table. Needs
+    an extra: pip install 'cna-mlx[eval]'.
     """
     from cna_mlx.evaluation.capability import Protocol
     from cna_mlx.evaluation.capability_run import CapabilityRun
@@ -96,9 +83,9 @@ def capability(
 
     names = [name.strip() for text in tasks for name in text.split(",")]
     run = CapabilityRun.of(
-        session_of(model, rest),
+        opt.session_of(model, rest),
         [name for name in names if name],
-        selection_of(rest),
+        opt.selection_of(rest),
         include_path=include_path,
         protocol=Protocol(limit, batch_size, seed, fewshot_as_multiturn),
         **rest,

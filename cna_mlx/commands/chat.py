@@ -4,61 +4,46 @@ from typing import Any
 
 import click
 
-from cna_mlx.commands.options import (
-    circuit_options,
-    command,
-    expect_option,
-    hide_text_option,
-    model_argument,
-    model_options,
-    rendering_options,
-    selection_of,
-    selection_options,
-    session_of,
-)
+from cna_mlx.commands import options as opt
 
 
-@command(
+@opt.command(
     example="cna-mlx chat demo --ablate\n"
     "cna-mlx chat ./model --circuit refusal.json@0.5 --temp 0.7 --seed 1\n"
     "cna-mlx chat ./model --circuit a.json@0 --circuit b.json@1.5",
 )
-@model_argument
-@model_options
-@click.option("--ablate", is_flag=True, help="Answer with the steered arm as well.")
-@circuit_options
+@opt.model_argument
+@opt.model_options
+@click.option("--ablate", is_flag=True, help="Also answer with the circuit ablated.")
+@opt.circuit_options
 @click.option(
     "--temp",
     "temperature",
     type=float,
     default=0.0,
-    show_default=True,
     help="Sampling temperature; 0 is greedy.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
     default=0,
-    show_default=True,
-    help="For sampling.",
+    help="Seed for sampling.",
 )
 @click.option(
     "--max-tokens",
     type=click.IntRange(min=1),
     default=512,
-    show_default=True,
-    help="New tokens for each answer.",
+    help="New tokens per answer.",
 )
-@hide_text_option
+@opt.hide_text_option
 @click.option(
     "--history/--no-history",
     default=True,
-    show_default=True,
-    help="Keep what is typed for the next session's arrow keys.",
+    help="Save what you type for the arrow keys of the next session.",
 )
-@selection_options
-@expect_option
-@rendering_options
+@opt.selection_options
+@opt.expect_option
+@opt.rendering_options
 def chat(model: str, ablate: bool, hide_text: bool, history: bool, **rest: Any) -> None:
     """Talk to a model, and to the same model with its circuit scaled.
 
@@ -71,8 +56,8 @@ def chat(model: str, ablate: bool, hide_text: bool, history: bool, **rest: Any) 
     from cna_mlx.ui.console import screen
 
     conversation = open_conversation(
-        session_of(model, rest),
-        selection_of(rest),
+        opt.session_of(model, rest),
+        opt.selection_of(rest),
         is_ablating=ablate,
         hides_text=hide_text,
         **rest,

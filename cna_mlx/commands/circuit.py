@@ -24,12 +24,11 @@ def circuit(context: click.Context) -> None:
     "--top",
     type=click.IntRange(min=0),
     default=10,
-    show_default=True,
-    help="How many neurons to list.",
+    help="Number of neurons to list.",
 )
 @json_option
 def circuit_show(file: str, top: int, as_json: bool) -> None:
-    """Show a circuit: layers as a bar chart, first neurons, where it came from."""
+    """Show a circuit: its layers, its first neurons, where it comes from."""
     from cna_mlx.circuit import Circuit
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show

@@ -4,45 +4,42 @@ from typing import Any
 
 import click
 
-from cna_mlx.commands.options import (
-    command,
-    evaluation_of,
-    json_option,
-    measuring_options,
-    rendering_options,
-    selection_of,
-    selection_options,
-    session_of,
-)
+from cna_mlx.commands import options as opt
 from cna_mlx.errors import InputError
 
 _TYPED = click.core.ParameterSource.COMMANDLINE
 
 
-@command(
+@opt.command(
     example="cna-mlx compare demo-base demo\n"
     "cna-mlx compare ./model-bf16 ./model-4bit --limit 50 --out ./comparison\n"
     "cna-mlx compare eval-demo-460fdcb54e ./my-run --json",
 )
 @click.argument("a")
 @click.argument("b")
-@click.option("--offline", is_flag=True, help="Use what is here; touch no network.")
-@click.option("--circuit-a", metavar="FILE", help="A's circuit, if not the default.")
-@click.option("--circuit-b", metavar="FILE", help="B's circuit, if not the default.")
-@measuring_options
-@selection_options
-@rendering_options
-@json_option
+@click.option(
+    "--offline", is_flag=True, help="Use what is on this machine; no network."
+)
+@click.option(
+    "--circuit-a", metavar="FILE", help="A's circuit, instead of the default."
+)
+@click.option(
+    "--circuit-b", metavar="FILE", help="B's circuit, instead of the default."
+)
+@opt.measuring_options
+@opt.selection_options
+@opt.rendering_options
+@opt.json_option
 @click.pass_context
 def compare(
     context: click.Context, /, a: str, b: str, as_json: bool, **rest: Any
 ) -> bool:
     """Compare two models, or two runs: circuits, gauges, rates.
 
-    For base and instruct, 4-bit and bf16, a model and its fine-tune. Each model answers
-    with its own circuit at 0 and with the other's; the models are loaded in turn.
-    After Ctrl-C or a crash the same command goes on. Two runs are compared from their
-    files, on the prompts that both answered.
+    Compare base and instruct, 4-bit and bf16, or a model and its fine-tune. Each model
+    answers with its own circuit ablated and with the other's. The models are loaded one
+    after the other. After Ctrl-C or a crash the same command resumes. Two runs are
+    compared from their files, on the prompts that both answered.
     """
     from cna_mlx.analysis import comparison_run as library
     from cna_mlx.analysis.findings import findings
@@ -54,9 +51,9 @@ def compare(
     runs = library.run_of(a), library.run_of(b)
     if all(runs) and (given := _given(context)):
         raise InputError(
-            f"two runs are compared as they are: leave out {', '.join(given)}"
+            f"these options have no effect on two runs: leave out {', '.join(given)}"
         )
-    session = session_of(a, rest)
+    session = opt.session_of(a, rest)
     found = library.compare(
         runs[0] or a,
         runs[1] or b,
@@ -64,8 +61,8 @@ def compare(
         rendering=session.rendering,
         source=session.source,
         reporter=session.reporter,
-        discovery=selection_of(rest),
-        options=evaluation_of(rest),
+        discovery=opt.selection_of(rest),
+        options=opt.evaluation_of(rest),
         **rest,
     )
     said = findings(found)
@@ -80,7 +77,7 @@ def compare(
 
 
 def _given(context: click.Context) -> list[str]:
-    """The options that were typed and mean nothing for runs."""
+    """Return the options that were typed and have no effect on runs."""
     flags = {one.name: one.opts[0] for one in context.command.params}
     return [
         flags[name]

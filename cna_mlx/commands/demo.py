@@ -29,7 +29,7 @@ _NEXT = """Try next:
     "-p", "--prompt", "prompts", multiple=True, metavar="TEXT", help="Your question."
 )
 def demo(prompts: tuple[str, ...]) -> bool:
-    """Show the whole job on an embedded model; needs no download."""
+    """Show the whole job on an embedded model, without a download."""
     from cna_mlx.discovery.demonstration import demonstrate
     from cna_mlx.steering.diff import rates
     from cna_mlx.ui.console import screen

@@ -5,52 +5,43 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cna_mlx.commands.options import (
-    circuit_options,
-    command,
-    expect_option,
-    hide_text_option,
-    json_option,
-    model_argument,
-    model_options,
-    rendering_options,
-    selection_of,
-    selection_options,
-    session_of,
-    typed,
-)
+from cna_mlx.commands import options as opt
 from cna_mlx.errors import InputError
 
 if TYPE_CHECKING:
     from cna_mlx.discovery.options import DiscoveryOptions
 
 
-@command(
+@opt.command(
     example='cna-mlx diff demo -p "How do I cast a sleep spell?"\n'
     "cna-mlx diff ./model --circuit refusal.json -m 0 -m 0.5 --prompts list.txt --json",
 )
-@model_argument
-@model_options
-@circuit_options
+@opt.model_argument
+@opt.model_options
+@opt.circuit_options
 @click.option(
-    "-p", "--prompt", "prompts", multiple=True, metavar="PROMPT", help="A prompt."
+    "-p",
+    "--prompt",
+    "prompts",
+    multiple=True,
+    metavar="PROMPT",
+    help="Prompt; repeat for more.",
 )
 @click.option(
-    "--prompts", "prompt_file", metavar="FILE", help="Prompts of a file; - for a pipe."
+    "--prompts", "prompt_file", metavar="FILE", help="File of prompts; - reads a pipe."
 )
 @click.option(
     "--max-tokens",
     type=click.IntRange(min=1),
     default=150,
-    show_default=True,
     help="New tokens for each answer.",
 )
-@click.option("--svg", metavar="FILE", help="Draw what is shown as an SVG picture.")
-@hide_text_option
-@selection_options
-@expect_option
-@rendering_options
-@json_option
+@click.option("--svg", metavar="FILE", help="Save what is shown as an SVG picture.")
+@opt.hide_text_option
+@opt.selection_options
+@opt.expect_option
+@opt.rendering_options
+@opt.json_option
 def diff(
     model: str,
     prompts: tuple[str, ...],
@@ -68,11 +59,11 @@ def diff(
     from cna_mlx.ui.picture import save_picture
     from cna_mlx.util.files import check_writable
 
-    options = selection_of(rest)
+    options = opt.selection_of(rest)
     texts, origin = _prompts(prompts, prompt_file, options, model)
     check_writable(svg)
     to = replace(screen(), hides_text=hide_text)
-    session = session_of(model, rest)
+    session = opt.session_of(model, rest)
     run = DiffRun.of(session, texts, options, **rest)
     if origin:
         to.note(origin)
@@ -94,7 +85,7 @@ def diff(
             f"cna-mlx diff {model}",
             lambda picture: pages(replace(picture, hides_text=hide_text), run),
         )
-        to.note(f"drawn to {svg}")
+        to.note(f"saved to {svg}")
     return not session.reporter.stop()
 
 
@@ -109,5 +100,5 @@ def _prompts(
     if file:
         return read_prompts(file, options.column), None
     if prompts:
-        return [typed(prompt, "-p") for prompt in prompts], None
+        return [opt.typed(prompt, "-p") for prompt in prompts], None
     return example_prompts(model, options)

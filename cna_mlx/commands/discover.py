@@ -4,30 +4,20 @@ from typing import Any
 
 import click
 
-from cna_mlx.commands.options import (
-    command,
-    expect_option,
-    json_option,
-    model_argument,
-    rendering_options,
-    selection_of,
-    selection_options,
-    session_of,
-    walk_options,
-)
+from cna_mlx.commands import options as opt
 
 
-@command(
+@opt.command(
     example="cna-mlx discover demo -o magic.json\n"
     "cna-mlx discover ./model --positive yes.txt --negative no.txt --json",
 )
-@model_argument
-@walk_options
-@selection_options
-@expect_option
-@rendering_options
-@click.option("-o", "--output", metavar="FILE", help="Write the circuit here.")
-@json_option
+@opt.model_argument
+@opt.walk_options
+@opt.selection_options
+@opt.expect_option
+@opt.rendering_options
+@click.option("-o", "--output", metavar="FILE", help="Write the circuit to this file.")
+@opt.json_option
 def discover(model: str, output: str | None, as_json: bool, **rest: Any) -> None:
     """Find the neurons that tell two sets of prompts apart."""
     from cna_mlx.discovery.session import report_expectation
@@ -35,8 +25,8 @@ def discover(model: str, output: str | None, as_json: bool, **rest: Any) -> None
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.tables import discovery_view
 
-    session = session_of(model, rest)
-    found = session.discover(selection_of(rest), output)
+    session = opt.session_of(model, rest)
+    found = session.discover(opt.selection_of(rest), output)
     discovery = found.discovery
     assert discovery is not None
     path = output or (str(found.path) if found.path else None)

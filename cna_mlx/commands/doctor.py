@@ -5,26 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cna_mlx.commands.options import (
-    command,
-    json_option,
-    model_options,
-    require,
-    session_of,
-)
+from cna_mlx.commands import options as opt
 from cna_mlx.errors import CnaError
 
 if TYPE_CHECKING:
     from cna_mlx.diagnostics import Section
 
 
-@command(example="cna-mlx doctor\ncna-mlx doctor demo --json")
+@opt.command(example="cna-mlx doctor\ncna-mlx doctor demo --json")
 @click.argument("model", required=False)
 @click.option(
     "--clear-cache", is_flag=True, help="Remove the cached circuits; do nothing else."
 )
-@model_options
-@json_option
+@opt.model_options
+@opt.json_option
 def doctor(model: str | None, clear_cache: bool, as_json: bool, **rest: Any) -> None:
     """Check this machine, and a MODEL on it, for an issue report.
 
@@ -39,7 +33,7 @@ def doctor(model: str | None, clear_cache: bool, as_json: bool, **rest: Any) -> 
     from cna_mlx.util.formatting import counted
 
     if clear_cache:
-        require(model is None, "--clear-cache is for all models: leave MODEL out")
+        opt.require(model is None, "--clear-cache is for all models: leave MODEL out")
         _clear_cache(as_json)
         return
     findings = Findings()
@@ -72,7 +66,7 @@ def _sections(model: str | None, rest: dict[str, Any]) -> Iterator["Section"]:
 
     yield from machine_sections(offline=rest["offline"])
     yield Section("terminal", terminal_items(screen()))
-    yield from device_sections(session_of(model, rest) if model else None)
+    yield from device_sections(opt.session_of(model, rest) if model else None)
 
 
 def _clear_cache(as_json: bool) -> None:

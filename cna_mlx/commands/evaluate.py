@@ -2,40 +2,29 @@
 
 from typing import Any
 
-from cna_mlx.commands.options import (
-    command,
-    evaluation_of,
-    evaluation_options,
-    json_option,
-    model_argument,
-    model_options,
-    rendering_options,
-    selection_of,
-    selection_options,
-    session_of,
-    sweep_option,
-)
+from cna_mlx.commands import options as opt
 
 
-@command(
+@opt.command(
     "eval",
     example="cna-mlx eval demo --sweep\n"
     "cna-mlx eval ./model --circuit refusal.json --prompts jbb --limit 50\n"
     "cna-mlx eval ./model --prompts harmful=mine.csv --prompts benign=theirs.txt",
 )
-@model_argument
-@model_options
-@evaluation_options
-@sweep_option(default=False)
-@selection_options
-@rendering_options
-@json_option
+@opt.model_argument
+@opt.model_options
+@opt.evaluation_options
+@opt.sweep_option(default=False)
+@opt.selection_options
+@opt.rendering_options
+@opt.json_option
 def evaluate(model: str, as_json: bool, **rest: Any) -> bool:
-    """Measure refusal rates with and without the circuit, beside controls.
+    """Measure refusal rates with and without the circuit, with controls.
 
-    Each prompt is answered by all arms in one batch: baseline, ablated, and random
-    neurons as controls. Rates come with intervals, quality, KL and exact tests. The
-    samples are kept as a run; after Ctrl-C or a crash the same command goes on.
+    All arms answer each prompt in one batch: the baseline, the ablated circuit, and
+    random neurons as controls. You get rates with intervals, quality, KL divergence and
+    exact tests. The answers are saved as a run: the same command resumes it after
+    Ctrl-C or a crash.
     """
     from cna_mlx.analysis.run import evaluate_session
     from cna_mlx.analysis.verdict import conclude
@@ -45,9 +34,9 @@ def evaluate(model: str, as_json: bool, **rest: Any) -> bool:
     from cna_mlx.ui.runs import tell_end
 
     run = evaluate_session(
-        session_of(model, rest),
-        discovery=selection_of(rest),
-        options=evaluation_of(rest),
+        opt.session_of(model, rest),
+        discovery=opt.selection_of(rest),
+        options=opt.evaluation_of(rest),
         command="eval",
         **rest,
     )

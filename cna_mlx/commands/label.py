@@ -1,4 +1,4 @@
-"""`label`: say what the answers of a file do with their requests."""
+"""`label`: label the answers of a file."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--column",
     metavar="NAME",
-    help="The column or key with the answers.  [default: text, answer, response, "
+    help="Column or key that holds the answers.  [default: text, answer, response, "
     "completion or output]",
 )
 @hide_text_option
@@ -30,7 +30,7 @@ def label(file: str, column: str | None, hide_text: bool, as_json: bool) -> None
     """Label the answers of a FILE: refused, answered, partial or invalid.
 
     FILE is JSON Lines (objects with the answer as text, optionally its prompt; or -
-    for standard input), a .json list, .csv or .tsv with a header. No model is needed.
+    for standard input), a .json list, .csv or .tsv with a header. Needs no model.
     """
     from cna_mlx.analysis.statistics import label_shares
     from cna_mlx.labels.answer_files import label_file

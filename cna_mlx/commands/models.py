@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @command(example="cna-mlx models --check", loads_model=False)
-@click.option("--check", is_flag=True, help="Ask the Hub which are there.")
+@click.option("--check", is_flag=True, help="Check which of them are on the Hub.")
 @json_option
 def models(check: bool, as_json: bool) -> None:
     """List the paper's models and which of them fit this machine."""

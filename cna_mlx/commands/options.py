@@ -1,4 +1,4 @@
-"""What the commands share: their class, groups of options, and what these mean."""
+"""The class of commands, the options they share, and the values these make."""
 
 from collections.abc import Callable
 from datetime import date
@@ -46,7 +46,7 @@ class Command(click.Command):
 def command(
     name: str | None = None, *, example: str, loads_model: bool = True
 ) -> Callable[[Callable[..., Any]], Command]:
-    """Make a command; its function returns False where Ctrl-C cut it short."""
+    """Make a command; its function returns False if Ctrl-C ended it early."""
     return click.command(name, cls=Command, example=example, loads_model=loads_model)
 
 
@@ -63,18 +63,20 @@ model_options = options(
     click.option(
         "--revision",
         metavar="REV",
-        help="A branch, tag or commit of a hub id; a branch asks the Hub for news.",
+        help="Branch, tag or commit of a hub id; a branch checks for a newer version.",
     ),
-    click.option("--offline", is_flag=True, help="Use what is here; touch no network."),
+    click.option(
+        "--offline", is_flag=True, help="Use what is on this machine; no network."
+    ),
 )
-# Of commands that can do without all weights in memory.
+# For commands that need one layer in memory at a time.
 walk_options = options(
     model_options,
     click.option(
         "--stream/--no-stream",
         default=None,
-        help="Leave the weights on the disk and read each layer for its turn.  "
-        "[default: where they do not fit into the memory]",
+        help="Read one layer at a time from disk.  "
+        "[default: if the weights do not fit in memory]",
     ),
 )
 rendering_options = options(
@@ -82,33 +84,31 @@ rendering_options = options(
         "--chat-template",
         type=click.Choice(["auto", "on", "off"]),
         default="auto",
-        show_default=True,
-        help="Use the tokenizer's chat template; auto: if it has one.",
+        help="Use the tokenizer's chat template (auto: if it has one).",
     ),
-    click.option("--system", metavar="TEXT", help="A system prompt."),
+    click.option("--system", metavar="TEXT", help="System prompt."),
     click.option(
         "--thinking",
         type=click.Choice(["on", "off"]),
         default="off",
-        show_default=True,
-        help="Let models that can think aloud do so.",
+        help="Let models that can think write their thoughts.",
     ),
     click.option(
         "--date",
         metavar="YYYY-MM-DD",
-        help="What templates that print today's date are told.  [default: 2024-07-26]",
+        help="Date given to templates that print today's date.  [default: 2024-07-26]",
     ),
 )
 selection_options = options(
     click.option(
-        "--contrast", metavar="NAME", help="A built-in contrast (cna-mlx prompts)."
+        "--contrast", metavar="NAME", help="A built-in contrast (see cna-mlx prompts)."
     ),
     click.option(
-        "--positive", metavar="FILE", help="Your own prompts that show the behaviour."
+        "--positive", metavar="FILE", help="Your prompts that show the behaviour."
     ),
-    click.option("--negative", metavar="FILE", help="Your own prompts that do not."),
+    click.option("--negative", metavar="FILE", help="Your prompts that do not."),
     click.option(
-        "--column", metavar="NAME", help="The column or key with the prompts."
+        "--column", metavar="NAME", help="Column or key that holds the prompts."
     ),
     click.option(
         "--fraction",
@@ -121,21 +121,18 @@ selection_options = options(
         "--rank",
         type=click.Choice(["delta", "normalized", "weighted"]),
         default="delta",
-        show_default=True,
-        help="The score: |delta|, over its layer's RMS, or times its output's norm.",
+        help="Score: |delta|, |delta| over the layer's RMS, or times the output norm.",
     ),
     click.option(
         "--universal/--no-universal",
         default=True,
-        show_default=True,
-        help="Leave out neurons that answer to any contrast.",
+        help="Leave out neurons that respond to every contrast.",
     ),
 )
 expect_option = click.option(
     "--expect/--no-expect",
     default=True,
-    show_default=True,
-    help="Try a fresh circuit on a few held-out prompts: a minute at most.",
+    help="Try a new circuit on a few held-out prompts (up to a minute).",
 )
 circuit_options = options(
     click.option(
@@ -143,7 +140,7 @@ circuit_options = options(
         "circuits",
         multiple=True,
         metavar="FILE[@M]",
-        help="A circuit file, with its multiplier; more than one for more arms.",
+        help="Circuit file, with its multiplier; repeat for more arms.",
     ),
     click.option(
         "-m",
@@ -157,7 +154,7 @@ circuit_options = options(
     click.option(
         "--allow-transfer",
         is_flag=True,
-        help="Accept a circuit of other weights of the same shape.",
+        help="Accept a circuit found on other weights of the same shape.",
     ),
 )
 measuring_options = options(
@@ -172,26 +169,26 @@ measuring_options = options(
         "--limit",
         type=click.IntRange(min=1),
         metavar="N",
-        help="N prompts of each set, evenly spread.",
+        help="Use N prompts of each set, evenly spaced.",
     ),
     click.option(
         "--controls",
         "seeds",
         type=click.IntRange(0, 100),
         default=5,
-        show_default=True,
-        help="How many random controls of each kind.",
+        help="Number of random controls of each kind.",
     ),
     click.option(
         "--max-tokens",
         type=click.IntRange(min=1),
         default=150,
-        show_default=True,
-        help="New tokens for each answer.",
+        help="New tokens per answer.",
     ),
-    click.option("--kl/--no-kl", "has_kl", default=True, help="Measure the KL."),
     click.option(
-        "--out", metavar="DIR", help="The run's directory; to go on, give it again."
+        "--kl/--no-kl", "has_kl", default=True, help="Measure the KL divergence."
+    ),
+    click.option(
+        "--out", metavar="DIR", help="Directory of the run; give it again to resume."
     ),
 )
 evaluation_options = options(
@@ -202,7 +199,7 @@ evaluation_options = options(
         type=float,
         multiple=True,
         metavar="A",
-        help="Add A times the difference of means, to compare with.",
+        help="Add an arm with A times the mean difference (CAA).",
     ),
     measuring_options,
 )
@@ -212,8 +209,7 @@ def sweep_option(*, default: bool) -> _Decorator:
     return click.option(
         "--sweep/--no-sweep",
         default=default,
-        show_default=True,
-        help="Multipliers 0 to 2, and CAA from -1 to 1, on the same prompts.",
+        help="Add multipliers 0 to 2 and CAA from -1 to 1.",
     )
 
 
@@ -221,13 +217,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 hide_text_option = click.option(
     "--hide-text",
     is_flag=True,
-    help="Show first words, labels, gauges and lengths only, as before people.",
+    help="Show only first words, labels, gauges and lengths.",
 )
 model_argument = click.argument("model")
 
 
 def session_of(model: str, rest: dict[str, Any]) -> "Session":
-    """The model with its options, and the terminal to report to; not loaded yet."""
+    """Return a session that reports to the terminal; its model is not loaded yet."""
     from cna_mlx.discovery.session import Session
     from cna_mlx.ui.progress import terminal_reporter
 
@@ -287,10 +283,10 @@ def evaluation_of(rest: dict[str, Any]) -> "EvalOptions":
 
 
 def typed(text: str, where: str) -> str:
-    """A prompt from the command line, whatever the locale made of its bytes.
+    """Decode a prompt from the command line in any locale.
 
     Raises:
-        InputError: it is blank, or not UTF-8.
+        InputError: it is blank or not UTF-8.
     """
     from cna_mlx.prompts.validation import check_prompt
 
@@ -300,10 +296,10 @@ def typed(text: str, where: str) -> str:
 
 
 def require(condition: object, message: str) -> None:
-    """Refuse a request with one line.
+    """Raise an error unless a condition holds.
 
     Raises:
-        RequestError: the condition does not hold.
+        RequestError: it does not.
     """
     if not condition:
         raise RequestError(message)

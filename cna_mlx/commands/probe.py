@@ -6,42 +6,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cna_mlx.commands.options import (
-    command,
-    json_option,
-    model_argument,
-    rendering_options,
-    require,
-    selection_of,
-    selection_options,
-    session_of,
-    walk_options,
-)
+from cna_mlx.commands import options as opt
 
 if TYPE_CHECKING:
     from cna_mlx.discovery.probe import Probe
 
 
-@command(
+@opt.command(
     example="cna-mlx probe demo --prompts questions.txt --csv\n"
     "cna-mlx probe ./model --contrast refusal",
 )
-@model_argument
-@walk_options
+@opt.model_argument
+@opt.walk_options
 @click.option(
-    "--prompts", "prompt_file", metavar="FILE", help="Prompts of a file; - for a pipe."
+    "--prompts", "prompt_file", metavar="FILE", help="File of prompts; - reads a pipe."
 )
 @click.option(
-    "--circuit", "circuits", multiple=True, metavar="FILE", help="A circuit file."
+    "--circuit", "circuits", multiple=True, metavar="FILE", help="Circuit file."
 )
 @click.option(
     "--allow-transfer",
     is_flag=True,
-    help="Accept a circuit of other weights of the same shape.",
+    help="Accept a circuit found on other weights of the same shape.",
 )
-@selection_options
-@rendering_options
-@json_option
+@opt.selection_options
+@opt.rendering_options
+@opt.json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 def probe(
     model: str,
@@ -51,11 +41,11 @@ def probe(
     as_csv: bool,
     **rest: Any,
 ) -> None:
-    """Rank prompts by how refusable the model takes them for; generates nothing.
+    """Rank prompts by how likely the model is to refuse them, without generating.
 
-    Without --prompts: how well the two sides of a contrast are told apart on prompts
-    that had no part in finding the neurons, for the whole model and layer by layer.
-    Works on base models as well.
+    Without --prompts: how well the gauge separates the two sides of a contrast, on
+    prompts that were not used to find the neurons, for the whole model and layer by
+    layer. Works on base models too.
     """
     from cna_mlx.discovery.probe import probe_contrast, probe_prompts
     from cna_mlx.prompts import read_prompts
@@ -63,12 +53,14 @@ def probe(
     from cna_mlx.ui.gauge import held_out_view, probe_view
     from cna_mlx.ui.output import emit_json, show
 
-    require(not (as_json and as_csv), "give --json or --csv, not both")
-    require(len(circuits) <= 1, "probe takes one --circuit")
-    session, options = session_of(model, rest), selection_of(rest)
+    opt.require(not (as_json and as_csv), "give --json or --csv, not both")
+    opt.require(len(circuits) <= 1, "probe takes one --circuit")
+    session, options = opt.session_of(model, rest), opt.selection_of(rest)
     if prompt_file is None:
-        require(not circuits, "--circuit needs --prompts FILE: which shall it gauge?")
-        require(not as_csv, "--csv needs --prompts FILE")
+        opt.require(
+            not circuits, "--circuit needs --prompts FILE: which shall it gauge?"
+        )
+        opt.require(not as_csv, "--csv needs --prompts FILE")
         held_out = probe_contrast(session, options)
         if as_json:
             emit_json({"model": model, **held_out.to_dict()})

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     "-o",
     "--out",
     metavar="DIR",
-    help="Where the report goes.  [default: the run's own directory]",
+    help="Directory for the report.  [default: the run's directory]",
 )
 @click.option(
-    "--relabel", is_flag=True, help="Label the answers anew with this version."
+    "--relabel", is_flag=True, help="Label the answers again with this version."
 )
 @click.option(
     "--hide-text",
     is_flag=True,
-    help="No more of prompts and answers than their first words.",
+    help="Show only the first words of prompts and answers.",
 )
-@click.option("--full-text", is_flag=True, help="The whole answers.")
+@click.option("--full-text", is_flag=True, help="Show whole answers.")
 @json_option
 def report(
     runs: tuple[str, ...],
@@ -41,11 +41,11 @@ def report(
     full_text: bool,
     as_json: bool,
 ) -> None:
-    """Write what runs show as one page, as Markdown and as CSV.
+    """Write a report about runs: one HTML page, Markdown and CSV.
 
-    A RUN is its directory, or a name that cna-mlx runs lists. report.html needs nothing
-    but itself: open it in a browser, send it to a colleague. Answers are cut to their
-    beginnings unless told otherwise. Several runs make a table.
+    A RUN is a directory, or a name that cna-mlx runs lists. report.html is a single
+    file that you can open in a browser or send to a colleague. It shows the beginnings
+    of answers; --full-text shows them whole. Several runs are put in one table.
     """
     from cna_mlx.commands.options import require
     from cna_mlx.evaluation.runs import RunRecord

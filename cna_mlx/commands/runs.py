@@ -6,7 +6,7 @@ from cna_mlx.commands.options import command, json_option
 @command(example="cna-mlx runs\ncna-mlx runs --json", loads_model=False)
 @json_option
 def runs(as_json: bool) -> None:
-    """List what was measured here, the latest first."""
+    """List runs on this machine, the latest first."""
     from cna_mlx.evaluation.runs import runs_directory
     from cna_mlx.report.listing import listed_runs
     from cna_mlx.ui.console import screen

@@ -20,17 +20,16 @@ from cna_mlx.commands.options import (
     "count",
     type=click.IntRange(min=1),
     default=10,
-    show_default=True,
-    help="How many prompts to answer again, in all arms.",
+    help="Number of prompts to answer again in all arms.",
 )
-@click.option("--model", help="Where the run's model is here, if it lies elsewhere.")
-@click.option("--offline", is_flag=True, help="Touch no network.")
+@click.option("--model", help="The run's model, if it is in another place here.")
+@click.option("--offline", is_flag=True, help="Use no network.")
 @json_option
 def verify(run: str, as_json: bool, **rest: Any) -> bool:
-    """Answer a few prompts of a run again, and say how many answers agree.
+    """Answer a few prompts of a run again and count the answers that agree.
 
-    For a colleague's machine: the same weights with the same rendering give the same
-    tokens, but for rounding, which differs between devices.
+    Run it on another machine: the same weights and rendering give the same tokens,
+    except where devices round differently.
     """
     from cna_mlx.evaluation import verify as library
     from cna_mlx.evaluation.runs import RunRecord
