@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from cna_mlx.errors import CircuitError, TransferError
 from cna_mlx.provenance import ModelEntry, Provenance
 from cna_mlx.util.files import write_atomically
+from cna_mlx.util.records import parse_document
 from cna_mlx.util.rows import Row, html_table
 
 FORMAT = 1
@@ -192,22 +193,7 @@ class Circuit:
         Raises:
             CircuitError: not JSON, not a circuit, or a newer format.
         """
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise CircuitError(
-                f"{name}: not JSON, or cut off ({error}); discover it again"
-            ) from None
-        if not isinstance(data, dict) or data.get("kind") != _KIND:
-            raise CircuitError(f"{name}: this is JSON, but not a cna-mlx circuit")
-        version = data.get("format")
-        if type(version) is not int or version < 1:
-            raise CircuitError(f"{name}: the format {version!r} is unknown")
-        if version > FORMAT:
-            raise CircuitError(
-                f"{name}: format {version} is newer than this cna-mlx reads "
-                f"({FORMAT}): upgrade cna-mlx"
-            )
+        data = parse_document(text, _KIND, FORMAT, name, CircuitError)
         columns, rows, model = (data.get(k) for k in ("columns", "neurons", "model"))
         if not isinstance(rows, list) or not isinstance(model, dict):
             raise CircuitError(f"{name}: it has no neurons or no model; discover again")

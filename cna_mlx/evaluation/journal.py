@@ -105,16 +105,12 @@ def opened(
         InputError: the directory has a run of another configuration, another process
             is writing it, or nothing can be written.
     """
-    try:
+    with _writing(directory):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise _unwritable(directory, error) from None
     _check_empty_or_run(directory)
     path = directory / SAMPLES
-    try:
+    with _writing(directory):
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise _unwritable(directory, error) from None
     # unbuffered: closing it writes nothing, so it cannot fail on a full disk
     with FileIO(handle, "r+") as file:
         try:
@@ -127,11 +123,9 @@ def opened(
             ) from None
         run = _begin(directory, config, circuits, facts)
         samples, size = read_samples(path, [arm.label for arm in run.arms])
-        try:
+        with _writing(directory):
             file.truncate(size)
             file.seek(size)
-        except OSError as error:
-            raise _unwritable(directory, error) from None
         done = len(samples) // len(run.arms)
         if done < run.planned and run.status != "running":
             # or a kill would leave the last status
@@ -157,10 +151,8 @@ def _begin(
             )
         return replace(old, facts=replace(old.facts, resumed=True))
     place = directory / CIRCUITS
-    try:
+    with _writing(directory):
         place.mkdir(exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise _unwritable(directory, error) from None
     for name, circuit in circuits.items():
         circuit.save(place / f"{name}.json")
     created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -213,5 +205,9 @@ def _check_empty_or_run(directory: Path) -> None:
         )
 
 
-def _unwritable(directory: Path, error: OSError) -> InputError:
-    return InputError(f"{directory}: cannot be written ({error.strerror})")
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written ({error.strerror})") from None

@@ -18,6 +18,7 @@ from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import RunArm, RunConfig, RunFacts
 from cna_mlx.evaluation.samples import Sample, read_samples
 from cna_mlx.util.files import File, is_there, typed_path, write_atomically
+from cna_mlx.util.records import parse_document
 
 FORMAT = 1
 _KIND = "cna-mlx run"
@@ -113,22 +114,16 @@ class RunRecord:
         place = place.parent if place.name == RUN else place
         path = place / RUN
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise InputError(
                 f"{directory}: there is no run ({RUN} is missing); cna-mlx runs "
                 "lists all runs"
             ) from None
-        except (OSError, ValueError, RecursionError) as error:
-            reason = getattr(error, "strerror", None) or "it is not JSON, or cut off"
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise InputError(f"{path}: cannot be read ({reason})") from None
-        if not isinstance(data, dict) or data.get("kind") != _KIND:
-            raise InputError(f"{path}: this is JSON, but not a cna-mlx run")
-        version = data.get("format")
-        if type(version) is not int or not 1 <= version <= FORMAT:
-            raise InputError(
-                f"{path}: format {version!r}; this cna-mlx reads {FORMAT}: upgrade it"
-            )
+        data = parse_document(text, _KIND, FORMAT, str(path), InputError)
         known = ("kind", "format", "status", "identity", "config")
         facts = {key: value for key, value in data.items() if key not in known}
         try:

@@ -15,17 +15,22 @@ Facts = list[tuple[str, str]]
 
 def facts(run: RunRecord, level: TextLevel) -> Facts:
     """The model, circuit, prompts and machine of a run."""
-    model = run.config.model
+    model, names = run.config.model, [arm.label for arm in run.arms]
+    layers = f", {len(model.d_ff)} layers" if model.d_ff is not None else ""
     found: Facts = [
         ("model", model.id or "unnamed"),
         ("revision", model.revision or "none: it is local"),
-        ("weights", f"{model.architecture or 'unknown'}, {_weights(model)}"),
+        (
+            "weights",
+            f"{model.architecture or 'unknown'}{layers}, "
+            f"{model.quantization or 'unknown'}",
+        ),
     ]
     if circuit := run.config.main_circuit:
         found.append(("circuit", _circuit(circuit, model)))
     found += [("prompts", _set(one)) for one in run.config.sets]
     found.append(("rendering", _rendering(run.config.rendering, level)))
-    found.append(("arms", _arms(run)))
+    found.append(("arms", f"{len(names)} in one batch: {', '.join(names)}"))
     found.append(("answers", _answers(run)))
     found.append(("made", _made(run)))
     return found
@@ -133,11 +138,6 @@ def _rendering(one: RenderingEntry, level: TextLevel) -> str:
     return ", ".join(parts)
 
 
-def _arms(run: RunRecord) -> str:
-    names = [arm.label for arm in run.arms]
-    return f"{len(names)} in one batch: {', '.join(names)}"
-
-
 def _answers(run: RunRecord) -> str:
     config = run.config
     text = f"{config.sampling}, {config.max_tokens} new tokens at most"
@@ -164,8 +164,3 @@ def _discovery(one: Provenance) -> Facts:
     if one.held_out is not None:
         found.append(("gauge", f"held-out AUC {decimal(one.held_out.auc)}"))
     return found
-
-
-def _weights(model: ModelEntry) -> str:
-    layers = f"{len(model.d_ff)} layers, " if model.d_ff is not None else ""
-    return f"{layers}{model.quantization or 'unknown'}"

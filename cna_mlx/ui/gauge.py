@@ -1,6 +1,7 @@
 """The gauge as a bar: a prompt between the answered and the refused ones."""
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
@@ -119,14 +120,11 @@ def held_out_view(
         .append(f" {auc_text(one)}")
         for layer, one in scores.layers.items()
     ]
+    how = "each gauged by a circuit of the others"
+    whole = f"held-out AUC {auc_text(scores.auc)}  (0.5: no separation, 1: perfect)"
     return Group(
-        Text(
-            f"{contrast.name}: {counts} prompts, each gauged by a circuit of the others"
-        ),
-        Text(
-            f"held-out AUC {auc_text(scores.auc)}  (0.5: no separation, 1: perfect)",
-            style="bold",
-        ),
+        Text(f"{contrast.name}: {counts} prompts, {how}"),
+        Text(whole, style="bold"),
         Text(),
         *histogram(screen, sides),
         Text(),
@@ -140,8 +138,8 @@ def histogram(
 ) -> list[Text]:
     """How many of each group have which gauge, in steps of 0.1 from -0.25 to 1.25."""
     edges = [_LOW + 0.1 * step for step in range(round((_HIGH - _LOW) / 0.1) + 1)]
-    counts = [_counts(values, edges) for _, values in groups]
-    most = max((max(column) for column in counts), default=0) or 1
+    placed = [Counter(bisect_right(edges, v) for v in values) for _, values in groups]
+    most = max((max(counts.values(), default=0) for counts in placed), default=0) or 1
     width = _AUC_WIDTH // len(groups)
     block = screen.glyph("█", "#")
     lines = []
@@ -152,20 +150,13 @@ def histogram(
         low = f"{edges[row - 1]:5.2f}" if row else "     "
         high = f"{edges[row]:5.2f}" if row < len(edges) else "     "
         is_beyond = row in (0, len(edges))
-        if is_beyond and not any(column[row] for column in counts):
+        if is_beyond and not any(counts[row] for counts in placed):
             continue
         line = Text(f"{low} .. {high} ", style="dim")
-        for column in counts:
-            length = -(-column[row] * width // most)
-            cell = f"{block * length} {column[row] or ''}"
+        for counts in placed:
+            length = -(-counts[row] * width // most)
+            cell = f"{block * length} {counts[row] or ''}"
             line.append(f"{cell:<{width + 6}}", style="cyan not dim")
         line.rstrip()
         lines.append(line)
     return lines
-
-
-def _counts(values: Sequence[float], edges: Sequence[float]) -> list[int]:
-    counts = [0] * (len(edges) + 1)
-    for value in values:
-        counts[bisect_right(edges, value)] += 1
-    return counts

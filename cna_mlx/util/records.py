@@ -1,5 +1,6 @@
 """Dataclasses as JSON: results to write, and files that are read and written back."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import Enum
@@ -7,6 +8,8 @@ from functools import cache
 from math import isfinite
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+
+from cna_mlx.errors import RequestError
 
 
 class JsonFields:
@@ -129,3 +132,32 @@ def plain(value: Any) -> Any:
 
 def _key(key: Any) -> Any:
     return key.name.lower() if isinstance(key, Enum) else key
+
+
+def parse_document(
+    text: str, kind: str, newest: int, name: str, failure: type[RequestError]
+) -> dict[str, Any]:
+    """Read a file of ours: a JSON object with its ``kind`` and ``format``.
+
+    Args:
+        text: of the file.
+        kind: what it has to be.
+        newest: the latest format that can be read.
+        name: of the file, for the messages.
+        failure: the error to raise.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise failure(f"{name}: it is not JSON, or cut off ({error})") from None
+    if not isinstance(data, dict) or data.get("kind") != kind:
+        raise failure(f"{name}: this is JSON, but not a {kind}")
+    version = data.get("format")
+    if type(version) is not int or version < 1:
+        raise failure(f"{name}: the format {version!r} is unknown")
+    if version > newest:
+        raise failure(
+            f"{name}: format {version} is newer than this cna-mlx reads ({newest}): "
+            "upgrade cna-mlx"
+        )
+    return data
