@@ -129,7 +129,7 @@ def test_a_directory_loads_lazily_and_with_changes() -> None:
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 def test_a_family_has_the_parts_that_are_walked(family: str) -> None:
     model = make_model(family)
-    found = mlx_lm.model_class({"model_type": FAMILIES[family][0]})
+    found = mlx_lm.model_classes({"model_type": FAMILIES[family][0]})[0]
     assert type(model) is found
     layers = family_of(model).layers(model)
     for layer in layers:
@@ -149,7 +149,7 @@ def test_a_family_has_the_parts_that_are_walked(family: str) -> None:
 def test_an_unknown_type_has_no_class() -> None:
     assert supported()
     with pytest.raises(ValueError, match="nothing"):
-        mlx_lm.model_class({"model_type": "nothing"})
+        mlx_lm.model_classes({"model_type": "nothing"})
 
 
 @pytest.fixture

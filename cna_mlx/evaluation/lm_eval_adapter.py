@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cna_mlx.errors import CnaError, HubError, InputError
-from cna_mlx.models.hub.errors import first_line, quiet
+from cna_mlx.models.hub.errors import first_line, is_client_error, quiet
 from cna_mlx.prompts.chat_template import Rendering, template_arguments, uses_template
 from cna_mlx.util.progress import Progress, silent
 
@@ -27,7 +27,7 @@ EXTRA = "pip install 'cna-mlx[eval]'"
 
 # How loading a data set that is not cached fails without a network. datasets says
 # "Couldn't find cache" as a ValueError.
-_UNREACHED = ("ConnectionError", "OfflineModeIsEnabled", "DatasetNotFoundError")
+_UNREACHED = {"ConnectionError", "OfflineModeIsEnabled", "DatasetNotFoundError"}
 
 
 def require_harness() -> None:
@@ -49,13 +49,7 @@ def load_task_dict(
     num_shots: int | None,
     offline: bool,
 ) -> dict[str, Any]:
-    """lm-eval's tasks by name, with their data.
-
-    Args:
-        names: of tasks, groups or tags, or patterns such as ``mmlu_*``.
-        include_path: a directory with the user's own tasks.
-        num_shots: few-shot examples; None: as each task says.
-        offline: make no request.
+    """Load lm-eval's tasks by name, with their data; see ``capability.load_tasks``.
 
     Returns:
         As lm-eval's ``TaskManager.load``: ``tasks``, ``groups`` and ``group_map``.
@@ -146,10 +140,8 @@ def _is_unreached(error: BaseException | None) -> bool:
     """Whether the network or the Hub failed."""
     while error is not None:
         kinds = {kind.__name__ for kind in type(error).__mro__}
-        packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
-        if kinds & set(_UNREACHED) or packages & {"httpx", "huggingface_hub"}:
-            return True
-        if "Couldn't find cache" in str(error):
+        is_uncached = "Couldn't find cache" in str(error)
+        if is_uncached or kinds & _UNREACHED or is_client_error(error):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -38,7 +38,7 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Source:
-    """Where a loaded model came from.
+    """The source of a loaded model.
 
     Attributes:
         name: as the user gave it.
@@ -116,7 +116,7 @@ def load(
 
 
 def source_of(model: Any) -> Source | None:
-    """Where a model came from, if :func:`load` loaded it."""
+    """The source of a model, if :func:`load` loaded it."""
     return getattr(model, "_cna_source", None)
 
 
@@ -198,29 +198,26 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
         raise ModelError(
             f"{name}: no config.json in {path}; give the directory of a model"
         ) from None
-    except OSError as error:
-        raise ModelError(
-            f"{name}: config.json cannot be read ({error.strerror})"
-        ) from error
-    except ValueError as error:
-        raise ModelError(f"{name}: config.json is not JSON ({error})") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or f"not JSON: {error}"
+        raise ModelError(f"{name}: config.json cannot be read ({reason})") from error
     except (TypeError, AttributeError):  # mlx-lm takes both files for objects
         raise ModelError(
             f"{name}: config.json or generation_config.json is not a JSON object"
         ) from None
     if not isinstance(config, dict) or "model_type" not in config:
-        raise ModelError(f"{name}: config.json names no model_type")
+        raise ModelError(f"{name}: config.json has no model_type")
     return config
 
 
 def _check_supported(config: dict[str, Any], name: str) -> None:
     """Refuse a model without a family entry before its weights are read."""
     from cna_mlx.models.families import family_of_class, unsupported
-    from cna_mlx.models.mlx_lm_internals import model_class
+    from cna_mlx.models.mlx_lm_internals import model_classes
 
     what = f"{name} (model type {config['model_type']!r})"
     try:
-        family_of_class(model_class(config), what)
+        family_of_class(model_classes(config)[0], what)
     except (ValueError, TypeError, AttributeError):  # no such module, or no model's
         raise unsupported(what) from None
 
@@ -234,13 +231,11 @@ def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> P
         )
     # the demo is stored in fp16, computed in float32: the same on every backend
     is_demo = name in DEMO_NAMES
-    wider = 2 if is_demo else 1
-    layer, table = (wider * size for size in machine.part_bytes(path))
-    shape = Shape.of_config(config, 4 if is_demo else None)
-    here = machine.machine()
-    # an embedding that is cast is read whole, others row by row
-    whole = table if is_demo else 0
-    plan = Plan(name, wider * weights, shape, here, layer or None, whole)
+    shape, here = Shape.of_config(config, 4 if is_demo else None), machine.machine()
+    layer, table = machine.part_bytes(path)
+    plan = Plan(name, weights, shape, here, layer or None)
+    if is_demo:  # an embedding that is cast is read whole, others row by row
+        plan = Plan(name, 2 * weights, shape, here, 2 * layer, 2 * table)
     if stream == "yes" or (stream == "auto" and plan.fit != "whole"):
         plan = replace(plan, is_streamed=True)
         check_fits(name, plan.needed, here, is_streamed=True)
@@ -263,11 +258,8 @@ def _load(
         changes = rope_config.overrides(config)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from None
-    read = partial(_read, path, changes, name)
-    if is_streamed:
-        model = streaming.from_disk(partial(read, True), Rows(path))
-    else:
-        model = read(False)
+    read = partial(_read, path, changes, name, is_streamed)
+    model = streaming.from_disk(read, Rows(path)) if is_streamed else read()
     try:
         # its files are here: without this transformers may ask the Hub all the same
         tokenizer = load_tokenizer(

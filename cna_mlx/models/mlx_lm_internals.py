@@ -1,42 +1,18 @@
 """What is used of mlx-lm beyond its documented API; tests/test_contracts.py pins it."""
 
-from typing import Any
+from mlx_lm.models.activations import swiglu as swiglu
+from mlx_lm.models.base import create_attention_mask as create_attention_mask
+from mlx_lm.models.cache import BatchKVCache as BatchKVCache
+from mlx_lm.models.cache import ConcatenateKVCache as ConcatenateKVCache
+from mlx_lm.models.cache import KVCache as KVCache
+from mlx_lm.models.cache import can_trim_prompt_cache as can_trim_prompt_cache
+from mlx_lm.models.cache import make_prompt_cache as make_prompt_cache
+from mlx_lm.models.cache import trim_prompt_cache as trim_prompt_cache
+from mlx_lm.sample_utils import apply_top_p as apply_top_p
+from mlx_lm.utils import _get_classes
+from mlx_lm.utils import load_config as load_config
+from mlx_lm.utils import load_model as load_model
+from mlx_lm.utils import load_tokenizer as load_tokenizer
 
-from mlx_lm.models.activations import swiglu
-from mlx_lm.models.base import create_attention_mask
-from mlx_lm.models.cache import (
-    BatchKVCache,
-    ConcatenateKVCache,
-    KVCache,
-    can_trim_prompt_cache,
-    make_prompt_cache,
-    trim_prompt_cache,
-)
-from mlx_lm.sample_utils import apply_top_p
-from mlx_lm.utils import _get_classes, load_config, load_model, load_tokenizer
-
-__all__ = [
-    "BatchKVCache",
-    "ConcatenateKVCache",
-    "KVCache",
-    "apply_top_p",
-    "can_trim_prompt_cache",
-    "create_attention_mask",
-    "load_config",
-    "load_model",
-    "load_tokenizer",
-    "make_prompt_cache",
-    "model_class",
-    "swiglu",
-    "trim_prompt_cache",
-]
-
-
-def model_class(config: dict[str, Any]) -> type:
-    """mlx-lm's class for a config.json.
-
-    Raises:
-        ValueError, TypeError, AttributeError: it has none.
-    """
-    found: type = _get_classes(config)[0]
-    return found
+#: config.json -> the model's class and that of its arguments.
+model_classes = _get_classes

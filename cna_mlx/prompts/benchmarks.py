@@ -171,23 +171,25 @@ def _demo() -> Benchmark:
 
 
 def _published(one: Published, offline: bool, progress: Progress) -> Benchmark:
-    found = fetch(one, offline=offline, progress=progress)
-    text, layout = decode(found.content, found.where), LAYOUTS[one.name]
-    rows, _ = parse_rows(text, ".csv", found.where, layout=layout)
+    content, where, revision = fetch(one, offline=offline, progress=progress)
+    layout = LAYOUTS[one.name]
+    rows, _ = parse_rows(decode(content, where), ".csv", where, layout=layout)
     note = (
-        f"{found.where} at commit {found.revision[:7]} does not hold the bytes "
-        f"published at {one.revision[:7]}: rates on it compare with nobody else's"
+        f"{where} at commit {revision[:7]} does not hold the bytes published at "
+        f"{one.revision[:7]}: rates on it compare with nobody else's"
     )
+    digest = hashlib.sha256(content).hexdigest()
+    is_published = digest == one.sha256
     return Benchmark(
         one.name,
         _prompts(rows, one.name, layout.kind),
-        found.where,
-        found.revision,
-        found.sha256,
-        found.is_published,
+        where,
+        revision,
+        digest,
+        is_published,
         one.licence,
         one.citation,
-        None if found.is_published else note,
+        None if is_published else note,
     )
 
 

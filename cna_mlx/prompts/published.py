@@ -5,11 +5,11 @@ commit below; if the Hub has no such commit or file, from its main branch. The b
 that were used are recorded, and whether they are the published ones.
 """
 
-import hashlib
 import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cna_mlx.errors import InputError
 from cna_mlx.models.hub.download import Meter
@@ -44,23 +44,12 @@ class Published:
     citation: str
 
 
-@dataclass(frozen=True)
-class Fetched:
-    """A published file's content and its source.
-
-    Attributes:
-        content: its bytes.
-        where: the dataset and the file in it, for messages.
-        revision: its commit.
-        sha256: of the content.
-        is_published: whether these are the published bytes.
-    """
+class Fetched(NamedTuple):
+    """A published file's content, its dataset and name for messages, its commit."""
 
     content: bytes
     where: str
     revision: str
-    sha256: str
-    is_published: bool
 
 
 _JBB = {
@@ -165,12 +154,10 @@ def _similar(one: Published, names: list[str]) -> str | None:
 
 
 def _read(one: Published, path: Path) -> Fetched:
-    content = path.read_bytes()
     at = len(path.parts) - path.parts[::-1].index("snapshots")
     commit, *names = path.parts[at:]
     where = f"{one.repository}, {shown('/'.join(names))}"
-    digest = hashlib.sha256(content).hexdigest()
-    return Fetched(content, where, commit, digest, digest == one.sha256)
+    return Fetched(path.read_bytes(), where, commit)
 
 
 def _download(one: Published) -> Path:

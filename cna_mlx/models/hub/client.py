@@ -72,13 +72,21 @@ def find(
         local, is_partial = _local(name, revision)
     if offline or constants.HF_HUB_OFFLINE:
         if local is None:
-            raise _not_here(name, revision, is_partial)
+            raise ModelError(
+                f"{_lack(name, revision, is_partial)}, and offline nothing is fetched: "
+                "run it once without --offline (and HF_HUB_OFFLINE)"
+            )
         return Snapshot(local)
     if local and revision is None:
         return _with_news(name, local)
     if local and revision and COMMIT.fullmatch(revision):
         return Snapshot(local)
-    with hub_errors(name, revision, *_unreached(name, revision, local, is_partial)):
+    failure = f"{_lack(name, revision, is_partial)}, and the Hub cannot be reached"
+    remedy = "check the network and run the command again"
+    if local:
+        failure = f"the Hub cannot be reached for revision {revision!r} of {name}"
+        remedy += f", or use the local {local.name[:7]} with --offline"
+    with hub_errors(name, revision, failure, remedy):
         info = HfApi().model_info(
             name, revision=revision, files_metadata=True, timeout=_LISTING_SECONDS
         )
@@ -115,29 +123,10 @@ def _local(name: str, revision: str | None) -> tuple[Path | None, bool]:
     return (path, False) if is_complete(path) else (None, True)
 
 
-def _not_here(name: str, revision: str | None, is_partial: bool) -> ModelError:
+def _lack(name: str, revision: str | None, is_partial: bool) -> str:
     what = name if revision is None else f"revision {revision!r} of {name}"
     here = f"only part of {what} is" if is_partial else f"{what} is not"
-    return ModelError(
-        f"{here} on this machine, and offline nothing is fetched: run it once without "
-        "--offline (and HF_HUB_OFFLINE)"
-    )
-
-
-def _unreached(
-    name: str, revision: str | None, local: Path | None, is_partial: bool
-) -> tuple[str, str]:
-    """The failure and the remedy if the Hub does not answer."""
-    again = "check the network and run the command again"
-    if local:
-        return (
-            f"the Hub cannot be reached for revision {revision!r} of {name}",
-            f"{again}, or use the local {local.name[:7]} with --offline",
-        )
-    if is_partial:
-        there = f"only part of {name} is on this machine"
-        return f"{there}, and the Hub cannot be reached for the rest", again
-    return f"{name} is not on this machine, and the Hub cannot be reached", again
+    return f"{here} on this machine"
 
 
 def _with_news(name: str, local: Path) -> Snapshot:

@@ -69,6 +69,11 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
+def is_client_error(error: BaseException) -> bool:
+    """Whether an exception comes from the Hub's client or its network library."""
+    return any(one.__module__.startswith(_PACKAGES) for one in type(error).__mro__)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, without its full stop."""
     lines = str(error).strip().splitlines()
@@ -130,7 +135,7 @@ def _reason(error: BaseException) -> str | None:
     if isinstance(error, FileNotFoundError) and error.__cause__:
         error = error.__cause__  # theirs speaks of settings, not of what happened
     # values: a portal's login page instead of JSON; hf_xet raises RuntimeError
-    if isinstance(error, OSError | ValueError | KeyError | RuntimeError):
+    usual = OSError | ValueError | KeyError | RuntimeError
+    if isinstance(error, usual) or is_client_error(error):
         return first_line(error)
-    package = type(error).__module__.partition(".")[0]
-    return first_line(error) if package.startswith(_PACKAGES) else None
+    return None

@@ -114,10 +114,3 @@ def wired() -> Iterator[None]:
         if before is not None:
             mx.synchronize()  # the limit must not change during an evaluation
             mx.set_wired_limit(before)
-
-
-def peak() -> int:
-    """MLX's peak memory since the last reset, in bytes."""
-    import mlx.core as mx
-
-    return int(mx.get_peak_memory())

@@ -1,7 +1,7 @@
 """Read single rows of a model's matrices, such as the embeddings of some ids.
 
-safetensors' own slices would do, but numpy and MLX cannot take its bfloat16: rows are
-read as bytes (the format: https://huggingface.co/docs/safetensors).
+Rows are read as bytes: safetensors' own slices fail for bfloat16, which numpy lacks.
+Format: https://huggingface.co/docs/safetensors.
 """
 
 import json
@@ -52,7 +52,7 @@ class Rows:
         """Whether each array of a module is a matrix that is stored as it is used.
 
         Args:
-            module: its arrays say what is expected; they are not read.
+            module: its arrays have the expected shapes and dtypes; they are not read.
             path: its name within the model.
         """
         arrays = module.parameters()
@@ -68,10 +68,6 @@ class Rows:
 
     def read(self, module: Any, path: str, rows: Sequence[int]) -> dict[str, mx.array]:
         """Some rows of each array of a module that `can_read` accepts.
-
-        Args:
-            module, path: as there.
-            rows: which ones.
 
         Returns:
             Names and arrays [len(rows), width] in the module's dtypes.
