@@ -106,7 +106,7 @@ class Batch:
             self.arms, self.prompts, kept, strict=True
         ):
             edits = Edits(self.model, arm.steering)
-            if not prefill(self.model, [prompt[start:-1]], layers, edits, self.stop):
+            if not prefill(self.model, prompt[start:-1], layers, edits, self.stop):
                 return None
         if len(kept) == 1:
             return kept[0][0]

@@ -1,4 +1,4 @@
-"""A circuit as a gauge of prompts: 0 as the answered ones, 1 as the refused."""
+"""Read a prompt's position between the two sides of a circuit's contrast."""
 
 import numpy as np
 
@@ -7,25 +7,22 @@ from cna_mlx.errors import CircuitError
 
 
 class Scale:
-    """A circuit as a gauge of prompts.
+    """The gauge of a circuit.
 
     ``g = sum over the circuit of delta * a`` at the last token, scaled so that its
     mean is 0 over the negative prompts of the circuit's contrast and 1 over the
     positive ones. As delta is the difference of those means, that is
     ``sum delta * (a - mean_negative) / sum delta^2``.
 
-    Attributes:
-        layers: the layers with a neuron of the circuit.
-
     Raises:
-        CircuitError: the circuit is empty, or was made by hand and knows no means.
+        CircuitError: the circuit is empty or has no means of the two sides.
     """
 
     def __init__(self, circuit: Circuit) -> None:
         if not can_gauge(circuit):
             raise CircuitError(
-                "this circuit cannot gauge a prompt: it holds no means of the two "
-                "sides; discover one"
+                "this circuit cannot gauge a prompt: it has no means of the two sides; "
+                "discover one"
             )
         self._total = sum(neuron.delta**2 for neuron in circuit.neurons)
         self._members: dict[int, list[tuple[int, float, float]]] = {}
@@ -39,7 +36,7 @@ class Scale:
         return sorted(self._members)
 
     def part(self, layer: int, activations: np.ndarray) -> np.ndarray:
-        """What one layer adds to the gauge.
+        """One layer's term of the gauge.
 
         Args:
             layer: its index.
@@ -58,5 +55,5 @@ class Scale:
 
 
 def can_gauge(circuit: Circuit) -> bool:
-    """Whether a circuit knows the means that a gauge needs."""
+    """Whether a circuit has the means that a gauge needs."""
     return bool(circuit.moments) and any(neuron.delta for neuron in circuit.neurons)

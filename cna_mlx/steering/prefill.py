@@ -1,4 +1,4 @@
-"""A prompt into the KV caches of several arms; what they share is computed once."""
+"""Feed prompts into the KV caches of several arms; compute what they share once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,35 +10,35 @@ from cna_mlx.models.mlp import GatedMLP
 from cna_mlx.models.mlx_lm_internals import KVCache, make_prompt_cache
 from cna_mlx.steering.interventions import Edits
 
-# Small enough to be interrupted in the middle of a long prompt.
+# Small enough that Ctrl-C interrupts a long prompt.
 _STEP = 512
 
 
 def prefill(
     model: Any,
-    ids: Sequence[Sequence[int]],
+    ids: Sequence[int],
     cache: list[Any],
     edits: Edits,
     stop: Callable[[], bool],
 ) -> bool:
-    """Feed rows of one length to the model.
+    """Feed a prompt to every row of a batch.
 
     Args:
         model: as :func:`cna_mlx.load` returns it.
-        ids: token ids of each row; the last of a prompt is left to the decoding.
-        cache: the layers' KV caches of these rows, which are filled.
-        edits: what is done to each row.
-        stop: asked before each step of 512 tokens.
+        ids: token ids without the last one, which is left to the decoding.
+        cache: the layers' KV caches, which are filled.
+        edits: of the batch's rows.
+        stop: called before each step of 512 tokens.
 
     Returns:
-        Whether the end was reached.
+        False if stopped.
     """
-    for start in range(0, len(ids[0]), _STEP):
+    for start in range(0, len(ids), _STEP):
         if stop():
             return False
-        part = [list(row[start : start + _STEP]) for row in ids]
+        part = list(ids[start : start + _STEP])
         with edits.installed():
-            model(mx.array(part), cache=cache)
+            model(mx.array([part] * edits.rows), cache=cache)
             mx.eval([layer.state for layer in cache])
         mx.clear_cache()
     return True
@@ -47,16 +47,13 @@ def prefill(
 def shared_prefill(
     model: Any, ids: Sequence[int], edits: Edits, stop: Callable[[], bool]
 ) -> list[Any] | None:
-    """Feed one prompt to all arms of a batch.
+    """Feed one prompt to all arms of a batch, and compute what they share once.
 
-    Arms are the same up to the first layer where one of them is edited and another is
-    not, or otherwise: until then they are one row, and equal arms are to the end.
+    Arms are one row up to the first layer where their edits differ; equal arms are
+    one row to the end.
 
     Args:
-        model: as :func:`cna_mlx.load` returns it.
-        ids: token ids without the last one.
-        edits: of the batch's rows.
-        stop: asked before each step of 512 tokens.
+        model, ids, edits, stop: as for :func:`prefill`.
 
     Returns:
         The layers' KV caches, a row for each arm; None if stopped.
@@ -64,8 +61,7 @@ def shared_prefill(
     cache = make_prompt_cache(model)
     plain = all(type(layer) is KVCache for layer in cache)
     if edits.rows == 1 or not ids or not plain or _is_steered(model):
-        rows = [ids] * edits.rows
-        return cache if prefill(model, rows, cache, edits, stop) else None
+        return cache if prefill(model, ids, cache, edits, stop) else None
     groups = edits.groups(len(cache))
     # the first row of each group stands for it
     first = [[of.index(group) for group in range(max(of) + 1)] for of in groups]
@@ -74,7 +70,7 @@ def shared_prefill(
         if stop():
             return None
         with reduced.installed():
-            _step(model, ids[start : start + _STEP], cache, groups, first)
+            _forward_groups(model, ids[start : start + _STEP], cache, groups, first)
             mx.eval([layer.state for layer in cache])
         mx.clear_cache()
     for layer, of in zip(cache, groups, strict=True):
@@ -85,13 +81,14 @@ def shared_prefill(
     return cache
 
 
-def _step(
+def _forward_groups(
     model: Any,
     ids: Sequence[int],
     cache: list[Any],
     groups: list[list[int]],
     first: list[list[int]],
 ) -> None:
+    """A forward pass with one row for each group of arms, layer by layer."""
     family = family_of(model)
     hidden = family.embed(model, mx.array([list(ids)]))
     before = [0] * len(groups[0])  # one row for all
@@ -104,6 +101,6 @@ def _step(
 
 
 def _is_steered(model: Any) -> bool:
-    """Whether the caller steers already, perhaps with a multiplier for each row."""
+    """Whether the caller steers the model, perhaps with a multiplier for each row."""
     layers = family_of(model).layers(model)
     return any(isinstance(layer.mlp, GatedMLP) for layer in layers)

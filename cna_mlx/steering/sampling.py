@@ -1,4 +1,4 @@
-"""From logits to the next token of every row."""
+"""Choose the next token of every row from its logits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ class Greedy:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Draw from the distribution; the arms share their noise, step by step.
+    """Draw from the distribution, with the same noise for all arms.
 
-    Adding Gumbel noise to log-probabilities and taking the largest draws from the
-    distribution; with one draw for all arms they differ only by the steering.
+    The largest log-probability plus Gumbel noise is a sample of the distribution.
+    One draw of noise per step serves all arms, so they differ only by the steering.
 
     Attributes:
         temperature: above 0; smaller is closer to greedy.
-        top_p: keep the smallest set of tokens with this much probability.
-        seed: the same seed draws the same noise.
+        top_p: keep the smallest set of tokens with this total probability.
+        seed: of the noise.
     """
 
     temperature: float
@@ -43,7 +43,12 @@ Sampling = Greedy | Sampled
 
 
 def chooser(sampling: Sampling, number: int) -> Callable[[mx.array], mx.array]:
-    """Logits [rows, vocabulary] to the next token of each row, step after step."""
+    """Return a function from logits [rows, vocabulary] to the next token of each row.
+
+    Args:
+        sampling: how to choose.
+        number: the prompt's position, so that each prompt has its own noise.
+    """
     if isinstance(sampling, Greedy):
         return lambda logits: mx.argmax(logits, axis=-1)
     from cna_mlx.models.mlx_lm_internals import apply_top_p

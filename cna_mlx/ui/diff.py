@@ -66,7 +66,12 @@ def arms_view(screen: Screen, result: PromptResult) -> RenderableType:
         Panel(cell, box=frame(screen), padding=(0, 1), border_style="dim")
         for cell in cells
     ]
-    if not fits_side_by_side(screen, len(cells)):
+    return arranged(screen, frames)
+
+
+def arranged(screen: Screen, frames: Sequence[RenderableType]) -> RenderableType:
+    """The frames of the arms, side by side if there is room."""
+    if len(frames) == 1 or not fits_side_by_side(screen, len(frames)):
         return Group(*frames)
     grid = Table.grid(expand=True)
     for _ in frames:

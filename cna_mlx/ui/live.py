@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.events import Token
 from cna_mlx.ui.console import Screen
-from cna_mlx.ui.diff import fits_side_by_side
+from cna_mlx.ui.diff import arranged, fits_side_by_side
 from cna_mlx.ui.lists import frame
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.sanitize import first_words
@@ -100,13 +99,7 @@ def live_view(
         for title, text in zip(titles, texts, strict=True)
     ]
     line = Text(f"{status}   Ctrl-C ends the answer", style="dim")
-    if stacked:
-        return Group(*frames, line)
-    grid = Table.grid(expand=True)
-    for _ in frames:
-        grid.add_column(ratio=1, overflow="fold")
-    grid.add_row(*frames)
-    return Group(grid, line)
+    return Group(arranged(screen, frames), line)
 
 
 def _tail(screen: Screen, text: str, width: int, height: int) -> Text:

@@ -54,17 +54,15 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many tokens each prefill had to compute, in order."""
     lengths: list[int] = []
 
-    def noted(step: Any, length: Callable[[Any], int]) -> Any:
+    def noted(step: Any) -> Any:
         def note(model: Any, ids: Any, *rest: Any) -> Any:
-            lengths.append(length(ids))
+            lengths.append(len(ids))
             return step(model, ids, *rest)
 
         return note
 
-    own = noted(decoding.prefill, lambda rows: len(rows[0]))
-    monkeypatch.setattr(decoding, "prefill", own)
-    shared = noted(decoding.shared_prefill, len)
-    monkeypatch.setattr(decoding, "shared_prefill", shared)
+    for name in ("prefill", "shared_prefill"):
+        monkeypatch.setattr(decoding, name, noted(getattr(decoding, name)))
     return lengths
 
 

@@ -87,7 +87,7 @@ def test_every_row_is_what_it_is_alone(
     assert cache is not None
     for row, steering in enumerate(arms):
         alone = make_prompt_cache(model)
-        assert prefill(model, [IDS], alone, Edits(model, steering), go_on)
+        assert prefill(model, IDS, alone, Edits(model, steering), go_on)
         for ours, theirs in zip(cache, alone, strict=True):
             pairs = zip(_kept(ours, row), _kept(theirs, 0), strict=True)
             for mine, other in pairs:
@@ -110,7 +110,7 @@ def test_steering_of_the_callers_is_composed_with(llama: Any) -> None:
     for row, (outer, own) in enumerate(zip([0.5, 2.0], arms, strict=True)):
         alone = make_prompt_cache(llama)
         both = Edits(llama, ((MIDDLE, outer), *own))
-        prefill(llama, [IDS], alone, both, go_on)
+        prefill(llama, IDS, alone, both, go_on)
         for mine, other in zip(_kept(cache[2], row), _kept(alone[2], 0), strict=True):
             assert mx.allclose(mine, other, atol=1e-5)
 
