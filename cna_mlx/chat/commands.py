@@ -152,15 +152,14 @@ def _save(chat: Conversation, argument: str) -> Reply:
     is_markdown = path.suffix == ".md"
     write = transcripts.to_markdown if is_markdown else transcripts.to_json
     write_atomically(path, write(chat))
-    return Reply(f"saved {_turns(chat)} to {path}")
+    return Reply(f"saved {counted(len(chat.turns), 'turn')} to {path}")
 
 
 def _load(chat: Conversation, argument: str) -> Reply:
     other = transcripts.load_into(chat, typed_path(argument))
-    return Reply(
-        f"continuing {_turns(chat)} of {argument}; {_who_answers(chat)}",
-        remark=f"it was held with {other}" if other else "",
-    )
+    said = f"continuing {counted(len(chat.turns), 'turn')} of {argument}"
+    remark = f"it was held with {other}" if other else ""
+    return Reply(f"{said}; {_who_answers(chat)}", remark=remark)
 
 
 def _export(chat: Conversation, argument: str) -> Reply:
@@ -173,11 +172,7 @@ def _export(chat: Conversation, argument: str) -> Reply:
         chat.export(chat, path)
     else:
         raise InputError("/export FILE: use a name that ends in .svg, .html or .md")
-    return Reply(f"wrote {_turns(chat)} to {path}")
-
-
-def _turns(chat: Conversation) -> str:
-    return counted(len(chat.turns), "turn")
+    return Reply(f"wrote {counted(len(chat.turns), 'turn')} to {path}")
 
 
 def _bye(_: Conversation, __: str) -> Reply:

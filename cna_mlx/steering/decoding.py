@@ -44,17 +44,13 @@ class _Row:
 
 @dataclass
 class Batch:
-    """The arms of one prompt.
+    """The arms of one prompt; see :func:`cna_mlx.steering.generation.generate_arms`.
 
     Attributes:
-        model, tokenizer: as :func:`cna_mlx.load` returns them.
         number: the prompt's position in the call.
-        arms: one for each row.
-        prompts: token ids of each row.
-        edits: what the arms do to the model, row by row.
+        prompts: token ids of each arm.
         choose: from logits [rows, vocabulary] to the next token of each row.
         scale: reads the gauge at the last token of the prompt.
-        stop: called before each token.
     """
 
     model: Any

@@ -152,7 +152,7 @@ def _stream(
                 growing.heading = gauge_lines(screen, result, conversation.gauge)
             else:
                 growing.take(event)
-    raise AssertionError("a conversation's turn always ends with a Turn")
+    raise AssertionError("a turn ends with a Turn")
 
 
 def _is_shown(label: str, view: str) -> bool:
@@ -175,8 +175,8 @@ def closing(screen: Screen, turn: Turn) -> str:
         differ = "differ" if turn.histories_differ else "are the same"
         parts.append(f"histories {differ}")
     if turn.dropped:
-        turns = "the first turn" if turn.dropped == 1 else f"turns 1-{turn.dropped}"
-        parts.append(f"the context is full: {turns} no longer fit")
+        turns = "turn 1" if turn.dropped == 1 else f"turns 1-{turn.dropped}"
+        parts.append(f"the context is full, {turns} dropped")
     if any(arm.finish == "interrupted" for arm in turn.result.arms):
         parts.append("interrupted")
     figures = screen.glyph(" · ", " | ").join(parts)
