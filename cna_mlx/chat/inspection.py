@@ -16,7 +16,7 @@ from cna_mlx.util.sanitize import FIRST_WORDS, first_words
 
 _SWEEP = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 _SWEEP_TOKENS = 80
-_SWEEP_WORDS = 12
+_SWEEP_WORDS = 10
 _WHY_NEURONS = 64
 _NEURONS = 10
 
