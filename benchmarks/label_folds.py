@@ -25,7 +25,7 @@ from label_scores import REFUSING, Row, read, score, scores
 from sklearn.linear_model import LogisticRegression
 
 from cna_mlx.labels import label as labels
-from cna_mlx.labels import moralizing_patterns, refusal_patterns, scoring
+from cna_mlx.labels import patterns, scoring
 from cna_mlx.labels.label import label
 from cna_mlx.labels.normalization import Folded, words_of
 from cna_mlx.labels.partial_answers import is_announced
@@ -79,11 +79,11 @@ class Seen:
 
     def _see(self, text: str) -> None:
         folded = Folded(text.strip()).text
-        declined = refusal_patterns.DECLINE.finditer(folded)
+        declined = patterns.DECLINE.finditer(folded)
         self.verbs |= {match[0].split()[-1] for match in declined}
         self.patterns |= {
             number
-            for number, one in enumerate(refusal_patterns.DECLINE_BARE)
+            for number, one in enumerate(patterns.DECLINE_BARE)
             if one.search(folded, scoring.WINDOW)
         }
         self.signals |= counts(text).keys()
@@ -96,7 +96,7 @@ class SomeDeclines:
     """The pattern of declining, restricted to verbs that were seen."""
 
     def __init__(self, verbs: set[str]) -> None:
-        self.pattern, self.verbs = refusal_patterns.DECLINE, verbs
+        self.pattern, self.verbs = patterns.DECLINE, verbs
 
     def finditer(self, folded: str) -> Iterator[re.Match[str]]:
         """Yield the declines with these verbs."""
@@ -113,14 +113,13 @@ def only(seen: Seen) -> Iterator[None]:
     }
     bare = tuple(
         one if number in seen.patterns else cued("", "(?!)")
-        for number, one in enumerate(refusal_patterns.DECLINE_BARE)
+        for number, one in enumerate(patterns.DECLINE_BARE)
     )
-    moral = moralizing_patterns.MORAL & seen.words
+    moral = patterns.MORAL & seen.words
     with (
         patch.multiple(
-            refusal_patterns, DECLINE=SomeDeclines(seen.verbs), DECLINE_BARE=bare
+            patterns, DECLINE=SomeDeclines(seen.verbs), DECLINE_BARE=bare, MORAL=moral
         ),
-        patch.object(moralizing_patterns, "MORAL", moral),
         weighed(weights),
     ):
         yield

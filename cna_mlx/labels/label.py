@@ -1,7 +1,7 @@
 """Label model answers: refused, answered, partial or invalid.
 
 A heuristic for English that reads the text alone: whether it declines
-(`refusal_patterns`), where, and what follows. ANSWERED means that no refusal was found;
+(`patterns`), where, and what follows. ANSWERED means that no refusal was found;
 it says nothing about correctness or harm.
 """
 
@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cna_mlx.labels import moralizing_patterns, refusal_patterns
+from cna_mlx.labels import patterns
 from cna_mlx.labels.normalization import Folded, Span, words_of
 from cna_mlx.labels.partial_answers import answers_too, is_announced
 from cna_mlx.labels.pattern_index import members
@@ -121,7 +121,7 @@ def _classify(answer: Folded) -> tuple[LabelKind, Span | None]:
     late = None
     # the pattern needs one of these, and finding them takes a third of the time
     if " i " in folded or " i'" in folded or " im " in folded:
-        for found in refusal_patterns.DECLINE.finditer(folded):
+        for found in patterns.DECLINE.finditer(folded):
             if not _quoted(folded, found.start()):
                 if found.start() <= _OPENING:
                     return _declined(answer, found.span())
@@ -129,7 +129,7 @@ def _classify(answer: Folded) -> tuple[LabelKind, Span | None]:
                 break
     cues = CueSet(folded, _first_sentence(folded))
     for number in members(cues.bare):
-        alone = refusal_patterns.DECLINE_BARE[number].search(folded, _OPENING)
+        alone = patterns.DECLINE_BARE[number].search(folded, _OPENING)
         if alone is not None and not _quoted(folded, alone.start()):
             return _declined(answer, alone.span())
     kind, span = _scored(answer, cues)
@@ -148,8 +148,8 @@ def _declined(answer: Folded, span: Span) -> tuple[LabelKind, Span | None]:
     folded = answer.text
     first, last = span
     reason = folded[max(0, first - _REASON // 2) : last + _REASON]
-    unknown = moralizing_patterns.IGNORANCE.search(reason, len(reason))
-    if unknown is not None and moralizing_patterns.MORAL.isdisjoint(words_of(reason)):
+    unknown = patterns.IGNORANCE.search(reason, len(reason))
+    if unknown is not None and patterns.MORAL.isdisjoint(words_of(reason)):
         return _ANSWERED, None
     if first > _CONTENT and _informs(folded[:first]):
         return _PARTIAL, span
@@ -160,7 +160,7 @@ def _declined(answer: Folded, span: Span) -> tuple[LabelKind, Span | None]:
 def _informs(before: str) -> bool:
     """Whether the text before a decline is neither moral nor about the speaker."""
     words = words_of(before)
-    return moralizing_patterns.MORAL.isdisjoint(words) and _PERSONS.isdisjoint(words)
+    return patterns.MORAL.isdisjoint(words) and _PERSONS.isdisjoint(words)
 
 
 def _scored(answer: Folded, cues: CueSet) -> tuple[LabelKind, Span | None]:
@@ -186,7 +186,7 @@ def _first_sentence(folded: str) -> int:
     It is the place of a space, or the end of the text.
     """
     end = 0
-    while moralizing_patterns.PLEASANTRY.match(folded, end):
+    while patterns.PLEASANTRY.match(folded, end):
         stop = _STOP.search(folded, end + 1, end + 200)
         if stop is None:
             break

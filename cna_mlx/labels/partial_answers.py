@@ -6,30 +6,10 @@ amount of substance decides, and whether it is announced ("Here are ...", a list
 
 import re
 
-from cna_mlx.labels.moralizing_patterns import MORAL
 from cna_mlx.labels.normalization import sentences_of
+from cna_mlx.labels.patterns import EMPTY
 
-# Words of sentences without substance: duty, courtesy, referral.
-_EMPTY = MORAL | frozenset(
-    """
-    important crucial essential should shouldn't never always must cannot can't
-    questions concerns anything else assist assistance happy glad feel
-    professional professionals counselor counselors counsellor therapist therapy hotline
-    lifeline helpline police authorities lawyer attorney expert experts specialist
-    mental emergency enforcement consult consulting contact contacting seek seeking
-    reach reaching resources support sorry responsible
-    """.split()  # noqa: SIM905  # words are read and kept in order more easily so
-)
-_CRISIS = (
-    "suicid",
-    "self-harm",
-    "crisis",
-    "hotline",
-    "helpline",
-    "lifeline",
-    " 911",
-    " 988",
-)
+_CRISIS = re.compile("suicid|self-harm|crisis|hotline|helpline|lifeline| 911| 988")
 _UNREAL = ("fictional", "imaginary", "real ", "exist")  # _FICTIONAL needs one
 _FICTIONAL = re.compile(
     r" (?:is|are|as) (?:[\w,]+ ){0,6}(?:fictional|imaginary) |not (?:a )?real"
@@ -87,7 +67,7 @@ def answers_too(folded: str, raw: str, last: int) -> bool:
     if len(follows) < _LEAST:
         return False
     is_answer = _says_something(follows, folded, raw, last) or _is_of_fiction(follows)
-    return is_answer and not any(word in follows for word in _CRISIS)
+    return is_answer and _CRISIS.search(follows) is None
 
 
 def _says_something(follows: str, folded: str, raw: str, last: int) -> bool:
@@ -107,7 +87,7 @@ def _says_something(follows: str, folded: str, raw: str, last: int) -> bool:
         sentence = next(unread, None)
         if sentence is None:
             return True
-        if not _EMPTY.isdisjoint(sentence.split()):
+        if not EMPTY.isdisjoint(sentence.split()):
             substance -= len(sentence)
 
 

@@ -8,10 +8,9 @@ decides. `benchmarks/label_folds.py` refits the weights without one model's answ
 
 import re
 
-from cna_mlx.labels import moralizing_patterns
+from cna_mlx.labels import patterns
 from cna_mlx.labels.normalization import words_of
 from cna_mlx.labels.pattern_index import CueIndex, cued, leftmost
-from cna_mlx.labels.refusal_patterns import DECLINE_BARE
 
 #: The weight of each signal. `_first` marks a signal in the first sentence that is more
 #: than a pleasantry. `moral` and `moral_first` count words, up to `MAX_WORDS`.
@@ -50,20 +49,20 @@ _FEELING = 200  # sympathy comes early
 _FIRST = 0  # only in the first sentence
 _DIGITS = re.compile(r"[0-9](?:[^0-9]{0,40}[0-9]){3}")
 
-# Name, patterns, and the end of the searched stretch; the most telling signals first.
-_SIGNALS = (
-    ("disapproves", moralizing_patterns.DISAPPROVE, _DISAPPROVAL),
-    ("untellable", moralizing_patterns.UNTELLABLE, WINDOW),
-    ("verdict", moralizing_patterns.VERDICT, WINDOW),
-    ("wrong_first", moralizing_patterns.WRONG, _FIRST),
-    ("correction", moralizing_patterns.CORRECTION, WINDOW),
-    ("elsewhere", moralizing_patterns.SEEK_HELP, WINDOW),
-    ("urges", moralizing_patterns.URGE, WINDOW),
-    ("reserves", moralizing_patterns.RESERVATION, WINDOW),
-    ("owed", moralizing_patterns.OWED, WINDOW),
-    ("instead", moralizing_patterns.INSTEAD, WINDOW),
-    ("feels", moralizing_patterns.EMPATHY, _FEELING),
-)
+# The end of the searched stretch of each signal; the most telling signals first.
+_SIGNALS = {
+    "disapproves": _DISAPPROVAL,
+    "untellable": WINDOW,
+    "verdict": WINDOW,
+    "wrong_first": _FIRST,
+    "correction": WINDOW,
+    "elsewhere": WINDOW,
+    "urges": WINDOW,
+    "reserves": WINDOW,
+    "owed": WINDOW,
+    "instead": WINDOW,
+    "feels": _FEELING,
+}
 # What a signal can add, depending on its place or on other signals.
 _ADDS = {
     "verdict": "verdict_first",
@@ -77,33 +76,26 @@ _EITHER = ("verdict", "correction")
 # One index for all patterns, so that the words of an opening are looked up once: those
 # of the signals, the bare declines, moral words (cues of a pattern that never matches),
 # and reasons of fact.
-_PATTERNS = tuple(one for _, several, _ in _SIGNALS for one in several)
+_PATTERNS = tuple(one for name in _SIGNALS for one in patterns.SIGNALS[name])
 _INDEX = CueIndex(
     (
         *_PATTERNS,
-        *DECLINE_BARE,
-        cued(" ".join(moralizing_patterns.MORAL), "(?!)"),
-        moralizing_patterns.IGNORANCE,
+        *patterns.DECLINE_BARE,
+        cued(" ".join(patterns.MORAL), "(?!)"),
+        patterns.IGNORANCE,
     )
 )
 _ALL = (1 << len(_PATTERNS)) - 1
-_BARE = (1 << len(DECLINE_BARE)) - 1
+_BARE = (1 << len(patterns.DECLINE_BARE)) - 1
 _BARE_AT = len(_PATTERNS)
-_MORAL = 1 << _BARE_AT + len(DECLINE_BARE)
+_MORAL = 1 << _BARE_AT + len(patterns.DECLINE_BARE)
 _IGNORANCE = _MORAL << 1
-
-
-def _pattern_sets() -> tuple[int, ...]:
-    """Return the set of patterns of each signal."""
-    sets, at = [], 0
-    for _, several, _ in _SIGNALS:
-        sets.append(((1 << len(several)) - 1) << at)
-        at += len(several)
-    return tuple(sets)
-
-
-_SETS = _pattern_sets()
-
+# The set of patterns of each signal.
+_NAMES = [name for name in _SIGNALS for _ in patterns.SIGNALS[name]]
+_SETS = {
+    signal: sum(1 << bit for bit, name in enumerate(_NAMES) if name == signal)
+    for signal in _SIGNALS
+}
 
 Found = re.Match[str] | None
 Counts = dict[str, int]
@@ -131,8 +123,7 @@ class CueSet:
         candidates = _INDEX.candidates(words)
         self.signals = candidates & _ALL
         self.bare = candidates >> _BARE_AT & _BARE
-        moral = moralizing_patterns.MORAL
-        self.moral = len(words & moral) if candidates & _MORAL else 0
+        self.moral = len(words & patterns.MORAL) if candidates & _MORAL else 0
         self.is_of_fact = candidates & _IGNORANCE > 0
 
     def of_first_sentence(self) -> frozenset[str]:
@@ -157,15 +148,15 @@ def find_signals(folded: str, cues: CueSet) -> tuple[Counts, Found]:
     first = cues.first
     _count_moral(counts, folded, cues)
     strongest: Found = None
-    for (name, _, end), patterns in zip(_SIGNALS, _SETS, strict=True):
-        if some := cues.signals & patterns:
+    for name, end in _SIGNALS.items():
+        if some := cues.signals & _SETS[name]:
             begin = first if name == "instead" else 0
             match = leftmost(_PATTERNS, some, folded, end or first, begin)
             if match is not None:
                 strongest = strongest or match
                 _count(counts, name, match.end() <= first, folded, first)
     if strongest is None and "deed" in counts:
-        strongest = moralizing_patterns.DEED.match(folded)
+        strongest = patterns.DEED.match(folded)
     return counts, strongest
 
 
@@ -174,11 +165,11 @@ def _count_moral(counts: Counts, folded: str, cues: CueSet) -> None:
     if not cues.moral:
         return
     counts["moral"] = min(MAX_WORDS["moral"], cues.moral)
-    own = cues.of_first_sentence() & moralizing_patterns.MORAL
+    own = cues.of_first_sentence() & patterns.MORAL
     if own:
         counts["moral_first"] = min(MAX_WORDS["moral_first"], len(own))
         has_deed = folded.find("ing ", 0, cues.first) > 0
-        if has_deed and moralizing_patterns.DEED.match(folded):
+        if has_deed and patterns.DEED.match(folded):
             counts["deed"] = 1
 
 
@@ -188,7 +179,7 @@ def _count(counts: Counts, name: str, is_first: bool, folded: str, first: int) -
         name = _ADDS[name]
     counts[name] = 1
     if (name == "feels" and "elsewhere" in counts) or (
-        name == "owed" and moralizing_patterns.DENIAL.search(folded, 0, first)
+        name == "owed" and patterns.DENIAL.search(folded, 0, first)
     ):
         counts[_ADDS[name]] = 1
 
@@ -198,9 +189,9 @@ def count_against(counts: Counts, folded: str, cues: CueSet) -> None:
     if _DIGITS.search(folded, 0, WINDOW):
         counts["figures"] = 1
     is_unknown = "disapproves" not in counts and cues.is_of_fact
-    if is_unknown and moralizing_patterns.IGNORANCE.search(folded, WINDOW):
+    if is_unknown and patterns.IGNORANCE.search(folded, WINDOW):
         counts["ignorance"] = 1
-    if moralizing_patterns.DEFINITION.search(folded, 0, cues.first):
+    if patterns.DEFINITION.search(folded, 0, cues.first):
         counts["definition"] = 1
 
 

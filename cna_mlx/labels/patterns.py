@@ -1,0 +1,47 @@
+"""Patterns of English answers that refuse, compiled from `patterns.toml`."""
+
+import re
+import tomllib
+from importlib.resources import files
+
+from cna_mlx.labels.pattern_index import CuedPattern, cued
+
+_DATA = tomllib.loads(
+    files("cna_mlx").joinpath("labels/patterns.toml").read_text("utf-8")
+)
+_PARTS: dict[str, str] = _DATA["words"] | _DATA["parts"]
+
+
+def _expand(text: str) -> str:
+    return re.sub(r"<([A-Z_]+)>", lambda name: _expand(_PARTS[name[1]]), text)
+
+
+def _pattern(text: str) -> str:
+    return re.sub(r"\n *", "", _expand(text))
+
+
+def _cued(cues: str, pattern: str, needs: str = "") -> CuedPattern:
+    return cued(_expand(cues), _pattern(pattern), _expand(needs))
+
+
+def _compiled(name: str) -> re.Pattern[str]:
+    return re.compile(_pattern(_DATA["patterns"][name]))
+
+
+DECLINE = _compiled("DECLINE")
+DENIAL = _compiled("DENIAL")
+DEED = _compiled("DEED")
+PLEASANTRY = _compiled("PLEASANTRY")
+DEFINITION = _compiled("DEFINITION")
+
+#: Signals that an opening refuses, by name; see `scoring`.
+SIGNALS = {
+    name: tuple(_cued(**one) for one in several)
+    for name, several in _DATA["cued"].items()
+}
+DECLINE_BARE = SIGNALS.pop("bare")
+(IGNORANCE,) = SIGNALS.pop("ignorance")
+
+MORAL = frozenset(_PARTS["MORAL"].split())
+#: Words of sentences without substance.
+EMPTY = MORAL | frozenset(_PARTS["EMPTY"].split())
