@@ -516,7 +516,7 @@ def test_a_model_too_large_for_the_machine(
     monkeypatch.setattr("cna_mlx.models.memory.machine.machine", lambda: small)
     whole = command("diff", SISTER, "-p", "why?")
     assert whole.code == 2
-    assert missing(whole.failure, "kB", "weights") == []
+    assert missing(whole.failure, SISTER, " kB", "weights") == []
     assert "--stream" in whole.failure
     from_disk = command("discover", SISTER)
     assert from_disk.code == 2

@@ -235,7 +235,7 @@ def test_a_full_disk(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tempfile.mkstemp", full)
+    monkeypatch.setattr("os.fsync", full)
     assert find().path is None
     assert list((tmp_path / "store").rglob("*.json")) == []
 
