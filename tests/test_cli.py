@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -47,7 +46,7 @@ def subcommand(*arguments: str, **options: Any) -> subprocess.CompletedProcess[s
         [sys.executable, *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
         **options,
     )
@@ -932,7 +931,7 @@ def test_a_closed_pipe_ends_quietly(words: list[str]) -> None:
             stdout=write,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
     finally:
@@ -944,7 +943,7 @@ def test_head_of_a_long_list() -> None:
     python = f"{sys.executable} -m cna_mlx"
     line = f"{python} prompts show refusal | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
-        ["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", line], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.stdout.splitlines()[-1] == "0"
     assert len(done.stdout.splitlines()) == 2
@@ -954,19 +953,19 @@ def test_head_of_a_long_list() -> None:
 def test_a_closed_standard_input() -> None:
     line = f"{sys.executable} -m cna_mlx chat {TINY} <&-"
     done = subprocess.run(
-        ["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False
+        ["sh", "-c", line], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
 
 
 def test_the_time_of_help() -> None:
-    """The requirement is 0.3 s; a busy machine is forgiven a lot, an import is not."""
-    best = 9.0
+    """The requirement is 0.3 s; processor time does not depend on what else runs."""
+    spent = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         subcommand("-m", "cna_mlx", "--help")
-        best = min(best, time.perf_counter() - started)
-    assert best < 1.0
+        spent.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before)
+    assert min(spent) < 0.6
 
 
 def test_signals_are_as_they_were(command: Run, circuit_file: Path) -> None:

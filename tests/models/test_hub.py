@@ -4,7 +4,6 @@ import errno
 import json
 import logging
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,11 +185,12 @@ def test_a_slow_hub_is_not_waited_for(
 ) -> None:
     found = find("org/tiny")
     hub.asked()
-    hub.repositories["tiny"].delay = 5.0
+    one = hub.repositories["tiny"]
+    one.commits[LATER] = model_files()
+    one.branches["main"] = LATER
+    one.delay = 60.0
     monkeypatch.setattr("cna_mlx.models.hub.client._NEWS_SECONDS", 0.1)
-    started = time.perf_counter()
-    assert find("org/tiny") == found
-    assert time.perf_counter() - started < 3
+    assert find("org/tiny") == found  # as it is here: nothing is known of the move
     assert hub.asked() == NEWS
 
 

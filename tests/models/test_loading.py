@@ -403,7 +403,7 @@ def run(endpoint: str, home: Path, *names: str, **variables: str) -> dict[str, A
         text=True,
         env=environment,
         check=True,
-        timeout=120,
+        timeout=300,
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("[")]
     return dict(json.loads(line) for line in lines)

@@ -124,7 +124,7 @@ def opened(page: Path, fragment: str, profile: Path) -> str:
     # a BLAS that was lent to MLX is none of the browser's business
     clean = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
     found = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=True, env=clean
+        command, capture_output=True, text=True, timeout=300, check=True, env=clean
     )
     return found.stdout
 

@@ -473,6 +473,7 @@ def test_a_pipe_does_not_load_the_line_editor() -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_sigint_while_a_pipe_is_awaited_does_not_lose_the_chat(
     circuit_file: Path,
 ) -> None:
