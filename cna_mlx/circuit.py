@@ -93,6 +93,16 @@ class Circuit:
         """How many neurons were ranked, universal ones included."""
         return len(self.neurons) + len(self.universal_dropped)
 
+    def entry(self, *names: str) -> dict[str, Any]:
+        """Its model's fingerprint, its size, and these entries of its provenance."""
+        origin = self.provenance.to_dict()
+        return {
+            "fingerprint": self.model.fingerprint,
+            "neurons": len(self.neurons),
+            "k": self.k,
+            **{name: origin.get(name) for name in names},
+        }
+
     def by_layer(self) -> dict[int, list[Neuron]]:
         """The neurons of each layer that has any."""
         layers: dict[int, list[Neuron]] = {}

@@ -13,6 +13,8 @@ from cna_mlx.evaluation.runs import CIRCUITS, RunRecord
 from cna_mlx.provenance import ContrastEntry, ModelEntry, RenderingEntry
 from cna_mlx.util.records import JsonFields, plain
 
+_ORIGIN = ("contrast", "fraction", "rank", "layers", "split_half", "created")
+
 
 @dataclass(frozen=True)
 class Effect(JsonFields):
@@ -127,7 +129,7 @@ class ComparedModel:
             "model": self.model.to_dict(),
             "rendering": self.rendering.to_dict(),
             "run": str(self.run.directory) if self.run else None,
-            "circuit": self.circuit and _circuit_entry(self.circuit),
+            "circuit": self.circuit and self.circuit.entry(*_ORIGIN),
             "held_out": {
                 "own": self.own and self.own.to_dict(),
                 "same": self.same and self.same.to_dict(),
@@ -166,14 +168,3 @@ def held_out(
     if not are_rendered_alike(own, rendering):
         return None
     return Auc(found.auc, found.low, found.high)
-
-
-def _circuit_entry(circuit: Circuit) -> dict[str, Any]:
-    origin = circuit.provenance.to_dict()
-    names = ("contrast", "fraction", "rank", "layers", "split_half", "created")
-    return {
-        "neurons": len(circuit.neurons),
-        "k": circuit.k,
-        "fingerprint": circuit.model.fingerprint,
-        **{name: origin.get(name) for name in names},
-    }

@@ -67,14 +67,8 @@ def check_arms(
 
 def circuit_entry(circuit: Circuit) -> dict[str, Any]:
     """Which circuit a result is of, as the JSON of the commands has it."""
-    origin = circuit.provenance.to_dict()
-    return {
-        "file": circuit.file,
-        "fingerprint": circuit.model.fingerprint,
-        "neurons": len(circuit.neurons),
-        "k": circuit.k,
-        **{key: origin.get(key) for key in ("contrast", "fraction", "rank", "layers")},
-    }
+    entry = circuit.entry("contrast", "fraction", "rank", "layers")
+    return {"file": circuit.file, **entry}
 
 
 def circuit_entries(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from cna_mlx.circuit import Circuit
@@ -89,20 +89,9 @@ class CircuitEntry(Record):
     @classmethod
     def of(cls, circuit: Circuit) -> "CircuitEntry":
         """What a run records of a circuit."""
-        origin = circuit.provenance
-        return cls(
-            None,
-            circuit.model.fingerprint,
-            len(circuit.neurons),
-            circuit.k,
-            origin.contrast,
-            origin.fraction,
-            origin.rank,
-            origin.layers,
-            circuit_sha256(circuit),
-            origin.control,
-            origin.seed,
-        )
+        names = ("contrast", "fraction", "rank", "layers", "control", "seed")
+        data = {**circuit.entry(*names), "sha256": circuit_sha256(circuit)}
+        return replace(cls.from_dict(data), stored=None)
 
 
 @dataclass(frozen=True)
