@@ -60,7 +60,7 @@ __all__ = [
     "write_report",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Importing MLX takes longer than `cna-mlx --help` may: a name is fetched at first use.
 _HOMES = {

@@ -8,7 +8,7 @@ from cna_mlx.analysis.comparison import ModelComparison
 from cna_mlx.analysis.paper import BASE_AND_INSTRUCT, paper_rows
 from cna_mlx.analysis.statistics import PairedChange, Proportion
 from cna_mlx.analysis.verdict import FEWEST, LEVEL, Outcome, conclude, fell
-from cna_mlx.evaluation.run_config import circuit_sha256
+from cna_mlx.evaluation.run_config import RULES, circuit_sha256
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.util.formatting import (
     auc_text,
@@ -271,7 +271,16 @@ def _bounds(found: ModelComparison) -> list[str]:
         for side in found.sides
         if side.run and side.summary and side.run.status != "complete"
     ]
-    lengths = [side.run.config.max_tokens for side in found.sides if side.run]
+    runs = [side.run for side in found.sides if side.run]
+    for rules in RULES if len(runs) > 1 else ():
+        first, second = (run.facts.rules.get(rules, 1) for run in runs)
+        if first != second:
+            lines.append(
+                f"Warning: the runs were written with versions {first} and {second} of "
+                f"the {rules} rules, so their figures are not directly comparable: run "
+                "the older one again."
+            )
+    lengths = [run.config.max_tokens for run in runs]
     if len(set(lengths)) > 1:
         lines.append(
             f"The answers were cut at {lengths[0]} and {lengths[1]} tokens: these "

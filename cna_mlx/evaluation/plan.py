@@ -25,6 +25,7 @@ from cna_mlx.evaluation.journal import check_place
 from cna_mlx.evaluation.kl import KL_TOKENS
 from cna_mlx.evaluation.run_config import (
     CONTROLS,
+    RULES,
     CircuitEntry,
     EnvironmentEntry,
     RunArm,
@@ -310,5 +311,6 @@ def _facts(session: Session, subject: Subject, sets: Sequence[Benchmark]) -> Run
         environment=EnvironmentEntry.from_dict(environment()),
         shape=shape_of(source.config) if source else None,
         discovery=subject.circuit.provenance.only(*_DISCOVERY),
+        rules=RULES,
         stored=RunFacts.nulls("created", "versions", "resumed", "updated"),
     )

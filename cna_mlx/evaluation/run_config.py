@@ -161,6 +161,12 @@ class EnvironmentEntry(Record):
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
+#: Versions of the rules that label answers and judge runs. Raise one when answers or
+#: runs of before would be labelled or judged differently: figures of two versions
+#: cannot be compared as they are. Runs without an entry are of version 1.
+RULES = {"labels": 1, "verdict": 1}
+
+
 @dataclass(frozen=True)
 class RunFacts(Record):
     """What does not decide a run's samples.
@@ -174,6 +180,7 @@ class RunFacts(Record):
         versions: of packages; in early runs without an environment.
         shape: layers, widths and heads of the model.
         discovery: what finding the main circuit showed: some of its provenance.
+        rules: the versions of :data:`RULES` that the run was written with.
     """
 
     WRITES_NULL: ClassVar[bool] = False
@@ -184,6 +191,7 @@ class RunFacts(Record):
     versions: Mapping[str, str] = field(default_factory=dict)
     shape: Mapping[str, Any] | None = None
     discovery: Provenance = field(default_factory=Provenance)
+    rules: Mapping[str, int] = field(default_factory=dict)
     resumed: bool | None = None
     updated: str | None = None
 

@@ -103,6 +103,18 @@ def sides(*runs: RunRecord) -> ModelComparison:
     return compare_sides(a, b)
 
 
+@pytest.mark.parametrize("rules", ["labels", "verdict"])
+def test_runs_of_different_rules_are_compared_with_a_warning(
+    rules: str, tmp_path: Path
+) -> None:
+    old = make_run(tmp_path / "old")
+    new = make_run(tmp_path / "new", facts={"rules": {rules: 2}})
+    same = make_run(tmp_path / "same", facts={"rules": {rules: 1}})
+    warnings = [line for line in findings(sides(old, new)) if "Warning" in line]
+    assert [f"1 and 2 of the {rules}" in line for line in warnings] == [True]
+    assert not any("Warning" in line for line in findings(sides(old, same)))
+
+
 # ------------------------------------------------------------------------------- chance
 
 
