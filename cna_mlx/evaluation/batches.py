@@ -1,4 +1,4 @@
-"""Prompts and arms in, samples out: one batch for each prompt, all arms in it."""
+"""Answer one prompt after the other, all arms of a prompt in one batch."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,8 +8,6 @@ from typing import Any
 from cna_mlx.circuit import Circuit
 from cna_mlx.evaluation.kl import KL_TOKENS, kl_from_baseline
 from cna_mlx.evaluation.samples import Sample
-from cna_mlx.labels.label import label
-from cna_mlx.labels.repetition import quality
 from cna_mlx.models.context import check_lengths
 from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
@@ -58,10 +56,7 @@ class Evaluation:
         check_lengths(self.model, [self._ids(one) for _, one in self.prompts])
 
     def expected_seconds(self, clock: Callable[[], float] = time.perf_counter) -> float:
-        """How long a run takes at most, from a trial with the longest prompt.
-
-        Answers that end before ``max_tokens`` make it shorter.
-        """
+        """The longest that a run can take, from a trial with the longest prompt."""
         ids = max((self._ids(one) for _, one in self.prompts), key=len)
         times = []
         for tokens in (1, 1 + _TRIAL_TOKENS):  # the first run also warms up
@@ -97,9 +92,8 @@ class Evaluation:
         Raises:
             as :func:`generate_arms`, :func:`kl_from_baseline`.
         """
-        name, prompt = self.prompts[number]
-        ids = self._ids(prompt)
-        started = time.perf_counter()
+        set_name, prompt = self.prompts[number]
+        ids, started = self._ids(prompt), time.perf_counter()
         gauge: float | None = None
         answers: dict[int, Answer] = {}
         for event in generate_arms(
@@ -113,59 +107,32 @@ class Evaluation:
         ):
             if isinstance(event, Gauged):
                 gauge = event.value
-            elif isinstance(event, Answer):
+            elif isinstance(event, Answer) and event.finish != "interrupted":
                 answers[event.arm] = event
-        ended = [one for one in answers.values() if one.finish != "interrupted"]
-        if len(ended) < len(self.arms):
+        if len(answers) < len(self.arms):
             return None
         kls: Sequence[float | None] | None = [None] * len(self.arms)
-        if self.kl_tokens:
+        if count := self.kl_tokens:
+            answer = answers[0].token_ids
             kls = kl_from_baseline(
-                self.model,
-                ids,
-                answers[0].token_ids,
-                self.arms,
-                tokens=self.kl_tokens,
-                stop=stop,
+                self.model, ids, answer, self.arms, tokens=count, stop=stop
             )
         if kls is None:
             return None
         seconds = round(time.perf_counter() - started, 3)
         return [
-            _sample(number, name, prompt, arm, answers[row], kls[row], gauge, seconds)
+            Sample.of(
+                number,
+                set_name,
+                prompt,
+                arm.label,
+                answers[row],
+                kl=kls[row],
+                gauge=gauge,
+                seconds=seconds,
+            )
             for row, arm in enumerate(self.arms)
         ]
 
     def _ids(self, prompt: EvalPrompt) -> list[int]:
         return render_prompt(self.tokenizer, prompt.text, self.rendering)
-
-
-def _sample(
-    number: int,
-    name: str,
-    prompt: EvalPrompt,
-    arm: Arm,
-    answer: Answer,
-    kl: float | None,
-    gauge: float | None,
-    seconds: float,
-) -> Sample:
-    found = label(answer.text)
-    return Sample(
-        number,
-        name,
-        prompt.id,
-        prompt.category,
-        prompt.kind,
-        prompt.text,
-        arm.label,
-        answer.text,
-        answer.token_ids,
-        answer.finish,
-        found.kind,
-        found.span,
-        quality(answer.text),
-        kl,
-        gauge,
-        seconds,
-    )

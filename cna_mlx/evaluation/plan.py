@@ -28,6 +28,7 @@ from cna_mlx.evaluation.run_config import (
     RULES,
     CircuitEntry,
     EnvironmentEntry,
+    Role,
     RunArm,
     RunConfig,
     RunFacts,
@@ -174,7 +175,7 @@ def plan_evaluation(
     *,
     others: Sequence[ChosenCircuit] = (),
     transferred: tuple[str, Circuit] | None = None,
-    controls: Sequence[str] = CONTROLS,
+    controls: Sequence[Role] = CONTROLS,
     out: File | None = None,
 ) -> EvaluationPlan:
     """Make the arms and the configuration of a run.

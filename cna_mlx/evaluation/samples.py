@@ -4,11 +4,15 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cna_mlx.errors import InputError
 from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.labels.repetition import quality
+
+if TYPE_CHECKING:  # a run is read without what these bring along
+    from cna_mlx.prompts.benchmarks import EvalPrompt
+    from cna_mlx.steering.events import Answer
 
 #: The only field of a line that differs between runs of the same configuration.
 TIMING = "seconds"
@@ -53,6 +57,35 @@ class Sample:
     kl: float | None = None
     gauge: float | None = None
     seconds: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        number: int,
+        set_name: str,
+        prompt: "EvalPrompt",
+        arm: str,
+        answer: "Answer",
+        **measured: Any,
+    ) -> "Sample":
+        """An arm's answer, labelled; ``measured`` is its KL, gauge and seconds."""
+        found = label(answer.text)
+        return cls(
+            number,
+            set_name,
+            prompt.id,
+            prompt.category,
+            prompt.kind,
+            prompt.text,
+            arm,
+            answer.text,
+            answer.token_ids,
+            answer.finish,
+            found.kind,
+            found.span,
+            quality(answer.text),
+            **measured,
+        )
 
     @property
     def is_refused(self) -> bool:

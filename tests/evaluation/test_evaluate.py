@@ -129,8 +129,6 @@ def test_strengths_become_arms_once(tiny: tuple[Any, Any], circuit_text: str) ->
         assert again == Arm(entry.label, arm.steering)
     with pytest.raises(InputError, match="twice"):
         make(circuit, widths(model), made_by, multipliers=(0, 0))
-    with pytest.raises(InputError, match="CAA"):
-        make(circuit, widths(model), None, alphas=(1,))
 
 
 # ----------------------------------------------------------------------- the batches
