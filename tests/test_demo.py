@@ -13,13 +13,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from commandline import Outcome
+from magnitudes import magnitudes
 from marks import slow
 
 from cna_mlx import Answer, Arm, Circuit, generate_arms, load, render_prompt, steered
 from cna_mlx.discovery.attribution import ablate_each_neuron
 from cna_mlx.discovery.auc import auc
 from cna_mlx.discovery.cache import Store
-from cna_mlx.discovery.controls import magnitudes, matched_control, uniform_control
+from cna_mlx.discovery.controls import matched_control, uniform_control
 from cna_mlx.discovery.defaults import defaults_for
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.gauge import gauges

@@ -1,4 +1,4 @@
-"""Prompts in, each layer's last-token activations out: forward passes only."""
+"""Compute each layer's activations at the last token; forward passes only."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,14 +32,14 @@ def last_activations(
 ) -> Iterator[tuple[int, mx.array]]:
     """Each layer's neurons at the last token of every prompt, layer after layer.
 
-    All prompts go through a layer before the next layer's turn, so each weight is
-    read once for a batch. Attention is causal, so the padding on the right is never
-    seen; ids that all prompts begin with are computed once; no logits are.
+    All prompts go through a layer before the next one, so each weight is read once
+    for a batch. Attention is causal, so no token sees the padding on the right. Ids
+    that all prompts begin with are computed once; logits never are.
 
     Args:
         model: as :func:`cna_mlx.load` returns it.
-        ids: one list of token ids for each prompt, none of them empty.
-        batch_tokens: how many tokens go through a layer at a time, about.
+        ids: token ids of each prompt.
+        batch_tokens: about how many tokens go through a layer at a time.
 
     Yields:
         The layer's index and ``a`` [n_prompts, d_ff] in float32, in the order given.
@@ -56,21 +56,15 @@ def last_activations(
     with wired(), turns(model) as weights:
         with weights.embedding(family, chain(_PADDING, *ids)) as embed:
             header, batches = _embedded(embed, ids, shared, batch_tokens)
-        for index, layer in weights.layers():
-            is_last = index == count - 1
+        for index, weight in weights.layers():
+            layer = _Layer(family, model, index, weight, index == count - 1)
             prefix = ConcatenateKVCache() if header is not None else None
             if header is not None:
-                header = _forward_prefix(
-                    family, model, index, layer, header, prefix, is_last
-                )
+                header = layer.forward_prefix(header, prefix)
             rows = _Rows(len(ids), index)
             for batch in batches:
                 cache = _shared_cache(prefix, len(batch.rows))
-                found = _forward_batch(
-                    family, model, index, layer, batch, cache, is_last
-                )
-                rows.take(batch.rows, found)
-                del found
+                rows.take(batch.rows, layer.forward_batch(batch, cache))
             yield index, rows.all()
 
 
@@ -157,31 +151,49 @@ class _Rows:
         return found
 
 
-def _attend(
-    family: Family, model: Any, index: int, layer: Any, hidden: mx.array, cache: Any
-) -> mx.array:
-    mask = family.attention_mask(model, index, hidden, cache)
-    return hidden + layer.self_attn(layer.input_layernorm(hidden), mask, cache)
+@dataclass(frozen=True)
+class _Layer:
+    """One layer of a model, by its index; of the last one less is needed."""
 
+    family: Family
+    model: Any
+    index: int
+    layer: Any
+    is_last: bool
 
-def _forward_prefix(
-    family: Family,
-    model: Any,
-    index: int,
-    layer: Any,
-    hidden: mx.array,
-    cache: Any,
-    is_last: bool,
-) -> mx.array:
-    """The shared ids through one layer; of the last one only the cache is needed."""
-    attended = _attend(family, model, index, layer, hidden, cache)
-    if is_last:
-        mx.eval(cache.keys, cache.values)
-        return attended
-    block = block_of(family, layer)
-    hidden = attended + block(layer.post_attention_layernorm(attended))
-    mx.eval(hidden, cache.keys, cache.values)
-    return hidden
+    def _attend(self, hidden: mx.array, cache: Any) -> mx.array:
+        mask = self.family.attention_mask(self.model, self.index, hidden, cache)
+        own = self.layer.input_layernorm(hidden)
+        return hidden + self.layer.self_attn(own, mask, cache)
+
+    def forward_prefix(self, hidden: mx.array, cache: Any) -> mx.array:
+        """The shared ids through the layer; of the last one only the cache."""
+        attended = self._attend(hidden, cache)
+        if self.is_last:
+            mx.eval(cache.keys, cache.values)
+            return attended
+        block = block_of(self.family, self.layer)
+        hidden = attended + block(self.layer.post_attention_layernorm(attended))
+        mx.eval(hidden, cache.keys, cache.values)
+        return hidden
+
+    def forward_batch(self, batch: _Batch, cache: Any) -> mx.array:
+        """A batch through the layer; the last tokens' activations, [rows, d_ff]."""
+        attended = self._attend(batch.hidden, cache)
+        block = block_of(self.family, self.layer)
+        norm = self.layer.post_attention_layernorm
+        rows = mx.arange(len(batch.rows))
+        if self.is_last:  # nothing comes after: only the last tokens are needed
+            ends = attended[rows, batch.last][:, None]
+            found = block.activations(norm(ends))[:, 0].astype(mx.float32)
+            mx.eval(found)
+            return found
+        activations = block.activations(norm(attended))
+        # A gather, not a slice: a slice would keep the whole buffer alive.
+        found = activations[rows, batch.last].astype(mx.float32)
+        batch.hidden = attended + block.down_proj(activations)
+        mx.eval(batch.hidden, found)
+        return found
 
 
 def _shared_cache(prefix: Any, rows: int) -> Any:
@@ -192,29 +204,3 @@ def _shared_cache(prefix: Any, rows: int) -> Any:
         mx.broadcast_to(part, (rows, *part.shape[1:])) for part in prefix.state
     )
     return cache
-
-
-def _forward_batch(
-    family: Family,
-    model: Any,
-    index: int,
-    layer: Any,
-    batch: _Batch,
-    cache: Any,
-    is_last: bool,
-) -> mx.array:
-    """One batch through one layer; the last tokens' activations, [rows, d_ff]."""
-    attended = _attend(family, model, index, layer, batch.hidden, cache)
-    block = block_of(family, layer)
-    rows = mx.arange(len(batch.rows))
-    if is_last:  # nothing comes after: only the last tokens' neurons are needed
-        ends = attended[rows, batch.last][:, None]
-        found = block.activations(layer.post_attention_layernorm(ends))[:, 0]
-        mx.eval(found := found.astype(mx.float32))
-        return found
-    activations = block.activations(layer.post_attention_layernorm(attended))
-    # A gather, not a slice: a slice would keep the whole buffer alive.
-    found = activations[rows, batch.last].astype(mx.float32)
-    batch.hidden = attended + block.down_proj(activations)
-    mx.eval(batch.hidden, found)
-    return found

@@ -1,4 +1,4 @@
-"""The cache of circuits: discovered once, found again by all that decided them."""
+"""The cache of circuits, with a key of everything that decides a circuit."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from cna_mlx.util.files import typed_path, write_atomically
 from cna_mlx.util.progress import Progress, silent
 
 _KINDS = ("circuits", "universal")
-# A name of the store's making, or that file's while it is being written.
+# A name that the store makes, or its temporary file's.
 _OWN_NAME = re.compile(r"[0-9a-f]{32}\.json|\.[0-9a-f]{32}\.json\.\w+")
 
 
@@ -38,14 +38,14 @@ def cache_directory() -> Path:
 
 @dataclass(frozen=True)
 class CachedCircuit:
-    """A circuit from the store or fresh from a discovery.
+    """A circuit from the cache or from a discovery.
 
     Attributes:
         circuit: the circuit.
-        path: where the store keeps it; None if it could not be written.
-        discovery: what finding it took; None if it was in the store.
-        previous: what the same discovery found on an earlier revision of the same hub
-            id, if the store has that; the latest. None for a circuit from the store.
+        path: its file in the cache; None if it could not be written.
+        discovery: what finding it took; None if it was cached.
+        previous: the latest cached circuit of an earlier revision of the same hub id;
+            None for a circuit that was cached.
     """
 
     circuit: Circuit
@@ -55,28 +55,20 @@ class CachedCircuit:
 
     @property
     def kept_from_previous(self) -> SplitHalf | None:
-        """The overlap with the circuit of the earlier revision, and what chance gives.
-
-        None without such a circuit, or where its model had another shape.
-        """
-        if self.previous is None:
+        """The overlap with the earlier revision's circuit; None for another shape."""
+        sizes, before = self.circuit.model.d_ff, self.previous
+        if before is None or sizes is None or before.model.d_ff != sizes:
             return None
-        sizes = self.circuit.model.d_ff
-        if sizes is None or self.previous.model.d_ff != sizes:
-            return None
-        new, old = (
-            {neuron[:2] for neuron in one.neurons}
-            for one in (self.circuit, self.previous)
-        )
+        new, old = ({n[:2] for n in one.neurons} for one in (self.circuit, before))
         chance = expected_overlap(self.circuit.k, sum(sizes))
         return SplitHalf(overlap(new, old), chance)
 
 
 class Store:
-    """Circuits and universal neurons, kept under a directory.
+    """Circuits and universal neurons under a directory.
 
-    A file that cannot be read counts as missing, one that cannot be written is
-    forgotten: the store saves time, and nothing depends on it.
+    A file that cannot be read counts as missing, and one that cannot be written is
+    skipped: the store only saves time.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
@@ -94,20 +86,18 @@ class Store:
         refresh: bool = False,
         progress: Progress = silent,
     ) -> CachedCircuit:
-        """The circuit of this model and contrast, discovered if it is not here yet.
+        """The cached circuit of this model and contrast, or a new discovery's.
 
         Args:
-            model, tokenizer: as :func:`cna_mlx.load` returns them.
-            contrast, selection, rendering: as for a discovery.
-            bank: the contrasts that define universal neurons; the built-in one if None.
-            refresh: discover it again even if it is here.
-            progress: told while a discovery runs.
+            model, tokenizer, contrast, selection, rendering, bank, progress: as for
+                :func:`cna_mlx.discovery.discover.run_discovery`.
+            refresh: discover it even if it is cached.
 
         Raises:
             as :func:`cna_mlx.discovery.discover.run_discovery`.
         """
         bank = load_bank() if bank is None and selection.universal else bank or []
-        # What the universal neurons hang on: all but the contrast itself.
+        # The key of the universal neurons: all but the contrast.
         common = {
             "algorithm": ALGORITHM,
             "fingerprint": fingerprint(model),
@@ -130,7 +120,7 @@ class Store:
             bank=bank,
             progress=progress,
         )
-        # before it is written: weights that stayed the same have the same place
+        # before it is written: the same weights have the same file
         previous = self._previous(discovery.circuit, rendering)
         if discovery.universal is not None:
             _write(bank_path, json.dumps(sorted(discovery.universal)))
@@ -155,7 +145,7 @@ class Store:
         return max(found, key=lambda one: str(one.provenance.created), default=None)
 
     def files(self) -> list[Path]:
-        """What the store keeps: files of its own making, never behind a link.
+        """The files that the store made; links are left out.
 
         Raises:
             OSError: a directory cannot be read.
@@ -181,10 +171,7 @@ class Store:
         return [one for one in found if one and one.model.fingerprint == fingerprint]
 
     def clear(self) -> tuple[int, int]:
-        """Remove all that the store keeps, and nothing else.
-
-        Returns:
-            How many files and bytes.
+        """Remove the files that the store made; returns their number and bytes.
 
         Raises:
             InputError: a file cannot be removed.
@@ -209,12 +196,7 @@ class Store:
 
 
 def keep(found: CachedCircuit, circuit: Circuit) -> CachedCircuit:
-    """The same find with a circuit that says more of itself, also in the store.
-
-    Args:
-        found: as :meth:`Store.find_or_discover` returned it.
-        circuit: its circuit, with other provenance.
-    """
+    """Replace a cached circuit by the same one with more provenance."""
     if found.path is not None:
         _write(found.path, circuit.to_text())
     discovery = found.discovery and replace(found.discovery, circuit=circuit)
@@ -222,7 +204,7 @@ def keep(found: CachedCircuit, circuit: Circuit) -> CachedCircuit:
 
 
 def _identity(contrast: PromptSet) -> dict[str, Any]:
-    # The labels are written into the circuit, so they are part of what is found.
+    # the labels too: the circuit's file has them
     return {
         "name": contrast.name,
         "labels": [contrast.positive_label, contrast.negative_label],
@@ -231,7 +213,7 @@ def _identity(contrast: PromptSet) -> dict[str, Any]:
 
 
 def _kind(circuit: Circuit, rendering: Rendering) -> list[Any] | None:
-    """What two revisions' circuits must share to be compared; None if it is unknown."""
+    """What two revisions' circuits must share to be compared; None if unknown."""
     origin = circuit.provenance
     if origin.rendering is None or origin.contrast is None:
         return None

@@ -1,13 +1,10 @@
-"""Circuits that should do nothing: without them no effect means anything."""
+"""Control circuits: random neurons to compare an effect with."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
 from cna_mlx.circuit import Circuit, Neuron
-from cna_mlx.discovery.activations import last_activations
 from cna_mlx.errors import InputError
 from cna_mlx.provenance import Provenance
 
@@ -15,21 +12,8 @@ from cna_mlx.provenance import Provenance
 _NEAREST = 10
 
 
-def magnitudes(model: Any, ids: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    """Mean |a| of every neuron at the last token, for matching controls.
-
-    Args:
-        model: as :func:`cna_mlx.load` returns it.
-        ids: token ids of benign prompts.
-
-    Returns:
-        For each layer [d_ff] in float32.
-    """
-    return [np.array(mx.abs(a).mean(axis=0)) for _, a in last_activations(model, ids)]
-
-
 def uniform_control(circuit: Circuit, sizes: Sequence[int], seed: int) -> Circuit:
-    """Random neurons outside the circuit, as many in each layer.
+    """The same number of random neurons in each layer, outside the circuit.
 
     Most neurons are nearly silent, so this control flatters any circuit; a verdict
     rests on :func:`matched_control`.
@@ -37,7 +21,7 @@ def uniform_control(circuit: Circuit, sizes: Sequence[int], seed: int) -> Circui
     Args:
         circuit: what to control for.
         sizes: d_ff of each layer.
-        seed: another seed draws other neurons.
+        seed: for drawing.
 
     Raises:
         InputError: a layer has too few neurons outside the circuit.
@@ -54,16 +38,15 @@ def uniform_control(circuit: Circuit, sizes: Sequence[int], seed: int) -> Circui
 def matched_control(
     circuit: Circuit, magnitude: list[np.ndarray] | Mapping[int, np.ndarray], seed: int
 ) -> Circuit:
-    """Neurons outside the circuit that are as active as its own, layer by layer.
+    """Equally active neurons of the same layers, outside the circuit.
 
-    For each neuron of the circuit one is drawn from the ten that are nearest in mean
-    |a| on benign prompts and not taken yet.
+    Each neuron's control is drawn from the ten that are nearest in mean |a| on benign
+    prompts and not taken yet.
 
     Args:
         circuit: what to control for.
-        magnitude: as :func:`magnitudes` returns it; or by layer, as a discovery
-            carries it, where the circuit's own layers are enough.
-        seed: another seed draws other neurons.
+        magnitude: mean |a| of every neuron at the last token, [d_ff] by layer.
+        seed: for drawing.
 
     Raises:
         InputError: a layer has too few neurons outside the circuit.

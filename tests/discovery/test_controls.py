@@ -6,10 +6,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from commandline import NEGATIVE
+from magnitudes import magnitudes
 
 from cna_mlx import Circuit, render_prompt
 from cna_mlx.discovery.activations import last_activations
-from cna_mlx.discovery.controls import magnitudes, matched_control, uniform_control
+from cna_mlx.discovery.controls import matched_control, uniform_control
 from cna_mlx.errors import InputError
 from cna_mlx.models.families import widths
 from cna_mlx.provenance import Provenance

@@ -5,12 +5,13 @@ from itertools import product
 import mlx.core as mx
 import numpy as np
 import pytest
+from magnitudes import magnitudes
 from marks import slow
 from sklearn.metrics import roc_auc_score
 
 from cna_mlx import Circuit, render_prompt
 from cna_mlx.discovery.auc import auc
-from cna_mlx.discovery.controls import magnitudes, matched_control
+from cna_mlx.discovery.controls import matched_control
 from cna_mlx.discovery.cross_validation import HeldOut
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.gauge import gauges

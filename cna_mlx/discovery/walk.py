@@ -1,0 +1,117 @@
+"""Scores, halves and folds of a discovery, computed layer by layer in one walk."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from cna_mlx.circuit import Moments, Neuron
+from cna_mlx.discovery.cross_validation import HeldOut
+from cna_mlx.discovery.selection import (
+    Selection,
+    SplitHalf,
+    TopNeurons,
+    expected_overlap,
+    overlap,
+)
+from cna_mlx.discovery.weight_norms import column_norms
+from cna_mlx.models.families import family_of
+from cna_mlx.prompts import PromptSet
+
+_UNIVERSAL_SHARE = 0.8
+
+
+@dataclass
+class Walk:
+    """What a discovery keeps of each layer while the prompts go through the model.
+
+    Attributes:
+        sets: the contrast, then the bank.
+        k: neurons of a circuit.
+        selection, model: the discovery's.
+        magnitudes: mean |a| over the contrast's negative prompts, by layer.
+    """
+
+    sets: Sequence[PromptSet]
+    k: int
+    selection: Selection
+    model: Any
+    tops: list[TopNeurons] = field(init=False)
+    halves: tuple[TopNeurons, TopNeurons] = field(init=False)
+    held_out: HeldOut = field(init=False)
+    magnitudes: dict[int, np.ndarray] = field(default_factory=dict)
+    _kept: dict[int, tuple[np.ndarray, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tops = [TopNeurons(self.k) for _ in self.sets]
+        self.halves = (TopNeurons(self.k), TopNeurons(self.k))
+        self.held_out = HeldOut(self.sets[0].sizes, self.k, self.selection.fraction)
+        layers = family_of(self.model).layers(self.model)
+        self._band = self.selection.band(len(layers))
+
+    def take(self, layer: int, activations: mx.array) -> None:
+        """Use one layer's activations, [n_prompts, d_ff]."""
+        if not self._band[0] <= layer <= self._band[1]:
+            return
+        start, score = 0, partial(self._score, weights=self._weights(layer))
+        for one, top in zip(self.sets, self.tops, strict=True):
+            middle = start + len(one.positive)
+            end = middle + len(one.negative)
+            positive, negative = activations[start:middle], activations[middle:end]
+            if start == 0:
+                self._keep(layer, positive, negative)
+                self.held_out.take(layer, positive, negative, score)
+                for offset, half in enumerate(self.halves):
+                    sides = positive[offset::2], negative[offset::2]
+                    if all(len(side) for side in sides):
+                        half.take(layer, score(*sides))
+            top.take(layer, score(positive, negative))
+            start = end
+
+    def _score(
+        self, positive: mx.array, negative: mx.array, weights: mx.array | None
+    ) -> np.ndarray:
+        score = mx.abs(positive.mean(axis=0) - negative.mean(axis=0))
+        if self.selection.rank == "normalized":
+            square = mx.concatenate([positive, negative]).square().mean()
+            score = score / mx.maximum(mx.sqrt(square), 1e-30)
+        elif weights is not None:
+            score = score * weights
+        return np.array(score)
+
+    def _weights(self, layer: int) -> mx.array | None:
+        if self.selection.rank != "weighted":
+            return None
+        return column_norms(family_of(self.model).layers(self.model)[layer].mlp)
+
+    def _keep(self, layer: int, positive: mx.array, negative: mx.array) -> None:
+        self.magnitudes[layer] = np.array(mx.abs(negative).mean(axis=0))
+        means = positive.mean(axis=0), negative.mean(axis=0)
+        deviations = mx.std(positive, axis=0), mx.std(negative, axis=0)
+        parts = means[0] - means[1], means[0], deviations[0], means[1], deviations[1]
+        self._kept[layer] = tuple(map(np.array, parts))
+
+    def neuron(self, layer: int, index: int) -> tuple[Neuron, Moments]:
+        """A neuron with its delta, and its moments."""
+        delta, *moments = (float(part[index]) for part in self._kept[layer])
+        return Neuron(layer, index, delta), Moments(*moments)
+
+    def universal(self) -> frozenset[tuple[int, int]]:
+        """The neurons in the lists of nearly all contrasts of the bank."""
+        bank = self.tops[1:]
+        needed = max(1, math.ceil(_UNIVERSAL_SHARE * len(bank)))
+        counts = Counter(neuron for top in bank for neuron in top.best())
+        return frozenset(n for n, count in counts.items() if count >= needed)
+
+    def split_half(self, dropped: frozenset[tuple[int, int]]) -> SplitHalf | None:
+        """The overlap of the halves' circuits; None if a side has a single prompt."""
+        if min(self.sets[0].sizes) < 2:
+            return None
+        odd, even = (set(half.best()) - dropped for half in self.halves)
+        total = sum(len(kept[0]) for kept in self._kept.values())
+        return SplitHalf(overlap(odd, even), expected_overlap(self.k, total))
