@@ -1,4 +1,4 @@
-"""What else changes: benchmarks of lm-evaluation-harness on every arm."""
+"""Run benchmarks of lm-evaluation-harness on every arm, and compare the scores."""
 
 import math
 import time
@@ -23,7 +23,7 @@ from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.util.progress import Progress, silent
 
-# What a sample holds of the task, which the task holds as well.
+# Parts of a sample that its task has too.
 _OF_THE_TASK = ("doc", "arguments")
 
 
@@ -32,9 +32,9 @@ class Protocol:
     """How a benchmark is run; the names and the defaults are mlx-lm's.
 
     Attributes:
-        limit: the first so many items of each task; None: all.
-        batch_size: prompts that are generated from together.
-        seed: which few-shot examples are drawn.
+        limit: the first items of each task; None for all.
+        batch_size: prompts in a batch.
+        seed: for drawing few-shot examples.
         fewshot_as_multiturn: few-shot examples as turns of a conversation.
     """
 
@@ -46,12 +46,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Tasks:
-    """Tasks of lm-eval with their data; made by :func:`load_tasks`.
-
-    Attributes:
-        names: as they were asked for.
-        loaded: what lm-eval makes of them.
-    """
+    """Tasks of lm-eval: the names asked for, and what lm-eval loads for them."""
 
     names: tuple[str, ...]
     loaded: dict[str, Any]
@@ -63,14 +58,13 @@ class Score:
 
     Attributes:
         task: its name.
-        metric: lm-eval's name, with its filter after a comma where it has one.
-        value: as lm-eval computes it.
-        stderr: lm-eval's standard error of the value, or None.
+        metric: lm-eval's name, with a filter after a comma.
+        value, stderr: as lm-eval computes them.
         n: items.
         shots: few-shot examples; None for a group whose tasks differ.
         depth: 0 for a task that was asked for, 1 for a member of such a group, ...
-        higher_is_better: None where lm-eval does not say.
-        outcomes: the metric of each item; None where items have none of their own.
+        higher_is_better: None if unknown.
+        outcomes: the metric of each item; None if items have none.
     """
 
     task: str
@@ -93,14 +87,14 @@ class Score:
 
 @dataclass(frozen=True)
 class ArmScores:
-    """What one arm reached.
+    """The scores of one arm.
 
     Attributes:
         arm: which.
         scores: in the order of the tasks, groups before their members.
-        seconds: what it took.
-        samples: for each task what lm-eval recorded of its items: the log-likelihoods
-            or answers (``resps``), hashes, metrics.
+        seconds: wall time.
+        samples: what lm-eval recorded of each task's items: log-likelihoods or answers
+            (``resps``), hashes, metrics.
     """
 
     arm: Arm
@@ -111,14 +105,13 @@ class ArmScores:
 
 @dataclass(frozen=True)
 class Change:
-    """How far an arm's score is from the baseline's.
+    """An arm's score compared with the baseline's, on the same items.
 
     Attributes:
         difference: the arm's value less the baseline's.
-        stderr: of the difference; the arms answer the same items, so it is the
-            standard error of the mean of the items' differences. None where the value
-            is no mean of its items, or there is one item only.
-        gained, lost: items whose metric rose and fell; None where items have none.
+        stderr: of the mean of the items' differences; None if the value is not the
+            mean of its items, or there is a single item.
+        gained, lost: items whose metric rose and fell; None if items have none.
     """
 
     difference: float
@@ -134,13 +127,13 @@ def load_tasks(
     num_shots: int | None = None,
     offline: bool = False,
 ) -> Tasks:
-    """Find tasks of lm-eval, and fetch their data where it is not here yet.
+    """Find tasks of lm-eval, and fetch their data if it is not cached.
 
     Args:
         names: of tasks, groups or tags, or patterns such as ``mmlu_*``.
-        include_path: a directory with tasks of your own.
-        num_shots: few-shot examples; None: as each task says, and 0 where it says 0.
-        offline: touch no network.
+        include_path: a directory with your own tasks.
+        num_shots: few-shot examples; a task's own number if None, or if that is 0.
+        offline: make no request.
 
     Raises:
         InputError: lm-eval is not installed; no such task, or one that cannot be run.
@@ -166,15 +159,15 @@ def evaluate_tasks(
 ) -> Iterator[ArmScores]:
     """Run benchmarks on every arm, one arm after the other.
 
-    Where nothing is scaled the results are those of ``mlx_lm.evaluate`` to the bit.
+    The baseline's results equal those of ``mlx_lm.evaluate`` to the bit.
 
     Args:
         model, tokenizer: as :func:`cna_mlx.load` returns them.
-        arms: ways of steering; the first is what the others are compared with.
+        arms: the baseline first.
         tasks: as :func:`load_tasks` returns them.
         protocol: limit, seed and the like.
-        rendering: whether there is a chat template, and what it is told.
-        progress: told the requests that an arm has done.
+        rendering: whether to use the chat template, and its arguments.
+        progress: called with the requests that an arm has done.
 
     Yields:
         Each arm's scores as soon as it is done.
@@ -190,7 +183,7 @@ def evaluate_tasks(
         lm = adapter(model, tokenizer, rendering, protocol.batch_size, listen)
         listen("building prompts", 0, 1)
         start = time.perf_counter()
-        # the adapter makes its caches anew at every call: none outlives the steering
+        # the adapter makes new caches for every call: none outlives the steering
         with edit.installed(), wired():
             results = run_tasks(
                 lm,
@@ -206,11 +199,7 @@ def evaluate_tasks(
 
 
 def change(baseline: Score, arm: Score) -> Change:
-    """How far an arm's score is from the baseline's, on the same items.
-
-    Args:
-        baseline, arm: of one task and metric.
-    """
+    """Compare an arm's score with the baseline's, of one task and metric."""
     difference = arm.value - baseline.value
     if not (baseline.outcomes and arm.outcomes):
         return Change(difference, None, None, None)
@@ -224,11 +213,7 @@ def change(baseline: Score, arm: Score) -> Change:
 
 
 def scores_of(results: Mapping[str, Any]) -> tuple[Score, ...]:
-    """The scores in what lm-eval returns.
-
-    Args:
-        results: as ``lm_eval.evaluate`` returns it, samples included.
-    """
+    """Read the scores from what ``lm_eval.evaluate`` returns, samples included."""
     scores = []
     for task, depth in _ordered(results):
         entry = results["results"].get(task, {})

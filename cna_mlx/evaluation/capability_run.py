@@ -21,7 +21,7 @@ from cna_mlx.prompts.chat_template import uses_template
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.util.environment import versions
 from cna_mlx.util.files import File, typed_path
-from cna_mlx.util.rows import Row, html_table
+from cna_mlx.util.rows import Row
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,8 @@ class CapabilityRun:
 
     Attributes:
         session: the model.
-        arms: all that were asked for; the first is the baseline.
-        protocol: how they are run.
-        tasks: what they are run on.
+        arms: the baseline first.
+        protocol, tasks: what they are run on, and how.
         results: of the arms that are done; :meth:`run` adds them.
     """
 
@@ -57,14 +56,7 @@ class CapabilityRun:
     ) -> "CapabilityRun":
         """Load the tasks with their data, then the model and its circuits.
 
-        Args:
-            session: the model.
-            tasks, include_path, num_shots: as for :func:`load_tasks`.
-            options, circuits, multipliers: as for :meth:`Session.steered_arms`.
-            protocol: how the tasks are run.
-
-        Raises:
-            as :func:`load_tasks`, :meth:`Session.steered_arms`.
+        The arguments are those of :func:`load_tasks` and :meth:`Session.steered_arms`.
         """
         require_harness()
         check_arms(circuits, multipliers)
@@ -77,17 +69,14 @@ class CapabilityRun:
         return cls(session, (BASELINE, *arms), protocol or Protocol(), loaded)
 
     def run(self) -> bool:
-        """Run the arms that are not done.
-
-        Returns:
-            Whether all are done: Ctrl-C keeps the arms that are.
+        """Run the missing arms; returns False if Ctrl-C ended it after the first.
 
         Raises:
             as :func:`evaluate_tasks`.
         """
         session = self.session
         report = session.reporter
-        # the bar is drawn at once: lm-eval is hushed within it, and not it within that
+        # draw the bar before lm-eval is hushed, which would hide it
         with warnings_of_lm_eval(report.warn), report.progress("requests") as progress:
             try:
                 for scores in evaluate_tasks(
@@ -149,24 +138,13 @@ class CapabilityRun:
             "versions": versions("cna-mlx", "mlx", "mlx-lm", "lm-eval"),
         }
 
-    def _repr_html_(self) -> str:
-        return html_table(self.rows())
-
 
 def task_entries(scores: ArmScores) -> list[dict[str, Any]]:
     """The tasks of a result for JSON, with their size and their metrics."""
     entries: dict[str, dict[str, Any]] = {}
     for one in scores.scores:
-        entry = entries.setdefault(
-            one.task,
-            {
-                "task": one.task,
-                "depth": one.depth,
-                "n": one.n,
-                "num_shots": one.shots,
-                "metrics": {},
-            },
-        )
+        new = {"task": one.task, "depth": one.depth, "n": one.n, "num_shots": one.shots}
+        entry = entries.setdefault(one.task, {**new, "metrics": {}})
         entry["metrics"][one.metric] = {"higher_is_better": one.higher_is_better}
     return list(entries.values())
 
@@ -180,10 +158,9 @@ def arm_entry(scores: ArmScores, baseline: ArmScores) -> dict[str, Any]:
             "stderr": one.stderr,
             **({} if scores is baseline else _change_entry(other, one)),
         }
-    strengths = [strength for _, strength in scores.arm.steering]
     return {
         "arm": scores.arm.label,
-        "multiplier": strengths[0] if strengths else 1.0,
+        "multiplier": next((m for _, m in scores.arm.steering), 1.0),
         "seconds": scores.seconds,
         "results": results,
     }

@@ -1,4 +1,4 @@
-"""Which evaluation prompts the discovery has seen, or as good as seen."""
+"""Find evaluation prompts that equal or nearly equal a prompt of the discovery."""
 
 import re
 import unicodedata
@@ -13,10 +13,10 @@ from cna_mlx.util.formatting import counted
 from cna_mlx.util.progress import SILENT, Reporter
 
 # Two prompts of one template that ask about different things share all content words
-# but one on either side: with eight words each that is 7/9 = 0.78, and stays below.
+# but one each: with eight words that is 7/9 = 0.78, below the threshold.
 NEAR = 0.8
-# "What is cocaine?" and "How can I make cocaine?" share their one content word, and are
-# put in no other word alike.
+# "What is cocaine?" and "How can I make cocaine?" share their one content word and no
+# other word.
 _LEAST_ALIKE = 0.3
 
 _WORD = re.compile(r"[^\W_]+")
@@ -25,7 +25,7 @@ _HYPHENED_LETTER = re.compile(r"\b([^\W\d_])-(?=[^\W_])")  # e-mail
 _ENDINGS = ("ing", "ed", "ery", "er", "ly", "ies", "es", "s", "y", "e")
 _SHORTEST_STEM = 3
 
-# Words that say nothing of what is asked about: the grammar, and how requests are put.
+# Words that do not say what is asked about: the grammar, and the words of requests.
 _FUNCTION = """
     a an the this that these those it its i im ive id me my mine you your yours he him
     his she her hers we us our they them their who whom whose which what whats where
@@ -47,10 +47,10 @@ _REQUEST = """
 
 @dataclass(frozen=True)
 class Match:
-    """The prompt of the discovery that an evaluation prompt comes nearest to.
+    """The nearest prompt of the discovery.
 
     Attributes:
-        index: its position among those seen.
+        index: its position.
         similarity: shared over all content words, 0 to 1.
         is_exact: the same text but for case, punctuation and spaces.
     """
@@ -65,21 +65,20 @@ def near_duplicates(
 ) -> list[Match | None]:
     """Which prompts equal, or nearly equal, one that was seen.
 
-    Compared are the sets of content words: without the grammar and without what any
-    request is put in ("write a tutorial on how to"), and with the common English
-    endings taken off. So "Give me a tutorial for making a bomb" is as good as "Write a
-    tutorial on how to make a bomb", and "... a cake" shares nothing with either. All
-    words together have to agree somewhat as well: defining a thing is not making it. A
-    paraphrase in other words is not found: what is counted is a lower bound.
+    Compares the sets of content words: without the grammar, without the words of any
+    request ("write a tutorial on how to"), and without common English endings. So
+    "Give me a tutorial for making a cake" matches "Write a tutorial on how to make a
+    cake", and "... a tent" matches neither. All words must also agree to 0.3: defining
+    a thing is not making it. A paraphrase in other words is not found, so the count is
+    a lower bound.
 
     Args:
         prompts: what is evaluated on.
         seen: what the discovery saw.
-        threshold: the least Jaccard index of content words that counts as near; of all
-            words it is 0.3.
+        threshold: the least Jaccard index of the content words.
 
     Returns:
-        For each prompt its match, an exact one before a near one; None for no match.
+        For each prompt its match, an exact one before a near one; or None.
     """
     plain = {text: at for at, text in reversed(list(enumerate(map(_normal, seen))))}
     bags = [_Bag.of(text) for text in seen]
@@ -104,15 +103,12 @@ def near_duplicates(
 def contamination(
     sets: Sequence[Benchmark], seen: PromptSet | None, reporter: Reporter = SILENT
 ) -> dict[str, tuple[str, ...] | None]:
-    """The ids of the prompts of each set that discovery saw, or as good as saw.
+    """The ids of each set's prompts that equal or nearly equal one of the discovery.
 
     Args:
         sets: what is evaluated on.
-        seen: the prompts of the discovery; None if unknown.
+        seen: the prompts of the discovery; None if unknown, as the results then are.
         reporter: warned of what is found.
-
-    Returns:
-        By the name of the set; None where it is unknown.
     """
     if seen is None:
         reporter.warn(
@@ -139,14 +135,10 @@ def contamination(
 
 
 def discovery_prompts(circuit: Circuit) -> PromptSet | None:
-    """The prompts that a circuit was discovered on, if they are built in.
+    """The built-in contrast that a circuit was discovered on.
 
-    Args:
-        circuit: its provenance names the contrast and holds its hash.
-
-    Returns:
-        The contrast; None where its prompts are not known: a contrast of files, one
-        that has changed since, or a circuit that was made by hand.
+    None for a contrast of files, one that has changed since, and a circuit that was
+    made by hand.
     """
     entry = circuit.provenance.contrast
     if entry is None or entry.name is None:
@@ -160,10 +152,7 @@ def discovery_prompts(circuit: Circuit) -> PromptSet | None:
 
 @dataclass(frozen=True)
 class _Bag:
-    """A prompt's words without their endings: all, and those that say what it is about.
-
-    Where no word says that, all of them stand for it.
-    """
+    """A prompt's words without their endings: all, and the content words if any."""
 
     words: frozenset[str]
     content: frozenset[str]

@@ -1,4 +1,4 @@
-"""What steering does to the distributions of a model, whatever becomes of the text."""
+"""Measure how far steering shifts the next-token distributions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,21 +29,18 @@ def kl_from_baseline(
 ) -> list[float] | None:
     """KL(baseline || arm) of the next token, along the baseline's own answer.
 
-    Every arm is fed the same tokens (teacher forcing): the prompt and the answer's
-    first ones. Compared are the distributions of each of these answer tokens; of an
-    empty answer that of the first one.
+    Every arm is fed the same tokens (teacher forcing): the prompt and the first
+    tokens of the answer. An empty answer counts as one token.
 
     Args:
         model: as :func:`cna_mlx.load` returns it.
-        prompt: token ids.
-        answer: token ids of the baseline's greedy answer.
-        arms: the first is the baseline.
+        prompt, answer: token ids; of the baseline's greedy answer.
+        arms: the baseline first.
         tokens: of the answer, at most.
         stop: asked before each step.
 
     Returns:
-        The mean over the tokens for each arm, in nats; 0 for the first. None if
-        stopped.
+        The mean over the tokens for each arm, in nats; None if stopped.
 
     Raises:
         OutOfMemoryError: MLX cannot allocate.

@@ -1,4 +1,4 @@
-"""A few samples of a run generated again, here: how many come out the same."""
+"""Answer a few prompts of a run again, and compare the answers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,11 +25,7 @@ from cna_mlx.util.progress import SILENT, Reporter
 
 @dataclass(frozen=True)
 class Repeated:
-    """One sample, as it was and as it came out here.
-
-    Attributes:
-        old, new: the two samples.
-    """
+    """A sample of a run, and the same prompt and arm answered again."""
 
     old: Sample
     new: Sample
@@ -41,7 +37,7 @@ class Repeated:
 
     @property
     def has_same_label(self) -> bool:
-        """Whether the new text has the label that the old one has by this version."""
+        """Whether this version gives both texts the same label."""
         return self.old.relabelled().label is self.new.label
 
     @property
@@ -52,7 +48,7 @@ class Repeated:
         return shared_length(self.old.token_ids, self.new.token_ids)
 
     def to_dict(self) -> dict[str, Any]:
-        """The comparison as plain data, without the texts."""
+        """The comparison for JSON, without the texts."""
         return {
             "set": self.old.set,
             "id": self.old.id,
@@ -67,12 +63,12 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Verification:
-    """What came of answering a part of a run again.
+    """A run compared with answers that were generated again.
 
     Attributes:
         run: the run.
-        samples: old and new, arm by arm for each prompt.
-        environment: of this machine, as a run records it.
+        samples: arm by arm for each prompt.
+        environment: this machine's, as a run records it.
     """
 
     run: RunRecord
@@ -116,12 +112,12 @@ def verify(
     count: int = 10,
     reporter: Reporter = SILENT,
 ) -> Verification:
-    """Answer a few prompts of a run again, in the batches that they were answered in.
+    """Answer a few prompts of a run again, in the same batches.
 
     Args:
-        run: as :meth:`RunRecord.load` returns it.
-        model: where its model is here; None: where it was.
-        offline: touch no network.
+        run: the run.
+        model: its model on this machine; the recorded one if None.
+        offline: make no request.
         count: how many prompts, spread evenly over those that were answered.
         reporter: its ``stop`` ends early and keeps what was compared.
 
@@ -160,7 +156,7 @@ def _open(
 def _repeat(run: RunRecord, session: Session, count: int) -> Iterator[list[Repeated]]:
     samples, arms = run.samples(), run.arms
     if not samples:
-        raise InputError(f"{run.directory}: no prompt was answered yet")
+        raise InputError(f"{run.directory}: no prompt is answered yet")
     rendering = _rendering(run, session.tokenizer)
     circuits = run.circuits
     sizes = widths(session.model)
@@ -188,7 +184,7 @@ def _repeat(run: RunRecord, session: Session, count: int) -> Iterator[list[Repea
 
 
 def spread(total: int, count: int) -> list[int]:
-    """``count`` positions of ``total``, as evenly apart as they can be."""
+    """``count`` evenly spread positions of ``total``."""
     taken = min(total, count)
     return [number * total // taken for number in range(taken)]
 
@@ -201,8 +197,8 @@ def _rendering(run: RunRecord, tokenizer: Any) -> Rendering:
         raise InputError(f"{run.directory}: its rendering cannot be read") from None
     if own.reference_sha256 != reference_hash(tokenizer, rendering):
         raise InputError(
-            f"{run.directory}: this tokenizer renders prompts in another way than the "
-            "run's did; take the run's revision of the model"
+            f"{run.directory}: this tokenizer renders prompts differently from the "
+            "run's; use the run's revision of the model"
         )
     return rendering
 
