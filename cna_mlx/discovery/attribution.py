@@ -1,4 +1,4 @@
-"""Which neurons of a circuit flipped an answer: each of them ablated alone."""
+"""Ablate each neuron of a circuit alone, to find which of them flip an answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,20 +16,19 @@ from cna_mlx.steering.interventions import Edits
 from cna_mlx.util.progress import Progress, silent
 
 _ROWS = 16
-# Bounds the KV caches of the rows, and the activations of a step.
+# Bound the KV caches of the rows, and the activations of a step.
 _TOKENS = 8192
 _STEP = 512
 
 
 @dataclass(frozen=True)
 class Cause:
-    """One neuron, and what the answer loses without it.
+    """One neuron and its effect on a token.
 
     Attributes:
         neuron: which.
-        drop: by how much ablating it alone lowers the log-probability of the token,
-            in nats; negative where it raises it.
-        promotes: the tokens that its output direction speaks for most.
+        drop: how much ablating it alone lowers the token's log-probability, in nats.
+        promotes: the tokens that its output direction makes most probable.
     """
 
     neuron: Neuron
@@ -49,23 +48,22 @@ def ablate_each_neuron(
     most: int | None = None,
     progress: Progress = silent,
 ) -> list[Cause]:
-    """Rank a circuit's neurons by how much each alone makes a token probable.
+    """Rank a circuit's neurons by how much each alone changes a token's probability.
 
-    Every neuron is ablated by itself over the whole text, several in a batch, and
-    the log-probability of the token that comes next is compared with the unsteered
-    model's in a batch of the same shape.
+    Each neuron is ablated over the whole text, several in a batch. The token's
+    log-probability is compared with the unsteered model's in a batch of that shape.
 
     Args:
         model, tokenizer: as :func:`cna_mlx.load` returns them.
         circuit: the neurons to try.
-        ids: the text up to the token, e.g. to where two arms part.
+        ids: the text before the token, e.g. to where two arms diverge.
         token: the baseline's next token.
-        top: how many of the strongest to return.
+        top: how many to return.
         most: try only the circuit's first neurons, this many; all if None.
-        progress: told after each batch of neurons.
+        progress: called after each batch of neurons.
 
     Returns:
-        The strongest first, by size of ``drop`` either way.
+        The largest |drop| first.
 
     Raises:
         CircuitError: the circuit does not fit the model.
@@ -81,20 +79,14 @@ def ablate_each_neuron(
     for start in range(0, len(tried), rows_at_once):
         part = tried[start : start + rows_at_once]
         arms = [((Circuit((neuron,)), 0.0),) for neuron in part]
-        # filled up with baselines: a row's rounding depends on its batch
+        # fill up with baselines: a row's rounding depends on its batch
         rows = [*arms, *([()] * (rows_at_once - len(part)))]
         found = _logprobs(model, rows, ids, token)
         drops += (baseline - found[: len(part)]).tolist()
         progress("Ablating neurons one by one", len(drops), len(tried))
     order = np.argsort(-np.abs(drops), kind="stable")[:top]
-    return [
-        Cause(
-            circuit.neurons[i],
-            drops[i],
-            promoted_tokens(model, tokenizer, circuit.neurons[i]),
-        )
-        for i in order
-    ]
+    chosen = [(circuit.neurons[i], drops[i]) for i in order]
+    return [Cause(n, d, promoted_tokens(model, tokenizer, n)) for n, d in chosen]
 
 
 def _logprobs(
@@ -104,7 +96,7 @@ def _logprobs(
     cache = make_prompt_cache(model)
     rows = mx.array([list(ids)] * len(arms))
     with Edits(model, arms).installed():
-        # in steps: of the last token alone the logits are needed
+        # in steps: only the last token's logits are needed
         for start in range(0, len(ids) - 1, _STEP):
             model(rows[:, start : min(start + _STEP, len(ids) - 1)], cache=cache)
             mx.eval([layer.state for layer in cache])
@@ -113,9 +105,9 @@ def _logprobs(
 
 
 def output_direction(model: Any, layer: int, index: int) -> mx.array:
-    """A neuron's column of ``down_proj``: what it writes, [hidden] in float32.
+    """A neuron's column of ``down_proj``, [hidden] in float32.
 
-    Of a quantized projection only the group that holds the column is dequantized.
+    Of a quantized projection only the column's group is dequantized.
     """
     projection = family_of(model).layers(model)[layer].mlp.down_proj
     if not hasattr(projection, "bits"):
@@ -138,11 +130,10 @@ def output_direction(model: Any, layer: int, index: int) -> mx.array:
 def promoted_tokens(
     model: Any, tokenizer: Any, neuron: Neuron, count: int = 5
 ) -> tuple[str, ...]:
-    """The tokens that a neuron's output direction makes probable, strongest first.
+    """The tokens that a neuron's output direction makes most probable.
 
-    The column of ``down_proj`` goes through the final norm and the unembedding, as if
-    it alone reached the end of the model (the logit lens of one neuron). A neuron that
-    falls on the positive prompts (delta below 0) writes the opposite there.
+    The column of ``down_proj`` goes through the final norm and the unembedding (the
+    logit lens of one neuron), negated for a neuron that falls on the positive prompts.
     """
     family = family_of(model)
     layer = family.layers(model)[neuron.layer]

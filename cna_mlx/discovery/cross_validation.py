@@ -1,4 +1,4 @@
-"""Cross-validation during a discovery: circuits of some prompts, tried on others."""
+"""Cross-validate the gauge during a discovery."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,7 @@ _FOLDS = 5
 
 @dataclass(frozen=True)
 class Fold:
-    """Prompts that were held out, and a circuit that knows nothing of them.
-
-    Attributes:
-        circuit: what a discovery finds in all the other prompts of the contrast.
-        positive, negative: the held-out prompts, by position in their side.
-    """
+    """Held-out prompts, by position in their side, and the circuit of the others."""
 
     circuit: Circuit
     positive: tuple[int, ...]
@@ -28,11 +23,11 @@ class Fold:
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """The gauge of prompts that had no part in the circuit which scored them.
+    """The gauge of each prompt along a circuit that was found without it.
 
     Attributes:
         positive, negative: one gauge for each prompt of the contrast.
-        layers: the AUC of each layer's own neurons alone, by layer.
+        layers: the AUC of each layer's neurons alone.
     """
 
     positive: tuple[float, ...]
@@ -41,21 +36,20 @@ class HeldOutScores:
 
     @property
     def auc(self) -> Auc:
-        """How well the gauge tells the sides apart on prompts it has not seen."""
+        """How well the gauge separates the sides."""
         return auc(self.positive, self.negative)
 
 
 class HeldOut:
     """Cross-validation of the gauge during the walk of a discovery.
 
-    For each fold a circuit of its own is made from the other folds' prompts, ranked
-    as the discovery ranks, and the fold's prompts are scored along it. Of each layer
-    only that circuit's candidates are kept.
+    Each fold's prompts are scored along a circuit that is ranked by the other folds'
+    prompts. Of each layer only that circuit's candidates are kept.
 
     Args:
         sizes: the number of positive and of negative prompts.
-        k: how many neurons a circuit has.
-        fraction: the share of a layer's neurons that makes the layer's own circuit.
+        k: the number of a circuit's neurons.
+        fraction: the share of a layer's neurons in the layer's own circuit.
     """
 
     def __init__(self, sizes: tuple[int, int], k: int, fraction: float) -> None:
@@ -70,7 +64,7 @@ class HeldOut:
 
     @property
     def is_possible(self) -> bool:
-        """Whether each fold leaves prompts to learn from."""
+        """Whether there are several folds."""
         return len(self._folds) > 1
 
     def take(
@@ -84,8 +78,8 @@ class HeldOut:
 
         Args:
             layer: its index.
-            positive, negative: activations of the two sides, [n, d_ff] each.
-            score: two such sides to the rank's score of each neuron, [d_ff].
+            positive, negative: activations of the sides, [n, d_ff].
+            score: two such sides to the score of each neuron, [d_ff].
         """
         if not self.is_possible:
             return
@@ -119,7 +113,7 @@ class HeldOut:
         )
 
     def folds(self, dropped: frozenset[tuple[int, int]]) -> tuple[Fold, ...]:
-        """Each fold's circuit less the universal neurons; none if impossible."""
+        """The folds, their circuits without the universal neurons."""
         if not self.is_possible:
             return ()
         return tuple(
@@ -149,7 +143,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """A layer's best neurons by one fold's circuit, and the held-out prompts' terms."""
+    """A layer's best neurons in one fold, and the held-out prompts' gauge terms."""
 
     layer: int
     indices: np.ndarray
@@ -162,7 +156,7 @@ class _Candidates:
 def _members(
     chosen: Sequence[_Candidates], k: int, dropped: frozenset[tuple[int, int]]
 ) -> list[np.ndarray]:
-    """Which candidates a circuit of ``k`` consists of: a mask for each layer."""
+    """The candidates in a circuit of ``k``: a mask for each layer."""
     scores = np.concatenate([candidates.scores for candidates in chosen])
     is_best = np.zeros(len(scores), dtype=bool)
     # stable: equal scores by layer and index, as a discovery ranks them

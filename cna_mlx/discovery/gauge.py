@@ -1,5 +1,4 @@
-"""Where a prompt lies between the answered and the refused ones, before a token of it
-is answered."""
+"""Gauge prompts along a circuit, without generating."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,15 +14,12 @@ from cna_mlx.steering.gauge_scale import Scale
 
 
 def gauges(model: Any, circuit: Circuit, ids: Sequence[Sequence[int]]) -> np.ndarray:
-    """The gauge of each prompt: prefill only, nothing is generated.
+    """The gauge of each prompt from its prefill, [n_prompts] in float64.
 
     Args:
         model: as :func:`cna_mlx.load` returns it.
-        circuit: one that was discovered.
+        circuit: one that was discovered; see :class:`Scale`.
         ids: token ids of each prompt.
-
-    Returns:
-        [n_prompts] in float64; see :class:`Scale`.
 
     Raises:
         CircuitError: the circuit has no means, or does not fit the model.

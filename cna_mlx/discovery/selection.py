@@ -1,4 +1,4 @@
-"""Which neurons make a circuit, and how much two circuits share."""
+"""Select a circuit's neurons, and measure how much two circuits share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from cna_mlx.errors import InputError
 
 DEFAULT_FRACTION = 0.001
-# Below it, fewer than two in five neurons come back from the other half.
+# Below it, fewer than two in five neurons are found in both halves.
 LOW_OVERLAP = 0.25
 
 Rank = Literal["delta", "normalized", "weighted"]
@@ -24,8 +24,8 @@ class Selection:
         rank: the score: ``delta`` is |delta|, the paper's; ``normalized`` divides it
             by the RMS activation of its layer; ``weighted`` multiplies it by the norm
             of the neuron's ``down_proj`` column.
-        layers: first and last layer of a band to rank within, or None for all.
-        universal: leave out the neurons that answer to any contrast.
+        layers: first and last layer to rank within; None for all.
+        universal: leave out neurons that respond to every contrast.
     """
 
     fraction: float = DEFAULT_FRACTION
@@ -45,10 +45,10 @@ class Selection:
             )
 
     def k(self, sizes: Sequence[int]) -> int:
-        """How many neurons that is in a model of these widths.
+        """The number of neurons in a model of these widths.
 
         Raises:
-            InputError: the band does not exist, or holds fewer.
+            InputError: the layers do not exist, or have fewer.
         """
         k = max(1, round(self.fraction * sum(sizes)))
         first, last = self.band(len(sizes))
@@ -61,11 +61,7 @@ class Selection:
         return k
 
     def band(self, n_layers: int) -> tuple[int, int]:
-        """The first and the last layer that are ranked.
-
-        Raises:
-            InputError: the model has no such layers.
-        """
+        """The first and the last ranked layer; InputError if they do not exist."""
         first, last = self.layers or (0, n_layers - 1)
         if not 0 <= first <= last < n_layers:
             raise InputError(
@@ -75,7 +71,7 @@ class Selection:
 
 
 class TopNeurons:
-    """The k best neurons so far, layer by layer; a layer's losers can be forgotten."""
+    """A running top k of neurons, fed layer by layer."""
 
     def __init__(self, k: int) -> None:
         self._k = k
@@ -97,11 +93,11 @@ class TopNeurons:
 
 @dataclass(frozen=True)
 class SplitHalf:
-    """Do the odd and the even prompts lead to the same neurons?
+    """The overlap of the circuits of the odd and of the even prompts.
 
     Attributes:
-        jaccard: the overlap of their circuits, shared neurons over all neurons.
-        chance: what two random circuits of that size would overlap by.
+        jaccard: shared neurons over all neurons.
+        chance: the expected overlap of two random circuits of that size.
     """
 
     jaccard: float
@@ -109,15 +105,14 @@ class SplitHalf:
 
     @property
     def is_low(self) -> bool:
-        """Whether the circuit depends on which prompts it is made from."""
+        """Whether the circuit depends on which prompts it is found from."""
         return self.jaccard < max(LOW_OVERLAP, 2 * self.chance)
 
 
 def expected_overlap(k: int, total: int, other: int | None = None) -> float:
-    """The Jaccard overlap of two random sets of ``k`` out of ``total``, about.
+    """About the Jaccard overlap of random sets of ``k`` and ``other`` of ``total``.
 
-    The second set may have another size. The expected number of shared members is
-    k * other / total (hypergeometric mean).
+    The expected number of shared members is k * other / total (hypergeometric mean).
     """
     other = k if other is None else other
     return jaccard(k * other / total, k, other)

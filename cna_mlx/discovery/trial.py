@@ -1,4 +1,4 @@
-"""What ablating a circuit will do, tried on prompts that had no part in finding it."""
+"""Try ablation on a few held-out prompts."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import ArmRates, PromptResult, diff, rates
-from cna_mlx.util.progress import Progress, silent
+from cna_mlx.util.progress import Progress, never, silent
 
 PROMPTS = 8
 MAX_TOKENS = 48
@@ -33,29 +33,28 @@ def expect(
     max_tokens: int = MAX_TOKENS,
     seconds: float = SECONDS,
     seed: int = 0,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = never,
     progress: Progress = silent,
 ) -> Expectation | None:
     """Answer a few held-out positive prompts without and with ablation.
 
-    Each prompt is answered by the circuit of a fold of the discovery's cross-
-    validation: one that was ranked without this prompt, from four fifths of the rest.
+    Each prompt is answered by a circuit of the discovery's cross-validation that was
+    ranked without it.
 
     Args:
         model, tokenizer: as :func:`cna_mlx.load` returns them.
-        contrast: the prompts of the discovery.
+        contrast, rendering: the discovery's.
         discovery: as :func:`cna_mlx.discovery.discover.run_discovery` returns it.
-        rendering: the discovery's.
         prompts: how many to try at most.
-        max_tokens: new tokens for each answer: enough to tell a refusal.
-        seconds: a prompt is begun only if it should end within these, by the time
-            that those before it took; the first always is.
-        seed: another seed draws other control neurons.
-        stop: asked before each token; a prompt that it ends is not counted.
-        progress: told after each prompt.
+        max_tokens: new tokens of each answer: enough to recognize a refusal.
+        seconds: a further prompt is begun only if it should end within these, by the
+            time that those before it took.
+        seed: for drawing control neurons.
+        stop: asked before each token; an interrupted prompt is not counted.
+        progress: called after each prompt.
 
     Returns:
-        The counts; None where nothing can be held out, a circuit is too large for a
+        The counts; None if nothing can be held out, a circuit is too large for a
         control or empty, or no prompt was answered in time.
 
     Raises:
@@ -78,8 +77,7 @@ def expect(
     started = time.perf_counter()
     for (prompt, _), own in zip(trials, arms, strict=True):
         elapsed = time.perf_counter() - started
-        # as long as those before it, on average
-        ends = elapsed + elapsed / max(1, len(results))
+        ends = elapsed + elapsed / max(1, len(results))  # as long as the others
         if stop() or ends > seconds:
             break
         results += [
@@ -92,14 +90,11 @@ def expect(
 
 
 def held_out_prompts(folds: Sequence[Fold], count: int) -> list[tuple[Fold, int]]:
-    """Positive prompts, each with the fold that held it out, from as few as hold them.
+    """Positive prompts by position, each with its fold, from as few folds as possible.
 
     Args:
-        folds: as a discovery carries them.
-        count: how many prompts at most.
-
-    Returns:
-        A fold and the prompt's position; spread evenly where a fold has more.
+        folds: a discovery's.
+        count: prompts at most, spread evenly over a fold that has more.
     """
     chosen: list[tuple[Fold, int]] = []
     for fold in folds:
@@ -112,12 +107,11 @@ def held_out_prompts(folds: Sequence[Fold], count: int) -> list[tuple[Fold, int]
 def tally(
     results: Sequence[PromptResult], planned: int, max_tokens: int
 ) -> Expectation:
-    """Count what the baseline, the ablated and the control arm answered.
+    """Count the answers of the baseline, the ablated and the control arm.
 
     Args:
-        results: one or more, of these three arms in this order.
-        planned: how many prompts were to be answered.
-        max_tokens: new tokens for each answer, at most.
+        results: one or more, with these three arms.
+        planned, max_tokens: as in :class:`Expectation`.
     """
     arms = [
         _tally(rate, [result.divergence(arm) for result in results])
@@ -139,7 +133,7 @@ def _tally(rate: ArmRates, divergences: Sequence[int | None]) -> ArmCounts:
 def _arms(
     discovery: Discovery, folds: Sequence[Fold], seed: int
 ) -> list[list[Arm]] | None:
-    """The three arms of each fold; None where one has no neurons or no control."""
+    """The three arms of each fold; None if one has no neurons or no control."""
     made: dict[int, list[Arm]] = {}
     for fold in folds:
         if id(fold) in made:

@@ -1,7 +1,4 @@
-"""What a circuit's trial on held-out prompts showed, as its file keeps it.
-
-Apart from the trial itself, which needs a model: a file is shown without one.
-"""
+"""The result of a circuit's trial on held-out prompts; needs no model."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -15,9 +12,9 @@ class ArmCounts:
     """One arm's answers, counted.
 
     Attributes:
-        refused, partial, invalid: how many were labelled so.
-        changed: how many differ from the baseline's answer; 0 for the baseline.
-        quality: their mean quality: a refusal rate is never shown without it.
+        refused, partial, invalid: answers of this label.
+        changed: answers that differ from the baseline's.
+        quality: their mean quality; a refusal rate is never shown without it.
     """
 
     refused: int
@@ -33,10 +30,10 @@ class Expectation:
 
     Attributes:
         prompts: how many were answered in every arm.
-        planned: how many were to be, before time was up or somebody pressed Ctrl-C.
-        max_tokens: new tokens for each answer, at most.
-        baseline, ablated, control: the arms: unsteered, the circuit at m = 0, and as
-            many neurons of the same layers that are as active, at m = 0.
+        planned: how many were planned; time or Ctrl-C may end the trial early.
+        max_tokens: new tokens of each answer at most.
+        baseline, ablated, control: unsteered, the circuit at m = 0, and equally active
+            neurons of the same layers at m = 0.
     """
 
     prompts: int

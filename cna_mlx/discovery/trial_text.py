@@ -1,24 +1,19 @@
-"""What to expect of a circuit, in a line or two."""
+"""Say in a line or two what to expect of a circuit."""
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.trial_counts import ArmCounts, Expectation
 
-# By how much the mean quality falls where a text can be seen to suffer.
+# A fall of the mean quality that counts as damage.
 _DAMAGE = 0.1
-# Below it a quarter of the prompts is none.
+# With fewer prompts a quarter of them is less than one.
 _ENOUGH = 4
-# Sides of a contrast whose prompts are made to be refused.
+# Words in the label of a contrast's side that should be refused.
 _REFUSABLE = ("harmful", "refus", "unsafe")
 _TRY = "try --layers, --rank or"
 
 
 def expectation_lines(circuit: Circuit) -> list[str]:
-    """What a circuit's own trial on held-out prompts showed.
-
-    Returns:
-        The figures, then a line for each thing that they should be read with; empty
-        where the circuit knows of no trial.
-    """
+    """The figures of a circuit's trial, then remarks on them; empty without a trial."""
     found = Expectation.of(circuit)
     if found is None:
         return []
@@ -31,7 +26,7 @@ def expectation_lines(circuit: Circuit) -> list[str]:
 
 
 def speaks_of_refusals(found: Expectation, circuit: Circuit) -> bool:
-    """Whether the behaviour is refusing, by what it is called or what was seen."""
+    """Whether the behaviour is refusing, by its label or by the baseline's answers."""
     contrast = circuit.provenance.contrast
     label = str(contrast and contrast.positive_label).lower()
     return any(word in label for word in _REFUSABLE) or not _is_few(
@@ -80,7 +75,7 @@ def _quality(arm: ArmCounts) -> str:
 
 
 def _is_few(count: int, found: Expectation) -> bool:
-    """Whether as many may come about by chance: a quarter of the prompts."""
+    """Whether chance explains the count: up to a quarter of the prompts."""
     return 4 * count <= found.prompts
 
 
@@ -88,8 +83,8 @@ def _damage(found: Expectation) -> list[str]:
     lines = []
     if _is_damaged(found.ablated, found):
         lines.append(
-            f"ablating damages the text: {_TRY} a smaller --fraction; a refusal that "
-            "is gone because the text is counts for nothing"
+            f"ablating damages the text: {_TRY} a smaller --fraction; a refusal lost "
+            "in a broken text does not count"
         )
     if _is_damaged(found.control, found):
         lines.append(
@@ -110,14 +105,14 @@ def _remarks_on_refusals(found: Expectation) -> list[str]:
     baseline, ablated, control = found.baseline, found.ablated, found.control
     if _is_few(baseline.refused, found):
         return [
-            f"this model hardly refuses these prompts ({baseline.refused} of "
+            f"this model rarely refuses these prompts ({baseline.refused} of "
             f"{found.prompts}): there is little to flip"
         ]
     fallen = baseline.refused - ablated.refused
     if _is_few(fallen, found):
         return [f"few answers will flip: {_TRY} a larger --fraction"]
     if baseline.refused - control.refused >= fallen:
-        return ["the control does as much: this is no effect of these neurons alone"]
+        return ["the control does the same: the effect is not these neurons' own"]
     return []
 
 
@@ -126,7 +121,7 @@ def _remarks_on_changes(found: Expectation) -> list[str]:
         return [f"few answers will change: {_TRY} a larger --fraction"]
     if found.control.changed >= found.ablated.changed:
         return [
-            "the control changes as many: judge by how the answers change, not by "
-            "whether"
+            "the control changes just as many: look at how the answers change, not at "
+            "how many"
         ]
     return []

@@ -22,22 +22,22 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, eq=False)  # arrays have no equality of one bool
 class MeanDifference:
-    """Contrastive activation addition's direction, to compare circuits with.
+    """The direction of contrastive activation addition (CAA).
 
     ``down_proj`` is linear: adding ``alpha * (mean+ - mean-)`` of the MLP outputs is
     the shift ``a' = a + alpha * delta`` of its inputs.
 
     Attributes:
-        deltas: for each layer, [d_ff] in float32.
+        deltas: [d_ff] in float32 for each layer.
     """
 
     deltas: tuple[np.ndarray, ...]
 
     def check_shape(self, widths: Sequence[int]) -> None:
-        """See that there is a number for each neuron of a model of these widths.
+        """Check that the direction fits a model of these widths.
 
         Raises:
-            CircuitError: the direction was made on another shape.
+            CircuitError: it was made on another shape.
         """
         own = [np.shape(delta) for delta in self.deltas]
         if own != [(width,) for width in widths]:
@@ -51,12 +51,8 @@ Intervention = Circuit | MeanDifference
 
 
 def check_multiplier(value: float) -> float:
-    """A multiplier, or a strength, as a float.
-
-    Raises:
-        InputError: it is NaN or infinite.
-    """
-    if not abs(value) <= _LARGEST:  # nor is NaN
+    """The multiplier as a float; InputError if it is NaN or infinite."""
+    if not abs(value) <= _LARGEST:  # also NaN
         raise InputError(f"a multiplier must be a finite number, not {value}")
     return float(value)
 
@@ -67,24 +63,23 @@ def steered(
 ) -> Iterator[None]:
     """Scale a circuit's neurons for as long as the context is open.
 
-    Works with anything that calls the model: mlx-lm's ``generate`` and
-    ``stream_generate`` among them. A KV cache made under one steering must not be
-    used under another. Contexts nest: multipliers multiply. The model belongs to one
-    thread while the context is open: a call from another thread raises an error.
+    Works with anything that calls the model, such as mlx-lm's ``generate``. Do not use
+    a KV cache that was made under another steering. Contexts nest: multipliers
+    multiply. While the context is open, only this thread may call the model.
 
     Args:
         model: as :func:`cna_mlx.load` returns it.
         circuit: what to scale; or a :class:`MeanDifference` to add.
-        multiplier: ``a' = m * a``: 0 ablates, 1 changes nothing, 2 doubles; of a
-            MeanDifference the strength alpha, where 0 changes nothing. One for each
-            row of the batch where rows differ.
+        multiplier: ``a' = m * a``: 0 ablates, 1 changes nothing, 2 doubles; for a
+            MeanDifference alpha, where 0 changes nothing. Give a sequence for one
+            multiplier for each row of the batch.
 
     Raises:
         CircuitError: the circuit names neurons that the model does not have.
-        InputError: a multiplier is NaN or infinite; or, at a call of the model, the
-            batch has another number of rows than there are multipliers.
-        ThreadError: another thread steers the model; or, at a call of the model in
-            another thread, this one does.
+        InputError: a multiplier is NaN or infinite; or the model is called with
+            another number of rows than there are multipliers.
+        ThreadError: another thread steers the model; or the model is called from
+            another thread.
         UnsupportedModelError: the model's MLP blocks are of another kind.
     """
     if isinstance(multiplier, Sequence):
@@ -96,12 +91,12 @@ def steered(
 
 
 class Edits:
-    """What several circuits do to a model, computed once and installed at will.
+    """The scales and shifts of several circuits, computed once and installed often.
 
     Args:
         model: as :func:`cna_mlx.load` returns it.
-        arms: one tuple of (circuit, multiplier) pairs for all rows, or a list of such
-            tuples, one for each row of the batch.
+        arms: a tuple of (circuit, multiplier) pairs for all rows, or a list with one
+            such tuple for each row of the batch.
 
     Raises:
         as :func:`steered`.
@@ -116,21 +111,21 @@ class Edits:
         edits = _edits(rows, widths(model))
         self.rows = len(rows)
         self._alike = {layer: _alike(rows, layer) for layer in edits}
-        # made once: a step of decoding may not wait for Python
+        # made once, so that a decoding step does not wait for Python
         self._blocks: dict[int, GatedMLP] = {}
         self._edits: dict[int, tuple[mx.array, mx.array | None]] = {}
         for layer, (scale, shift) in sorted(edits.items()):
-            # [rows, 1, d_ff] speaks to each row, [d_ff] to however many come
+            # [rows, 1, d_ff] if rows differ, [d_ff] for any number of rows
             own = mx.array(scale[:, None] if by_row else scale[0])
             add = mx.array(shift[:, None] if by_row else shift[0])
             self._edits[layer] = own, add if shift.any() else None
 
     def groups(self, n_layers: int) -> list[list[int]]:
-        """Which rows are the same up to a layer, for each layer.
+        """The rows that are equal up to each layer.
 
         Returns:
             [n_layers][rows]: a row's group after that layer, numbered from 0 in the
-            order of the rows. Groups only ever split.
+            order of the rows. Groups only split.
         """
         found, now = [], [0] * self.rows
         for layer in range(n_layers):
@@ -142,11 +137,7 @@ class Edits:
         return found
 
     def of_rows(self, rows: dict[int, list[int]]) -> "Edits":
-        """The same edits for a batch that holds, at each layer, some rows only.
-
-        Args:
-            rows: for each layer, which rows its batch holds.
-        """
+        """The same edits for a batch with only these rows at each layer."""
         part = copy(self)
         part._edits = {}
         for layer, (scale, shift) in self._edits.items():
@@ -157,7 +148,7 @@ class Edits:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """The model is steered inside, and untouched outside."""
+        """Steer the model inside the block."""
         with installed(self._model, list(self._edits), self._blocks) as blocks:
             before = {layer: block.edit for layer, block in blocks.items()}
             try:
@@ -172,7 +163,7 @@ class Edits:
 def _edits(
     rows: list[tuple[tuple[Intervention, float], ...]], sizes: Sequence[int]
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Scale and shift, each [rows, d_ff], of the layers where anything changes."""
+    """The scale and the shift, [rows, d_ff], of each layer that changes."""
     scales: dict[int, np.ndarray] = {}
     shifts: dict[int, np.ndarray] = {}
 
@@ -191,7 +182,7 @@ def _edits(
                 for layer, delta in enumerate(steerer.deltas):
                     layer_arrays(layer)[1][row] += strength * delta
                 continue
-            if strength == 1.0:  # the baseline: nothing is installed for it
+            if strength == 1.0:  # nothing to install
                 continue
             for layer, neurons in steerer.by_layer().items():
                 scale, shift = layer_arrays(layer)
@@ -202,7 +193,7 @@ def _edits(
 
 
 def _alike(rows: list[tuple[tuple[Intervention, float], ...]], layer: int) -> list[Any]:
-    """What decides each row's edit of a layer: equal for rows that are edited alike."""
+    """A key of each row's edit of a layer: equal for rows with the same edit."""
     return [
         tuple(
             (id(steerer), strength)
@@ -224,7 +215,7 @@ def _compose(
     scale: mx.array,
     shift: mx.array | None,
 ) -> tuple[mx.array, mx.array | None]:
-    """What an inner edit makes of an outer one: ``scale * (outer of a) + shift``."""
+    """An inner edit after an outer one: ``scale * (outer of a) + shift``."""
     outer_scale, outer_shift = outer
     if outer_scale is None:
         return scale, shift

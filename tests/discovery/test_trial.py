@@ -279,8 +279,8 @@ def test_of_a_few_prompts_the_counts_are_told_and_nothing_is_concluded(
     ("found", "remarks"),
     [
         (make_expectation(8, 2, 8), []),
-        (make_expectation(1, 0, 1), ["hardly refuses"]),
-        (make_expectation(0, 0, 0), ["hardly refuses"]),
+        (make_expectation(1, 0, 1), ["rarely refuses"]),
+        (make_expectation(0, 0, 0), ["rarely refuses"]),
         (make_expectation(8, 7, 8), ["--layers"]),
         (make_expectation(7, 8, 7), ["few answers"]),
         (make_expectation(8, 4, 4), ["control"]),
