@@ -189,7 +189,18 @@ def parse_records(text: str, suffix: str, name: str) -> Iterator[tuple[str, obje
     Raises:
         InputError: it is not JSON, or not a list.
     """
-    return _list(text, name) if suffix.lower() == ".json" else _values(text, name)
+    if suffix.lower() == ".json":
+        yield from _list(text, name)
+        return
+    for where, line in _lines(text, name):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", str(error))
+            raise InputError(
+                f"{where}: not JSON ({reason}); put one JSON value on each line"
+            ) from error
+        yield where, record
 
 
 def prompt_column(table: Table, column: str | None) -> int:
@@ -227,29 +238,16 @@ def _read(source: Source, column: str | None, stdin: IO[Any] | None) -> list[Loc
     return parse_prompts(text, Path(source).suffix, name, column)
 
 
-def _values(text: str, name: str) -> Iterator[tuple[str, object]]:
-    for where, line in _lines(text, name):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            reason = getattr(error, "msg", str(error))
-            raise InputError(
-                f"{where}: not JSON ({reason}); put one JSON value on each line"
-            ) from error
-        yield where, record
-
-
 def _list(text: str, name: str) -> Iterator[tuple[str, object]]:
     try:
         records = json.loads(text)
-    except json.JSONDecodeError as error:
-        hint = "; JSON Lines end in .jsonl" if error.msg == "Extra data" else ""
-        raise InputError(
-            f"{name}, line {error.lineno}: not JSON ({error.msg}){hint}; "
-            "correct the file"
-        ) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{name}: not JSON ({error}); correct the file") from error
+        reason, line = getattr(error, "msg", str(error)), getattr(error, "lineno", 0)
+        where = f"{name}, line {line}" if line else name
+        hint = "; JSON Lines end in .jsonl" if reason == "Extra data" else ""
+        raise InputError(
+            f"{where}: not JSON ({reason}){hint}; correct the file"
+        ) from error
     if not isinstance(records, list):
         raise InputError(
             f"{name}: {kind(records)}; a list of strings or objects is expected"
