@@ -455,7 +455,7 @@ def _weights() -> dict[str, mx.array]:
         ("{file}", "is a file"),
         ("{empty}", "no config.json"),
         ("{no_weights}", "no model*.safetensors"),
-        ("{broken_config}", "config.json is not JSON"),
+        ("{broken_config}", "not JSON"),
         ("{cut_off}", "cannot be read"),
     ],
 )
