@@ -322,7 +322,7 @@ def test_diff_without_a_circuit_discovers_one_and_keeps_it(
 
     monkeypatch.setattr("cna_mlx.discovery.cache.run_discovery", fail)
     second = command("diff", TINY, *rest)
-    assert "from the store" in second.err
+    assert "cached" in second.err
     assert second.data == first.data
 
 

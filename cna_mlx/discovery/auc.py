@@ -1,4 +1,4 @@
-"""How well scores tell two groups apart; from numbers alone, so without MLX."""
+"""Measure how well scores separate two groups; needs no MLX."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ _Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Auc:
-    """How well a score tells two groups apart: 0.5 not at all, 1 always.
+    """How well a score separates two groups: 0.5 not at all, 1 perfectly.
 
     Attributes:
         value: the chance that a random positive scores above a random negative.
@@ -23,19 +23,16 @@ class Auc:
     high: float
 
     def to_dict(self) -> dict[str, float]:
-        """The figures as plain data."""
+        """Return the AUC and its interval for JSON."""
         return {"auc": self.value, "low": self.low, "high": self.high}
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> Auc:
-    """The area under the ROC curve, and its 95% interval.
+    """Return the area under the ROC curve with its 95% interval.
 
     The area is the Mann-Whitney statistic, ties counting half. The interval is
     Newcombe's (Statistics in Medicine 25, 2006, method 5): the values whose own
-    variance would allow what was seen, which stays sensible at 0 and 1.
-
-    Args:
-        positive, negative: scores, at least one a side.
+    variance would allow the observed area. It stays sensible at 0 and 1.
     """
     scores = np.array(positive, dtype=np.float64), np.array(negative, dtype=np.float64)
     ordered = np.sort(scores[1])
@@ -54,8 +51,8 @@ def auc(positive: Sequence[float], negative: Sequence[float]) -> Auc:
 
 
 def _edge(distance: Callable[[float], float], inside: float, outside: float) -> float:
-    """Where ``distance`` crosses 0, from inside the interval to outside of it."""
-    if distance(outside) <= 0:  # the value itself lies at this end
+    """Return where ``distance`` crosses 0 between these two values."""
+    if distance(outside) <= 0:  # the value itself is at this end
         return outside
     for _ in range(60):
         middle = (inside + outside) / 2

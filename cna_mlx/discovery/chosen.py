@@ -1,4 +1,4 @@
-"""Which circuits to steer with: values, or ``FILE[@M]`` as it is typed."""
+"""Choose circuits to steer with: values, or ``FILE[@M]`` as typed."""
 
 import math
 from collections.abc import Sequence
@@ -17,9 +17,8 @@ class ChosenCircuit:
     """A circuit to steer with.
 
     Attributes:
-        circuit: the circuit.
-        multiplier: its own; None where it takes the multipliers of the options.
-        name: what to call it in labels: the file that it was read from.
+        multiplier: None to use the multipliers of the options.
+        name: the file it was read from, for labels.
     """
 
     circuit: Circuit
@@ -33,7 +32,7 @@ class ChosenCircuit:
 
 
 def split_circuit(text: str) -> tuple[str, float | None]:
-    """``FILE`` or ``FILE@M`` to a path and a multiplier.
+    """Split ``FILE`` or ``FILE@M`` into a path and a multiplier.
 
     Raises:
         InputError: the multiplier is not a finite number.
@@ -53,10 +52,11 @@ def split_circuit(text: str) -> tuple[str, float | None]:
 def check_arms(
     circuits: Sequence[str | Circuit], multipliers: Sequence[float] = ()
 ) -> None:
-    """See that circuits and multipliers can be used, before a model is loaded.
+    """Check circuit files and multipliers before a model is loaded.
 
     Raises:
-        CircuitError, InputError: a file or a value that cannot.
+        CircuitError: a file is not a circuit.
+        InputError: a multiplier is not a finite number.
     """
     for value in multipliers:
         check_multiplier(value)
@@ -66,13 +66,13 @@ def check_arms(
 
 
 def circuit_entry(circuit: Circuit) -> dict[str, Any]:
-    """Which circuit a result is of, as the JSON of the commands has it."""
+    """Describe a circuit in the JSON of the commands."""
     entry = circuit.entry("contrast", "fraction", "rank", "layers")
     return {"file": circuit.file, **entry}
 
 
 def circuit_entries(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
-    """The circuit of each arm that has one, by the arm's label."""
+    """The circuit of each steered arm, by the arm's label."""
     return {
         arm.label: circuit_entry(circuit)
         for arm in arms

@@ -1,4 +1,4 @@
-"""What a command does for a model when nobody says otherwise."""
+"""Defaults of the commands for each model."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from cna_mlx.models.loading import DEMO_NAMES
 
 @dataclass(frozen=True)
 class Defaults:
-    """The contrast, the fraction and the evaluation prompts that go with a model."""
+    """The default contrast, fraction and evaluation prompts of a model."""
 
     contrast: str
     fraction: float
@@ -16,11 +16,10 @@ class Defaults:
 
 
 def defaults_for(model: str) -> Defaults:
-    """``refusal``, 0.001 and JBB-Behaviors, as in the paper, with the benign half.
+    """Return the paper's defaults plus the benign half of JBB, or the demo's.
 
-    The demo models decline magic instead, and are asked questions of their own world.
-
-    Of the demo's neurons 0.001 is three, and 0.0025 is eight (training/README.md).
+    The demo models refuse magic and are asked about their own world. 0.0025 of the
+    demo's neurons are eight, and 0.001 only three (training/README.md).
     """
     if model in DEMO_NAMES:
         return Defaults("magic", 0.0025, ("demo",))

@@ -1,4 +1,4 @@
-"""The embedded model's circuit against both kinds of control."""
+"""Compare the demo's circuit with both kinds of control."""
 
 import json
 from collections.abc import Sequence
@@ -21,13 +21,8 @@ def demonstrate(
 ) -> tuple[CachedCircuit, DiffRun]:
     """Discover the demo's circuit, and prepare prompts that show what it does.
 
-    Args:
-        prompts: to answer before the built-in ones.
-        reporter: called while it works.
-
-    Returns:
-        The discovery, and the prompts with four arms: baseline, ablated, the uniform
-        and the matched control.
+    ``prompts`` are answered before the built-in ones. The arms are the baseline, the
+    ablated circuit, the uniform and the matched control.
     """
     options = DiscoveryOptions()
     session = Session("demo", reporter=reporter)
@@ -46,6 +41,6 @@ def demonstrate(
 
 
 def showcase() -> list[str]:
-    """A few questions that the demo's training never saw."""
+    """A few questions that are not in the demo's training data."""
     text = files("cna_mlx").joinpath("demo/questions.json").read_text("utf-8")
     return list(json.loads(text)["showcase"])

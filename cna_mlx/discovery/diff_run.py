@@ -1,4 +1,4 @@
-"""Prompts answered in every arm of a model, as `diff` does it."""
+"""Answer prompts in every arm of a model, for `diff`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,14 +20,9 @@ from cna_mlx.util.rows import Row
 
 @dataclass(frozen=True)
 class DiffRun:
-    """Prompts and the arms that answer them.
+    """Prompts and the arms that answer them; the first arm is the baseline.
 
-    Attributes:
-        session: the model.
-        arms: the first is the baseline.
-        prompts: user prompts.
-        max_tokens: new tokens of each answer at most.
-        results: of the prompts that are answered; :meth:`run` adds them.
+    :meth:`run` adds to ``results``.
     """
 
     session: Session
@@ -52,14 +47,14 @@ class DiffRun:
 
     @property
     def gauge(self) -> Circuit | None:
-        """The circuit to gauge prompts along: the first that can."""
+        """The first circuit that can gauge prompts."""
         circuits = (circuit for arm in self.arms for circuit, _ in arm.steering)
         able = (c for c in circuits if isinstance(c, Circuit) and can_gauge(c))
         return next(able, None)
 
     @cached_property
     def is_calibrated(self) -> bool:
-        """Whether the gauge was measured on these weights, with this rendering."""
+        """Whether the gauge was measured on these weights with this rendering."""
         session, gauge = self.session, self.gauge
         return gauge is not None and is_calibrated(
             session.model, session.tokenizer, gauge, session.rendering
@@ -67,20 +62,16 @@ class DiffRun:
 
     @property
     def whole(self) -> list[PromptResult]:
-        """The results that no interruption cut short."""
+        """The results that were not interrupted."""
         return [result for result in self.results if result.is_whole]
 
     @property
     def rates(self) -> list[ArmRates]:
-        """The labels of each arm, counted over the whole results."""
+        """The labels of each arm, counted over the complete results."""
         return rates(self.whole) if self.whole else []
 
     def run(self) -> Iterator[PromptResult]:
-        """Answer the prompts; the reporter's ``stop`` ends early.
-
-        Raises:
-            as :func:`cna_mlx.steering.generation.generate_arms`.
-        """
+        """Answer the prompts; the reporter's ``stop`` ends early."""
         session = self.session
         with session.reporter.watching():
             for event in diff(
@@ -127,18 +118,14 @@ class DiffRun:
 
 
 def example_prompts(model: str, options: DiscoveryOptions) -> tuple[list[str], str]:
-    """Four prompts to try where none are given, and a note on where they are from.
-
-    Raises:
-        InputError: the contrast cannot be used.
-    """
+    """Four prompts for a command without prompts, and a note on their source."""
     contrast = options.prompts(model)
     if contrast.name == "refusal":
         held_out = load_contrast("refusal-small")
         texts = [*held_out.positive[:3], held_out.negative[0]]
-        return texts, "no prompts given: four of refusal-small (-p, --prompts)"
+        return texts, "no prompts given: using four of refusal-small (-p, --prompts)"
     texts = [*contrast.positive[:2], *contrast.negative[:2]]
     return texts, (
-        f"no prompts given: four of {contrast.name}, which the discovery may have seen "
-        "(-p, --prompts)"
+        f"no prompts given: using four of {contrast.name}, which may be discovery "
+        "prompts (-p, --prompts)"
     )

@@ -1,4 +1,4 @@
-"""Which neurons to look for: the options of a discovery."""
+"""Options of a discovery."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ class DiscoveryOptions:
     """The contrast and how its neurons are ranked; None means the model's default.
 
     Attributes:
-        contrast: the name of a built-in contrast, or a contrast of your own.
+        contrast: the name of a built-in contrast, or your own contrast.
         positive, negative: files of prompts, in place of ``contrast``.
         column: the column or key of these files that holds the prompts.
         fraction, rank, layers, universal: as in :class:`Selection`.
-        expect: try a fresh circuit on a few held-out prompts.
+        expect: try a new circuit on a few held-out prompts.
     """
 
     contrast: str | PromptSet | None = None
@@ -33,11 +33,11 @@ class DiscoveryOptions:
 
     @property
     def names_prompts(self) -> bool:
-        """Whether the prompts are given and not the model's default."""
+        """Whether prompts are given."""
         return any((self.contrast, self.positive, self.negative))
 
     def prompts(self, model: str) -> PromptSet:
-        """The contrast that is given, or the default of the model of this name.
+        """Return the given contrast, or the default of this model.
 
         Raises:
             InputError: half of a pair, both kinds, or prompts that cannot be used.
@@ -54,7 +54,7 @@ class DiscoveryOptions:
         return load_contrast(self.contrast or defaults_for(model).contrast)
 
     def selection(self, model: str) -> Selection:
-        """How many neurons, by which score, from which layers.
+        """Return how many neurons to keep, by which score and from which layers.
 
         Raises:
             InputError: a value is out of range.

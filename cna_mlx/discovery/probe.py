@@ -1,4 +1,4 @@
-"""The gauge of many prompts, and how well it separates a contrast it has not seen."""
+"""Gauge many prompts, and measure how well the gauge separates a held-out contrast."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ _TOKENS = 32_768
 
 @dataclass(frozen=True)
 class Probe:
-    """Prompts with their gauges, the most refusable first.
+    """Prompts with their gauges, the most likely refused first.
 
     Attributes:
-        circuit: what they were gauged along.
+        circuit: the circuit of the gauge.
         is_calibrated: whether its held-out AUC was measured on these weights, with
             this rendering.
         gauges: (prompt, gauge) pairs: 0 as the answered prompts, 1 as the refused.
@@ -65,18 +65,18 @@ def probe(
 
     Args:
         model, tokenizer: as :func:`cna_mlx.load` returns them.
-        circuit: one that was discovered.
+        circuit: a discovered circuit.
         prompts: user prompts.
         rendering: how prompts become token ids.
         progress: called after each batch of prompts.
 
     Raises:
         CircuitError: the circuit has no means, or does not fit the model.
-        InputError: a prompt that is empty or too long.
+        InputError: a prompt is empty or too long.
     """
     rendering = rendering or Rendering()
     ids = [render_prompt(tokenizer, prompt, rendering) for prompt in prompts]
-    check_lengths(model, ids)  # before the first batch: no work is thrown away
+    check_lengths(model, ids)  # before the first batch
     values: list[float] = []
     for part in _parts(ids):
         values += gauges(model, circuit, part).tolist()
@@ -92,17 +92,13 @@ def probe_prompts(
     circuit: str | None,
     options: DiscoveryOptions,
 ) -> Probe:
-    """Gauge prompts along a circuit file, or the default circuit; see :func:`probe`.
-
-    Raises:
-        InputError: the circuit has a multiplier.
-    """
+    """Gauge prompts along a circuit file, or the default circuit; see :func:`probe`."""
     if circuit is None:
         found = session.default_circuit(options)
     else:
         chosen = session.choose(circuit)
         if chosen.multiplier is not None:
-            raise InputError("--circuit: a gauge takes no @M; it is not steered")
+            raise InputError("--circuit: leave out @M: a gauge does not steer")
         found = chosen.circuit
     with session.reporter.progress("prompts") as progress:
         return probe(
@@ -122,7 +118,7 @@ class HeldOutProbe:
     scores: HeldOutScores
 
     def rows(self) -> list[Row]:
-        """A row for each prompt, the most refusable first."""
+        """A row for each prompt, the most likely refused first."""
         contrast = self.contrast
         rows: list[Row] = [
             {"prompt": prompt, "side": label, "gauge": value}
@@ -148,19 +144,15 @@ class HeldOutProbe:
 
 
 def probe_contrast(session: Session, options: DiscoveryOptions) -> HeldOutProbe:
-    """Gauge the prompts of a contrast, each along a circuit found without it.
-
-    Raises:
-        InputError: a side has a single prompt, or prompts that cannot be used.
-    """
+    """Gauge the prompts of a contrast, each along a circuit found without it."""
     discovery = session.discover(options).discovery
     if discovery is None or discovery.held_out is None:
-        raise InputError("a held-out gauge needs two prompts or more on each side")
+        raise InputError("a held-out gauge needs at least two prompts on each side")
     return HeldOutProbe(options.prompts(session.name), discovery.held_out)
 
 
 def _parts(ids: list[list[int]]) -> Iterator[list[list[int]]]:
-    """Prompts that go through the model together: this bounds what is held of each."""
+    """Batches of prompts, which bound the activations held in memory."""
     part: list[list[int]] = []
     for prompt in ids:
         if part and (sum(map(len, part)) + len(prompt)) > _TOKENS:

@@ -1,4 +1,4 @@
-"""A model with the circuits that are found for it."""
+"""A model and its circuits."""
 
 import gc
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ from cna_mlx.util.progress import SILENT, Reporter
 
 @dataclass(frozen=True)
 class Session:
-    """A model, loaded when it is first needed, and how to work with it.
+    """A model, loaded on first use, and how to work with it.
 
     Attributes:
         name: as for :func:`cna_mlx.load`.
         rendering: how prompts become token ids.
         source: how the model is loaded.
         allow_transfer: accept circuits of other weights of the same shape.
-        reporter: called while something takes its time.
+        reporter: called during long work.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Session:
         rendering: Rendering | None = None,
         reporter: Reporter = SILENT,
     ) -> "Session":
-        """A session with a model that is loaded."""
+        """Make a session of a loaded model."""
         source = source_of(model)
         name = source.name if source else type(model).__name__
         session = cls(name, rendering or Rendering(), reporter=reporter)
@@ -70,12 +70,7 @@ class Session:
         return self.load()[1]
 
     def load(self) -> tuple[Any, Any]:
-        """Load the model and its tokenizer, unless they are loaded.
-
-        Raises:
-            as :func:`cna_mlx.load`; InputError: the rendering asks for a chat template
-            that the tokenizer does not have.
-        """
+        """Load the model and its tokenizer on the first call."""
         if not self._loaded:
             report, source = self.reporter, self.source
             report.note(f"loading {self.name}")
@@ -94,7 +89,7 @@ class Session:
         return self._loaded[0]
 
     def unload(self) -> None:
-        """Give the model's memory back; it is loaded again when it is needed."""
+        """Free the model's memory; the next use loads it again."""
         import mlx.core as mx
 
         self._loaded.clear()
@@ -104,15 +99,9 @@ class Session:
     def discover(
         self, options: DiscoveryOptions, output: File | None = None
     ) -> CachedCircuit:
-        """Find the model's circuit, also where the cache has it.
+        """Find the model's circuit, even if it is cached, and write it to ``output``.
 
-        Args:
-            options: which circuit, and whether it is tried.
-            output: a file to write it to, before it is tried and again after.
-
-        Raises:
-            InputError: the file cannot be written, or an option is out of range.
-            as :func:`cna_mlx.discovery.discover.run_discovery`.
+        With ``options.expect``, writes it before and after its trial.
         """
         check_writable(output)
         contrast, selection = options.prompts(self.name), options.selection(self.name)
@@ -129,7 +118,7 @@ class Session:
     def find(
         self, options: DiscoveryOptions, contrast: PromptSet, *, refresh: bool = False
     ) -> CachedCircuit:
-        """The circuit of this model and contrast, from the cache or discovered."""
+        """The circuit of this model and contrast, cached or discovered."""
         with self.reporter.progress("layers") as progress:
             found = Store().find_or_discover(
                 self.model,
@@ -144,15 +133,14 @@ class Session:
         return found
 
     def try_out(self, found: CachedCircuit, contrast: PromptSet) -> CachedCircuit:
-        """The same with what to expect of it, if it was discovered just now.
+        """Try a new circuit on held-out prompts, and save the result in its file.
 
         Ctrl-C ends only the trial: the circuit is in the cache.
         """
         report = self.reporter
         if is_streamed(self.model):
             report.note(
-                "what to expect of this circuit is not tried: answers need all weights "
-                "in memory"
+                "the circuit is not tried: generation needs all weights in memory"
             )
             return found
         if found.discovery is None:
@@ -175,11 +163,11 @@ class Session:
         if expectation is not None:
             return keep(found, expectation.written_into(found.circuit))
         if report.stop():
-            report.warn("skipped: what to expect of this circuit")
+            report.warn("the trial of the circuit was skipped")
         return found
 
     def default_circuit(self, options: DiscoveryOptions) -> Circuit:
-        """The circuit to use where none is named; reports where it comes from."""
+        """The default circuit; reports its source."""
         contrast = options.prompts(self.name)
         options.selection(self.name).k(widths(self.model))
         positive, negative = contrast.sizes
@@ -198,16 +186,16 @@ class Session:
     def _report_found(self, found: CachedCircuit) -> None:
         count = counted(len(found.circuit.neurons), "neuron")
         if found.discovery is None:
-            self.reporter.note(f"{count} from the store: {found.path}")
+            self.reporter.note(f"{count} cached: {found.path}")
             return
-        kept = f"kept in {found.path}" if found.path else "could not be stored"
+        kept = f"saved to {found.path}" if found.path else "could not be saved"
         took = f"{found.discovery.seconds:.1f} s"
         self.reporter.note(f"discovered {count} in {took}, {kept}")
         if found.discovery.warning:
             self.reporter.warn(found.discovery.warning)
 
     def choose(self, circuit: str | Circuit) -> ChosenCircuit:
-        """A circuit, or ``FILE`` or ``FILE@M``, checked against the model.
+        """Check a circuit, ``FILE`` or ``FILE@M`` against the model.
 
         Raises:
             CircuitError: it cannot be read or does not fit.
@@ -225,11 +213,7 @@ class Session:
         return ChosenCircuit(found, multiplier, path)
 
     def check(self, circuit: Circuit) -> None:
-        """See that a circuit fits the model.
-
-        Raises:
-            CircuitError: it does not.
-        """
+        """Raise CircuitError if a circuit does not fit the model."""
         circuit.check_model(
             widths(self.model), fingerprint(self.model), self.allow_transfer
         )
@@ -240,18 +224,14 @@ class Session:
         circuits: Sequence[str],
         multipliers: Sequence[float],
     ) -> list[Arm]:
-        """Each circuit at its own multiplier or at all of these; the default if none.
-
-        Raises:
-            CircuitError, InputError: as :meth:`choose`; an arm is there twice.
-        """
+        """Each circuit at its own multiplier or all of these; else the default one."""
         check_arms(circuits, multipliers)
         chosen = [self.choose(text) for text in circuits]
         owns = [one.multiplier for one in chosen]
         if chosen and None not in owns and (unused := set(multipliers) - set(owns)):
             said = ", ".join(f"@{own:g}" for own in owns if own is not None)
             raise InputError(
-                f"--circuit says {said} and -m {min(unused):g}: give one of them"
+                f"--circuit has {said}, but -m has {min(unused):g}: give one of the two"
             )
         if not chosen:
             chosen = [ChosenCircuit(self.default_circuit(options))]
@@ -261,12 +241,12 @@ class Session:
             prefix = f"{one.name} " if len(chosen) > 1 else ""
             arms += [Arm.of(one.circuit, m, f"{prefix}m={m:.15g}") for m in values]
         if len({arm.label for arm in arms}) < len(arms):
-            raise InputError("the same circuit and multiplier were asked for twice")
+            raise InputError("a circuit is given twice with the same multiplier")
         return arms
 
 
 def report_expectation(circuit: Circuit, reporter: Reporter) -> None:
-    """Report what to expect of a circuit, if that was tried."""
+    """Report what a circuit's trial showed, if it has one."""
     lines = expectation_lines(circuit)
     for line in lines[:1]:
         reporter.note(f"expect: {line}")
@@ -275,7 +255,7 @@ def report_expectation(circuit: Circuit, reporter: Reporter) -> None:
 
 
 def _announce(plan: Plan, reporter: Reporter) -> None:
-    if plan.name in DEMO_NAMES:  # some megabytes
+    if plan.name in DEMO_NAMES:  # a few megabytes
         return
     reporter.note(str(plan))
     if plan.duration:
@@ -285,19 +265,19 @@ def _announce(plan: Plan, reporter: Reporter) -> None:
 
 
 def _report_moves(source: Source | None, reporter: Reporter) -> None:
-    """What the Hub says of a model that was here already."""
+    """Report what the Hub says of a cached model."""
     if source and source.renamed_to:
-        reporter.note(f"{source.name} is {source.renamed_to} on the Hub by now")
+        reporter.note(f"{source.name} is now {source.renamed_to} on the Hub")
     if source and source.moved_to and source.revision:
         reporter.warn(
-            f"{source.name} has moved to {source.moved_to[:7]} on the Hub; this is "
-            f"{source.revision[:7]}, which was here (--revision main fetches the new "
+            f"{source.name} has a newer revision {source.moved_to[:7]} on the Hub; "
+            f"using the cached {source.revision[:7]} (--revision main fetches the new "
             "one)"
         )
 
 
 def _report_overlap(found: CachedCircuit, reporter: Reporter) -> None:
-    """How much of an earlier revision's circuit is in the one of this revision."""
+    """Report the overlap with the circuit of an earlier revision."""
     if (kept := found.kept_from_previous) and found.previous:
         old, new = (str(one.model.revision) for one in (found.previous, found.circuit))
         reporter.note(

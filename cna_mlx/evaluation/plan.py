@@ -1,4 +1,4 @@
-"""What an evaluation is made of: the circuit, its arms and controls, the prompts."""
+"""Plan an evaluation: the circuit, its arms and controls, the prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,11 +81,11 @@ class EvalOptions:
 
 @dataclass(frozen=True)
 class Subject:
-    """The circuit that an evaluation is about.
+    """The circuit that is evaluated.
 
     Attributes:
-        chosen: it, with its own multiplier if it has one.
-        contrast: the prompts that controls and CAA are made from; None if unknown.
+        chosen: the circuit and its multiplier, if it has one.
+        contrast: the prompts of controls and CAA; None if unknown.
     """
 
     chosen: ChosenCircuit
@@ -98,7 +98,7 @@ class Subject:
 
     @property
     def seen(self) -> PromptSet | None:
-        """The prompts that it was discovered on; None if unknown."""
+        """The prompts of its discovery; None if unknown."""
         if self.contrast and _is_of(self.contrast, self.circuit):
             return self.contrast
         return discovery_prompts(self.circuit)
@@ -106,7 +106,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """A run that can begin: what is answered, its configuration, and facts of it."""
+    """A run that is ready to start: the work, its configuration, and its facts."""
 
     evaluation: Evaluation
     directory: Path
@@ -118,11 +118,10 @@ class EvaluationPlan:
 
 
 def check_out(out: File | None, *parts: str) -> None:
-    """See that runs can be written, before a model is loaded.
+    """Check that runs can be written, before a model is loaded.
 
-    Args:
-        out: the directory; None for one of the default directory.
-        parts: the directories below it, where there are several runs.
+    ``out`` is None for the default directory; ``parts`` are the directories below it if
+    there are several runs.
 
     Raises:
         InputError: something else is there, or nothing can be written.
@@ -140,16 +139,9 @@ def choose_subject(
     circuit: str | Circuit | None,
     discovery: DiscoveryOptions,
 ) -> Subject:
-    """The circuit to evaluate: this one, or the default.
+    """Choose the circuit to evaluate: a circuit, ``FILE[@M]``, or None for the default.
 
-    Args:
-        session: the model.
-        circuit: a circuit, or ``FILE[@M]``; None for the default circuit.
-        discovery: the default circuit's; of a circuit that is given, the prompts that
-            controls and CAA are made from.
-
-    Raises:
-        CircuitError, InputError: a file or prompts that cannot be used.
+    For a given circuit, ``discovery`` names the prompts of controls and CAA.
     """
     if circuit is None:
         contrast = discovery.prompts(session.name)
@@ -182,11 +174,11 @@ def plan_evaluation(
 
     Args:
         session, subject, sets, options: what is evaluated, and how.
-        command: whose run it is: ``eval``, ``audit`` or ``compare``.
+        command: ``eval``, ``audit`` or ``compare``.
         others: more circuits, each at its own multiplier or at those of the options.
         transferred: the label of an arm and another model's circuit, tried at 0.
         controls: the kinds of control.
-        out: the run's directory; None for one of the default directory.
+        out: the run's directory; None for the default directory.
 
     Raises:
         CircuitError, InputError: a circuit or a value that cannot be used.

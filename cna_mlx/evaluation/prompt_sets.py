@@ -1,4 +1,4 @@
-"""The prompt sets of an evaluation, loaded before the model is."""
+"""Load the prompt sets of an evaluation, before the model."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -15,15 +15,13 @@ PromptSets = str | Benchmark | Sequence[str | Benchmark]
 def load_sets(
     session: Session, prompts: PromptSets, limit: int | None = None
 ) -> list[Benchmark]:
-    """Prompt sets, each with a name of its own; fetched where they are not cached.
+    """Load prompt sets, each under a unique name; fetch those that are not cached.
 
-    Args:
-        session: whose default sets are used if ``prompts`` is empty.
-        prompts: the sets.
-        limit: prompts of each set, spread evenly; None for all.
+    Uses the default sets of the session's model if ``prompts`` is empty, and ``limit``
+    prompts of each set, spread evenly.
 
     Raises:
-        InputError: a file or a name that cannot be used, the same set twice.
+        InputError: a file or a name that cannot be used, or the same set twice.
         HubError, ModelError: a set cannot be fetched.
     """
     given = [prompts] if isinstance(prompts, str | Benchmark) else list(prompts)
@@ -41,7 +39,7 @@ def load_sets(
 
 
 def _named_apart(sets: Iterable[Benchmark]) -> list[Benchmark]:
-    """Number the sets that share a name, as files of two directories may."""
+    """Number the sets that share a name, e.g. files of two directories."""
     taken: set[str] = set()
     named = []
     for one in sets:

@@ -1,4 +1,4 @@
-"""What a run's ``run.json`` says: its configuration, and facts about it."""
+"""The content of ``run.json``: a run's configuration, and facts about it."""
 
 import hashlib
 import json
@@ -63,13 +63,11 @@ class SetEntry(Record):
 
 @dataclass(frozen=True)
 class CircuitEntry(Record):
-    """Which circuit a result is of.
+    """A circuit of a run.
 
     Attributes:
-        file: where it was read from.
         fingerprint: of the model that it was found on.
         neurons, k: how many it has, and how many were ranked.
-        contrast, fraction, rank, layers: how it was found.
         sha256: a hash of its neurons; see :func:`circuit_sha256`.
         control, seed: the kind and the seed of a random control.
     """
@@ -88,7 +86,7 @@ class CircuitEntry(Record):
 
     @classmethod
     def of(cls, circuit: Circuit) -> "CircuitEntry":
-        """What a run records of a circuit."""
+        """Describe a circuit."""
         names = ("contrast", "fraction", "rank", "layers", "control", "seed")
         data = {**circuit.entry(*names), "sha256": circuit_sha256(circuit)}
         return replace(cls.from_dict(data), stored=None)
@@ -96,18 +94,16 @@ class CircuitEntry(Record):
 
 @dataclass(frozen=True)
 class RunConfig(Record):
-    """All that decides a run's samples; two runs of one configuration are the same.
+    """Everything that decides a run's samples.
 
     Attributes:
         command: ``eval``, ``audit`` or ``compare``.
-        model, rendering: what answered, and how prompts were rendered.
         circuits: of the arms, by name.
         direction: a hash of the prompts of CAA's difference of means; None without CAA.
         arms: in the order of a batch's rows; the baseline is the first.
-        sets: the prompts.
         limit: prompts of each set at most; None for all.
         max_tokens: new tokens of each answer at most.
-        kl_tokens: tokens of the baseline's answer to take the KL over; 0: none.
+        kl_tokens: tokens of the baseline's answer that the KL covers; 0 for no KL.
         sampling: ``greedy``.
         rows: of a batch.
         gauge: whether the prompts were gauged.
@@ -129,12 +125,12 @@ class RunConfig(Record):
 
     @property
     def planned(self) -> int:
-        """How many prompts the run has when it is complete."""
+        """How many prompts the complete run has."""
         return sum(one.prompts for one in self.sets)
 
     @property
     def main_circuit(self) -> CircuitEntry | None:
-        """The circuit that the run is about: the first."""
+        """The circuit that the run evaluates: the first."""
         return next(iter(self.circuits.values()), None)
 
     @property
@@ -173,13 +169,11 @@ class RunFacts(Record):
 
     Attributes:
         created, updated: when, in ISO 8601.
-        resumed: whether the run was continued.
-        contamination: by set, the ids of the prompts that discovery saw; None where
-            its prompts are unknown.
-        environment: the machine.
+        contamination: by set, the ids of prompts that the discovery used; None if the
+            discovery's prompts are unknown.
         versions: of packages; in early runs without an environment.
         shape: layers, widths and heads of the model.
-        discovery: what finding the main circuit showed: some of its provenance.
+        discovery: a part of the main circuit's provenance.
         rules: the versions of :data:`RULES` that the run was written with.
     """
 
@@ -197,9 +191,9 @@ class RunFacts(Record):
 
 
 def circuit_sha256(circuit: Circuit) -> str:
-    """A hash of which neurons a circuit has.
+    """Hash which neurons a circuit has.
 
-    Not of their deltas: found again, those may differ in the last digits, and scaling
+    Without their deltas: a second discovery may change the last digits, and scaling
     does not use them.
     """
     rows = sorted([layer, index] for layer, index, _ in circuit.neurons)

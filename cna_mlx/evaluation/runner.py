@@ -1,4 +1,4 @@
-"""Carry out an evaluation: begin or resume its run, and answer what is missing."""
+"""Run an evaluation: start or resume its run, and answer the remaining prompts."""
 
 from cna_mlx.evaluation.arms import save_direction
 from cna_mlx.evaluation.journal import Journal, opened
@@ -8,14 +8,14 @@ from cna_mlx.util.formatting import counted, duration
 
 
 def run_evaluation(plan: EvaluationPlan) -> RunRecord:
-    """Answer the prompts that the run lacks, and write each batch into it.
+    """Answer the remaining prompts of a run, and write each batch into it.
 
     Returns:
         The run: ``complete``, or ``interrupted`` by the reporter's ``stop`` or by
-        Ctrl-C, which keeps the batches that are whole.
+        Ctrl-C, which keeps the complete batches.
 
     Raises:
-        InputError: another run is in the directory, or it cannot be written.
+        InputError: the directory has another run, or cannot be written.
         CnaError: the model or the disk failed; the run is then ``failed``.
     """
     with opened(plan.directory, plan.config, plan.circuits, plan.facts) as journal:
@@ -34,7 +34,7 @@ def run_evaluation(plan: EvaluationPlan) -> RunRecord:
 
 
 def _answer(plan: EvaluationPlan, journal: Journal) -> bool:
-    """Answer prompt after prompt; returns whether all are answered."""
+    """Answer the remaining prompts; return whether all are answered."""
     evaluation, report = plan.evaluation, plan.reporter
     total = len(evaluation.prompts)
     with report.progress("prompts") as progress, report.watching():

@@ -381,7 +381,7 @@ def test_a_circuit_that_is_stored_still_says_what_to_expect(
     first = command("diff", TINY, *asked(selection), *rest)
     (line,) = (x for x in first.err.splitlines() if x.startswith("expect:"))
     second = command("diff", TINY, *asked(selection), *rest)
-    assert "from the store" in second.err
+    assert "cached" in second.err
     assert line in second.err.splitlines()
     assert first.data["results"] == second.data["results"]
     assert "expect:" not in command("diff", TINY, *selection, *rest).err
