@@ -1,4 +1,4 @@
-"""What `cna-mlx doctor` finds: facts and checks on a machine and a model."""
+"""Facts and checks of `cna-mlx doctor`, and the benchmark."""
 
 from cna_mlx.diagnostics.results import Check, Fact, Item, Section
 

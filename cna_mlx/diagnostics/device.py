@@ -12,7 +12,7 @@ from cna_mlx.diagnostics.results import Check, Fact, checked, passed
 from cna_mlx.models.memory.machine import machine
 from cna_mlx.util.environment import attempt
 
-# Rows of the left operand: one row uses another kernel than many.
+# Rows of the left operand: one row and many rows run different kernels.
 _ROWS = (1, 64)
 _INNER, _OUTER = 512, 256
 # Relative errors (Frobenius) of a product. bf16 rounds its result by 2^-9 and fp16 by
@@ -22,8 +22,8 @@ _ALLOWED = {mx.float32: 3e-3, mx.bfloat16: 1e-2, mx.float16: 2e-3}
 # MLX's CPU backend adds up products with quantized weights in bf16: 2.6e-2.
 _QUANTIZED_ALLOWED = 5e-2
 _FULL_FLOAT32 = 1e-5
-# Of results of a whole model, relative to the largest of them. On the demo models,
-# simulated TF32 (truncated) moved logits by 1e-3 and deltas by 6e-4.
+# Allowed for a whole model, relative to its largest result. On the demo models,
+# simulated TF32 (truncated) changed logits by 1e-3 and deltas by 6e-4.
 _TOLERANCE_FULL, _TOLERANCE_REDUCED = 1e-4, 4e-3
 
 _BIG_MODEL = 4_500_000_000  # the weights of an 8B model in 4 bits
@@ -45,7 +45,7 @@ def matmul_items() -> Iterator[Check]:
 
 
 def float32_tolerance() -> float:
-    """The rounding of float32 results on this device, relative to the largest."""
+    """Return the allowed float32 rounding here, relative to the largest result."""
     is_full = matmul_error(mx.float32) <= _FULL_FLOAT32
     return _TOLERANCE_FULL if is_full else _TOLERANCE_REDUCED
 
@@ -68,7 +68,7 @@ def _within(error: float, allowed: float, note: str = "") -> Check:
 
 
 def matmul_error(dtype: mx.Dtype) -> float:
-    """The relative error of a product in a dtype; NaN or infinity if it has those."""
+    """Return a product's relative error in a dtype; NaN or infinity stay visible."""
     left, right = (mx.array(part).astype(dtype) for part in _operands())
     errors = [
         _relative(left[:rows] @ right.T, _float64(left[:rows]) @ _float64(right).T)
@@ -78,7 +78,7 @@ def matmul_error(dtype: mx.Dtype) -> float:
 
 
 def quantized_error(group: int) -> float:
-    """The relative error of a product of bf16 activations with 4-bit weights.
+    """Return the relative error of bf16 activations times 4-bit weights.
 
     numpy dequantizes the weights from their bits, independently of the device.
     """
@@ -97,7 +97,7 @@ def quantized_error(group: int) -> float:
 
 
 def dequantized(packed: mx.array, scales: mx.array, biases: Any, group: int) -> Any:
-    """4-bit weights as float64: eight to a uint32, the lowest bits first.
+    """Unpack 4-bit weights to float64: eight to a uint32, the lowest bits first.
 
     Args:
         packed: [rows, columns / 8].
@@ -131,7 +131,7 @@ def _relative(found: mx.array, expected: np.ndarray) -> float:
 
 
 def bandwidth_fact(rate: float | None) -> Fact:
-    """The bandwidth in GB/s, and what it means: a token reads all weights."""
+    """Report the bandwidth in GB/s and the decoding speed that it allows."""
     if not rate:
         return Fact("bandwidth", rate, "GB/s")
     bound = rate * 1e9 / _BIG_MODEL
@@ -141,10 +141,10 @@ def bandwidth_fact(rate: float | None) -> Fact:
 
 
 def bandwidth() -> float:
-    """Measure the memory bandwidth in GB/s: the better of copying and of reading.
+    """Measure the memory bandwidth in GB/s: the faster of copying and reading.
 
-    A matrix times a vector only reads, like decoding, and can use several threads of a
-    CPU where a copy cannot.
+    A matrix times a vector only reads, like decoding, and can use several CPU threads
+    where a copy cannot.
     """
     memory = attempt(machine)
     share = memory.usable // _SHARE_OF_MEMORY if memory else _LARGEST_BUFFER
@@ -161,11 +161,9 @@ def bandwidth() -> float:
 
 
 def median_seconds(work: Callable[[], list[mx.array]], seconds: float = 2.0) -> float:
-    """The median time of some work, after a warm-up.
+    """Return the median seconds to compute the arrays of `work`, after a warm-up.
 
-    Args:
-        work: builds graphs, which are then computed.
-        seconds: start no further repetition after this long.
+    No repetition starts after `seconds`.
     """
     mx.eval(work())  # touches pages and compiles
     times: list[float] = []

@@ -1,4 +1,4 @@
-"""Check this machine, and a model on it, section by section."""
+"""Check this machine and a model on it, section by section."""
 
 import getpass
 import time
@@ -29,13 +29,13 @@ from cna_mlx.util.environment import attempt
 
 
 def own_secrets() -> dict[str, str]:
-    """The patterns of this user's name, home directory and Hub token."""
+    """Return the patterns of this user's name, home directory and Hub token."""
     return secrets_of(Path.home(), attempt(getpass.getuser), attempt(get_token))
 
 
 @dataclass
 class Findings:
-    """What has been found so far, without secrets."""
+    """Facts and checks found so far, without secrets."""
 
     secrets: dict[str, str] = field(default_factory=own_secrets)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Findings:
     started: float = field(default_factory=time.perf_counter)
 
     def take(self, section: Section) -> Iterator[Item]:
-        """Keep the items of a section; yields each once it is found."""
+        """Yield the items of a section as they are found, and keep them."""
         facts = self.facts.setdefault(section.title.replace(" ", "_"), {})
         for item in anonymous(section.items, self.secrets):
             if isinstance(item, Fact):
@@ -63,7 +63,7 @@ class Findings:
         return time.perf_counter() - self.started
 
     def to_dict(self) -> dict[str, Any]:
-        """Seconds, facts by section, and checks."""
+        """Return seconds, facts by section, and checks."""
         return {
             "seconds": round(self.seconds, 1),
             "facts": {title: facts for title, facts in self.facts.items() if facts},
@@ -72,18 +72,18 @@ class Findings:
 
 
 def machine_sections(*, offline: bool = False) -> Iterator[Section]:
-    """Versions, machine, disk and Hub; each item is found when it is iterated over."""
+    """Yield versions, machine, disk and Hub; iterating a section runs its checks."""
     yield _section("versions", facts.version_items)
     yield _section("machine", facts.device_items)
-    yield _section("disk", _disk)
+    cache = Path(constants.HF_HUB_CACHE)
+    yield _section("disk", lambda: storage.disk_items(Store(), cache))
     yield _section("Hub", partial(_hub, offline))
 
 
 def device_sections(session: Session | None = None) -> Iterator[Section]:
-    """The device's arithmetic and bandwidth, the embedded models, and a model.
+    """Yield the device's arithmetic and bandwidth, the embedded models, and a model.
 
-    Raises:
-        as :func:`cna_mlx.load`, after the sections of the device.
+    Loads the model last, with the errors of :func:`cna_mlx.load`.
     """
     speed: list[float | None] = []
     yield _section("device", partial(_device, speed))
@@ -95,30 +95,26 @@ def device_sections(session: Session | None = None) -> Iterator[Section]:
 
 
 def _section(title: str, items: Callable[[], Iterator[Item]]) -> Section:
-    """A section that ends with a failed check if an exception ends it early."""
+    """Return a section that turns an exception into a failed check."""
 
     def guarded() -> Iterator[Item]:
         try:
             yield from items()
-        except Exception as error:  # noqa: BLE001  # the next section is still useful
+        except Exception as error:  # noqa: BLE001  # later sections are still useful
             yield failure(title, error)
 
     return Section(title, guarded())
 
 
-def _disk() -> Iterator[Item]:
-    yield from storage.disk_items(Store(), Path(constants.HF_HUB_CACHE))
-
-
 def _hub(is_offline: bool) -> Iterator[Item]:
     is_offline = is_offline or constants.HF_HUB_OFFLINE
-    yield from storage.hub_items(constants.ENDPOINT, attempt(get_token), is_offline)
+    return storage.hub_items(constants.ENDPOINT, attempt(get_token), is_offline)
 
 
 def _device(speed: list[float | None]) -> Iterator[Item]:
     yield from device.matmul_items()
     rate = attempt(device.bandwidth)
-    speed.append(rate)  # the section of a model compares decoding with it
+    speed.append(rate)  # speed_items compares decoding with it
     yield device.bandwidth_fact(rate)
 
 

@@ -1,4 +1,4 @@
-"""Facts about and checks on the software, the machine and its memory."""
+"""Report and check the software, the machine and its memory."""
 
 import platform
 import subprocess
@@ -28,7 +28,7 @@ _PACKAGES = (
 
 
 def version_items() -> Iterator[Item]:
-    """The versions of the dependencies, and whether they fit together."""
+    """Report the dependencies' versions, and check that they fit together."""
     yield Fact("Python", platform.python_version(), remark=_python())
     found = versions(*_PACKAGES)
     parts = attempt(mlx_parts) or {}
@@ -53,7 +53,7 @@ def _parts(version: str, parts: Mapping[str, str], name: str) -> str:
 def check_versions(
     found: Mapping[str, str], required: list[str], parts: Mapping[str, str]
 ) -> Check:
-    """Whether the packages meet the requirements, and MLX's parts have one version.
+    """Check the packages against the requirements, and MLX's parts against MLX.
 
     Args:
         found: versions by package.
@@ -85,7 +85,7 @@ def check_versions(
 
 
 def device_items() -> Iterator[Item]:
-    """The operating system, MLX's device, and the memory."""
+    """Report the operating system, MLX's device and the memory."""
     import mlx.core as mx
 
     yield Fact("system", system_name())
@@ -108,24 +108,24 @@ def _device_name(info: Mapping[str, Any]) -> str:
 def check_backend(
     device: str | None, has_metal: bool, has_cuda: bool, system: str
 ) -> Check:
-    """Whether MLX uses the accelerator of this machine."""
+    """Check that MLX uses the accelerator of this machine."""
     name = backend(device, has_metal, has_cuda)
     if name == "CPU" and (has_metal or has_cuda):
         return warning(
-            "there is a GPU, but MLX computes on the CPU",
-            "do not set the default device to the CPU",
+            "this machine has a GPU, but MLX runs on the CPU",
+            "leave MLX's default device unset",
         )
     if name == "CPU" and system == "Darwin":
         return warning(
-            "MLX finds no Metal device and computes on the CPU",
+            "MLX does not find a Metal device and runs on the CPU",
             "use macOS 14 or newer on Apple silicon, with an arm64 Python, outside "
             "a virtual machine",
         )
-    return ok(f"MLX computes on {name}")
+    return ok(f"MLX runs on {name}")
 
 
 def memory_items(info: Mapping[str, Any]) -> Iterator[Fact]:
-    """The memory and its limits; ``info`` is MLX's description of the device."""
+    """Report memory and its limits; ``info`` is MLX's description of the device."""
     memory = attempt(machine)
     yield Fact("memory", memory.total if memory else None, "bytes")
     yield Fact("usable memory", memory.usable if memory else None, "bytes")
@@ -139,14 +139,14 @@ def memory_items(info: Mapping[str, Any]) -> Iterator[Fact]:
             yield Fact(name, int(info[key]), "bytes")
     if platform.system() == "Darwin":
         yield wired_limit(attempt(_wired_limit_mb))
-    yield Fact("open files", attempt(_open_files), remark="as mlx-lm sets the limit")
+    yield Fact("open files", attempt(_open_files), remark="limit set by mlx-lm")
 
 
 def wired_limit(megabytes: int | None) -> Fact:
-    """How much memory the GPU may wire; 0 MB stands for the system's default."""
+    """Report how much memory the GPU may wire; 0 MB is the system default."""
     how = "sudo sysctl iogpu.wired_limit_mb=N sets it until the next restart"
     if megabytes == 0:
-        return Fact("wired limit", "the system's own", remark=how)
+        return Fact("wired limit", "system default", remark=how)
     size = None if megabytes is None else megabytes << 20
     return Fact("wired limit", size, "bytes", how)
 

@@ -1,4 +1,4 @@
-"""Check what must hold bit for bit on any device: idle blocks, rows of a batch, ..."""
+"""Check the laws of steering, which hold bit for bit on any device."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -24,8 +24,8 @@ def law_items(
         label: the prefix of the checks' names.
         model: as :func:`cna_mlx.load` returns it.
         ids: prompts of different lengths.
-        circuit: what to scale.
-        tolerance: the allowed rounding, relative to the largest value.
+        circuit: the neurons to scale.
+        tolerance: the allowed rounding of padded prompts, relative to the largest.
     """
     first = ids[0]
     yield checked(f"{label}: identity at m = 1", identity, model, first, circuit)
@@ -35,14 +35,14 @@ def law_items(
 
 
 def identity(model: Any, ids: list[int], circuit: Circuit) -> Check:
-    """Idle blocks change nothing, and leaving a context removes them.
+    """Check that idle blocks change nothing, and that leaving a context removes them.
 
     The circuit must be large enough to change logits.
     """
     plain, again = logits(model, [ids]), logits(model, [ids])
     if not same(plain, again):
         return warning(
-            f"two equal passes differ by {apart(plain, again)}: cannot be checked",
+            f"two identical passes differ by {apart(plain, again)}: not checked",
             "upgrade MLX; if that does not help, please report this screen",
         )
     problems = []
@@ -56,13 +56,13 @@ def identity(model: Any, ids: list[int], circuit: Circuit) -> Check:
             problems.append(f"scaling {len(circuit.neurons)} neurons by 0 does nothing")
     problems += _unlike("leaving a context", logits(model, [ids]), plain)
     if any(a is not b for a, b in zip(before, _blocks(model), strict=True)):
-        problems.append("a block was left behind")
+        problems.append("a block is left behind")
     good = "m = 1, idle blocks and leaving m = 0 give mlx-lm's logits bit for bit"
     return passed(not problems, "; ".join(problems) or good)
 
 
 def rows(model: Any, ids: list[int], circuit: Circuit) -> Check:
-    """Each row of a batch equals what its arm gives in a batch of that shape."""
+    """Check that each row of a batch equals its arm in a batch of that shape."""
     batch = [ids] * len(_ARMS)
     with steered(model, circuit, _ARMS):
         mixed = logits(model, batch)
@@ -74,12 +74,12 @@ def rows(model: Any, ids: list[int], circuit: Circuit) -> Check:
     # compare the same row: two rows of one batch may round differently
     if same(mixed[1], logits(model, batch)[1]):
         problems.append("the row of m = 0 equals the one without steering")
-    good = f"{len(_ARMS)} arms in a batch give what each gives alone, bit for bit"
+    good = f"{len(_ARMS)} arms in a batch equal each arm alone, bit for bit"
     return passed(not problems, "; ".join(problems) or good)
 
 
 def padding(model: Any, ids: Sequence[list[int]], tolerance: float) -> Check:
-    """Prompts padded in a batch have the same activations as alone."""
+    """Check that padded prompts have the same activations as single ones."""
     together = _walk(model, ids)
     alone = np.concatenate([_walk(model, [one]) for one in ids], axis=1)
     error = float(np.abs(together - alone).max() / np.abs(alone).max())
@@ -91,17 +91,17 @@ def padding(model: Any, ids: Sequence[list[int]], tolerance: float) -> Check:
 
 
 def twice(model: Any, ids: list[int], circuit: Circuit) -> Check:
-    """Nested contexts multiply."""
+    """Check that nested contexts multiply."""
     with steered(model, circuit, 0.25), steered(model, circuit, 0.5):
         nested = logits(model, [ids])
     with steered(model, circuit, 0.125):
         problems = _unlike("0.5 within 0.25", nested, logits(model, [ids]))
-    good = "0.5 within 0.25 is 0.125, bit for bit"
+    good = "0.5 within 0.25 equals 0.125, bit for bit"
     return passed(not problems, "; ".join(problems) or good)
 
 
 def random_circuit(model: Any, fraction: float, seed: int = 0) -> Circuit:
-    """A random share of every layer's neurons, at least one."""
+    """Return a random share of every layer's neurons, at least one of each."""
     random = np.random.default_rng(seed)
     return Circuit.from_neurons(
         (layer, int(index))
@@ -111,19 +111,19 @@ def random_circuit(model: Any, fraction: float, seed: int = 0) -> Circuit:
 
 
 def logits(model: Any, batch: list[list[int]]) -> mx.array:
-    """Logits [rows, length, vocabulary] of prompts of one length, computed."""
+    """Compute logits [rows, length, vocabulary] of prompts of one length."""
     found = model(mx.array(batch))
     mx.eval(found)
     return found
 
 
 def same(a: mx.array, b: mx.array) -> bool:
-    """Whether two arrays are equal bit for bit, counting NaN as equal to NaN."""
+    """Return whether two arrays are equal bit for bit; NaN equals NaN."""
     return a.dtype == b.dtype and bool(mx.array_equal(a, b, equal_nan=True))
 
 
 def apart(a: mx.array, b: mx.array) -> str:
-    """The largest difference of two arrays, or their types if those differ."""
+    """Describe the largest difference of two arrays, or their types."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return f"{a.dtype}{list(a.shape)} and {b.dtype}{list(b.shape)}"
     gap = mx.abs(a.astype(mx.float32) - b.astype(mx.float32)).max()

@@ -1,4 +1,4 @@
-"""Check a model: its neurons, its numerics, its speed."""
+"""Check a model's neurons, numerics and speed."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -38,12 +38,11 @@ _PROMPTS = (
     "Write one sentence about the sea.",
     "How do I bake bread when I have no oven at home?",
 )
-# Most neurons are nearly silent: this share has a visible effect in bf16.
+# Most neurons are nearly silent: scaling this share changes logits even in bf16.
 _RANDOM_SHARE = 0.05
 _FP16_LARGEST = 65504.0
 _FP16_HEADROOM = 4.0
-# Allowed differences of logits, relative to the largest. Those of float32 depend on the
-# device.
+# Allowed differences of logits, relative to the largest; float32 depends on the device.
 _ROUNDING = {"bfloat16": 0.1, "float16": 0.03}
 _TOKENS, _SECONDS = 32, 6.0
 
@@ -52,7 +51,7 @@ _TOKENS, _SECONDS = 32, 6.0
 
 
 def hooked_items(model: Any, store: Store) -> Iterator[Item]:
-    """What can be read and steered in a model, and its cached circuits."""
+    """Report what this tool can read and steer in a model, and its cached circuits."""
     sizes = widths(model)
     own = fingerprint(model)
     source = source_of(model)
@@ -73,13 +72,13 @@ def hooked_items(model: Any, store: Store) -> Iterator[Item]:
 
 
 def weight_bytes(model: Any) -> int:
-    """The bytes of all of a model's parameters."""
+    """Return the bytes of all parameters."""
     arrays: list[Any] = tree_flatten(model.parameters())  # type: ignore[assignment]
     return sum(array.nbytes for _, array in arrays)
 
 
 def bytes_per_token(model: Any) -> int:
-    """The bytes of weights that decoding a token reads: all except the embeddings."""
+    """Return the bytes of weights that a token reads: all except the embeddings."""
     if model.args.tie_word_embeddings:  # the unembedding reads them
         return weight_bytes(model)
     return weight_bytes(model) - weight_bytes(model.model.embed_tokens)
@@ -96,9 +95,7 @@ def _dtype(model: Any) -> str:
 def numeric_items(model: Any, tokenizer: Any, float32: float) -> Iterator[Item]:
     """Check that this device computes and steers this model correctly.
 
-    Args:
-        model, tokenizer: as :func:`cna_mlx.load` returns them.
-        float32: the rounding of float32 results on this device.
+    `float32` is the allowed rounding of float32 results on this device.
     """
     ids = [render_prompt(tokenizer, prompt) for prompt in _PROMPTS]
     yield checked("activations", check_activations, model, ids)
@@ -110,12 +107,12 @@ def numeric_items(model: Any, tokenizer: Any, float32: float) -> Iterator[Item]:
 
 
 def check_activations(model: Any, ids: Sequence[list[int]]) -> Check:
-    """Whether every neuron of every layer is finite at every position."""
+    """Check that every neuron of every layer is finite at every position."""
     peaks = _peaks(model, ids)
     broken = [layer for layer, peak in enumerate(peaks) if not np.isfinite(peak)]
     if broken:
         return failed(
-            f"NaN or infinite from layer {broken[0]} on",
+            f"NaN or infinity from layer {broken[0]} on",
             "use the model in bf16 or float32, or fetch its weights again",
         )
     peak, layer = max((value, layer) for layer, value in enumerate(peaks))
@@ -124,14 +121,14 @@ def check_activations(model: Any, ids: Sequence[list[int]]) -> Check:
     )
     if _dtype(model) == "float16" and peak * _FP16_HEADROOM > _FP16_LARGEST:
         return warning(
-            f"{detail}: close to the end of fp16's range ({_FP16_LARGEST:.0f})",
-            "use the model in bf16; a multiplier above 1 can overflow",
+            f"{detail}: close to the largest fp16 value ({_FP16_LARGEST:.0f})",
+            "use the model in bf16; multipliers above 1 can overflow",
         )
     return ok(detail)
 
 
 def _peaks(model: Any, ids: Sequence[list[int]]) -> list[float]:
-    """Each layer's largest |a| over some prompts; infinite if one is not finite."""
+    """Return each layer's largest |a|; infinity stands for any non-finite value."""
     peaks = [mx.array(0.0)] * len(widths(model))
 
     def keep(layer: int, activations: mx.array) -> None:
@@ -149,12 +146,9 @@ def _peaks(model: Any, ids: Sequence[list[int]]) -> list[float]:
 
 
 def check_prefill(model: Any, ids: list[int], tolerance: float) -> Check:
-    """Whether a prompt read in two parts gives the same logits as in one.
+    """Check that prefilling a prompt in two parts gives the same logits as in one.
 
-    Args:
-        model: as :func:`cna_mlx.load` returns it.
-        ids: a prompt of at least two tokens.
-        tolerance: the allowed rounding, relative to the largest logit.
+    The prompt needs two tokens; `tolerance` is relative to the largest logit.
     """
     half = len(ids) // 2
     whole = invariants.logits(model, [ids])[:, half:].astype(mx.float32)
@@ -170,7 +164,7 @@ def check_prefill(model: Any, ids: list[int], tolerance: float) -> Check:
 
 
 def kv_bytes(model: Any, ids: list[int]) -> int:
-    """The bytes of the KV cache per token and arm."""
+    """Return the bytes of the KV cache per token and arm."""
     cache = make_prompt_cache(model)
     mx.eval(model(mx.array([ids]), cache=cache))
     # [1, heads, room, head_dim], with room for more tokens
@@ -182,7 +176,7 @@ def kv_bytes(model: Any, ids: list[int]) -> int:
 
 
 def speed_items(model: Any, tokenizer: Any, bandwidth: float | None) -> Iterator[Item]:
-    """How fast one arm decodes, and as a share of what the bandwidth (GB/s) allows."""
+    """Report how fast one arm decodes, as a share of what `bandwidth` (GB/s) allows."""
     rate = attempt(partial(_decoding_rate, model, tokenizer))
     remark = ""
     if rate and bandwidth:
@@ -192,7 +186,7 @@ def speed_items(model: Any, tokenizer: Any, bandwidth: float | None) -> Iterator
 
 
 def _decoding_rate(model: Any, tokenizer: Any) -> float | None:
-    """Tokens per second of a short answer; None if it ends at once."""
+    """Return tokens per second of a short answer; None if it ends at once."""
     ids = render_prompt(tokenizer, _PROMPTS[1])
     end = time.perf_counter() + _SECONDS
     events = generate_arms(

@@ -1,4 +1,4 @@
-"""Compare the embedded models' stored figures with the same measured here."""
+"""Compare the stored figures of the embedded models with figures measured here."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -34,11 +34,9 @@ class Line:
     """One answer.
 
     Attributes:
-        prompt: the question.
-        multiplier: of the circuit.
-        ids: of the rendered prompt.
-        greedy: ids of the answer, including its end.
-        gaps: how far the logit of each of these is above the second best.
+        ids: token ids of the rendered prompt.
+        greedy: token ids of the answer, including its end.
+        gaps: for each of these, its logit minus the second largest.
         top: [id, logit] of the most probable first tokens.
     """
 
@@ -55,7 +53,6 @@ class Figures:
     """The figures of a model.
 
     Attributes:
-        fingerprint: of its weights.
         neurons: [layer, index, delta] by falling |delta|, of a discovery of magic
             without the universal filter. The first eight are scaled.
         lines: answers at m = 1 and m = 0.
@@ -67,17 +64,17 @@ class Figures:
 
     @property
     def circuit(self) -> Circuit:
-        """The neurons that are scaled."""
+        """Return the neurons to scale."""
         return Circuit.from_neurons(map(tuple, self.neurons[:_CIRCUIT]))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Figures":
-        """The figures in a dict with the same keys."""
+        """Read the figures from a dict."""
         return cls(**{**data, "lines": [Line(**line) for line in data["lines"]]})
 
 
 def stored(name: str) -> Figures:
-    """The figures in the package, of ``demo`` or ``demo-base``."""
+    """Read the package's figures of ``demo`` or ``demo-base``."""
     text = files("cna_mlx").joinpath("demo/figures.json").read_text("utf-8")
     return Figures.from_dict(json.loads(text)[name])
 
@@ -87,11 +84,8 @@ def measure(
 ) -> Figures:
     """Measure a model.
 
-    Args:
-        model, tokenizer: as :func:`cna_mlx.load` returns them.
-        prompts: the questions.
-        like: figures to compare with: scales their circuit and looks up their tokens,
-            so that one difference does not cause the next.
+    With `like`, scale its circuit and look up its tokens, so that one difference does
+    not cause the next.
     """
     contrast = load_contrast("magic")
     selection = Selection(_FRACTION, universal=False)
@@ -112,7 +106,7 @@ def measure(
 def _lines(
     model: Any, tokenizer: Any, circuit: Circuit, prompt: str, tops: dict[Any, Any]
 ) -> Iterator[Line]:
-    """One line per multiplier; all decode in one batch."""
+    """Yield one line per multiplier; all decode in one batch."""
     ids = render_prompt(tokenizer, prompt)
     arms = [Arm.of(circuit, multiplier) for multiplier in _MULTIPLIERS]
     events = generate_arms(model, tokenizer, [ids], arms, max_tokens=_TOKENS)
@@ -137,18 +131,14 @@ def _lines(
 def check_parity(
     model: Any, tokenizer: Any, figures: Figures, tolerance: float
 ) -> Check:
-    """Measure an embedded model and compare.
+    """Measure an embedded model and compare it with the stored figures.
 
-    Args:
-        model, tokenizer: as :func:`cna_mlx.load` returns them.
-        figures: the stored ones.
-        tolerance: of float32 results, relative to the largest; see
-            :func:`cna_mlx.diagnostics.device.float32_tolerance`.
+    `tolerance` is that of :func:`cna_mlx.diagnostics.device.float32_tolerance`.
     """
     if fingerprint(model) != figures.fingerprint:
         return failed(
             "the figures belong to other weights",
-            "install cna-mlx again: a file is damaged",
+            "reinstall cna-mlx: a file is damaged",
         )
     prompts = list(dict.fromkeys(line.prompt for line in figures.lines))
     found = measure(model, tokenizer, prompts, figures)
@@ -170,7 +160,7 @@ def compare(stored: Figures, found: Figures, tolerance: float) -> Check:
     )
     largest = np.abs(theirs).max()
     shift = float(np.abs(theirs - ours).max() / largest)
-    # twice: one token's logit may fall by as much as the other's rises
+    # twice: one token's logit can fall while the other's rises
     margin = 2 * tolerance * largest
     others = [f"m = {a.multiplier:g}" for a, b in pairs if not _alike(a, b, margin)]
     problems = [
@@ -181,7 +171,7 @@ def compare(stored: Figures, found: Figures, tolerance: float) -> Check:
         f"{len(stored.neurons)} deltas differ by {moved:.1e} of the largest, logits by "
         f"{shift:.1e} ({tolerance:.0e} allowed); "
     )
-    detail += "; ".join(problems) or f"{len(pairs)} answers are the same"
+    detail += "; ".join(problems) or f"{len(pairs)} answers are identical"
     good = moved <= tolerance and shift <= tolerance and not problems
     return passed(good, detail)
 
@@ -189,7 +179,7 @@ def compare(stored: Figures, found: Figures, tolerance: float) -> Check:
 def _deltas(
     stored: Figures, found: Figures, tolerance: float
 ) -> tuple[float, list[tuple[int, int]]]:
-    """The largest difference of a delta, and the missing neurons."""
+    """Return the largest difference of a delta, and the missing neurons."""
     ours = {(layer, index): delta for layer, index, delta in found.neurons}
     largest, least = (abs(stored.neurons[place][2]) for place in (0, -1))
     moved, missing = 0.0, []
@@ -203,7 +193,7 @@ def _deltas(
 
 
 def _alike(stored: Line, found: Line, margin: float) -> bool:
-    """Whether two answers are equal up to the first token that rounding can decide."""
+    """Return whether answers agree up to the first token that rounding can decide."""
     for step, gap in enumerate(stored.gaps):
         if gap <= margin:
             return True

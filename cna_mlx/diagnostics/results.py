@@ -1,4 +1,4 @@
-"""Facts, checks, and the secrets that they must not contain."""
+"""Facts and checks, and the removal of secrets from them."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,9 +21,8 @@ class Fact:
     """A fact.
 
     Attributes:
-        name: its name.
-        value: its value; None if unknown.
-        unit: ``bytes``, ``GB/s`` and the like; empty for text and counts.
+        value: None if unknown.
+        unit: ``bytes`` or ``GB/s``, for example; empty for text and counts.
         remark: what the value means.
     """
 
@@ -34,7 +33,7 @@ class Fact:
 
     @property
     def key(self) -> str:
-        """The key in JSON; that of a number of bytes ends in ``_bytes``."""
+        """Return the key in JSON, which ends in the unit."""
         words = f"{self.name} {self.unit}".lower().replace("/s", " per second")
         return re.sub(r"[^a-z0-9]+", "_", words).strip("_")
 
@@ -46,7 +45,7 @@ class Check:
     Attributes:
         name: unique among all checks; :func:`checked` sets it.
         status: ``warning``: it works, with a drawback; ``failed``: it does not work.
-        detail: what was found, with figures.
+        detail: the finding, with figures.
         remedy: what to do; None if the status is ok.
     """
 
@@ -61,29 +60,29 @@ Item = Fact | Check
 
 @dataclass(frozen=True)
 class Section:
-    """A title and its items, which are found while they are iterated over."""
+    """A title and its items; iterating runs the checks."""
 
     title: str
     items: Iterable[Item]
 
 
 def ok(detail: str) -> Check:
-    """A check that passed."""
+    """Return a check that passed."""
     return Check("", "ok", detail)
 
 
 def warning(detail: str, remedy: str) -> Check:
-    """A check that passed with a drawback."""
+    """Return a check that passed with a drawback."""
     return Check("", "warning", detail, remedy)
 
 
 def failed(detail: str, remedy: str = _REMEDY) -> Check:
-    """A check that failed."""
+    """Return a check that failed."""
     return Check("", "failed", detail, remedy)
 
 
 def passed(good: object, detail: str, remedy: str = _REMEDY) -> Check:
-    """A check that passed if ``good`` is true, and failed otherwise."""
+    """Return a check that passed if ``good`` is true, and failed otherwise."""
     return ok(detail) if good else failed(detail, remedy)
 
 
@@ -91,12 +90,12 @@ def checked(name: str, check: Callable[..., Check], *arguments: Any) -> Check:
     """Run a check and name its outcome; an exception makes it fail."""
     try:
         return replace(check(*arguments), name=name)
-    except Exception as error:  # noqa: BLE001  # whatever a broken backend raises
+    except Exception as error:  # noqa: BLE001  # broken backends raise anything
         return failure(name, error)
 
 
 def failure(name: str, error: Exception) -> Check:
-    """The failed check for an exception."""
+    """Return the failed check for an exception."""
     if isinstance(error, CnaError):  # its message ends with the remedy
         what, _, remedy = str(error).rpartition(": ")
         return Check(name, "failed", what or remedy, remedy if what else _REMEDY)
@@ -105,12 +104,7 @@ def failure(name: str, error: Exception) -> Check:
 
 
 def anonymous(items: Iterable[Item], secrets: Mapping[str, str]) -> Iterator[Item]:
-    """Replace every secret in some items.
-
-    Args:
-        items: facts and checks.
-        secrets: regular expressions and their replacements.
-    """
+    """Replace secrets, given as regular expressions and their replacements."""
 
     def cover(value: Any) -> Any:
         if isinstance(value, str):
@@ -124,12 +118,9 @@ def anonymous(items: Iterable[Item], secrets: Mapping[str, str]) -> Iterator[Ite
 
 
 def secrets_of(home: Path, user: str | None, token: str | None) -> dict[str, str]:
-    """The patterns that an issue must not contain.
+    """Return patterns of what an issue must not contain, and their replacements.
 
-    Args:
-        home: the home directory, replaced by ``~``.
-        user: the login name, replaced where it is part of a path.
-        token: the Hub's.
+    The login name is replaced only as part of a path.
     """
     found = {}
     if token:

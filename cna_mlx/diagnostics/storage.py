@@ -26,7 +26,7 @@ _ROOM = 10_000_000_000
 
 
 def disk_items(store: Store, hub_cache: Path) -> Iterator[Item]:
-    """What this tool and huggingface_hub keep on disk, and the free space."""
+    """Report what this tool and huggingface_hub store, and the free space."""
     yield Fact("cache", str(store.directory))
     files = attempt(store.files) or []
     circuits = [path for path in files if path.parent.name == "circuits"]
@@ -44,28 +44,28 @@ def disk_items(store: Store, hub_cache: Path) -> Iterator[Item]:
 
 
 def check_writable(directory: Path) -> Check:
-    """Whether circuits can be cached; the store itself does not report this."""
+    """Check that circuits can be cached; the store ignores failed writes."""
     nearest = existing(directory)
     if nearest.is_dir() and os.access(nearest, os.W_OK):
         return ok("circuits are cached")
     return warning(
-        f"{nearest} cannot be written: circuits are discovered again each time",
+        f"cannot write to {nearest}: circuits are discovered again each time",
         "make it writable, or set CNA_MLX_CACHE to another directory",
     )
 
 
 def check_room(free: int) -> Check:
-    """Whether there is room for a model."""
+    """Check that a model fits on the disk."""
     if free >= _ROOM:
         return ok(f"{gigabytes(free)} free for models")
     return warning(
         f"{gigabytes(free)} free; an 8B model in 4 bits needs 4.5 GB",
-        "free some, or set HF_HOME to a directory on another disk",
+        "free disk space, or set HF_HOME to a directory on another disk",
     )
 
 
 def hub_bytes(hub_cache: Path, seconds: float = _SCAN_SECONDS) -> int | None:
-    """The bytes of the models in the Hub's cache; None if counting takes too long."""
+    """Return the bytes of the models in the Hub's cache; None if counting times out."""
     deadline = time.monotonic() + seconds
     total = 0
     for model in hub_cache.glob("models--*"):
@@ -81,7 +81,7 @@ def hub_bytes(hub_cache: Path, seconds: float = _SCAN_SECONDS) -> int | None:
 
 @dataclass(frozen=True)
 class Reply:
-    """A server's reply: the HTTP status, and whether it sent JSON."""
+    """A server's HTTP status, and whether it sent JSON."""
 
     status: int
     is_json: bool
@@ -93,19 +93,15 @@ Ask = Callable[[str, str | None], Reply]
 def hub_items(
     endpoint: str, token: str | None, is_offline: bool, ask: Ask | None = None
 ) -> Iterator[Item]:
-    """Whether the Hub can be reached and accepts the token; shows no secrets.
+    """Check that the Hub is reachable and accepts the token; show no secrets.
 
-    Args:
-        endpoint: the Hub's address.
-        token: the user's, or None.
-        is_offline: do not ask.
-        ask: from address and token to a reply; over the network if None.
+    `ask` turns an address and a token into a reply; None asks over the network.
     """
     yield Fact("endpoint", without_login(endpoint))
-    yield Fact("token", "there is one" if token else "none")
+    yield Fact("token", "set" if token else "not set")
     if is_offline:
-        detail = "offline (--offline or HF_HUB_OFFLINE): not asked"
-        remedy = "go online to fetch models; cached ones work offline"
+        detail = "not checked: --offline or HF_HUB_OFFLINE is set"
+        remedy = "go online to download models; cached models work offline"
         yield checked("Hub", warning, detail, remedy)
         return
     reply = _reply(f"{endpoint.rstrip('/')}/api/whoami-v2", token, ask or ask_hub)
@@ -115,13 +111,13 @@ def hub_items(
 
 
 def without_login(address: str) -> str:
-    """An address without a user name and password."""
+    """Remove the user name and password from an address."""
     return re.sub(r"//[^/@]*@", "//", address)
 
 
 def _reply(address: str, token: str | None, ask: Ask) -> Reply | str:
-    """The reply, or why there is none; never waits much longer than the timeout."""
-    found: list[Reply | str] = ["no answer in time"]
+    """Return the reply, or why it is missing, soon after the timeout at the latest."""
+    found: list[Reply | str] = ["timed out: no answer in time"]
 
     def work() -> None:
         try:
@@ -137,7 +133,7 @@ def _reply(address: str, token: str | None, ask: Ask) -> Reply | str:
 
 
 def ask_hub(address: str, token: str | None) -> Reply:
-    """Ask over the network, with huggingface_hub's own client."""
+    """Ask over the network, with huggingface_hub's client."""
     from huggingface_hub import get_session
 
     headers = {"authorization": f"Bearer {token}"} if token else {}
@@ -146,30 +142,30 @@ def ask_hub(address: str, token: str | None) -> Reply:
 
 
 def check_hub(reply: Reply | str) -> Check:
-    """Whether a working Hub replied; a string says why there is no reply."""
+    """Check that the Hub replied; a string says why the reply is missing."""
     if isinstance(reply, str):
         return warning(
             f"cannot be reached ({reply})",
-            "check the network, a proxy (HTTPS_PROXY) or HF_ENDPOINT; cached and local "
-            "models work without",
+            "check the network, HTTPS_PROXY and HF_ENDPOINT; cached and local models "
+            "work offline",
         )
     if reply.status < 500 and (reply.is_json or reply.status in (401, 403, 429)):
-        return ok("it answers")
+        return ok("reachable")
     return warning(
-        f"the server answers with HTTP {reply.status}, but not like the Hub",
-        "try again later; check for a proxy or a network that asks for a login",
+        f"HTTP {reply.status}, but not the Hub's answer",
+        "try again later; check for a proxy or a network that requires a login",
     )
 
 
 def check_token(reply: Reply) -> Check:
-    """Whether the Hub accepted the token."""
+    """Check that the Hub accepted the token."""
     if reply.status == 200 and reply.is_json:
-        return ok("the Hub accepts it")
+        return ok("accepted by the Hub")
     if reply.status in (401, 403):
         return warning(
-            f"the Hub rejects it (HTTP {reply.status}): it cannot fetch anything",
-            "hf auth login, or correct or unset HF_TOKEN",
+            f"rejected by the Hub (HTTP {reply.status}): downloads fail",
+            "run hf auth login, or correct or unset HF_TOKEN",
         )
     return warning(
-        f"unknown whether the Hub accepts it (HTTP {reply.status})", "try again later"
+        f"not checked: the Hub answered HTTP {reply.status}", "try again later"
     )

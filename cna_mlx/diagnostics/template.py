@@ -18,16 +18,16 @@ _PROMPT = "What is a neuron?"
 
 
 def template_items(tokenizer: Any) -> Iterator[Item]:
-    """How this tokenizer turns prompts into token ids."""
+    """Report and check how this tokenizer turns prompts into token ids."""
     plain = Rendering()
     if not uses_template(tokenizer, plain):
         yield Fact(
-            "chat template", "none", remark="prompts are continued as plain text"
+            "chat template", "none", remark="the model continues prompts as plain text"
         )
     else:
         yield Fact("chat template", "yes")
         system = attempt(lambda: injected_system(tokenizer, plain))
-        shown = shorten(system, 80, placeholder=" ...") if system else "none of its own"
+        shown = shorten(system, 80, placeholder=" ...") if system else "none"
         yield Fact("system prompt", shown)
         yield Fact("thinking", attempt(partial(_thinking, tokenizer)))
         yield checked("generation prompt", check_generation_prompt, tokenizer)
@@ -39,11 +39,11 @@ def _thinking(tokenizer: Any) -> str:
         render_prompt(tokenizer, _PROMPT, Rendering(thinking=thinking))
         for thinking in (False, True)
     ]
-    return "no switch" if ids[0] == ids[1] else "a switch (--thinking)"
+    return "not supported" if ids[0] == ids[1] else "supported (--thinking)"
 
 
 def check_generation_prompt(tokenizer: Any) -> Check:
-    """Whether a rendered prompt ends where the model's answer begins."""
+    """Check that a rendered prompt ends where the model's answer begins."""
     messages = [{"role": "user", "content": _PROMPT}]
     with_prompt, without = (
         tokenizer.apply_chat_template(
@@ -61,16 +61,16 @@ def check_generation_prompt(tokenizer: Any) -> Check:
 
 
 def check_bos(tokenizer: Any) -> Check:
-    """Whether a prompt begins with at most one BOS."""
+    """Check that a prompt begins with at most one BOS token."""
     bos = getattr(tokenizer, "bos_token_id", None)
     ids = render_prompt(tokenizer, _PROMPT)
     count = 0
     while bos is not None and ids[count : count + 1] == [bos]:
         count += 1
-    detail = f"{count} at the beginning of a prompt"
+    detail = f"{count} at the start of a prompt"
     if count < 2:
         return ok(detail)
     return warning(
-        f"{detail}: the model was trained with one",
-        "correct the template, which adds a second one, or convert the model again",
+        f"{detail}: models are trained with one",
+        "remove the BOS token from the template, or convert the model again",
     )

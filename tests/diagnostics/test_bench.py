@@ -62,7 +62,7 @@ def known_bandwidth(monkeypatch: Patch) -> None:
 
 
 class Ticks:
-    """A clock that goes on by itself: a second whenever it is read."""
+    """A clock that advances by a second at each reading."""
 
     def __init__(self, step: float = 1.0) -> None:
         self.now, self.step = 0.0, step
@@ -385,10 +385,10 @@ def test_the_bound_is_the_bandwidth_over_the_bytes() -> None:
 @pytest.mark.parametrize(
     ("rate", "changes", "word"),
     [
-        (20.0, {}, "waits for memory"),
-        (5.0, {"backend": "CPU"}, "decoding computes"),
-        (5.0, {"backend": "CPU", "quantization": "float32"}, "small steps"),
-        (5.0, {}, "small steps"),
+        (20.0, {}, "memory-bound"),
+        (5.0, {"backend": "CPU"}, "compute-bound"),
+        (5.0, {"backend": "CPU", "quantization": "float32"}, "small operations"),
+        (5.0, {}, "small operations"),
         (30.0, {}, "cache"),
         (5.0, {"bandwidth": None}, "unknown"),
     ],

@@ -407,11 +407,11 @@ def test_the_span_points_at_the_same_words_in_any_wrapping(
 
 @pytest.mark.parametrize("seed", range(200))
 def test_ascii_is_folded_as_any_other_text(seed: int) -> None:
-    """The quick way over bytes and the way for other texts come to the same."""
+    """The fast path for ASCII and the path for other texts agree."""
     draw = random.Random(seed)
     pieces = [one for one in _PIECES if one.isascii() and "`" not in one]
     text = "".join(draw.choices([*pieces, "AbC. ", "\r\n", "\x1f"], k=40)).strip()
-    end = "\n\u00e9"  # no ASCII; a word of its own, which changes nothing before it
+    end = "\n\u00e9"  # not ASCII; a separate word, which changes nothing before it
     quick, slow = Folded(f"x {text} x"), Folded(f"x {text} x{end}")
     assert slow.text == f"{quick.text} \u00e9"
     words = words_of(quick.text)

@@ -1,4 +1,4 @@
-"""Measure a model's speed and memory as ratios against plain mlx-lm in one process."""
+"""Measure a model's speed against plain mlx-lm in one process, and its memory."""
 
 from cna_mlx.diagnostics.bench.physics import Physics
 from cna_mlx.diagnostics.bench.suite import (

@@ -1,4 +1,4 @@
-"""Decode a fixed number of tokens: mlx-lm's loop, a steered one, several arms."""
+"""Time the decoding of a fixed number of tokens: plain mlx-lm and our arms."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -40,14 +40,11 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Decoder:
-    """A model, a prompt and a number of tokens.
+    """Runs a model on a prompt.
 
     Attributes:
-        model: as :func:`cna_mlx.load` returns it.
-        tokenizer: one without an end of text; see :func:`endless`.
-        prompt: token ids.
+        tokenizer: without an end of text; see :func:`endless`.
         tokens: new tokens of each run, at least 2.
-        clock: a monotonic clock in seconds.
     """
 
     model: Any
@@ -57,7 +54,7 @@ class Decoder:
     clock: Clock = time.perf_counter
 
     def plain(self, circuit: Circuit | None = None) -> Decoded:
-        """Run mlx-lm's own loop, inside ``steered`` if a circuit is given."""
+        """Run mlx-lm's loop, inside ``steered`` if a circuit is given."""
         context = nullcontext() if circuit is None else steered(self.model, circuit)
         with context:
             responses = stream_generate(
@@ -68,12 +65,7 @@ class Decoder:
     def arms(
         self, arms: Sequence[Arm], prompts: Sequence[Ids] | None = None
     ) -> Decoded:
-        """Run our loop with one row per arm.
-
-        Args:
-            arms: the ways of steering.
-            prompts: a history for each arm; if None, the prompt for all.
-        """
+        """Run our loop with one row per arm, each with its prompt if given."""
         given = self.prompt if prompts is None else [list(one) for one in prompts]
         events = generate_arms(
             self.model, self.tokenizer, [given], arms, max_tokens=self.tokens
@@ -94,19 +86,19 @@ class Decoder:
 
 
 def endless(tokenizer: Any) -> Any:
-    """A copy of a tokenizer without an end of text, so all runs have equal length."""
+    """Copy a tokenizer without its end of text, so that all runs have equal length."""
     found = copy(tokenizer)
     found.eos_token_ids = ()
     return found
 
 
 def room(limit: int | None, prompt: Ids, tokens: int) -> int:
-    """The number of tokens to decode, so that prompt and answer fit the context."""
+    """Return how many tokens to decode, so that prompt and answer fit the context."""
     return tokens if limit is None else max(2, min(tokens, limit - len(prompt)))
 
 
 def arms_of(circuit: Circuit, count: int) -> list[Arm]:
-    """The baseline, and arms with multipliers from 0 to just under 2."""
+    """Return the baseline, and arms with multipliers from 0 to just under 2."""
     steered = [Arm.of(circuit, 2 * n / max(1, count - 1)) for n in range(count - 1)]
     return [BASELINE, *steered]
 
@@ -120,15 +112,12 @@ def compare_arms(
 ) -> list[Comparison]:
     """Compare arms in one batch with the same arms one after the other.
 
-    A round climbs a ladder: one arm alone, a batch of one, another arm alone, a batch
-    of two, two more alone, a batch of four. So a batch runs close to the single runs
-    that it is compared with, and each of those serves all sizes.
+    A round runs one arm alone, a batch of one, another arm alone, a batch of two, two
+    more alone, a batch of four, and so on. So each batch runs close to the single runs
+    that it is compared with, and all sizes share the single runs.
 
     Args:
-        decoder: what to decode.
-        circuit: what the arms scale.
         counts: batch sizes, ascending; a batch of one shows the noise.
-        budget: how many rounds.
         histories: a prompt for each arm, as in a chat; if None, one prompt for all.
 
     Returns:

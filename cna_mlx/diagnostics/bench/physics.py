@@ -1,4 +1,4 @@
-"""What limits decoding: the bytes that a token reads, and the memory bandwidth."""
+"""Estimate what limits decoding, from the bytes of a token and the bandwidth."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ _CACHED = 1.05
 
 @dataclass(frozen=True)
 class Physics:
-    """What a token reads, and how fast memory is.
+    """The bytes that a token reads, and the memory bandwidth.
 
     Attributes:
         weights: bytes of weights that each token reads, for any number of rows.
@@ -44,36 +44,36 @@ class Physics:
 
     @property
     def bound(self) -> float | None:
-        """Tokens per second that the bandwidth allows one row; None if unknown."""
+        """Return the tokens per second that the bandwidth allows one row, if known."""
         if not self.bandwidth:
             return None
         return self.bandwidth * 1e9 / (self.weights + self.kv)
 
     def share(self, rate: float) -> float | None:
-        """A rate in tokens per second as a share of the bound."""
+        """Return a rate in tokens per second as a share of the bound."""
         return rate / self.bound if self.bound else None
 
     def limit(self, rate: float) -> str:
-        """What decoding waits for at this rate, as a sentence."""
+        """Describe what limits decoding at this rate."""
         share = self.share(rate)
         if share is None:
-            return "the limit is unknown: the bandwidth could not be measured"
+            return "the limit is unknown: the bandwidth was not measured"
         if share > _CACHED:
             return (
-                "faster than the measured bandwidth: small weights stay in the "
-                "processor's cache, or other programs used memory during that test"
+                "faster than the measured bandwidth: the weights fit the processor's "
+                "cache, or other programs used memory during that test"
             )
         if share >= _MEMORY_BOUND:
-            return "decoding waits for memory: more arms in a batch cost little"
+            return "memory-bound: more arms in a batch cost little"
         if self.backend == "CPU" and "bit" in self.quantization:
             return (
-                "decoding computes: MLX's CPU backend multiplies quantized weights row "
-                "by row, so the time grows with the number of arms"
+                "compute-bound: MLX's CPU backend multiplies quantized weights row by "
+                "row, so the time grows with the number of arms"
             )
-        return "decoding waits for small steps between products, or for other programs"
+        return "limited by small operations between products, or by other programs"
 
     def lines(self) -> list[str]:
-        """The bytes of a token and the bound, as sentences."""
+        """Describe the bytes of a token and the bound."""
         found = [
             f"each token reads {gigabytes(self.weights)} of weights "
             f"({self.quantization}), and {gigabytes(self.kv)} of KV cache at "
@@ -85,7 +85,7 @@ class Physics:
         return found
 
     def to_dict(self, plain: Comparison | None = None) -> dict[str, Any]:
-        """All of it as a dict, with the rate of the plain way of one row if given."""
+        """Return a dict, with the rate of plain decoding of one row if given."""
         rate = plain.plain_rate if plain else None
         share = self.share(rate) if rate else None
         return {

@@ -1,4 +1,4 @@
-"""Measure a model: its decoding, its arms, a discovery and its memory."""
+"""Measure a model's decoding, arms, discovery and memory."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -43,13 +43,13 @@ class Settings:
 
     Attributes:
         pairs, rounds, walks: repetitions of decoding, of the arms, of the discovery.
-        tokens: of each answer.
-        prompts: of the timed discovery.
+        tokens: the length of each answer.
+        prompts: the number of prompts of the timed discovery.
         rows: batch sizes of the arms, ascending.
         chat_rows: the same, with a history for each arm.
-        seconds: no comparison starts another repetition after this long.
+        seconds: the time after which a comparison starts no repetition.
         is_whole: run a discovery with the bank, to compare its memory with the plan.
-        parts: which of ``PARTS``.
+        parts: some of ``PARTS``.
     """
 
     pairs: int = 7
@@ -69,14 +69,7 @@ SHORT = Settings(3, 2, 2, 12, 12, (1, 2, 4), (2,), 5.0, is_whole=False)
 
 @dataclass(frozen=True)
 class Memory:
-    """Measured and forecast memory beyond the weights.
-
-    Attributes:
-        name: the key in JSON.
-        title: a description of the work.
-        measured, forecast: bytes.
-        seconds: how long the work took.
-    """
+    """Measured and forecast memory beyond the weights, in bytes."""
 
     name: str
     title: str
@@ -85,7 +78,7 @@ class Memory:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The bytes and seconds as a dict."""
+        """Return the bytes and seconds as a dict."""
         return {
             "measured_bytes": self.measured,
             "forecast_bytes": self.forecast,
@@ -98,11 +91,9 @@ Result = Physics | Comparison | Memory
 
 @dataclass
 class Bench:
-    """A model and how to measure it.
+    """A benchmark of a loaded model.
 
     Attributes:
-        session: the loaded model.
-        settings: how much to measure.
         contrast: the prompts; if None, the model's default contrast.
         progress: called during each comparison.
         clock: a monotonic clock in seconds.
@@ -144,7 +135,7 @@ class Bench:
     def compare_walks(
         self, name: str, title: str, against: str, plain: Action, ours: Action
     ) -> Comparison:
-        """Compare two ways of taking the prompts through the model."""
+        """Compare two ways of running the prompts through the model."""
         budget = self._budget(self.settings.walks)
         found = Comparison(name, title, against, len(self.ids), "prompts")
         return found.timed(budget.timed(plain), budget.timed(ours), budget)
@@ -168,7 +159,7 @@ class Bench:
             yield self._decoded(name, f"decoding, {own}", self._ablated(circuit))
 
     def _cached_circuit(self) -> Circuit | None:
-        """The latest cached circuit with the model's default settings."""
+        """Return the latest cached circuit with the model's default settings."""
         wanted = self.defaults.contrast, self.defaults.fraction
         cached = [
             circuit
@@ -251,7 +242,7 @@ class Bench:
 
 
 def to_json(results: Sequence[Result]) -> dict[str, Any]:
-    """Results as a dict: the ratios first, then their details."""
+    """Return results as a dict: the ratios first, then their details."""
     comparisons = {one.name: one for one in results if isinstance(one, Comparison)}
     physics = next((one for one in results if isinstance(one, Physics)), None)
     plain = comparisons.get("steered_decode")

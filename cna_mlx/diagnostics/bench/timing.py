@@ -1,4 +1,4 @@
-"""Time two ways of doing the same work in turn; the result is the ratio of the two."""
+"""Time two ways of doing the same work in turn, and compute their ratio."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,13 +18,11 @@ _FEWEST = 3
 
 @dataclass(frozen=True)
 class Comparison:
-    """A plain way and another way of doing the same work, and their times.
+    """The times of plain mlx-lm and of our code for the same work.
 
     Attributes:
-        name: the key in JSON, e.g. ``steered_decode``.
-        title, against: descriptions of our way and of the plain way.
-        work: how much is done each time.
-        unit: of the work: ``tokens`` or ``prompts``.
+        title, against: descriptions of our code and of the plain code.
+        work: the amount of work of each repetition, in `unit`: tokens or prompts.
         plain, ours: seconds of each pair.
     """
 
@@ -37,29 +35,29 @@ class Comparison:
     ours: tuple[float, ...] = ()
 
     def timed(self, plain: Work, ours: Work, budget: "Budget") -> "Comparison":
-        """Time both ways in turn."""
+        """Time both in turn."""
         first, second = zip(*in_turn([plain, ours], budget, self.title), strict=True)
         return replace(self, plain=first, ours=second)
 
     @property
     def ratio(self) -> tuple[float, float, float]:
-        """How many times faster than the plain way: quartiles over the pairs."""
+        """Return how many times faster ours is than plain: quartiles over the pairs."""
         ratios = np.divide(self.plain, self.ours)
         low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75)).tolist()
         return low, middle, high
 
     @property
     def plain_rate(self) -> float:
-        """Median work per second of the plain way."""
+        """Return the median work per second of the plain code."""
         return self.work / median(self.plain)
 
     @property
     def rate(self) -> float:
-        """Median work per second of our way."""
+        """Return the median work per second of our code."""
         return self.work / median(self.ours)
 
     def to_dict(self) -> dict[str, Any]:
-        """The comparison as a dict; the ratio as low, median, high."""
+        """Return the comparison as a dict, with the ratio as low, median, high."""
         return {
             "what": self.title,
             "against": self.against,
@@ -77,10 +75,8 @@ class Budget:
     """How long to measure.
 
     Attributes:
-        rounds: the most repetitions.
-        seconds: start no further round after this long, once there are three.
-        clock: a monotonic clock in seconds.
-        progress: called before the first and after each round.
+        rounds: the maximum number of rounds.
+        seconds: the time after which no round starts, once three are done.
     """
 
     rounds: int
@@ -89,7 +85,7 @@ class Budget:
     progress: Progress = silent
 
     def timed(self, work: Callable[[], object]) -> Work:
-        """Work that returns the seconds it took."""
+        """Wrap work so that it returns the seconds it took."""
 
         def run() -> float:
             mx.synchronize()
@@ -105,15 +101,8 @@ def in_turn(
 ) -> list[list[_T]]:
     """Run steps round by round, after a warm-up of the first and the last.
 
-    Every other round runs backwards, so that a machine that slows down favours none.
-
-    Args:
-        steps: do some work and return what to keep.
-        budget: how many rounds, and for how long.
-        task: the name of the progress.
-
-    Returns:
-        The results of each round, in the order of the steps.
+    Every other round runs backwards, so that a machine that slows down favours no step.
+    Returns the results of each round, in the order of the steps.
     """
     budget.progress(task, 0, budget.rounds)
     for step in (steps[0], steps[-1]):

@@ -1,4 +1,4 @@
-"""Take prompts through a model: read their neurons, or run plain forward passes."""
+"""Run prompts through a model, with and without reading its neurons."""
 
 from collections.abc import Callable, Sequence
 from itertools import chain, islice
@@ -13,23 +13,21 @@ from cna_mlx.prompts import PromptSet
 
 
 def both_sides(contrast: PromptSet, count: int) -> list[str]:
-    """The first prompts of a contrast, from its two sides in turn."""
+    """Return the first prompts of a contrast, alternating between its sides."""
     pairs = zip(contrast.positive, contrast.negative, strict=False)
     return list(islice(chain.from_iterable(pairs), count))
 
 
 def forward_each(model: Any, ids: Sequence[Sequence[int]]) -> None:
-    """Run a plain forward pass of each prompt, and read nothing."""
+    """Run a plain forward pass of each prompt."""
     for prompt in ids:
         mx.eval(model(mx.array([list(prompt)])))
 
 
 def deltas(model: Any, ids: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    """The difference of the two sides' mean activations, [d_ff] per layer.
+    """Return the difference of the sides' mean activations, [d_ff] per layer.
 
-    Args:
-        model: as :func:`cna_mlx.load` returns it.
-        ids: token ids of each prompt, of the two sides in turn.
+    The prompts alternate between the sides.
     """
     return [
         np.array(found[0::2].mean(axis=0) - found[1::2].mean(axis=0))
@@ -38,18 +36,18 @@ def deltas(model: Any, ids: Sequence[Sequence[int]]) -> list[np.ndarray]:
 
 
 def shared_share(ids: Sequence[Sequence[int]]) -> float:
-    """The share of all tokens that belongs to the prompts' common prefix."""
+    """Return the share of all tokens that is in the prompts' common prefix."""
     return len(ids) * shared_prefix(ids) / sum(map(len, ids))
 
 
 def workload(ids: Sequence[Sequence[int]]) -> Workload:
-    """The workload of these prompts, for a memory forecast."""
+    """Return the workload of these prompts, for a memory forecast."""
     shared = shared_prefix(ids)
     return Workload.of([len(one) for one in ids], shared, groups(ids, shared))
 
 
 def peak_of(work: Callable[[], object]) -> int:
-    """The most bytes that MLX holds during some work beyond those held before."""
+    """Return MLX's peak memory during some work, in bytes beyond those held before."""
     mx.synchronize()
     mx.clear_cache()
     before = mx.get_active_memory()
