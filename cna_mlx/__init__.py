@@ -4,63 +4,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cna_mlx.analysis.comparison_run import compare
-    from cna_mlx.analysis.metrics import Summary
-    from cna_mlx.analysis.run import Run, audit, evaluate
-    from cna_mlx.circuit import Circuit
-    from cna_mlx.discovery.discover import discover
-    from cna_mlx.discovery.options import DiscoveryOptions
-    from cna_mlx.discovery.probe import probe
-    from cna_mlx.errors import CnaError
-    from cna_mlx.evaluation.plan import EvalOptions
-    from cna_mlx.labels.label import Label, LabelKind, label
-    from cna_mlx.models.loading import ModelOptions, load
-    from cna_mlx.prompts.benchmarks import Benchmark
-    from cna_mlx.prompts.chat_template import Rendering, render, render_prompt
-    from cna_mlx.prompts.contrasts import PromptSet
-    from cna_mlx.report.writing import write_report
-    from cna_mlx.steering.arms import Arm
-    from cna_mlx.steering.events import Answer, Token
-    from cna_mlx.steering.generation import generate_arms
-    from cna_mlx.steering.interventions import MeanDifference, steered
-    from cna_mlx.steering.sampling import Greedy, Sampled
-    from cna_mlx.util.progress import Reporter
+    from cna_mlx.analysis.comparison_run import compare as compare
+    from cna_mlx.analysis.metrics import Summary as Summary
+    from cna_mlx.analysis.run import Run as Run
+    from cna_mlx.analysis.run import audit as audit
+    from cna_mlx.analysis.run import evaluate as evaluate
+    from cna_mlx.circuit import Circuit as Circuit
+    from cna_mlx.discovery.discover import discover as discover
+    from cna_mlx.discovery.options import DiscoveryOptions as DiscoveryOptions
+    from cna_mlx.discovery.probe import probe as probe
+    from cna_mlx.errors import CnaError as CnaError
+    from cna_mlx.evaluation.plan import EvalOptions as EvalOptions
+    from cna_mlx.labels.label import Label as Label
+    from cna_mlx.labels.label import LabelKind as LabelKind
+    from cna_mlx.labels.label import label as label
+    from cna_mlx.models.loading import ModelOptions as ModelOptions
+    from cna_mlx.models.loading import load as load
+    from cna_mlx.prompts.benchmarks import Benchmark as Benchmark
+    from cna_mlx.prompts.chat_template import Rendering as Rendering
+    from cna_mlx.prompts.chat_template import render as render
+    from cna_mlx.prompts.chat_template import render_prompt as render_prompt
+    from cna_mlx.prompts.contrasts import PromptSet as PromptSet
+    from cna_mlx.report.writing import write_report as write_report
+    from cna_mlx.steering.arms import Arm as Arm
+    from cna_mlx.steering.events import Answer as Answer
+    from cna_mlx.steering.events import Token as Token
+    from cna_mlx.steering.generation import generate_arms as generate_arms
+    from cna_mlx.steering.interventions import MeanDifference as MeanDifference
+    from cna_mlx.steering.interventions import steered as steered
+    from cna_mlx.steering.sampling import Greedy as Greedy
+    from cna_mlx.steering.sampling import Sampled as Sampled
+    from cna_mlx.util.progress import Reporter as Reporter
 
-__all__ = [
-    "Answer",
-    "Arm",
-    "Benchmark",
-    "Circuit",
-    "CnaError",
-    "DiscoveryOptions",
-    "EvalOptions",
-    "Greedy",
-    "Label",
-    "LabelKind",
-    "MeanDifference",
-    "ModelOptions",
-    "PromptSet",
-    "Rendering",
-    "Reporter",
-    "Run",
-    "Sampled",
-    "Summary",
-    "Token",
-    "audit",
-    "compare",
-    "discover",
-    "evaluate",
-    "generate_arms",
-    "label",
-    "load",
-    "probe",
-    "render",
-    "render_prompt",
-    "steered",
-    "write_report",
-]
-
-__version__ = "0.2.0"
+__version__ = "0.1.0"
 
 # Importing MLX takes longer than `cna-mlx --help` may: a name is fetched at first use.
 _HOMES = {
@@ -87,6 +63,7 @@ _HOMES = {
     "util.progress": ("Reporter",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:

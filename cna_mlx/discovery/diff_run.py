@@ -15,7 +15,6 @@ from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import ArmRates, PromptResult, diff, rates
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS
-from cna_mlx.util.rows import Row
 
 
 @dataclass(frozen=True)
@@ -87,23 +86,6 @@ class DiffRun:
                 if isinstance(event, PromptResult):
                     self.results.append(event)
                     yield event
-
-    def rows(self) -> list[Row]:
-        """A row for each prompt and arm."""
-        return [
-            {
-                "prompt": result.prompt,
-                "gauge": result.gauge,
-                "arm": arm.arm.label,
-                "label": str(arm.label.kind),
-                "quality": arm.quality,
-                "tokens": len(arm.token_ids),
-                "finish": arm.finish,
-                "text": arm.text,
-            }
-            for result in self.results
-            for arm in result.arms
-        ]
 
     def to_dict(self, *, hides_text: bool = False) -> dict[str, Any]:
         """The results for JSON; see :meth:`ArmResult.to_dict`."""

@@ -21,7 +21,6 @@ from cna_mlx.prompts.chat_template import uses_template
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.util.environment import versions
 from cna_mlx.util.files import File, typed_path
-from cna_mlx.util.rows import Row
 
 
 @dataclass(frozen=True)
@@ -103,21 +102,6 @@ class CapabilityRun:
     def missing(self) -> tuple[str, ...]:
         """The arms that are not done."""
         return tuple(arm.title for arm in self.arms[len(self.results) :])
-
-    def rows(self) -> list[Row]:
-        """A row for each arm, task and metric."""
-        return [
-            {
-                "arm": one.arm.label,
-                "task": score.task,
-                "metric": score.metric,
-                "value": score.value,
-                "stderr": score.stderr,
-                "n": score.n,
-            }
-            for one in self.results
-            for score in one.scores
-        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The result for JSON."""
