@@ -18,21 +18,17 @@ from cna_mlx.steering.sequences import shared_length
 
 @dataclass
 class ArmCache:
-    """An arm's KV cache, a cache for each layer, and the token ids in it."""
+    """An arm's KV caches, one for each layer, and the token ids in them."""
 
     arm: Arm
     ids: list[int]
     layers: list[Any]
 
     def trim_to(self, arm: Arm, prompt: Sequence[int]) -> int:
-        """Cut the cache to the ids that it shares with a prompt.
+        """Cut the cache to the ids shared with a prompt; return how many remain.
 
-        Args:
-            arm: the steering in use; a cache made under another one is useless.
-            prompt: token ids. The last is never shared: its logits are needed.
-
-        Returns:
-            How many ids remain; 0 if the cache cannot be used.
+        The last id is never shared, as its logits are needed. A cache that was made
+        under another steering cannot be used: 0 remain.
         """
         shared = shared_length(self.ids, prompt[:-1])
         if self.arm != arm or not shared or not can_trim_prompt_cache(self.layers):
@@ -44,15 +40,14 @@ class ArmCache:
 def extract_row(
     arm: Arm, ids: list[int], layers: Sequence[Any], row: int
 ) -> ArmCache | None:
-    """One arm's row of a batch's KV caches.
+    """Return one arm's row of a batch's KV caches; None if it cannot be used.
 
-    Returns:
-        None if a layer's cache cannot be split, or does not hold all of ``ids``: an
-        interrupted pass has fed some layers and not others.
+    A layer's cache may not be splittable, and an interrupted pass feeds some layers
+    but not others.
     """
-    own = [_extract(layer, row) for layer in layers]
-    if all(layer and layer.offset == len(ids) for layer in own):
-        return ArmCache(arm, ids, own)
+    extracted = [_extract(layer, row) for layer in layers]
+    if all(layer and layer.offset == len(ids) for layer in extracted):
+        return ArmCache(arm, ids, extracted)
     return None
 
 

@@ -12,8 +12,7 @@ class Arm:
 
     Attributes:
         label: its name, unique among the arms of a call.
-        steering: as :func:`cna_mlx.steering.interventions.steered` takes them; empty
-            for the baseline.
+        steering: the pairs, as for :func:`steered`; empty for the baseline.
     """
 
     label: str
@@ -27,7 +26,7 @@ class Arm:
 
     @property
     def title(self) -> str:
-        """The label and the multipliers that it leaves out (0 is left out)."""
+        """The label, and the multipliers other than 0 that it does not name."""
         named = [
             f"m={multiplier:.15g}" for _, multiplier in self.steering if multiplier
         ]

@@ -74,7 +74,7 @@ class Batch:
     def run(
         self, max_tokens: int, caches: dict[str, ArmCache] | None
     ) -> Iterator[Gauged | Token | Answer]:
-        """Prefill and decode; leave in ``caches`` what the next turn can use."""
+        """Prefill and decode; store in ``caches`` what the next turn can use."""
         if limit := context_length(self.model):
             # positions beyond the context were never trained
             longest = max(len(prompt) for prompt in self.prompts)
@@ -116,12 +116,9 @@ class Batch:
         arm = self.arms[row]
         # taken out: it is incomplete until the answer is in it
         kept = caches.pop(arm.label, None) if caches else None
-        start = kept.trim_to(arm, self.prompts[row]) if kept else 0
-        return (
-            (kept.layers, start)
-            if kept and start
-            else (make_prompt_cache(self.model), 0)
-        )
+        if kept and (start := kept.trim_to(arm, self.prompts[row])):
+            return kept.layers, start
+        return make_prompt_cache(self.model), 0
 
     def _decode(
         self, cache: list[Any], max_tokens: int

@@ -22,7 +22,6 @@ class ArmResult:
     """One arm's labelled answer to a prompt.
 
     Attributes:
-        arm: the arm.
         text, token_ids, finish, end: as in :class:`~cna_mlx.steering.events.Answer`.
         label: the label and the span of ``text`` that decided it.
         quality: share of distinct 4-word sequences (1.0 for shorter answers).
@@ -39,9 +38,8 @@ class ArmResult:
     @classmethod
     def of(cls, arm: Arm, answer: Answer) -> "ArmResult":
         """Label an answer."""
-        text, ids = answer.text, answer.token_ids
-        found = label(text)
-        return cls(arm, text, ids, answer.finish, found, quality(text), answer.end)
+        text, ids, finish = answer.text, answer.token_ids, answer.finish
+        return cls(arm, text, ids, finish, label(text), quality(text), answer.end)
 
     @property
     def multiplier(self) -> float:
@@ -49,7 +47,7 @@ class ArmResult:
         return self.arm.multiplier
 
     def to_dict(self, *, hides_text: bool = False) -> dict[str, Any]:
-        """The answer for JSON; hidden, its first words and no token ids."""
+        """The answer for JSON; a hidden one keeps its first words and no token ids."""
         span = None if hides_text else self.label.span
         return {
             "arm": self.arm.label,
@@ -69,8 +67,6 @@ class PromptResult:
     """The answers of all arms to one prompt; the first arm is the baseline.
 
     Attributes:
-        prompt: the user's words.
-        arms: the answers.
         gauge: the prompt's reading, 0 for the mean negative prompt and 1 for the mean
             positive one; None without a gauge.
     """
@@ -85,7 +81,7 @@ class PromptResult:
 
     @property
     def is_whole(self) -> bool:
-        """Whether no arm was interrupted, so that the answers can be counted."""
+        """Whether every arm finished, so that the answers can be counted."""
         return all(arm.finish != "interrupted" for arm in self.arms)
 
     def to_dict(self, *, hides_text: bool = False) -> dict[str, Any]:
@@ -105,9 +101,7 @@ class ArmRates:
     """The labels of one arm, counted over the prompts.
 
     Attributes:
-        arm: the arm.
-        total: the number of answers.
-        counts: answers of each label.
+        total, counts: answers in all and of each label.
         quality: the mean quality; a refusal rate is never shown without it.
         truncated: answers that reached the token limit.
     """
@@ -130,11 +124,9 @@ class ArmRates:
 
 
 def divergence(baseline: str, text: str) -> int | None:
-    """Where two texts diverge.
+    """Return where two texts diverge; None if they are identical.
 
-    Returns:
-        A position in characters, moved back to the beginning of the word that
-        differs; None if the texts are identical.
+    The position is in characters, at the beginning of the word that differs.
     """
     if baseline == text:
         return None
@@ -157,20 +149,11 @@ def diff(
     gauge: Circuit | None = None,
     stop: Callable[[], bool] = never,
 ) -> Iterator[Gauged | Token | PromptResult]:
-    """Answer every prompt in every arm, and label the answers.
+    """Answer user prompts in every arm, the baseline first, and label the answers.
 
-    Args:
-        model, tokenizer: as :func:`cna_mlx.load` returns them.
-        prompts: user prompts.
-        arms: the baseline first.
-        rendering, max_tokens, sampling, gauge, stop: as for
-            :func:`~cna_mlx.steering.generation.generate_arms`.
-
-    Returns:
-        See :func:`label_answers`.
-
-    Raises:
-        as :func:`~cna_mlx.steering.generation.generate_arms`.
+    Arguments and errors are those of
+    :func:`~cna_mlx.steering.generation.generate_arms`; for the events see
+    :func:`label_answers`.
     """
     events = generate_arms(
         model,
@@ -192,14 +175,8 @@ def label_answers(
 ) -> Iterator[Gauged | Token | PromptResult]:
     """Label the answers of :func:`~cna_mlx.steering.generation.generate_arms`.
 
-    Args:
-        prompts: the user's words of each prompt.
-        arms: the arms of the call.
-        events: of the call.
-
     Yields:
-        Gauges and tokens as they come, and a result when a prompt's last arm has
-        ended.
+        Gauges and tokens as they come, and a result when a prompt's last arm ends.
     """
     results: dict[int, ArmResult] = {}
     gauged: float | None = None

@@ -21,8 +21,8 @@ class Scale:
     def __init__(self, circuit: Circuit) -> None:
         if not can_gauge(circuit):
             raise CircuitError(
-                "this circuit cannot gauge a prompt: it has no means of the two sides; "
-                "discover one"
+                "this circuit has no means of the two sides, which a gauge needs: "
+                "discover a new one"
             )
         self._total = sum(neuron.delta**2 for neuron in circuit.neurons)
         self._members: dict[int, list[tuple[int, float, float]]] = {}
@@ -36,20 +36,15 @@ class Scale:
         return sorted(self._members)
 
     def part(self, layer: int, activations: np.ndarray) -> np.ndarray:
-        """One layer's term of the gauge.
+        """Return one layer's term of the gauge, [n_prompts] in float64.
 
         Args:
-            layer: its index.
+            layer: its index; a layer without neurons of the circuit adds 0.
             activations: at the last token, [n_prompts, d_ff].
-
-        Returns:
-            [n_prompts] in float64; 0 for a layer without neurons of the circuit.
         """
         if layer not in self._members:
             return np.zeros(len(activations))
-        index, delta, negative = (
-            list(p) for p in zip(*self._members[layer], strict=True)
-        )
+        index, delta, negative = map(list, zip(*self._members[layer], strict=True))
         found = activations[:, index].astype(np.float64)
         return (found - np.array(negative)) @ np.array(delta) / self._total
 

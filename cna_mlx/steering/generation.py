@@ -15,6 +15,7 @@ from cna_mlx.steering.events import Answer, Gauged, Token
 from cna_mlx.steering.gauge_scale import Scale
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.steering.sampling import Greedy, Sampling, chooser
+from cna_mlx.util.progress import never
 
 DEFAULT_MAX_TOKENS = 150
 
@@ -29,7 +30,7 @@ def generate_arms(
     sampling: Sampling | None = None,
     caches: dict[str, ArmCache] | None = None,
     gauge: Circuit | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = never,
 ) -> Iterator[Gauged | Token | Answer]:
     """Answer every prompt in every arm; all arms of a prompt decode in one batch.
 
@@ -44,7 +45,7 @@ def generate_arms(
         max_tokens: the largest number of new tokens.
         sampling: greedy if None.
         caches: KV caches by the arm's label, kept between calls: the part of a prompt
-            that a cache shares is not computed again. A cache made under another
+            that is in a cache is not computed again. A cache made under another
             steering is dropped.
         gauge: a circuit to gauge each prompt along, in the pass over the prompt's
             last token. The first arm must be unsteered.
@@ -55,8 +56,8 @@ def generate_arms(
         it comes, and an :class:`Answer` when a row ends.
 
     Raises:
-        InputError: no arms, two arms of one label, a prompt that does not fit, or a
-            gauge with a steered first arm.
+        InputError: no arms, two arms with the same label, a prompt that does not fit,
+            or a gauge with a steered first arm.
         CircuitError: a circuit does not fit the model, or cannot be a gauge.
     """
     if not arms or len({arm.label for arm in arms}) < len(arms):

@@ -39,10 +39,10 @@ class MeanDifference:
         Raises:
             CircuitError: it was made on another shape.
         """
-        own = [np.shape(delta) for delta in self.deltas]
-        if own != [(width,) for width in widths]:
+        found = [np.shape(delta) for delta in self.deltas]
+        if found != [(width,) for width in widths]:
             raise CircuitError(
-                f"the direction has {len(own)} layers, of {sorted(set(own))}; this "
+                f"the direction has {len(found)} layers, of {sorted(set(found))}; this "
                 f"model has {len(widths)} layers, of {sorted(set(widths))} neurons"
             )
 
@@ -71,7 +71,7 @@ def steered(
         model: as :func:`cna_mlx.load` returns it.
         circuit: what to scale; or a :class:`MeanDifference` to add.
         multiplier: ``a' = m * a``: 0 ablates, 1 changes nothing, 2 doubles; for a
-            MeanDifference alpha, where 0 changes nothing. Give a sequence for one
+            MeanDifference, alpha, where 0 changes nothing. Give a sequence for one
             multiplier for each row of the batch.
 
     Raises:
@@ -97,9 +97,6 @@ class Edits:
         model: as :func:`cna_mlx.load` returns it.
         arms: a tuple of (circuit, multiplier) pairs for all rows, or a list with one
             such tuple for each row of the batch.
-
-    Raises:
-        as :func:`steered`.
     """
 
     def __init__(self, model: Any, arms: Any) -> None:
@@ -114,11 +111,11 @@ class Edits:
         # made once, so that a decoding step does not wait for Python
         self._blocks: dict[int, GatedMLP] = {}
         self._edits: dict[int, tuple[mx.array, mx.array | None]] = {}
+        # [rows, 1, d_ff] if rows differ, [d_ff] for any number of rows
+        which = (slice(None), None) if by_row else 0
         for layer, (scale, shift) in sorted(edits.items()):
-            # [rows, 1, d_ff] if rows differ, [d_ff] for any number of rows
-            own = mx.array(scale[:, None] if by_row else scale[0])
-            add = mx.array(shift[:, None] if by_row else shift[0])
-            self._edits[layer] = own, add if shift.any() else None
+            add = mx.array(shift[which]) if shift.any() else None
+            self._edits[layer] = mx.array(scale[which]), add
 
     def groups(self, n_layers: int) -> list[list[int]]:
         """The rows that are equal up to each layer.
@@ -142,8 +139,8 @@ class Edits:
         part._edits = {}
         for layer, (scale, shift) in self._edits.items():
             held = mx.array(rows[layer])
-            own = None if shift is None else shift[held]
-            part._edits[layer] = scale[held], own
+            add = None if shift is None else shift[held]
+            part._edits[layer] = scale[held], add
         return part
 
     @contextmanager
@@ -172,42 +169,38 @@ def _edits(
         scale = scales.setdefault(layer, np.ones(shape, np.float32))
         return scale, shifts.setdefault(layer, np.zeros(shape, np.float32))
 
-    for row, steerers in enumerate(rows):
-        for steerer, strength in steerers:
-            check_multiplier(strength)
-            steerer.check_shape(sizes)
-            if isinstance(steerer, MeanDifference):
-                if strength == 0.0:
-                    continue
-                for layer, delta in enumerate(steerer.deltas):
-                    layer_arrays(layer)[1][row] += strength * delta
-                continue
-            if strength == 1.0:  # nothing to install
-                continue
-            for layer, neurons in steerer.by_layer().items():
+    for row, pairs in enumerate(rows):
+        for intervention, multiplier in pairs:
+            check_multiplier(multiplier)
+            intervention.check_shape(sizes)
+            for layer, what in _edited(intervention, multiplier).items():
                 scale, shift = layer_arrays(layer)
-                indices = [neuron.index for neuron in neurons]
-                scale[row, indices] *= strength
-                shift[row, indices] *= strength
+                if isinstance(intervention, MeanDifference):
+                    shift[row] += multiplier * what
+                else:
+                    scale[row, what] *= multiplier
+                    shift[row, what] *= multiplier
     return {layer: (scales[layer], shifts[layer]) for layer in scales}
+
+
+def _edited(intervention: Intervention, multiplier: float) -> dict[int, Any]:
+    """For each layer that changes, the delta to add or the neurons to scale."""
+    if isinstance(intervention, MeanDifference):
+        return dict(enumerate(intervention.deltas)) if multiplier else {}
+    by_layer = intervention.by_layer() if multiplier != 1.0 else {}
+    return {layer: [one.index for one in found] for layer, found in by_layer.items()}
 
 
 def _alike(rows: list[tuple[tuple[Intervention, float], ...]], layer: int) -> list[Any]:
     """A key of each row's edit of a layer: equal for rows with the same edit."""
     return [
         tuple(
-            (id(steerer), strength)
-            for steerer, strength in steerers
-            if not _is_idle(steerer, strength, layer)
+            (id(intervention), multiplier)
+            for intervention, multiplier in pairs
+            if layer in _edited(intervention, multiplier)
         )
-        for steerers in rows
+        for pairs in rows
     ]
-
-
-def _is_idle(steerer: Intervention, strength: float, layer: int) -> bool:
-    if isinstance(steerer, MeanDifference):
-        return strength == 0.0
-    return strength == 1.0 or layer not in steerer.by_layer()
 
 
 def _compose(
@@ -221,8 +214,8 @@ def _compose(
         return scale, shift
     if scale.ndim == outer_scale.ndim == 3 and len(scale) != len(outer_scale):
         raise InputError(
-            f"steering was set for {len(outer_scale)} rows, and for {len(scale)} rows "
-            "inside it: give one multiplier, or one for each row"
+            f"steering for {len(scale)} rows inside steering for {len(outer_scale)} "
+            "rows: give one multiplier, or one for each row"
         )
     carried = None if outer_shift is None else scale * outer_shift
     if shift is not None:

@@ -21,17 +21,14 @@ def prefill(
     edits: Edits,
     stop: Callable[[], bool],
 ) -> bool:
-    """Feed a prompt to every row of a batch.
+    """Feed a prompt to every row of a batch; return False if stopped.
 
     Args:
         model: as :func:`cna_mlx.load` returns it.
-        ids: token ids without the last one, which is left to the decoding.
+        ids: token ids without the last one, which the decoding feeds.
         cache: the layers' KV caches, which are filled.
         edits: of the batch's rows.
         stop: called before each step of 512 tokens.
-
-    Returns:
-        False if stopped.
     """
     for start in range(0, len(ids), _STEP):
         if stop():
@@ -49,11 +46,8 @@ def shared_prefill(
 ) -> list[Any] | None:
     """Feed one prompt to all arms of a batch, and compute what they share once.
 
-    Arms are one row up to the first layer where their edits differ; equal arms are
-    one row to the end.
-
-    Args:
-        model, ids, edits, stop: as for :func:`prefill`.
+    Arms share a row up to the first layer where their edits differ; equal arms share
+    it to the end. Arguments are those of :func:`prefill`.
 
     Returns:
         The layers' KV caches, a row for each arm; None if stopped.
@@ -101,6 +95,6 @@ def _forward_groups(
 
 
 def _is_steered(model: Any) -> bool:
-    """Whether the caller steers the model, perhaps with a multiplier for each row."""
+    """Whether the caller steers the model already."""
     layers = family_of(model).layers(model)
     return any(isinstance(layer.mlp, GatedMLP) for layer in layers)

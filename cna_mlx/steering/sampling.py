@@ -45,9 +45,7 @@ Sampling = Greedy | Sampled
 def chooser(sampling: Sampling, number: int) -> Callable[[mx.array], mx.array]:
     """Return a function from logits [rows, vocabulary] to the next token of each row.
 
-    Args:
-        sampling: how to choose.
-        number: the prompt's position, so that each prompt has its own noise.
+    The prompt's number seeds its noise.
     """
     if isinstance(sampling, Greedy):
         return lambda logits: mx.argmax(logits, axis=-1)
@@ -57,12 +55,12 @@ def chooser(sampling: Sampling, number: int) -> Callable[[mx.array], mx.array]:
 
     def choose(logits: mx.array) -> mx.array:
         nonlocal key
-        key, own = mx.random.split(key)
+        key, drawn = mx.random.split(key)
         logits = logits.astype(mx.float32)
         logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
         if sampling.top_p < 1:
             logprobs = apply_top_p(logprobs, sampling.top_p)
-        noise = mx.random.gumbel((1, logits.shape[-1]), key=own)  # one draw for all
+        noise = mx.random.gumbel((1, logits.shape[-1]), key=drawn)  # one draw for all
         return mx.argmax(logprobs / sampling.temperature + noise, axis=-1)
 
     return choose
