@@ -1,4 +1,4 @@
-"""Every failure that a user can meet, as one small tree.
+"""The tree of errors, with their exit codes.
 
     CnaError                   exit code 1: it failed on the way
     ├── NonFiniteError         NaN or infinity in the activations
@@ -23,11 +23,11 @@ class CnaError(Exception):
 
 
 class NonFiniteError(CnaError):
-    """The activations hold NaN or infinity; nothing is ranked.
+    """The activations contain NaN or infinity; nothing is ranked.
 
     Attributes:
-        layer: the first layer where that is so.
-        prompt: the position of the first such prompt among those given.
+        layer: the first such layer.
+        prompt: the position of the first such prompt.
     """
 
     def __init__(self, layer: int, prompt: int, name: str | None = None) -> None:

@@ -30,6 +30,6 @@ def check_lengths(model: Any, ids: Sequence[Sequence[int]], first: int = 1) -> N
             raise InputError(f"prompt {number} has no tokens")
         if limit and len(prompt) > limit:
             raise InputError(
-                f"prompt {number} has {len(prompt)} tokens; the model's context "
-                f"holds {limit}: shorten it"
+                f"prompt {number} has {len(prompt)} tokens, and the model's context "
+                f"{limit}: shorten it"
             )

@@ -128,14 +128,14 @@ def block_of(family: Family, layer: Any) -> GatedMLP:
 def installed(
     model: Any, layers: list[int], made: dict[int, GatedMLP] | None = None
 ) -> Iterator[dict[int, GatedMLP]]:
-    """Put our blocks into these layers, and take them out again whatever happens.
+    """Install our blocks in these layers inside the block, and always remove them.
 
-    A block that an outer context put there is handed out and left in place.
+    A block of an outer context is yielded and left in place.
 
     Args:
         model: as :func:`cna_mlx.load` returns it.
         layers: their indices.
-        made: blocks of an earlier call to use again; new ones are added to it.
+        made: blocks of an earlier call to reuse; new ones are added to it.
 
     Raises:
         ThreadError: another thread put a block into one of these layers.

@@ -13,10 +13,10 @@ from cna_mlx.models.offload.streaming import arrays_of, disk_of, turns
 def fingerprint(model: Any) -> str:
     """A hash that is equal for a hub id, its snapshot and a copy of it.
 
-    It covers every array of every layer: name, shape, dtype, the first row and the
-    first column (so a value of each row that a neuron owns in ``gate_proj`` and
-    ``up_proj``, and of each column in ``down_proj``), and the quantization of each
-    projection; of the embedding and the unembedding the first row.
+    It covers the name, shape, dtype, first row and first column of every array in
+    every layer (so a value of each neuron's row in ``gate_proj`` and ``up_proj`` and of
+    its column in ``down_proj``), the quantization of each projection, and the first
+    row of the embedding and the unembedding.
 
     Returns:
         64 hexadecimal digits (SHA-256).

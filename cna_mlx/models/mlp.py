@@ -1,4 +1,4 @@
-"""The gated MLP block that Llama and Qwen share, with its neurons in the open."""
+"""The gated MLP block of Llama and Qwen, with access to its neurons."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,7 +49,7 @@ class GatedMLP(nn.Module):
         self.thread: int | None = None
 
     def is_over(self, mlp: Any) -> bool:
-        """Whether these are the projections of that MLP, and not of one before it."""
+        """Whether the block uses the projections of this MLP."""
         return (
             self.gate_proj is mlp.gate_proj
             and self.up_proj is mlp.up_proj
@@ -58,7 +58,7 @@ class GatedMLP(nn.Module):
 
     @property
     def d_ff(self) -> int:
-        """How many neurons the block has."""
+        """The number of neurons in the block."""
         return int(self.gate_proj.weight.shape[0])
 
     def activations(self, x: mx.array) -> mx.array:
@@ -97,7 +97,7 @@ class GatedMLP(nn.Module):
         return _edited_swiglu(gate, up, self._scale, self._shift)
 
     def _check_rows(self, gate: mx.array) -> None:
-        # Broadcasting would quietly make several rows out of one.
+        # Broadcasting would silently turn one row into several.
         assert self._scale is not None
         if self._scale.ndim < 3:
             return
@@ -112,8 +112,8 @@ class GatedMLP(nn.Module):
         """Replace ``a`` by ``scale * a + shift`` from now on; None, None ends it.
 
         Args:
-            scale: [d_ff], or [rows, 1, d_ff] where the rows of the batch differ.
-            shift: likewise; needs a scale.
+            scale: [d_ff], or [rows, 1, d_ff] if the rows of the batch differ.
+            shift: of the same shape; needs a scale.
         """
         self._scale, self._shift = scale, shift
 

@@ -235,7 +235,7 @@ def _prompts(
             )
         if key in ids:
             raise InputError(
-                f"{row.where}: the same id as {ids[key]}; number the prompts anew"
+                f"{row.where}: the same id as {ids[key]}; give each prompt its own"
             )
         places[row.text] = ids[key] = row.where
         prompts.append(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cna_mlx.errors import InputError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-# Prompts may be long; a C long holds no more on some platforms.
+# Prompts may be long; the largest value of a C long on some platforms.
 _FIELD_LIMIT = 2**31 - 1
 _MOST_LISTED = 12
 
@@ -52,8 +52,7 @@ class Table:
             if len(row) != len(self.columns):
                 raise InputError(
                     f"{where}: {len(row)} fields where the header has "
-                    f"{len(self.columns)}; put text that holds the delimiter into "
-                    "double quotes"
+                    f"{len(self.columns)}; put text with a delimiter into double quotes"
                 )
             yield where, row
 

@@ -95,7 +95,7 @@ def find(
 
 
 def is_complete(path: Path) -> bool:
-    """Whether a snapshot holds all that a model needs: an interrupted one does not."""
+    """Whether a snapshot has all that a model needs: an interrupted one has not."""
     try:
         index = json.loads((path / "model.safetensors.index.json").read_text("utf-8"))
         weights = all((path / name).is_file() for name in index["weight_map"].values())
@@ -117,7 +117,7 @@ def _local(name: str, revision: str | None) -> tuple[Path | None, bool]:
             name, revision=revision, allow_patterns=_FILES, local_files_only=True
         )
     except errors.LocalEntryNotFoundError as error:
-        # newer clients know what the snapshot should hold, and name an incomplete one
+        # newer clients know the snapshot's files, and name an incomplete one
         return None, hasattr(error, "snapshot_path")
     path = Path(found)
     return (path, False) if is_complete(path) else (None, True)
@@ -184,7 +184,7 @@ def _check_weights(name: str, files: list[Any], must_fit: bool) -> None:
 
 
 def _missing_bytes(name: str, files: list[Any]) -> int:
-    """Bytes of the files whose content the cache holds under no commit."""
+    """Bytes of the files whose content is not in the cache under any commit."""
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "blobs")
