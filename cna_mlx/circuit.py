@@ -1,4 +1,4 @@
-"""A circuit: the neurons that a discovery found, and the file that stores them."""
+"""A circuit: neurons found by a discovery, and their file."""
 
 import json
 import math
@@ -67,7 +67,7 @@ class Circuit:
         )
 
     def rows(self) -> list[Row]:
-        """A row for each neuron, with its moments where they are known."""
+        """A row for each neuron, with its moments if known."""
         pairs = zip_longest(self.neurons, self.moments)
         return [{**n._asdict(), **(m._asdict() if m else {})} for n, m in pairs]
 
@@ -76,10 +76,10 @@ class Circuit:
 
     @classmethod
     def from_neurons(cls, neurons: Iterable[Sequence[float]]) -> "Circuit":
-        """A circuit of your own: (layer, index) or (layer, index, delta) each.
+        """Make a circuit of (layer, index) or (layer, index, delta) entries.
 
         Raises:
-            CircuitError: an entry is not such a pair or triple, or is repeated.
+            CircuitError: an entry has another form, or is repeated.
         """
         return cls(tuple(_neurons(neurons, "from_neurons")))
 
@@ -104,7 +104,7 @@ class Circuit:
         }
 
     def by_layer(self) -> dict[int, list[Neuron]]:
-        """The neurons of each layer that has any."""
+        """The circuit's neurons by layer."""
         layers: dict[int, list[Neuron]] = {}
         for neuron in self.neurons:
             layers.setdefault(neuron.layer, []).append(neuron)
@@ -132,12 +132,7 @@ class Circuit:
     def check_model(
         self, widths: Sequence[int], fingerprint: str, allow_transfer: bool = False
     ) -> None:
-        """Check that the circuit was made on these weights.
-
-        Args:
-            widths: the model's d_ff, layer by layer.
-            fingerprint: the model's.
-            allow_transfer: accept other weights of the same shape.
+        """Check that the circuit was made on the weights of this d_ff and fingerprint.
 
         Raises:
             CircuitError: another shape.
@@ -161,7 +156,7 @@ class Circuit:
         write_atomically(Path(path), self.to_text())
 
     def to_text(self) -> str:
-        """The circuit as JSON text, a neuron on each line."""
+        """Return the circuit as JSON text, a neuron on each line."""
         moments = self.moments or [()] * len(self.neurons)
         rows = [
             json.dumps([*neuron, *extra])
@@ -198,7 +193,7 @@ class Circuit:
 
     @classmethod
     def from_text(cls, text: str, name: str) -> "Circuit":
-        """The circuit that :meth:`to_text` wrote; ``name`` is for the messages.
+        """Read what :meth:`to_text` wrote; ``name`` is for the messages.
 
         Raises:
             CircuitError: not JSON, not a circuit, or a newer format.
@@ -216,7 +211,7 @@ class Circuit:
         return cls(tuple(neurons), moments, _model(model, name), _origin(rest, name))
 
     def strongest(self, count: int) -> "Circuit":
-        """The circuit of the first neurons only."""
+        """Return the circuit's first ``count`` neurons only."""
         return replace(self, neurons=self.neurons[:count], moments=self.moments[:count])
 
 

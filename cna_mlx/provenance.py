@@ -1,4 +1,4 @@
-"""What circuits and runs record of a model, its rendering and a circuit's origin."""
+"""Records of a model, its rendering and a circuit's origin, for circuits and runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from cna_mlx.util.records import Record
 
 @dataclass(frozen=True)
 class ModelEntry(Record):
-    """Which model a circuit or a run is of; all None for a circuit made by hand.
+    """The model of a circuit or a run; all None for a circuit made by hand.
 
     Attributes:
         id, revision: a hub id and its commit, or a directory and None.
@@ -30,7 +30,7 @@ class ModelEntry(Record):
 
     @property
     def total(self) -> int | None:
-        """All its neurons."""
+        """The model's total number of neurons."""
         return None if self.d_ff is None else sum(self.d_ff)
 
 
@@ -51,7 +51,6 @@ class RenderingEntry(Record):
     """How prompts were rendered; see :class:`cna_mlx.Rendering`.
 
     Attributes:
-        template, system, thinking, date: the rendering.
         injected_system: the system prompt that the template adds.
         reference_sha256: a hash of a reference prompt's ids.
     """
@@ -80,21 +79,19 @@ class AucEntry(Record):
 
 @dataclass(frozen=True)
 class Provenance(Record):
-    """Where a circuit comes from; all None for one made by hand.
+    """The origin of a circuit; all None if it is made by hand.
 
     Attributes:
-        contrast, rendering: the prompts of its discovery, and how they were rendered.
-        fraction, rank, layers, universal: the selection; ``layers`` is the first and
-            the last layer of the band, None for all.
+        rank, layers: the selection; ``layers`` is the first and the last layer of the
+            band, None for all.
         universal_dropped: [layer, index] of the universal neurons left out.
         split_half, split_half_chance: overlap of the circuits of the odd and the even
             prompts, and of random ones.
-        held_out: how well the gauge separates prompts that had no part in it.
+        held_out: how well the gauge separates held-out prompts.
         algorithm: the version of the discovery.
-        versions: of packages.
         created: when, in ISO 8601.
         control, seed: the kind and the seed of a random control.
-        expectation: what a trial on held-out prompts showed; see
+        expectation: the result of a trial on held-out prompts; see
             :class:`cna_mlx.discovery.trial_counts.Expectation`.
     """
 

@@ -1,7 +1,7 @@
 """Run lm-evaluation-harness through mlx-lm's adapter, on a loaded model.
 
-All that is used of lm-eval and of mlx-lm's adapter beyond their documented API is here;
-tests/test_contracts.py pins it.
+Only this module uses undocumented parts of lm-eval and of mlx-lm's adapter;
+tests/test_contracts.py pins them.
 """
 
 import fnmatch
@@ -25,17 +25,13 @@ from cna_mlx.util.progress import Progress, silent
 
 EXTRA = "pip install 'cna-mlx[eval]'"
 
-# How loading a data set that is not cached fails without a network. datasets says
-# "Couldn't find cache" as a ValueError.
+# Errors of a data set that is not cached, without a network. datasets also raises
+# ValueError("Couldn't find cache").
 _UNREACHED = {"ConnectionError", "OfflineModeIsEnabled", "DatasetNotFoundError"}
 
 
 def require_harness() -> None:
-    """Check that the extra is installed.
-
-    Raises:
-        InputError: it is not installed.
-    """
+    """Raise InputError if the extra is not installed."""
     if find_spec("lm_eval") is None:
         raise InputError(f"lm-evaluation-harness is not installed: {EXTRA}")
 
@@ -49,14 +45,12 @@ def load_task_dict(
     num_shots: int | None,
     offline: bool,
 ) -> dict[str, Any]:
-    """Load lm-eval's tasks by name, with their data; see ``capability.load_tasks``.
+    """Load lm-eval's tasks with their data, as its ``TaskManager.load`` returns them.
 
-    Returns:
-        As lm-eval's ``TaskManager.load``: ``tasks``, ``groups`` and ``group_map``.
+    A ``num_shots`` of None keeps each task's number of few-shot examples.
 
     Raises:
-        InputError: no such task, two that overlap, one that cannot be run here; an
-            empty group.
+        InputError: no such task, an empty group, or a task that cannot be run here.
         HubError: a data set cannot be fetched.
     """
     with hushed():
@@ -74,7 +68,7 @@ def load_task_dict(
                 f"task {name} runs code that the model wrote: choose another task"
             )
         if getattr(task, "MULTIMODAL", False):
-            raise InputError(f"task {name} needs images: choose a task of text alone")
+            raise InputError(f"task {name} needs images: choose a text-only task")
         # as lm-eval sets it: a task's own 0 stays 0
         own = task.get_config("num_fewshot")
         if own is None or (num_shots is not None and own != 0):
@@ -83,18 +77,18 @@ def load_task_dict(
 
 
 def _find(names: Sequence[str], include_path: Path | None) -> tuple[Any, list[str]]:
-    """A task manager that has all these tasks, and their names without patterns."""
+    """Return a task manager with all these tasks, and the names without patterns."""
     from lm_eval.tasks import TaskManager
 
     if include_path is not None:
-        # reading lm-eval's own 14,000 tasks takes 15 seconds
+        # lm-eval's own 14,000 tasks take 15 seconds to read
         own = TaskManager(include_path=str(include_path), include_defaults=False)
         if all(_knows(own, name) for name in names):
             return own, list(names)
     manager = TaskManager(include_path=include_path and str(include_path))
     found: list[str] = []
     for name in names:
-        # only the tasks that match: their groups hold the same ones again
+        # only the tasks that match: their groups have the same ones
         matches = fnmatch.filter(manager.all_subtasks, name) if "*" in name else [name]
         if not set(matches) & set(manager.all_tasks):
             near = get_close_matches(name, manager.all_tasks, 3)
@@ -111,11 +105,9 @@ def _knows(manager: Any, name: str, within: Sequence[str] = ()) -> bool:
     if name not in manager.all_groups:
         return False
     members = manager.task_index[name].cfg.get("task")
-    if not isinstance(members, list):  # lm-eval finds none either
-        return True
-    return all(
-        isinstance(one, str) and _knows(manager, one, (*within, name))
-        for one in members
+    within = (*within, name)
+    return not isinstance(members, list) or all(  # lm-eval reads only a list
+        isinstance(one, str) and _knows(manager, one, within) for one in members
     )
 
 
@@ -130,7 +122,7 @@ def _task_errors(names: Sequence[str], offline: bool) -> Iterator[None]:
     except Exception as error:
         if _is_unreached(error):
             raise HubError(
-                f"the data of {said} is not here and cannot be fetched "
+                f"the data of {said} is not cached and cannot be fetched "
                 f"({first_line(error)}): {remedy}"
             ) from error
         raise InputError(f"{said} cannot be loaded: {first_line(error)}") from error
@@ -157,16 +149,12 @@ def adapter(
     batch_size: int,
     progress: Progress = silent,
 ) -> Any:
-    """mlx-lm's adapter, ``mlx_lm.evaluate.MLXLM``, over a loaded model.
+    """Return mlx-lm's adapter, ``mlx_lm.evaluate.MLXLM``, for a loaded model.
 
-    Args:
-        model, tokenizer: as :func:`cna_mlx.load` returns them.
-        rendering: whether to use the chat template, and its arguments.
-        batch_size: prompts in a batch.
-        progress: called with the requests that are done.
+    Calls ``progress`` with the finished requests.
 
     Raises:
-        InputError: a template is required and the tokenizer has none.
+        InputError: the rendering requires a template and the tokenizer has none.
     """
     with hushed():
         from mlx_lm import evaluate
@@ -217,20 +205,13 @@ def run_tasks(
     system: str | None,
     multiturn: bool,
 ) -> dict[str, Any]:
-    """Run lm-eval over tasks once, as its ``simple_evaluate`` does.
+    """Run lm-eval on tasks of :func:`load_task_dict`, as its ``simple_evaluate`` does.
 
-    That function is not called: it asks git and torch about this machine and says so.
-
-    Args:
-        lm: as :func:`adapter` returns it.
-        loaded: as :func:`load_task_dict` returns it.
-        limit: the first so many items of each task; all if None.
-        seed: of everything that is drawn.
-        system: a system prompt.
-        multiturn: few-shot examples as turns of a conversation.
+    Does not call that function: it queries git and torch, and prints what it finds.
+    ``limit`` is the first items of each task; ``seed`` seeds all generators.
 
     Raises:
-        CnaError: lm-eval failed on the way.
+        CnaError: lm-eval failed.
     """
     import lm_eval
 
@@ -254,7 +235,7 @@ def run_tasks(
 
 
 class _Warnings(Handler):
-    """What lm-eval warns of, once each."""
+    """Pass on lm-eval's warnings, once each."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         super().__init__(WARNING)
@@ -262,7 +243,7 @@ class _Warnings(Handler):
         self._said: set[str] = set()
 
     def emit(self, record: LogRecord) -> None:
-        """Pass a message on, unless it was."""
+        """Pass on a new message."""
         message = " ".join(record.getMessage().split())
         if message not in self._said:
             self._said.add(message)
@@ -271,7 +252,7 @@ class _Warnings(Handler):
 
 @contextmanager
 def warnings_of_lm_eval(warn: Callable[[str], None]) -> Iterator[None]:
-    """Pass on what lm-eval warns of inside."""
+    """Pass on lm-eval's warnings inside the block."""
     logger, handler = getLogger("lm_eval"), _Warnings(warn)
     logger.addHandler(handler)
     try:
@@ -282,16 +263,16 @@ def warnings_of_lm_eval(warn: Callable[[str], None]) -> Iterator[None]:
 
 # ------------------------------------------------------ changes to the whole process
 
-# lm-eval, datasets and mlx-lm's adapter take no argument for any of these. Each change
-# lasts for a block, and all of them are here.
+# lm-eval, datasets and mlx-lm's adapter have no argument for these. Each change lasts
+# for a block.
 
 
 @contextmanager
 def hushed() -> Iterator[None]:
     """Hide what lm-eval, mlx-lm and datasets print and draw inside the block.
 
-    Standard output is the command's data. What they log stays: put a handler on
-    ``lm_eval`` to see it.
+    Standard output is the command's data. Log messages still reach a handler on
+    ``lm_eval``.
     """
     import datasets
     from tqdm import tqdm
@@ -299,7 +280,7 @@ def hushed() -> Iterator[None]:
     draws = not datasets.are_progress_bars_disabled()
     quiet_bar = partialmethod(tqdm.__init__, disable=True)
     root, nobody = getLogger(), NullHandler()
-    # without any handler, mlx-lm's first line to the log would install one for good
+    # without a handler, mlx-lm's first log line would install one permanently
     root.addHandler(nobody)
     try:
         datasets.disable_progress_bars()
@@ -318,7 +299,7 @@ def hushed() -> Iterator[None]:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators, which tasks draw from; restore Python's and numpy's.
+    """Seed the global generators of tasks; restore Python's and numpy's afterwards.
 
     MLX's state cannot be restored: nothing here draws from it without a key.
     """

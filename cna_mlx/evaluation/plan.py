@@ -48,7 +48,7 @@ from cna_mlx.util.environment import environment
 from cna_mlx.util.files import File, typed_path
 from cna_mlx.util.progress import Reporter
 
-#: What a run records of its circuit's provenance.
+#: The parts of its circuit's provenance that a run records.
 _DISCOVERY = ("contrast", "held_out", "split_half", "expectation", "created")
 
 
@@ -152,8 +152,8 @@ def choose_subject(
     contrast = discovery.prompts(session.name)
     if not _is_of(contrast, chosen.circuit):
         session.reporter.warn(
-            f"{chosen.name or 'the circuit'} was made from other prompts than "
-            f"{contrast.name}: controls and CAA are made from the latter"
+            f"{chosen.name or 'the circuit'} was not discovered on {contrast.name}, "
+            "which controls and CAA use"
         )
     return Subject(chosen, contrast)
 
@@ -240,8 +240,8 @@ def _check_labels(labels: Sequence[str]) -> None:
     for label in labels:
         if labels.count(label) > 1:
             raise InputError(
-                f"two arms would both be called {label!r}: leave out the circuit or "
-                "the multiplier that was given twice"
+                f"two arms have the label {label!r}: leave out the circuit or the "
+                "multiplier that is given twice"
             )
 
 
@@ -257,13 +257,13 @@ def _reference(
     if contrast is None:
         if options.alphas or options.sweep:
             raise InputError(
-                "CAA needs the prompts that the circuit was made from: give them with "
-                "--positive and --negative, or --contrast"
+                "CAA needs the circuit's discovery prompts: give them with --positive "
+                "and --negative, or --contrast"
             )
         contrast = DiscoveryOptions().prompts(session.name)
         note(
-            "the prompts that the circuit was made from are not known: the matched "
-            f"controls are matched on {contrast.name}'s {contrast.negative_label} ones"
+            "the circuit's discovery prompts are unknown: matching controls on the "
+            f"{contrast.negative_label} prompts of {contrast.name}"
         )
     note(f"reading {contrast.name} for the controls")
     return reference(*session.load(), contrast, session.rendering)

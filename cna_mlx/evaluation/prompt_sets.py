@@ -34,7 +34,7 @@ def load_sets(
         ]
     for number, one in enumerate(found):
         if any(one.sha256 == other.sha256 for other in found[:number]):
-            raise InputError(f"{one.name}: the same prompt set was asked for twice")
+            raise InputError(f"{one.name}: this prompt set is given twice")
     return [one.limited(limit) for one in _named_apart(found)]
 
 

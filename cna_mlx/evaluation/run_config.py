@@ -7,12 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.provenance import (
-    ContrastEntry,
-    ModelEntry,
-    Provenance,
-    RenderingEntry,
-)
+from cna_mlx.provenance import ContrastEntry, ModelEntry, Provenance, RenderingEntry
 from cna_mlx.util.records import Record
 
 Role = Literal["baseline", "ablated", "scaled", "caa", "matched", "uniform", "other"]

@@ -58,8 +58,8 @@ def _announce(plan: EvaluationPlan, journal: Journal) -> None:
     )
     left = total - journal.done
     if not left:
-        note(f"{work}: all of them are here")
+        note(f"{work}: all are answered")
         return
     seconds = evaluation.expected_seconds() * left / total
-    again = f", {journal.done} prompts are here already" if journal.done else ""
+    again = f", {journal.done} are already answered" if journal.done else ""
     note(f"{work}{again}: {duration(seconds)} or less")

@@ -1,4 +1,4 @@
-"""What a figure depends on: system, device, backend, BLAS and versions."""
+"""Describe the machine and versions that a measurement depends on."""
 
 import platform
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 
 
 _MAPS = Path("/proc/self/maps")
-# The first that is found is in force: it was put before the one that MLX brings.
+# The first one that is mapped is used: it was preloaded before MLX's own.
 _LIBRARIES = (
     ("mkl", "MKL"),
     ("libopenblas", "OpenBLAS"),
@@ -20,12 +20,12 @@ _LIBRARIES = (
     ("libcblas", "reference"),
     ("libblas", "reference"),
 )
-# These bring a BLAS for themselves alone.
+# Packages with a private BLAS.
 _OTHERS = {"numpy.libs", "scipy.libs", "scikit_learn.libs", "torch"}
 
 
 def environment() -> dict[str, Any]:
-    """System, device, backend, BLAS and versions, as plain data."""
+    """Return system, device, backend, BLAS and versions for JSON."""
     import mlx.core as mx
 
     info: dict[str, Any] = attempt(lambda: dict(mx.device_info())) or {}
@@ -43,18 +43,14 @@ def environment() -> dict[str, Any]:
 
 
 def blas() -> str:
-    """Which BLAS MLX's CPU backend multiplies float32 matrices with."""
-    if platform.system() == "Darwin":  # MLX links no other there
+    """Return the BLAS that MLX's CPU backend multiplies float32 matrices with."""
+    if platform.system() == "Darwin":  # MLX links only this one
         return "Accelerate"
     return blas_of(attempt(lambda: _MAPS.read_text().splitlines()) or ())
 
 
 def blas_of(maps: Iterable[str]) -> str:
-    """The BLAS among the files that a process has mapped; ``unknown`` if none is.
-
-    Args:
-        maps: lines as in ``/proc/self/maps``: they end in a path.
-    """
+    """Return the BLAS in the lines of ``/proc/self/maps``, or ``unknown``."""
     paths = {Path(line[line.index("/") :].strip()) for line in maps if "/" in line}
     names = {path.name for path in paths if not _OTHERS.intersection(path.parts)}
     for stem, title in _LIBRARIES:
@@ -64,15 +60,15 @@ def blas_of(maps: Iterable[str]) -> str:
 
 
 def attempt(find: Callable[[], _T]) -> _T | None:
-    """What a function finds, or None where this machine cannot tell."""
+    """Return a function's result, or None if it fails."""
     try:
         return find()
-    except Exception:  # noqa: BLE001  # a fact that is unknown must not end a check-up
+    except Exception:  # noqa: BLE001  # an unknown fact must not end doctor
         return None
 
 
 def mlx_parts() -> dict[str, str]:
-    """The versions of MLX's backends that are installed: mlx-metal, mlx-cpu, ..."""
+    """Return the versions of MLX's installed backends: mlx-metal, mlx-cpu, ..."""
     found = {}
     for one in distributions():
         name = (one.metadata["Name"] or "").lower().replace("_", "-")
@@ -82,7 +78,7 @@ def mlx_parts() -> dict[str, str]:
 
 
 def system_name() -> str:
-    """The operating system, its version and the machine; never the host's name."""
+    """Return the system, its version and the machine; never the host's name."""
     release = platform.mac_ver()[0]
     name = f"macOS {release}" if release else f"{platform.system()} {_linux()}"
     return f"{name}, {platform.machine()}"
@@ -95,19 +91,19 @@ def _linux() -> str:
 
 
 def backend(device: str | None, has_metal: bool, has_cuda: bool) -> str:
-    """What MLX computes with by default: Metal, CUDA or CPU."""
+    """Return MLX's default backend: Metal, CUDA or CPU."""
     if device != "gpu":
         return "CPU"
     return "Metal" if has_metal else "CUDA" if has_cuda else "GPU"
 
 
 def versions(*names: str) -> dict[str, str]:
-    """Versions by package: of cna-mlx, MLX and mlx-lm unless others are named."""
+    """Return the versions of packages; by default cna-mlx, MLX and mlx-lm."""
     return {name: _version(name) for name in names or ("cna-mlx", "mlx", "mlx-lm")}
 
 
 def _version(name: str) -> str:
     try:
         return version(name)
-    except PackageNotFoundError:  # run from a checkout that was never installed
+    except PackageNotFoundError:  # a checkout that is not installed
         return "unknown"

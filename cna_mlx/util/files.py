@@ -1,4 +1,4 @@
-"""Read paths as people type them; write files whole or not at all."""
+"""Read paths as people type them; write files atomically."""
 
 import errno
 import os
@@ -11,11 +11,9 @@ File = str | os.PathLike[str]
 
 
 def typed_path(text: File, source: str = "") -> Path:
-    """A path as it was typed, with ``~`` expanded; the file need not exist.
+    """Expand ``~`` in a path; the file need not exist.
 
-    Args:
-        text: what was typed.
-        source: the option or variable it was typed for, for the message.
+    ``source`` is the option or variable of the path, for the message.
 
     Raises:
         InputError: the home directory does not exist, or a name is too long.
@@ -38,7 +36,7 @@ def typed_path(text: File, source: str = "") -> Path:
 
 
 def is_there(text: str | os.PathLike[str]) -> bool:
-    """Whether a path exists; False if that cannot be found out."""
+    """Whether a path exists; False if unknown."""
     try:
         return typed_path(text).exists()
     except (OSError, ValueError, InputError):  # ValueError: a NUL character
@@ -46,11 +44,10 @@ def is_there(text: str | os.PathLike[str]) -> bool:
 
 
 def check_writable(path: File | None) -> None:
-    """See that a file can be written before the work for it is done.
+    """Check that a file can be written, before long work.
 
     Raises:
-        InputError: its directory does not exist or may not be written to, or it is a
-            directory itself.
+        InputError: it is a directory, or its directory is missing or read-only.
     """
     if path is None:
         return
@@ -65,19 +62,16 @@ def check_writable(path: File | None) -> None:
 
 
 def existing(path: Path) -> Path:
-    """The path, or the nearest directory above it that exists."""
+    """The path, or the nearest parent directory that exists."""
     while not is_there(path) and path != path.parent:
         path = path.parent
     return path
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
-    """Write a file so that a reader sees the old text or the new, never a part.
+    """Write a file as UTF-8: a reader sees the old text or the new, never a part.
 
-    Args:
-        path: of the file; ``~`` is expanded.
-        text: the whole content, as UTF-8.
-        mode: of the file from its creation on, less the process's umask.
+    ``mode`` applies from its creation, less the process's umask.
 
     Raises:
         InputError: it cannot be written.
@@ -87,13 +81,13 @@ def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
-            # A file's name may hold half a surrogate pair; JSON can say it escaped.
+            # A file name may contain half a surrogate pair: escape it.
             with os.fdopen(
                 handle, "w", encoding="utf-8", errors="backslashreplace"
             ) as file:
                 file.write(text)
                 file.flush()
-                os.fsync(file.fileno())  # a power loss must not leave the name alone
+                os.fsync(file.fileno())  # or a power loss leaves an empty file
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
-"""Format numbers for text: one way for terminals, pages, tables and sentences."""
+"""Format numbers for text: terminals, pages, tables and sentences."""
 
 import math
 from typing import Protocol
 
-#: What stands for a number that is not known.
+#: Stands for an unknown number.
 NO_VALUE = "-"
 
 

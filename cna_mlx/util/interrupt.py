@@ -1,4 +1,4 @@
-"""Ctrl-C as a question that is asked between tokens."""
+"""Check for Ctrl-C between tokens."""
 
 import signal
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from types import FrameType
 
 
 class Interrupt:
-    """Ctrl-C as a question that is asked between tokens, not as an exception."""
+    """A flag that Ctrl-C sets, in place of an exception."""
 
     def __init__(self) -> None:
         self.was_pressed = False
@@ -17,7 +17,7 @@ class Interrupt:
 
     @contextmanager
     def watching(self) -> Iterator["Interrupt"]:
-        """Inside, the first Ctrl-C sets the flag; the second breaks off."""
+        """Set the flag at the first Ctrl-C; raise KeyboardInterrupt at the second."""
         self.was_pressed = False
 
         def press(number: int, stack: FrameType | None) -> None:

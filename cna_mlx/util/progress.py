@@ -1,4 +1,4 @@
-"""How the library talks to its caller while it works, without knowing who listens."""
+"""Report the library's progress to its caller."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -7,13 +7,13 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called with what is being done, the steps done, and the steps in all."""
+    """Called with the task, the steps done, and the total steps."""
 
     def __call__(self, task: str, done: int, total: int) -> None: ...
 
 
 def silent(task: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Report nothing."""
 
 
 def never() -> bool:
@@ -31,7 +31,7 @@ def _no_bar(unit: str) -> AbstractContextManager[Progress]:
 
 @dataclass(frozen=True)
 class Reporter:
-    """What the library calls while it works; by default nothing is shown.
+    """Callbacks of the library; by default nothing is shown.
 
     ``Reporter(note=print, warn=print)`` prints what a command shows on stderr.
 
@@ -40,7 +40,7 @@ class Reporter:
         warn: called with a line that changes how a result must be read.
         progress: called with a unit (``layers``, ``prompts``, ``bytes``); returns a
             context manager that gives a :class:`Progress`.
-        stop: asked between tokens; True ends the work early and keeps what is done.
+        stop: called between tokens; True ends the work early and keeps what is done.
         watching: a context manager around work that ``stop`` can end.
     """
 

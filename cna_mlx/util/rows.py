@@ -1,4 +1,4 @@
-"""Results as flat rows, for pandas and for Jupyter."""
+"""Results as flat rows, for pandas and Jupyter."""
 
 from collections.abc import Sequence
 from html import escape
@@ -11,7 +11,7 @@ _SHOWN = 100
 
 
 def html_table(rows: Sequence[Row]) -> str:
-    """Rows of the same keys as an HTML table; every text is escaped."""
+    """Return rows of the same keys as an HTML table; all text is escaped."""
     if not rows:
         return "<p>no rows</p>"
     head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])

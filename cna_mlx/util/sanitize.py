@@ -1,19 +1,19 @@
-"""What is shown of a text: controls spelled out, or no more than its first words."""
+"""Sanitize text for display: escape control characters or shorten it."""
 
 import unicodedata
 
 # Control, format (direction, zero width), half a surrogate pair, line and paragraph.
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-# What a text is hidden behind, before people: enough to tell an answer by.
+# Enough words to recognize an answer whose text is hidden.
 FIRST_WORDS = 4
 _FIRST_CHARACTERS = 60
 
 
 def visible(text: str, *, ascii_only: bool = False) -> str:
-    """Text with every control character spelled out.
+    """Escape every control character; keep newlines and tabs.
 
-    Model text is data: terminal escapes would act, a carriage return or a change of
-    direction would hide what was written. Newlines and tabs stay.
+    Model text is data: terminal escapes would act, and a carriage return or a change of
+    direction would hide text.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -21,10 +21,10 @@ def visible(text: str, *, ascii_only: bool = False) -> str:
 
 
 def first_words(text: str, count: int = FIRST_WORDS) -> str:
-    """How a text begins, on one line, with three dots where more follows."""
+    """Return the first words of a text on one line, with three dots if more follows."""
     words = text.split(maxsplit=count)
     head = " ".join(words[:count])
-    # not every language puts spaces between words
+    # not every language has spaces between words
     short = head[:_FIRST_CHARACTERS]
     return f"{short} ..." if len(words) > count or short != head else head
 
