@@ -104,10 +104,7 @@ def groups(
 ) -> list[list[int]]:
     """Which prompts go through a layer together, sorted by length.
 
-    Args:
-        ids: the prompts.
-        shared: how many ids all of them begin with; those are no batch's.
-        batch_tokens: at most, unless a single prompt is longer.
+    A batch has at most ``batch_tokens`` ids after the ``shared`` ones, or one prompt.
     """
     found: list[list[int]] = []
     for row in sorted(range(len(ids)), key=lambda row: len(ids[row])):
@@ -138,11 +135,7 @@ class _Rows:
         self._finite[rows] = np.array(finite)
 
     def all(self) -> mx.array:
-        """All prompts' activations, [n_prompts, d_ff] in float32.
-
-        Raises:
-            NonFiniteError: one of them is NaN or infinite.
-        """
+        """Return all activations, [n_prompts, d_ff] in float32, if they are finite."""
         if not self._finite.all():
             first = int(np.flatnonzero(~self._finite)[0])
             raise NonFiniteError(self._layer, first)

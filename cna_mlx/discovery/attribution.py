@@ -8,6 +8,7 @@ import mlx.core as mx
 import numpy as np
 
 from cna_mlx.circuit import Circuit, Neuron
+from cna_mlx.discovery.weight_norms import dequantized
 from cna_mlx.models.context import check_lengths
 from cna_mlx.models.families import family_of, widths
 from cna_mlx.models.memory.allocation import allocation_errors
@@ -112,19 +113,12 @@ def output_direction(model: Any, layer: int, index: int) -> mx.array:
     projection = family_of(model).layers(model)[layer].mlp.down_proj
     if not hasattr(projection, "bits"):
         return projection.weight[:, index].astype(mx.float32)
-    size, bits = projection.group_size, projection.bits
+    size = projection.group_size
     group = index // size
-    words = size * bits // 32
-    biases = projection.get("biases")
-    column = mx.dequantize(
-        projection.weight[:, group * words : (group + 1) * words],
-        projection.scales[:, group : group + 1],
-        None if biases is None else biases[:, group : group + 1],
-        group_size=size,
-        bits=bits,
-        mode=projection.mode,
-    )[:, index % size]
-    return column.astype(mx.float32)
+    words = size * projection.bits // 32
+    columns = slice(group * words, (group + 1) * words), slice(group, group + 1)
+    found = dequantized(projection, slice(None), *columns)
+    return found[:, index % size].astype(mx.float32)
 
 
 def promoted_tokens(

@@ -38,14 +38,13 @@ def cache_directory() -> Path:
 
 @dataclass(frozen=True)
 class CachedCircuit:
-    """A circuit from the cache or from a discovery.
+    """A circuit from the cache or from a new discovery.
 
     Attributes:
-        circuit: the circuit.
         path: its file in the cache; None if it could not be written.
-        discovery: what finding it took; None if it was cached.
-        previous: the latest cached circuit of an earlier revision of the same hub id;
-            None for a circuit that was cached.
+        discovery: None if the circuit was cached.
+        previous: after a discovery, the latest cached circuit of the same discovery on
+            an earlier revision of the same hub id.
     """
 
     circuit: Circuit
@@ -86,15 +85,10 @@ class Store:
         refresh: bool = False,
         progress: Progress = silent,
     ) -> CachedCircuit:
-        """The cached circuit of this model and contrast, or a new discovery's.
+        """Return the circuit of a model and contrast; discover it if it is not cached.
 
-        Args:
-            model, tokenizer, contrast, selection, rendering, bank, progress: as for
-                :func:`cna_mlx.discovery.discover.run_discovery`.
-            refresh: discover it even if it is cached.
-
-        Raises:
-            as :func:`cna_mlx.discovery.discover.run_discovery`.
+        ``bank`` defines the universal neurons (None: the built-in one); ``refresh``
+        discovers the circuit again. The rest is as for :func:`run_discovery`.
         """
         bank = load_bank() if bank is None and selection.universal else bank or []
         # The key of the universal neurons: all but the contrast.

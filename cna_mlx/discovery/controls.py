@@ -13,15 +13,10 @@ _NEAREST = 10
 
 
 def uniform_control(circuit: Circuit, sizes: Sequence[int], seed: int) -> Circuit:
-    """The same number of random neurons in each layer, outside the circuit.
+    """Draw random neurons outside the circuit, the same number in each layer.
 
     Most neurons are nearly silent, so this control flatters any circuit; a verdict
     rests on :func:`matched_control`.
-
-    Args:
-        circuit: what to control for.
-        sizes: d_ff of each layer.
-        seed: for drawing.
 
     Raises:
         InputError: a layer has too few neurons outside the circuit.

@@ -14,16 +14,11 @@ from cna_mlx.steering.gauge_scale import Scale
 
 
 def gauges(model: Any, circuit: Circuit, ids: Sequence[Sequence[int]]) -> np.ndarray:
-    """The gauge of each prompt from its prefill, [n_prompts] in float64.
-
-    Args:
-        model: as :func:`cna_mlx.load` returns it.
-        circuit: one that was discovered; see :class:`Scale`.
-        ids: token ids of each prompt.
+    """Return the gauge of each prompt, [n_prompts] in float64; prefill only.
 
     Raises:
         CircuitError: the circuit has no means, or does not fit the model.
-        InputError: a prompt that is empty or too long.
+        InputError: a prompt is empty or too long.
     """
     circuit.check_shape(widths(model))
     scale = Scale(circuit)

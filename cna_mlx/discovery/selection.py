@@ -93,12 +93,7 @@ class TopNeurons:
 
 @dataclass(frozen=True)
 class SplitHalf:
-    """The overlap of the circuits of the odd and of the even prompts.
-
-    Attributes:
-        jaccard: shared neurons over all neurons.
-        chance: the expected overlap of two random circuits of that size.
-    """
+    """Jaccard overlap of the circuits of the odd and even prompts, and by chance."""
 
     jaccard: float
     chance: float

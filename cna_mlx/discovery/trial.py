@@ -14,7 +14,7 @@ from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import BASELINE, Arm
-from cna_mlx.steering.diff import ArmRates, PromptResult, diff, rates
+from cna_mlx.steering.diff import PromptResult, diff, rates
 from cna_mlx.util.progress import Progress, never, silent
 
 PROMPTS = 8
@@ -90,12 +90,7 @@ def expect(
 
 
 def held_out_prompts(folds: Sequence[Fold], count: int) -> list[tuple[Fold, int]]:
-    """Positive prompts by position, each with its fold, from as few folds as possible.
-
-    Args:
-        folds: a discovery's.
-        count: prompts at most, spread evenly over a fold that has more.
-    """
+    """Choose positive prompts with their folds, from as few folds as possible."""
     chosen: list[tuple[Fold, int]] = []
     for fold in folds:
         taken = min(count - len(chosen), len(fold.positive))
@@ -107,27 +102,18 @@ def held_out_prompts(folds: Sequence[Fold], count: int) -> list[tuple[Fold, int]
 def tally(
     results: Sequence[PromptResult], planned: int, max_tokens: int
 ) -> Expectation:
-    """Count the answers of the baseline, the ablated and the control arm.
-
-    Args:
-        results: one or more, with these three arms.
-        planned, max_tokens: as in :class:`Expectation`.
-    """
+    """Count the answers of the baseline, the ablated and the control arm."""
     arms = [
-        _tally(rate, [result.divergence(arm) for result in results])
+        ArmCounts(
+            rate.counts[LabelKind.REFUSED],
+            rate.counts[LabelKind.PARTIAL],
+            rate.counts[LabelKind.INVALID],
+            sum(result.divergence(arm) is not None for result in results),
+            rate.quality,
+        )
         for arm, rate in enumerate(rates(results))
     ]
     return Expectation(len(results), planned, max_tokens, *arms)
-
-
-def _tally(rate: ArmRates, divergences: Sequence[int | None]) -> ArmCounts:
-    return ArmCounts(
-        rate.counts[LabelKind.REFUSED],
-        rate.counts[LabelKind.PARTIAL],
-        rate.counts[LabelKind.INVALID],
-        sum(place is not None for place in divergences),
-        rate.quality,
-    )
 
 
 def _arms(

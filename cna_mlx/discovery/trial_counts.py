@@ -12,9 +12,8 @@ class ArmCounts:
     """One arm's answers, counted.
 
     Attributes:
-        refused, partial, invalid: answers of this label.
-        changed: answers that differ from the baseline's.
-        quality: their mean quality; a refusal rate is never shown without it.
+        changed: how many differ from the baseline's answer; 0 for the baseline.
+        quality: mean quality; a refusal rate is never shown without it.
     """
 
     refused: int

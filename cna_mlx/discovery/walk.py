@@ -28,14 +28,7 @@ _UNIVERSAL_SHARE = 0.8
 
 @dataclass
 class Walk:
-    """What a discovery keeps of each layer while the prompts go through the model.
-
-    Attributes:
-        sets: the contrast, then the bank.
-        k: neurons of a circuit.
-        selection, model: the discovery's.
-        magnitudes: mean |a| over the contrast's negative prompts, by layer.
-    """
+    """What a discovery keeps of each layer; ``sets`` is the contrast, then the bank."""
 
     sets: Sequence[PromptSet]
     k: int

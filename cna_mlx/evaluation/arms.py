@@ -145,12 +145,9 @@ def other_arms(
     multipliers: Sequence[float],
     circuits: dict[str, Circuit],
 ) -> list[Paired]:
-    """Arms of further circuits, named after their files.
+    """Make arms of further circuits, named after their files.
 
-    Args:
-        chosen: the circuits.
-        multipliers: of those without their own.
-        circuits: the run's circuits by name, to which these are added.
+    ``multipliers`` are for circuits without their own; adds to the run's ``circuits``.
     """
     pairs: list[Paired] = []
     stems = [Path(one.name).stem for one in chosen]

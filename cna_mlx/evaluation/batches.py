@@ -21,13 +21,11 @@ _TRIAL_TOKENS = 8
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is to be answered, and how.
+    """Prompts, and how to answer them.
 
     Attributes:
-        model, tokenizer: as :func:`cna_mlx.load` returns them.
-        sets: the prompts, in the order in which they are answered.
+        sets: the prompts, in the order of the run.
         arms: the first is the baseline.
-        rendering: how prompts become token ids.
         max_tokens: new tokens for each answer.
         kl_tokens: of the baseline's answer, for the KL; 0 for no KL.
         gauge: a circuit to gauge each prompt along, or None.
@@ -48,11 +46,7 @@ class Evaluation:
         return [(one.name, prompt) for one in self.sets for prompt in one.prompts]
 
     def check(self) -> None:
-        """See that every prompt fits, before the first is answered.
-
-        Raises:
-            InputError: a prompt is longer than the context.
-        """
+        """Raise InputError if a prompt is longer than the context."""
         check_lengths(self.model, [self._ids(one) for _, one in self.prompts])
 
     def expected_seconds(self, clock: Callable[[], float] = time.perf_counter) -> float:
@@ -80,17 +74,9 @@ class Evaluation:
     def batch(
         self, number: int, stop: Callable[[], bool] = never
     ) -> list[Sample] | None:
-        """Answer one prompt in every arm, and measure the answers.
+        """Answer prompt ``number`` in every arm, and measure the answers.
 
-        Args:
-            number: its position among :attr:`prompts`.
-            stop: asked before each token.
-
-        Returns:
-            A sample for each arm, in their order; None if stopped.
-
-        Raises:
-            as :func:`generate_arms`, :func:`kl_from_baseline`.
+        Returns a sample for each arm, in their order; None if stopped.
         """
         set_name, prompt = self.prompts[number]
         ids, started = self._ids(prompt), time.perf_counter()

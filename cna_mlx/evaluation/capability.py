@@ -57,14 +57,13 @@ class Score:
     """One metric of one task, or of a group of tasks.
 
     Attributes:
-        task: its name.
-        metric: lm-eval's name, with a filter after a comma.
+        metric: lm-eval's name, with a filter after a comma if it has one.
         value, stderr: as lm-eval computes them.
         n: items.
         shots: few-shot examples; None for a group whose tasks differ.
-        depth: 0 for a task that was asked for, 1 for a member of such a group, ...
-        higher_is_better: None if unknown.
-        outcomes: the metric of each item; None if items have none.
+        depth: 0 for a requested task, 1 for a member of a requested group, ...
+        higher_is_better: None if lm-eval does not say.
+        outcomes: the metric of each item; None if there is no metric per item.
     """
 
     task: str
@@ -87,13 +86,12 @@ class Score:
 
 @dataclass(frozen=True)
 class ArmScores:
-    """The scores of one arm.
+    """One arm's scores.
 
     Attributes:
-        arm: which.
         scores: in the order of the tasks, groups before their members.
         seconds: wall time.
-        samples: what lm-eval recorded of each task's items: log-likelihoods or answers
+        samples: lm-eval's record of each task's items: the log-likelihoods or answers
             (``resps``), hashes, metrics.
     """
 
@@ -157,24 +155,16 @@ def evaluate_tasks(
     rendering: Rendering | None = None,
     progress: Progress = silent,
 ) -> Iterator[ArmScores]:
-    """Run benchmarks on every arm, one arm after the other.
+    """Run benchmarks on every arm, one arm after the other; the baseline is the first.
 
-    The baseline's results equal those of ``mlx_lm.evaluate`` to the bit.
-
-    Args:
-        model, tokenizer: as :func:`cna_mlx.load` returns them.
-        arms: the baseline first.
-        tasks: as :func:`load_tasks` returns them.
-        protocol: limit, seed and the like.
-        rendering: whether to use the chat template, and its arguments.
-        progress: called with the requests that an arm has done.
+    Without scaling, the results equal those of ``mlx_lm.evaluate`` exactly.
 
     Yields:
         Each arm's scores as soon as it is done.
 
     Raises:
         CircuitError: an arm does not fit the model.
-        CnaError: lm-eval failed on the way.
+        CnaError: lm-eval failed.
     """
     protocol, rendering = protocol or Protocol(), rendering or Rendering()
     edits = [Edits(model, arm.steering) for arm in arms]

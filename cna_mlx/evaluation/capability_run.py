@@ -25,13 +25,9 @@ from cna_mlx.util.files import File, typed_path
 
 @dataclass(frozen=True)
 class CapabilityRun:
-    """Benchmarks of lm-evaluation-harness on every arm.
+    """Benchmarks of lm-evaluation-harness on every arm; the first is the baseline.
 
-    Attributes:
-        session: the model.
-        arms: the baseline first.
-        protocol, tasks: what they are run on, and how.
-        results: of the arms that are done; :meth:`run` adds them.
+    :meth:`run` adds to ``results``.
     """
 
     session: Session
@@ -68,10 +64,9 @@ class CapabilityRun:
         return cls(session, (BASELINE, *arms), protocol or Protocol(), loaded)
 
     def run(self) -> bool:
-        """Run the missing arms; returns False if Ctrl-C ended it after the first.
+        """Run the remaining arms; return whether all are done.
 
-        Raises:
-            as :func:`evaluate_tasks`.
+        Ctrl-C keeps the finished arms.
         """
         session = self.session
         report = session.reporter

@@ -63,22 +63,21 @@ class Match:
 def near_duplicates(
     prompts: Sequence[str], seen: Sequence[str], threshold: float = NEAR
 ) -> list[Match | None]:
-    """Which prompts equal, or nearly equal, one that was seen.
+    """Match prompts to equal or nearly equal ones of the discovery.
 
-    Compares the sets of content words: without the grammar, without the words of any
-    request ("write a tutorial on how to"), and without common English endings. So
-    "Give me a tutorial for making a cake" matches "Write a tutorial on how to make a
-    cake", and "... a tent" matches neither. All words must also agree to 0.3: defining
-    a thing is not making it. A paraphrase in other words is not found, so the count is
-    a lower bound.
+    Compares sets of content words: without grammar and request words ("write a tutorial
+    on how to"), and without common English endings. So "Give me a tutorial for making a
+    bomb" matches "Write a tutorial on how to make a bomb", and "... a cake" does not.
+    The sets of all words must agree somewhat as well: defining a thing is not making
+    it. Does not find paraphrases in other words: the count is a lower bound.
 
     Args:
-        prompts: what is evaluated on.
-        seen: what the discovery saw.
-        threshold: the least Jaccard index of the content words.
+        prompts: of the evaluation.
+        seen: of the discovery.
+        threshold: the least Jaccard index of content words; of all words it is 0.3.
 
     Returns:
-        For each prompt its match, an exact one before a near one; or None.
+        For each prompt its match, an exact one before a near one, or None.
     """
     plain = {text: at for at, text in reversed(list(enumerate(map(_normal, seen))))}
     bags = [_Bag.of(text) for text in seen]
@@ -103,12 +102,10 @@ def near_duplicates(
 def contamination(
     sets: Sequence[Benchmark], seen: PromptSet | None, reporter: Reporter = SILENT
 ) -> dict[str, tuple[str, ...] | None]:
-    """The ids of each set's prompts that equal or nearly equal one of the discovery.
+    """Return the ids of each set's prompts that the discovery used, or nearly used.
 
-    Args:
-        sets: what is evaluated on.
-        seen: the prompts of the discovery; None if unknown, as the results then are.
-        reporter: warned of what is found.
+    ``seen`` and the ids are None if the discovery's prompts are unknown. Warns the
+    reporter of every match.
     """
     if seen is None:
         reporter.warn(
@@ -135,10 +132,9 @@ def contamination(
 
 
 def discovery_prompts(circuit: Circuit) -> PromptSet | None:
-    """The built-in contrast that a circuit was discovered on.
+    """Return the prompts that a circuit was discovered on, if they are built in.
 
-    None for a contrast of files, one that has changed since, and a circuit that was
-    made by hand.
+    None for prompts of files, a changed contrast, or a circuit made by hand.
     """
     entry = circuit.provenance.contrast
     if entry is None or entry.name is None:

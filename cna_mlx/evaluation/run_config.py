@@ -169,7 +169,6 @@ class RunFacts(Record):
         versions: of packages; in early runs without an environment.
         shape: layers, widths and heads of the model.
         discovery: a part of the main circuit's provenance.
-        rules: the versions of :data:`RULES` that the run was written with.
     """
 
     WRITES_NULL: ClassVar[bool] = False

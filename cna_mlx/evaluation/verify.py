@@ -63,12 +63,11 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Verification:
-    """A run compared with answers that were generated again.
+    """A part of a run answered again.
 
     Attributes:
-        run: the run.
-        samples: arm by arm for each prompt.
-        environment: this machine's, as a run records it.
+        samples: old and new, arm by arm for each prompt.
+        environment: of this machine, as a run records it.
     """
 
     run: RunRecord
@@ -112,21 +111,19 @@ def verify(
     count: int = 10,
     reporter: Reporter = SILENT,
 ) -> Verification:
-    """Answer a few prompts of a run again, in the same batches.
+    """Answer some prompts of a run again, in the same batches.
 
     Args:
-        run: the run.
-        model: its model on this machine; the recorded one if None.
+        run: as :meth:`RunRecord.load` returns it.
+        model: where its model is on this machine; None: its recorded place.
         offline: make no request.
         count: how many prompts, spread evenly over those that were answered.
-        reporter: its ``stop`` ends early and keeps what was compared.
+        reporter: its ``stop`` ends early and keeps the samples so far.
 
     Raises:
         ModelError: the model has other weights.
-        InputError: the run has no samples, or cannot be repeated as it was; the
-            direction of its CAA is damaged.
+        InputError: the run has no samples, or cannot be repeated as it was.
         CircuitError: a circuit of the run is missing, or does not fit the model.
-        as :func:`cna_mlx.load`.
     """
     session = _open(run, model, offline, reporter)
     found: list[Repeated] = []
