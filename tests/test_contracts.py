@@ -264,10 +264,10 @@ def test_a_task_manager_finds_and_loads(tasks: Path) -> None:
 
 def test_an_evaluation_has_these_parts(tasks: Path) -> None:
     from cna_mlx import load
-    from cna_mlx.evaluation.lm_eval_adapter import adapter, load_task_dict, run_tasks
+    from cna_mlx.evaluation.lm_eval_adapter import adapter, load_tasks, run_tasks
     from cna_mlx.prompts.chat_template import Rendering
 
-    loaded = load_task_dict(["birds"], tasks, None, offline=True)
+    loaded = load_tasks(["birds"], tasks, offline=True)
     lm = adapter(*load(str(MODEL)), Rendering("off"), 2)
     options = {"seed": 1, "system": None, "multiturn": False}
     found = run_tasks(lm, loaded, limit=3, **options)

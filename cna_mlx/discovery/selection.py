@@ -1,6 +1,6 @@
 """Select a circuit's neurons, and measure how much two circuits share."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -118,6 +118,6 @@ def jaccard(shared: float, one: int, other: int) -> float:
     return shared / (one + other - shared) if one or other else 1.0
 
 
-def overlap(a: set[tuple[int, int]], b: set[tuple[int, int]]) -> float:
+def overlap(a: Set[object], b: Set[object]) -> float:
     """The Jaccard index: shared members over all members; 1 for two empty sets."""
     return jaccard(len(a & b), len(a), len(b))

@@ -5,18 +5,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cna_mlx.errors import InputError
-from cna_mlx.evaluation.lm_eval_adapter import (
-    adapter,
-    load_task_dict,
-    require_harness,
-    run_tasks,
-)
+from cna_mlx.evaluation.lm_eval_adapter import Tasks, adapter, run_tasks
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import Arm
@@ -42,14 +35,6 @@ class Protocol:
     batch_size: int = 8
     seed: int = 123
     fewshot_as_multiturn: bool = False
-
-
-@dataclass(frozen=True)
-class Tasks:
-    """Tasks of lm-eval: the names asked for, and what lm-eval loads for them."""
-
-    names: tuple[str, ...]
-    loaded: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -118,34 +103,6 @@ class Change:
     lost: int | None
 
 
-def load_tasks(
-    names: Sequence[str],
-    include_path: Path | None = None,
-    *,
-    num_shots: int | None = None,
-    offline: bool = False,
-) -> Tasks:
-    """Find tasks of lm-eval, and fetch their data if it is not cached.
-
-    Args:
-        names: of tasks, groups or tags, or patterns such as ``mmlu_*``.
-        include_path: a directory with your own tasks.
-        num_shots: few-shot examples; a task's own number if None, or if that is 0.
-        offline: make no request.
-
-    Raises:
-        InputError: lm-eval is not installed; no such task, or one that cannot be run.
-        HubError: a data set cannot be fetched.
-    """
-    require_harness()
-    if not names:
-        raise InputError("name a task, such as mmlu")
-    if include_path is not None and not include_path.is_dir():
-        raise InputError(f"{include_path}: no such directory to look for tasks in")
-    loaded = load_task_dict(names, include_path, num_shots, offline)
-    return Tasks(tuple(names), loaded)
-
-
 def evaluate_tasks(
     model: Any,
     tokenizer: Any,
@@ -177,7 +134,7 @@ def evaluate_tasks(
         with edit.installed(), wired():
             results = run_tasks(
                 lm,
-                tasks.loaded,
+                tasks,
                 limit=protocol.limit,
                 seed=protocol.seed,
                 system=rendering.system,

@@ -11,12 +11,15 @@ from cna_mlx.evaluation.capability import (
     ArmScores,
     Protocol,
     Score,
-    Tasks,
     change,
     evaluate_tasks,
-    load_tasks,
 )
-from cna_mlx.evaluation.lm_eval_adapter import require_harness, warnings_of_lm_eval
+from cna_mlx.evaluation.lm_eval_adapter import (
+    Tasks,
+    load_tasks,
+    require_harness,
+    warnings_of_lm_eval,
+)
 from cna_mlx.prompts.chat_template import uses_template
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.util.environment import versions

@@ -1,11 +1,14 @@
 """Find evaluation prompts that equal or nearly equal a prompt of the discovery."""
 
 import re
+import tomllib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.selection import overlap
 from cna_mlx.errors import InputError
 from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.prompts.contrasts import PromptSet, load_contrast
@@ -24,25 +27,6 @@ _APOSTROPHES = str.maketrans("", "", "'\u2019\u02bc")
 _HYPHENED_LETTER = re.compile(r"\b([^\W\d_])-(?=[^\W_])")  # e-mail
 _ENDINGS = ("ing", "ed", "ery", "er", "ly", "ies", "es", "s", "y", "e")
 _SHORTEST_STEM = 3
-
-# Words that do not say what is asked about: the grammar, and the words of requests.
-_FUNCTION = """
-    a an the this that these those it its i im ive id me my mine you your yours he him
-    his she her hers we us our they them their who whom whose which what whats where
-    when why how hows is are was were be been being am do does did doing done have has
-    had having can could should would will shall may might must of in on at by to for
-    from with without about into onto over under as and or but if so than then there
-    here too very also just only any some such no not dont cant
-"""
-_REQUEST = """
-    please kindly hello hi hey write draft compose create develop produce make making
-    generate give provide show tell explain describe teach help list outline design
-    build prepare suggest offer need want like wanted best better good way ways step
-    steps detailed detail details complete full comprehensive thorough simple easy
-    exact exactly tutorial guide guidance manual instruction instructions direction
-    directions method methods plan plans script article text post message tips advice
-    example examples walk through get getting take use using let lets
-"""
 
 
 @dataclass(frozen=True)
@@ -162,8 +146,8 @@ class _Bag:
         )
 
     def match(self, index: int, seen: "_Bag", threshold: float) -> Match | None:
-        similarity = _jaccard(self.content, seen.content)
-        if similarity < threshold or _jaccard(self.words, seen.words) < _LEAST_ALIKE:
+        similarity = overlap(self.content, seen.content)
+        if similarity < threshold or overlap(self.words, seen.words) < _LEAST_ALIKE:
             return None
         return Match(index, similarity, is_exact=False)
 
@@ -187,9 +171,5 @@ def _stem(word: str) -> str:
     return word[:-1] if doubled else word
 
 
-def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
-    shared = len(a & b)
-    return shared / (len(a) + len(b) - shared) if shared else 0.0
-
-
-_EMPTY = frozenset((_FUNCTION + _REQUEST).split())
+_STOP_WORDS = files("cna_mlx").joinpath("evaluation/stop_words.toml").read_text("utf-8")
+_EMPTY = frozenset(" ".join(tomllib.loads(_STOP_WORDS).values()).split())

@@ -9,6 +9,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partialmethod
 from importlib.util import find_spec
@@ -39,24 +40,42 @@ def require_harness() -> None:
 # ----------------------------------------------------------------------- the tasks
 
 
-def load_task_dict(
-    names: Sequence[str],
-    include_path: Path | None,
-    num_shots: int | None,
-    offline: bool,
-) -> dict[str, Any]:
-    """Load lm-eval's tasks with their data, as its ``TaskManager.load`` returns them.
+@dataclass(frozen=True)
+class Tasks:
+    """Tasks of lm-eval: the names asked for, and what lm-eval loads for them."""
 
-    A ``num_shots`` of None keeps each task's number of few-shot examples.
+    names: tuple[str, ...]
+    loaded: dict[str, Any]
+
+
+def load_tasks(
+    names: Sequence[str],
+    include_path: Path | None = None,
+    *,
+    num_shots: int | None = None,
+    offline: bool = False,
+) -> Tasks:
+    """Find tasks of lm-eval, and fetch their data if it is not cached.
+
+    Args:
+        names: of tasks, groups or tags, or patterns such as ``mmlu_*``.
+        include_path: a directory with your own tasks.
+        num_shots: few-shot examples; a task's own number if None, or if that is 0.
+        offline: make no request.
 
     Raises:
-        InputError: no such task, an empty group, or a task that cannot be run here.
+        InputError: lm-eval is not installed; no such task, or one that cannot be run.
         HubError: a data set cannot be fetched.
     """
+    require_harness()
+    if not names:
+        raise InputError("name a task, such as mmlu")
+    if include_path is not None and not include_path.is_dir():
+        raise InputError(f"{include_path}: no such directory to look for tasks in")
     with hushed():
-        manager, names = _find(names, include_path)
-        with _offline(offline), _task_errors(names, offline):
-            loaded: dict[str, Any] = manager.load(names)
+        manager, found = _find(names, include_path)
+        with _offline(offline), _task_errors(found, offline):
+            loaded: dict[str, Any] = manager.load(found)
     for name in loaded["groups"]:
         if not loaded["group_map"].get(name):
             raise InputError(
@@ -73,7 +92,7 @@ def load_task_dict(
         own = task.get_config("num_fewshot")
         if own is None or (num_shots is not None and own != 0):
             task.set_config(key="num_fewshot", value=num_shots or 0)
-    return loaded
+    return Tasks(tuple(names), loaded)
 
 
 def _find(names: Sequence[str], include_path: Path | None) -> tuple[Any, list[str]]:
@@ -198,14 +217,14 @@ def _counted(
 
 def run_tasks(
     lm: Any,
-    loaded: dict[str, Any],
+    tasks: Tasks,
     *,
     limit: int | None,
     seed: int,
     system: str | None,
     multiturn: bool,
 ) -> dict[str, Any]:
-    """Run lm-eval on tasks of :func:`load_task_dict`, as its ``simple_evaluate`` does.
+    """Run lm-eval on tasks, as its ``simple_evaluate`` does.
 
     Does not call that function: it queries git and torch, and prints what it finds.
     ``limit`` is the first items of each task; ``seed`` seeds all generators.
@@ -215,13 +234,13 @@ def run_tasks(
     """
     import lm_eval
 
-    for task in loaded["tasks"].values():
+    for task in tasks.loaded["tasks"].values():
         task.set_fewshot_seed(seed=seed)
     try:
         with hushed(), _seeded(seed):
             results: dict[str, Any] = lm_eval.evaluate(
                 lm=lm,
-                task_dict=loaded,
+                task_dict=tasks.loaded,
                 limit=limit,
                 system_instruction=system,
                 apply_chat_template=lm.use_chat_template,
@@ -229,7 +248,7 @@ def run_tasks(
             )
     except (ValueError, TypeError, LookupError, ImportError, OSError) as error:
         raise CnaError(
-            f"lm-eval failed on {', '.join(loaded['tasks'])}: {first_line(error)}"
+            f"lm-eval failed on {', '.join(tasks.loaded['tasks'])}: {first_line(error)}"
         ) from error
     return results
 

@@ -27,13 +27,12 @@ from cna_mlx.evaluation.capability import (
     ArmScores,
     Protocol,
     Score,
-    Tasks,
     change,
     evaluate_tasks,
-    load_tasks,
     scores_of,
 )
 from cna_mlx.evaluation.capability_run import arm_entry, task_entries
+from cna_mlx.evaluation.lm_eval_adapter import Tasks, load_tasks
 from cna_mlx.models.families import widths
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import BASELINE
@@ -270,7 +269,7 @@ def test_what_is_wrong_is_told_before_anything_is_loaded(
     monkeypatch.setattr(
         "cna_mlx.evaluation.capability_run.require_harness", lambda: None
     )
-    monkeypatch.setattr("cna_mlx.evaluation.capability.require_harness", lambda: None)
+    monkeypatch.setattr(harness, "require_harness", lambda: None)
     monkeypatch.delattr("cna_mlx.discovery.session.load")
     done = command("capability", TINY, *arguments)
     assert done.code == 2
