@@ -103,6 +103,11 @@ class Circuit:
             **{name: origin.get(name) for name in names},
         }
 
+    def is_from(self, contrast_sha256: str) -> bool:
+        """Whether the circuit was discovered on the prompts with this hash."""
+        contrast = self.provenance.contrast
+        return contrast is not None and contrast.sha256 == contrast_sha256
+
     def by_layer(self) -> dict[int, list[Neuron]]:
         """The circuit's neurons by layer."""
         layers: dict[int, list[Neuron]] = {}

@@ -51,17 +51,15 @@ def ablate_each_neuron(
 ) -> list[Cause]:
     """Rank a circuit's neurons by how much each alone changes a token's probability.
 
-    Each neuron is ablated over the whole text, several in a batch. The token's
-    log-probability is compared with the unsteered model's in a batch of that shape.
+    Ablates one neuron over the whole text in each row of a batch, and compares the
+    token's log-probability with the unsteered model's in a batch of that shape.
 
     Args:
         model, tokenizer: as :func:`cna_mlx.load` returns them.
-        circuit: the neurons to try.
+        circuit: the neurons to try; only its first ``most`` neurons if given.
         ids: the text before the token, e.g. to where two arms diverge.
         token: the baseline's next token.
         top: how many to return.
-        most: try only the circuit's first neurons, this many; all if None.
-        progress: called after each batch of neurons.
 
     Returns:
         The largest |drop| first.

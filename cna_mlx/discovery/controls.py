@@ -33,15 +33,10 @@ def uniform_control(circuit: Circuit, sizes: Sequence[int], seed: int) -> Circui
 def matched_control(
     circuit: Circuit, magnitude: list[np.ndarray] | Mapping[int, np.ndarray], seed: int
 ) -> Circuit:
-    """Equally active neurons of the same layers, outside the circuit.
+    """Draw equally active neurons outside the circuit, layer by layer.
 
-    Each neuron's control is drawn from the ten that are nearest in mean |a| on benign
-    prompts and not taken yet.
-
-    Args:
-        circuit: what to control for.
-        magnitude: mean |a| of every neuron at the last token, [d_ff] by layer.
-        seed: for drawing.
+    For each neuron of the circuit, draws one of the ten free neurons that are nearest
+    in ``magnitude``, the mean |a| on benign prompts: [d_ff] for each layer.
 
     Raises:
         InputError: a layer has too few neurons outside the circuit.

@@ -43,13 +43,9 @@ class HeldOutScores:
 class HeldOut:
     """Cross-validation of the gauge during the walk of a discovery.
 
-    Each fold's prompts are scored along a circuit that is ranked by the other folds'
-    prompts. Of each layer only that circuit's candidates are kept.
-
-    Args:
-        sizes: the number of positive and of negative prompts.
-        k: the number of a circuit's neurons.
-        fraction: the share of a layer's neurons in the layer's own circuit.
+    Ranks a circuit of ``k`` neurons for each fold from the other folds' prompts, and
+    scores the fold's prompts along it. ``fraction`` is the share of a layer's neurons
+    in the layer's own circuit. Keeps only the candidates of each layer.
     """
 
     def __init__(self, sizes: tuple[int, int], k: int, fraction: float) -> None:
@@ -74,12 +70,9 @@ class HeldOut:
         negative: mx.array,
         score: Callable[[mx.array, mx.array], np.ndarray],
     ) -> None:
-        """Use one layer.
+        """Use one layer's activations of the two sides, [n, d_ff] each.
 
-        Args:
-            layer: its index.
-            positive, negative: activations of the sides, [n, d_ff].
-            score: two such sides to the score of each neuron, [d_ff].
+        ``score`` maps two such sides to each neuron's score, [d_ff].
         """
         if not self.is_possible:
             return

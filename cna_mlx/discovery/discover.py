@@ -50,13 +50,10 @@ class Discovery:
     """A circuit and what finding it took.
 
     Attributes:
-        circuit: the result.
         universal: every (layer, index) that responds to every contrast; None if the
             filter was off.
         sizes: d_ff of each layer.
-        split_half: None if a side has a single prompt.
-        held_out: the gauge of each prompt along a circuit of other prompts; None if a
-            side has a single prompt.
+        split_half, held_out: None if a side has a single prompt.
         prompts: how many went through the model, the bank's included.
         seconds: wall time.
         peak_memory: in bytes.

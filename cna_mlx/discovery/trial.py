@@ -47,11 +47,9 @@ def expect(
         discovery: as :func:`cna_mlx.discovery.discover.run_discovery` returns it.
         prompts: how many to try at most.
         max_tokens: new tokens of each answer: enough to recognize a refusal.
-        seconds: a further prompt is begun only if it should end within these, by the
-            time that those before it took.
+        seconds: time limit; no prompt starts that would exceed it at the average pace.
         seed: for drawing control neurons.
-        stop: asked before each token; an interrupted prompt is not counted.
-        progress: called after each prompt.
+        stop: called before each token; an interrupted prompt is not counted.
 
     Returns:
         The counts; None if nothing can be held out, a circuit is too large for a
@@ -60,9 +58,8 @@ def expect(
     Raises:
         InputError: the contrast is not the discovery's, or a value is out of range.
     """
-    made_from = discovery.circuit.provenance.contrast
-    if made_from is None or made_from.sha256 != contrast.sha256:
-        raise InputError("the discovery was made from other prompts than these")
+    if not discovery.circuit.is_from(contrast.sha256):
+        raise InputError("the circuit was discovered on other prompts")
     trials = [
         (contrast.positive[position], fold)
         for fold, position in held_out_prompts(discovery.folds, prompts)

@@ -23,6 +23,7 @@ from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.interventions import MeanDifference, check_multiplier
+from cna_mlx.util.files import file_errors
 
 SEEDS = 5
 #: The preset of a sweep, without the baseline's 1.
@@ -59,12 +60,7 @@ class Reference:
 def reference(
     model: Any, tokenizer: Any, contrast: PromptSet, rendering: Rendering
 ) -> Reference:
-    """Read both averages in one walk over the circuit's own contrast.
-
-    Raises:
-        InputError: a prompt that is too long.
-        NonFiniteError: NaN or infinite activations.
-    """
+    """Read both averages in one walk over the circuit's own contrast."""
     texts = [*contrast.positive, *contrast.negative]
     ids = [render_prompt(tokenizer, text, rendering) for text in texts]
     count = len(contrast.positive)
@@ -86,19 +82,11 @@ def evaluation_arms(
     seeds: int = SEEDS,
     kinds: Sequence[Role] = CONTROLS,
 ) -> tuple[list[Paired], dict[str, Circuit]]:
-    """The baseline, the circuit at its multipliers, CAA, and the controls.
+    """Make the baseline, the circuit at its multipliers, CAA, and the controls.
 
-    The controls scale their neurons by 0 if that is among the multipliers, else by
+    A multiplier of 1 and an alpha of 0 make no arm. There are ``seeds`` controls of
+    each kind; they scale their neurons by 0 if that is among the multipliers, else by
     the first that is not 1.
-
-    Args:
-        circuit: what is evaluated.
-        widths: the model's d_ff, layer by layer.
-        made_by: averages over the circuit's contrast.
-        multipliers: of the circuit; 1 is the baseline and makes no arm.
-        alphas: strengths of CAA; 0 makes no arm.
-        seeds: controls of each kind.
-        kinds: of control.
 
     Returns:
         The arms, as the run names them and as they are generated with; and all the
@@ -191,13 +179,11 @@ def save_direction(direction: MeanDifference, directory: Path) -> None:
         InputError: it cannot be written.
     """
     path = directory / DIRECTION
-    try:
+    with file_errors(path):
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
             named = {f"layer_{n}": one for n, one in enumerate(direction.deltas)}
             np.savez(file, **named)  # type: ignore[arg-type]
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def load_direction(directory: Path) -> MeanDifference | None:

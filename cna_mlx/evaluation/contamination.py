@@ -127,7 +127,7 @@ def discovery_prompts(circuit: Circuit) -> PromptSet | None:
         contrast = load_contrast(entry.name)
     except InputError:
         return None
-    return contrast if contrast.sha256 == entry.sha256 else None
+    return contrast if circuit.is_from(contrast.sha256) else None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from cna_mlx.evaluation.runs import (
     Status,
 )
 from cna_mlx.evaluation.samples import Sample, read_samples
-from cna_mlx.util.files import existing
+from cna_mlx.util.files import existing, file_errors
 
 # Files that the Finder creates.
 _FINDERS = (".DS_Store", ".localized")
@@ -34,12 +34,7 @@ _TEMPORARY = ("._", f".{RUN}.")  # the latter is run.json during a write
 
 
 class Journal:
-    """A run that is being written, one batch at a time; see :func:`opened`.
-
-    Attributes:
-        run: its current state.
-        done: how many batches are complete.
-    """
+    """A run that is being written, and how many of its batches are ``done``."""
 
     def __init__(self, run: RunRecord, done: int, file: FileIO) -> None:
         self.run, self.done = run, done
@@ -66,11 +61,10 @@ class Journal:
         self.done += 1
 
     def finish(self, status: Status) -> None:
-        """Record how it ended.
+        """Record how the run ended.
 
         Raises:
-            CnaError: it cannot be written; not raised for a failed run, whose own
-                error says more.
+            CnaError: it cannot be written; not for a failed run with an earlier error.
         """
         if status == self.run.status and self.done == self._begun:
             return  # nothing was added: keep the file's date
@@ -93,23 +87,19 @@ def opened(
     circuits: Mapping[str, Circuit],
     facts: RunFacts,
 ) -> Iterator[Journal]:
-    """Begin a run, or resume the one in the directory.
+    """Start a run of this configuration, or resume the one in the directory.
 
-    Args:
-        directory: the run's.
-        config: all that decides the samples.
-        circuits: by name, as the arms of the configuration name them.
-        facts: what does not decide the samples.
+    ``circuits`` are by name, as the arms of the configuration name them.
 
     Raises:
         InputError: the directory has a run of another configuration, another process
             is writing it, or nothing can be written.
     """
-    with _writing(directory):
+    with file_errors(directory):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     _check_empty_or_run(directory)
     path = directory / SAMPLES
-    with _writing(directory):
+    with file_errors(directory):
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     # unbuffered: closing it writes nothing, so it cannot fail on a full disk
     with FileIO(handle, "r+") as file:
@@ -123,7 +113,7 @@ def opened(
             ) from None
         run = _begin(directory, config, circuits, facts)
         samples, size = read_samples(path, [arm.label for arm in run.arms])
-        with _writing(directory):
+        with file_errors(directory):
             file.truncate(size)
             file.seek(size)
         done = len(samples) // len(run.arms)
@@ -151,7 +141,7 @@ def _begin(
             )
         return replace(old, facts=replace(old.facts, resumed=True))
     place = directory / CIRCUITS
-    with _writing(directory):
+    with file_errors(directory):
         place.mkdir(exist_ok=True, mode=0o700)
     for name, circuit in circuits.items():
         circuit.save(place / f"{name}.json")
@@ -193,21 +183,11 @@ def _check_empty_or_run(directory: Path) -> None:
             "give another --out"
         )
     own = {RUN, SAMPLES, CIRCUITS, DIRECTION, *_FINDERS}
-    try:
+    with file_errors(directory, "read"):
         names = sorted(path.name for path in directory.iterdir())
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be read ({error.strerror})") from None
     others = [name for name in names if name not in own]
     others = [name for name in others if not name.startswith(_TEMPORARY)]
     if others and not (directory / RUN).exists():
         raise InputError(
             f"{directory}: has other files ({others[0]}) and no run; give another --out"
         )
-
-
-@contextmanager
-def _writing(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be written ({error.strerror})") from None

@@ -99,7 +99,7 @@ class Subject:
     @property
     def seen(self) -> PromptSet | None:
         """The prompts of its discovery; None if unknown."""
-        if self.contrast and _is_of(self.contrast, self.circuit):
+        if self.contrast and self.circuit.is_from(self.contrast.sha256):
             return self.contrast
         return discovery_prompts(self.circuit)
 
@@ -150,7 +150,7 @@ def choose_subject(
     if not discovery.names_prompts:
         return Subject(chosen, discovery_prompts(chosen.circuit))
     contrast = discovery.prompts(session.name)
-    if not _is_of(contrast, chosen.circuit):
+    if not chosen.circuit.is_from(contrast.sha256):
         session.reporter.warn(
             f"{chosen.name or 'the circuit'} was not discovered on {contrast.name}, "
             "which controls and CAA use"
@@ -243,11 +243,6 @@ def _check_labels(labels: Sequence[str]) -> None:
                 f"two arms have the label {label!r}: leave out the circuit or the "
                 "multiplier that is given twice"
             )
-
-
-def _is_of(contrast: PromptSet, circuit: Circuit) -> bool:
-    origin = circuit.provenance.contrast
-    return origin is not None and origin.sha256 == contrast.sha256
 
 
 def _reference(

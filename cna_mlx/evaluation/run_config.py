@@ -96,10 +96,7 @@ class RunConfig(Record):
         circuits: of the arms, by name.
         direction: a hash of the prompts of CAA's difference of means; None without CAA.
         arms: in the order of a batch's rows; the baseline is the first.
-        limit: prompts of each set at most; None for all.
-        max_tokens: new tokens of each answer at most.
         kl_tokens: tokens of the baseline's answer that the KL covers; 0 for no KL.
-        sampling: ``greedy``.
         rows: of a batch.
         gauge: whether the prompts were gauged.
     """

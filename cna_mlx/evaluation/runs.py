@@ -17,7 +17,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import RunArm, RunConfig, RunFacts
 from cna_mlx.evaluation.samples import Sample, read_samples
-from cna_mlx.util.files import File, is_there, typed_path, write_atomically
+from cna_mlx.util.files import File, file_errors, is_there, typed_path, write_atomically
 from cna_mlx.util.records import parse_document
 
 FORMAT = 1
@@ -30,14 +30,7 @@ Status = Literal["running", "complete", "interrupted", "failed"]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What ``run.json`` says.
-
-    Attributes:
-        directory: the run's.
-        status: ``running`` also after a kill.
-        config: all that decides the samples.
-        facts: what does not decide them.
-    """
+    """The content of ``run.json``; its status is ``running`` also after a kill."""
 
     directory: Path
     status: Status
@@ -164,10 +157,8 @@ def list_runs(directory: Path | None = None) -> list[RunRecord]:
     """
     place = directory or runs_directory()
     found = []
-    try:
+    with file_errors(place, "read"):
         children = sorted(place.iterdir()) if place.is_dir() else []
-    except OSError as error:
-        raise InputError(f"{place}: cannot be read ({error.strerror})") from None
     for child in children:
         try:
             found.append(RunRecord.load(child))

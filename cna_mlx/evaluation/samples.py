@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cna_mlx.errors import InputError
 from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.labels.repetition import quality
+from cna_mlx.util.files import file_errors
 
 if TYPE_CHECKING:  # a run is read without what these bring along
     from cna_mlx.prompts.benchmarks import EvalPrompt
@@ -106,13 +107,9 @@ class Sample:
     def to_row(self) -> dict[str, Any]:
         """The sample as one flat row: its tokens counted, its texts last."""
         start, end = self.span or (None, None)
+        names = ("number", "set", "id", "kind", "category", "arm")
         return {
-            "number": self.number,
-            "set": self.set,
-            "id": self.id,
-            "kind": self.kind,
-            "category": self.category,
-            "arm": self.arm,
+            **{name: getattr(self, name) for name in names},
             "label": str(self.label),
             "truncated": self.is_truncated,
             "quality": self.quality,
@@ -158,22 +155,19 @@ def by_arm(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
 
 
 def read_samples(path: Path, arms: Sequence[str]) -> tuple[list[Sample], int]:
-    """The samples of complete batches, and the position in the file after the last.
+    """Return the samples of complete batches, and the file position after the last.
 
-    Args:
-        path: of ``samples.jsonl``; it may be missing.
-        arms: the labels of the arms, in the order of a batch's lines.
+    ``arms`` are the labels of the arms, in the order of a batch's lines.
 
     Raises:
         InputError: a line in the middle is damaged, which a kill does not do, or a line
             belongs to another run.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return [], 0
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    with file_errors(path, "read"):
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return [], 0
     samples: list[Sample] = []
     whole = kept = position = 0
     lines = content.split(b"\n")

@@ -63,12 +63,7 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Verification:
-    """A part of a run answered again.
-
-    Attributes:
-        samples: old and new, arm by arm for each prompt.
-        environment: of this machine, as a run records it.
-    """
+    """A part of a run answered again: samples arm by arm for each prompt."""
 
     run: RunRecord
     samples: tuple[Repeated, ...]

@@ -3,6 +3,8 @@
 import errno
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cna_mlx.errors import InputError
@@ -61,6 +63,15 @@ def check_writable(path: File | None) -> None:
         raise InputError(f"{path}: cannot be written ({parent} is read-only)")
 
 
+@contextmanager
+def file_errors(path: Path, deed: str = "written") -> Iterator[None]:
+    """Raise InputError if a file inside the block cannot be read or written."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be {deed} ({error.strerror})") from None
+
+
 def existing(path: Path) -> Path:
     """The path, or the nearest parent directory that exists."""
     while not is_there(path) and path != path.parent:
@@ -78,7 +89,7 @@ def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
     """
     path = typed_path(path)
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
-    try:
+    with file_errors(path):
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
             # A file name may contain half a surrogate pair: escape it.
@@ -92,5 +103,3 @@ def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
