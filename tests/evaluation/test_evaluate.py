@@ -209,7 +209,7 @@ def test_eval_writes_a_run_and_goes_on(
     samples = (tmp_path / "run" / "samples.jsonl").read_bytes()
     again = command(*line, "--json")
     assert again.data == data
-    assert "all of them" in again.err
+    assert "all are answered" in again.err
     assert (tmp_path / "run" / "samples.jsonl").read_bytes() == samples
     other = command(*line, "--limit", "2")
     assert other.code == 2
@@ -228,7 +228,7 @@ def test_what_was_cut_off_is_computed_again(
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3])
     again = command(*line, "--json")
-    assert "2 prompts" in again.err
+    assert "2 are already answered" in again.err
     assert again.data == whole
     assert _timeless(path) == wanted
     assert RunRecord.load(place).facts.resumed is True
