@@ -64,8 +64,12 @@ class RenderingEntry(Record):
 
 
 @dataclass(frozen=True)
-class AucEntry(Record):
-    """An AUC with its 95% interval."""
+class Auc(Record):
+    """How well a score separates two groups, 0.5 not at all and 1 perfectly.
+
+    ``auc`` is the chance that a random positive scores above a random negative;
+    ``low`` and ``high`` are its 95% interval.
+    """
 
     auc: float
     low: float
@@ -106,7 +110,7 @@ class Provenance(Record):
     universal_dropped: tuple[tuple[int, ...], ...] | None = None
     split_half: float | None = None
     split_half_chance: float | None = None
-    held_out: AucEntry | None = None
+    held_out: Auc | None = None
     algorithm: int | None = None
     versions: Mapping[str, str] | None = None
     created: str | None = None

@@ -21,9 +21,9 @@ from cna_mlx.discovery.attribution import ablate_each_neuron
 from cna_mlx.discovery.auc import auc
 from cna_mlx.discovery.cache import Store
 from cna_mlx.discovery.controls import matched_control, uniform_control
-from cna_mlx.discovery.defaults import defaults_for
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.gauge import gauges
+from cna_mlx.discovery.options import defaults_for
 from cna_mlx.discovery.selection import Selection
 from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.models.families import widths

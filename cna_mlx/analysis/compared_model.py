@@ -7,10 +7,9 @@ from typing import Any
 from cna_mlx.analysis.metrics import Group, Summary, main_arm
 from cna_mlx.analysis.statistics import PairedChange, Proportion
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.auc import Auc
 from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runs import CIRCUITS, RunRecord
-from cna_mlx.provenance import ContrastEntry, ModelEntry, RenderingEntry
+from cna_mlx.provenance import Auc, ContrastEntry, ModelEntry, RenderingEntry
 from cna_mlx.util.records import JsonFields, plain
 
 _ORIGIN = ("contrast", "fraction", "rank", "layers", "split_half", "created")
@@ -167,4 +166,4 @@ def held_out(
         return None
     if not are_rendered_alike(own, rendering):
         return None
-    return Auc(found.auc, found.low, found.high)
+    return found

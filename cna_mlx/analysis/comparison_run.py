@@ -12,11 +12,9 @@ from cna_mlx.analysis.compared_model import (
 )
 from cna_mlx.analysis.comparison import ModelComparison, compare_sides
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.auc import Auc
 from cna_mlx.discovery.chosen import split_circuit
-from cna_mlx.discovery.defaults import defaults_for
 from cna_mlx.discovery.discover import model_entry, rendering_entry
-from cna_mlx.discovery.options import DiscoveryOptions
+from cna_mlx.discovery.options import DiscoveryOptions, defaults_for
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError, TransferError
 from cna_mlx.evaluation.plan import (
@@ -33,6 +31,7 @@ from cna_mlx.models.families import widths
 from cna_mlx.models.loading import DEMO_NAMES, ModelOptions
 from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.provenance import Auc
 from cna_mlx.util.files import File, is_there, typed_path
 from cna_mlx.util.progress import SILENT, Reporter
 

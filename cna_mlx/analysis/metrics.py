@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cna_mlx.analysis.statistics import Interval, PairedChange, Proportion
-from cna_mlx.discovery.auc import Auc
 from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.labels.label import LabelKind
+from cna_mlx.provenance import Auc
 from cna_mlx.util.formatting import counted, decimal, percent
 from cna_mlx.util.records import JsonFields
 from cna_mlx.util.rows import Row, html_table

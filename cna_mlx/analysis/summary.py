@@ -19,11 +19,12 @@ from cna_mlx.analysis.statistics import (
     paired_change,
     wilson,
 )
-from cna_mlx.discovery.auc import Auc, auc
+from cna_mlx.discovery.auc import auc
 from cna_mlx.evaluation.run_config import CONTROLS, RunArm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample, by_arm
 from cna_mlx.labels.label import LabelKind
+from cna_mlx.provenance import Auc
 
 #: By set, the ids of the prompts that discovery saw; None where they are unknown.
 _Seen = Mapping[str, tuple[str, ...] | None]

@@ -69,7 +69,7 @@ def last_activations(
 
 
 def shared_prefix(ids: Sequence[Sequence[int]]) -> int:
-    """How many ids all prompts begin with, leaving each at least one of its own."""
+    """How many ids all prompts share at the start; leaves each at least one."""
     shortest = min(len(prompt) for prompt in ids)
     first, last = min(ids, key=list), max(ids, key=list)
     common = 0

@@ -2,29 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from cna_mlx.provenance import Auc
+
 _Z95 = 1.959963984540054
-
-
-@dataclass(frozen=True)
-class Auc:
-    """How well a score separates two groups: 0.5 not at all, 1 perfectly.
-
-    Attributes:
-        value: the chance that a random positive scores above a random negative.
-        low, high: its 95% interval.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def to_dict(self) -> dict[str, float]:
-        """Return the AUC and its interval for JSON."""
-        return {"auc": self.value, "low": self.low, "high": self.high}
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> Auc:

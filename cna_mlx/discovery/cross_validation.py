@@ -7,7 +7,8 @@ import mlx.core as mx
 import numpy as np
 
 from cna_mlx.circuit import Circuit, Neuron
-from cna_mlx.discovery.auc import Auc, auc
+from cna_mlx.discovery.auc import auc
+from cna_mlx.provenance import Auc
 
 _FOLDS = 5
 

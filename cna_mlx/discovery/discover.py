@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,7 +32,6 @@ from cna_mlx.prompts.chat_template import (
     render_prompt,
 )
 from cna_mlx.provenance import (
-    AucEntry,
     ContrastEntry,
     ModelEntry,
     Provenance,
@@ -235,7 +234,7 @@ def run_discovery(
             tuple(n for n in top if n in dropped),
             split_half.jaccard if split_half else None,
             split_half.chance if split_half else None,
-            AucEntry(*astuple(held_out.auc)) if held_out else None,
+            held_out.auc if held_out else None,
             ALGORITHM,
             versions(),
             datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,12 +1,32 @@
-"""Options of a discovery."""
+"""Options of a discovery, and their defaults for each model."""
 
 from dataclasses import dataclass
 
-from cna_mlx.discovery.defaults import defaults_for
-from cna_mlx.discovery.selection import Rank, Selection
+from cna_mlx.discovery.selection import DEFAULT_FRACTION, Rank, Selection
 from cna_mlx.errors import InputError
+from cna_mlx.models.loading import DEMO_NAMES
 from cna_mlx.prompts import PromptSet, contrast_from_files, load_contrast
 from cna_mlx.util.files import File
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """The default contrast, fraction and evaluation prompts of a model."""
+
+    contrast: str
+    fraction: float
+    prompts: tuple[str, ...]
+
+
+def defaults_for(model: str) -> Defaults:
+    """Return the paper's defaults plus the benign half of JBB, or the demo's.
+
+    The demo models refuse magic and are asked about their own world. 0.0025 of the
+    demo's neurons are eight, and 0.001 only three (training/README.md).
+    """
+    if model in DEMO_NAMES:
+        return Defaults("magic", 0.0025, ("demo",))
+    return Defaults("refusal", DEFAULT_FRACTION, ("jbb", "jbb-benign"))
 
 
 @dataclass(frozen=True)

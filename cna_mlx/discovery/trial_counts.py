@@ -48,12 +48,12 @@ class Expectation:
         return self.prompts < self.planned
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as plain data."""
+        """Return the counts for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Any) -> "Expectation | None":
-        """What :meth:`to_dict` wrote; None where ``data`` is no such thing."""
+        """Read what :meth:`to_dict` wrote; None if ``data`` is anything else."""
         try:
             counts = [data[key] for key in ("prompts", "planned", "max_tokens")]
             arms = [

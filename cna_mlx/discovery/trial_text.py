@@ -121,7 +121,7 @@ def _remarks_on_changes(found: Expectation) -> list[str]:
         return [f"few answers will change: {_TRY} a larger --fraction"]
     if found.control.changed >= found.ablated.changed:
         return [
-            "the control changes just as many: look at how the answers change, not at "
+            "the control changes no fewer: look at how the answers change, not at "
             "how many"
         ]
     return []

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from cna_mlx.discovery.defaults import defaults_for
+from cna_mlx.discovery.options import defaults_for
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.prompts.benchmarks import Benchmark, load_benchmark

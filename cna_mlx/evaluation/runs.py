@@ -101,7 +101,7 @@ class RunRecord:
         """Read a run's directory, or its ``run.json``.
 
         Raises:
-            InputError: there is no run, it is damaged, or of a newer format.
+            InputError: the run is missing, damaged, or of a newer format.
         """
         place = typed_path(directory)
         place = place.parent if place.name == RUN else place
@@ -110,7 +110,7 @@ class RunRecord:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise InputError(
-                f"{directory}: there is no run ({RUN} is missing); cna-mlx runs "
+                f"{directory}: not a run ({RUN} is missing); cna-mlx runs "
                 "lists all runs"
             ) from None
         except (OSError, UnicodeDecodeError) as error:

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from cna_mlx.analysis.metrics import Group, Summary
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.analysis.verdict import Verdict, conclude
-from cna_mlx.discovery.auc import Auc
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
+from cna_mlx.provenance import Auc
 from cna_mlx.report import curves, group_tables
 from cna_mlx.report.answers import shown_prompts
 from cna_mlx.report.content import (

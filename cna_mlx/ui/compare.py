@@ -8,8 +8,8 @@ from rich.text import Text
 
 from cna_mlx.analysis.compared_model import ComparedModel
 from cna_mlx.analysis.comparison import KINDS, ModelComparison
-from cna_mlx.discovery.auc import Auc
 from cna_mlx.evaluation.run_config import CONTROLS
+from cna_mlx.provenance import Auc
 from cna_mlx.report.group_tables import Row, arm_row, control_row
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.lists import bullets, table_or_lines

@@ -25,12 +25,11 @@ from cna_mlx.analysis.comparison import ModelComparison, compare_sides
 from cna_mlx.analysis.findings import findings
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery import session
-from cna_mlx.discovery.auc import Auc
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runs import RunRecord, list_runs
 from cna_mlx.prompts.benchmarks import load_benchmark
-from cna_mlx.provenance import AucEntry, ModelEntry, Provenance, RenderingEntry
+from cna_mlx.provenance import Auc, ModelEntry, Provenance, RenderingEntry
 from cna_mlx.ui.compare import comparison_view
 
 Command = Callable[..., Outcome]
@@ -551,7 +550,7 @@ def test_a_gauge_of_other_weights_or_another_rendering_is_not_taken() -> None:
     rendering = RenderingEntry(reference_sha256="r")
     model, other = ModelEntry(fingerprint="f"), ModelEntry(fingerprint="g")
     made = Circuit.from_neurons([(0, 0, 1.0)])
-    origin = Provenance(rendering=rendering, held_out=AucEntry(0.9, 0.8, 1.0))
+    origin = Provenance(rendering=rendering, held_out=Auc(0.9, 0.8, 1.0))
     one = replace(made, model=model, provenance=origin)
     assert held_out(one, model, rendering) == Auc(0.9, 0.8, 1.0)
     assert held_out(one, other, rendering) is None

@@ -16,8 +16,8 @@ from cna_mlx.diagnostics.bench.timing import Budget, Clock, Comparison
 from cna_mlx.diagnostics.invariants import random_circuit
 from cna_mlx.diagnostics.model import weight_bytes
 from cna_mlx.discovery.cache import Store
-from cna_mlx.discovery.defaults import defaults_for
 from cna_mlx.discovery.discover import run_discovery
+from cna_mlx.discovery.options import defaults_for
 from cna_mlx.discovery.selection import DEFAULT_FRACTION
 from cna_mlx.discovery.session import Session
 from cna_mlx.models.context import context_length
