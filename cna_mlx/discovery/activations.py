@@ -79,10 +79,7 @@ def shared_prefix(ids: Sequence[Sequence[int]]) -> int:
 
 
 def _embedded(
-    embed: Embed,
-    ids: Sequence[Sequence[int]],
-    shared: int,
-    batch_tokens: int,
+    embed: Embed, ids: Sequence[Sequence[int]], shared: int, batch_tokens: int
 ) -> tuple[mx.array | None, list[_Batch]]:
     """The hidden states of what all prompts begin with, and of their own ids."""
     header = embed([list(ids[0][:shared])]) if shared else None

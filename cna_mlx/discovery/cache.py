@@ -100,7 +100,12 @@ class Store:
             "selection": asdict(selection),
             "bank": [one.sha256 for one in bank],
         }
-        path = self._path("circuits", {**common, "contrast": _identity(contrast)})
+        identity = {
+            "name": contrast.name,  # and labels: the circuit's file has them
+            "labels": [contrast.positive_label, contrast.negative_label],
+            "sha256": contrast.sha256,
+        }
+        path = self._path("circuits", {**common, "contrast": identity})
         if not refresh and (circuit := _read_circuit(path)) is not None:
             return CachedCircuit(circuit, path, None)
         bank_path = self._path("universal", common)
@@ -179,7 +184,7 @@ class Store:
         except OSError as error:
             raise InputError(
                 f"{error.filename}: cannot be removed ({error.strerror}); "
-                f"{count} files were"
+                f"removed {count} other files"
             ) from None
         return count, size
 
@@ -195,15 +200,6 @@ def keep(found: CachedCircuit, circuit: Circuit) -> CachedCircuit:
         _write(found.path, circuit.to_text())
     discovery = found.discovery and replace(found.discovery, circuit=circuit)
     return replace(found, circuit=circuit, discovery=discovery)
-
-
-def _identity(contrast: PromptSet) -> dict[str, Any]:
-    # the labels too: the circuit's file has them
-    return {
-        "name": contrast.name,
-        "labels": [contrast.positive_label, contrast.negative_label],
-        "sha256": contrast.sha256,
-    }
 
 
 def _kind(circuit: Circuit, rendering: Rendering) -> list[Any] | None:

@@ -111,7 +111,10 @@ class HeldOut:
         if not self.is_possible:
             return ()
         return tuple(
-            Fold(_circuit(kept, self._k, dropped), *map(_positions, held))
+            Fold(
+                _circuit(kept, self._k, dropped),
+                *(tuple(map(int, np.flatnonzero(side))) for side in held),
+            )
             for held, kept in zip(self._folds, self._kept, strict=True)
         )
 
@@ -185,7 +188,3 @@ def _circuit(
             for _, candidates, at in ranked
         )
     )
-
-
-def _positions(held: np.ndarray) -> tuple[int, ...]:
-    return tuple(map(int, np.flatnonzero(held)))

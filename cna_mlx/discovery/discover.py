@@ -12,12 +12,7 @@ import numpy as np
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.cross_validation import Fold, HeldOutScores
-from cna_mlx.discovery.selection import (
-    DEFAULT_FRACTION,
-    Rank,
-    Selection,
-    SplitHalf,
-)
+from cna_mlx.discovery.selection import DEFAULT_FRACTION, Rank, Selection, SplitHalf
 from cna_mlx.discovery.walk import Walk
 from cna_mlx.errors import InputError, NonFiniteError
 from cna_mlx.models.families import widths
@@ -31,12 +26,7 @@ from cna_mlx.prompts.chat_template import (
     reference_hash,
     render_prompt,
 )
-from cna_mlx.provenance import (
-    ContrastEntry,
-    ModelEntry,
-    Provenance,
-    RenderingEntry,
-)
+from cna_mlx.provenance import ContrastEntry, ModelEntry, Provenance, RenderingEntry
 from cna_mlx.util.environment import versions
 from cna_mlx.util.progress import Progress, silent
 

@@ -17,14 +17,7 @@ from pathlib import Path
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, InputError
 from cna_mlx.evaluation.run_config import RunConfig, RunFacts
-from cna_mlx.evaluation.runs import (
-    CIRCUITS,
-    DIRECTION,
-    RUN,
-    SAMPLES,
-    RunRecord,
-    Status,
-)
+from cna_mlx.evaluation.runs import CIRCUITS, DIRECTION, RUN, SAMPLES, RunRecord, Status
 from cna_mlx.evaluation.samples import Sample, read_samples
 from cna_mlx.util.files import existing, file_errors
 
@@ -82,10 +75,7 @@ class Journal:
 
 @contextmanager
 def opened(
-    directory: Path,
-    config: RunConfig,
-    circuits: Mapping[str, Circuit],
-    facts: RunFacts,
+    directory: Path, config: RunConfig, circuits: Mapping[str, Circuit], facts: RunFacts
 ) -> Iterator[Journal]:
     """Start a run of this configuration, or resume the one in the directory.
 
@@ -125,10 +115,7 @@ def opened(
 
 
 def _begin(
-    directory: Path,
-    config: RunConfig,
-    circuits: Mapping[str, Circuit],
-    facts: RunFacts,
+    directory: Path, config: RunConfig, circuits: Mapping[str, Circuit], facts: RunFacts
 ) -> RunRecord:
     """The run in the directory, if it has this configuration; else a new one."""
     if (directory / RUN).exists():

@@ -135,9 +135,7 @@ def check_out(out: File | None, *parts: str) -> None:
 
 
 def choose_subject(
-    session: Session,
-    circuit: str | Circuit | None,
-    discovery: DiscoveryOptions,
+    session: Session, circuit: str | Circuit | None, discovery: DiscoveryOptions
 ) -> Subject:
     """Choose the circuit to evaluate: a circuit, ``FILE[@M]``, or None for the default.
 

@@ -159,10 +159,12 @@ def _repeat(run: RunRecord, session: Session, count: int) -> Iterator[list[Repea
     steering = [arm_of(arm, circuits, direction) for arm in arms]
     for number in spread(len(samples) // len(arms), count):
         batch = samples[number * len(arms) : (number + 1) * len(arms)]
+        first = batch[0]
+        prompt = EvalPrompt(first.id, first.prompt, first.category, first.kind)  # type: ignore[arg-type]
         evaluation = Evaluation(
             session.model,
             session.tokenizer,
-            [_as_set(batch[0])],
+            [Benchmark(first.set, (prompt,), "run")],
             steering,
             rendering,
             run.config.max_tokens or 0,
@@ -193,11 +195,6 @@ def _rendering(run: RunRecord, tokenizer: Any) -> Rendering:
             "run's; use the run's revision of the model"
         )
     return rendering
-
-
-def _as_set(sample: Sample) -> Benchmark:
-    prompt = EvalPrompt(sample.id, sample.prompt, sample.category, sample.kind)  # type: ignore[arg-type]
-    return Benchmark(sample.set, (prompt,), "run")
 
 
 def _gauge(

@@ -80,14 +80,13 @@ def mlx_parts() -> dict[str, str]:
 def system_name() -> str:
     """Return the system, its version and the machine; never the host's name."""
     release = platform.mac_ver()[0]
-    name = f"macOS {release}" if release else f"{platform.system()} {_linux()}"
+    name = f"macOS {release}"
+    if not release:
+        own = (attempt(platform.freedesktop_os_release) or {}).get("PRETTY_NAME")
+        name = f"{platform.system()} {platform.release()}" + (
+            f" ({own})" if own else ""
+        )
     return f"{name}, {platform.machine()}"
-
-
-def _linux() -> str:
-    described = attempt(platform.freedesktop_os_release) or {}
-    own = described.get("PRETTY_NAME")
-    return f"{platform.release()} ({own})" if own else platform.release()
 
 
 def backend(device: str | None, has_metal: bool, has_cuda: bool) -> str:
