@@ -24,12 +24,9 @@ _STEP = 512
 
 @dataclass(frozen=True)
 class Cause:
-    """One neuron and its effect on a token.
+    """One neuron, and how much ablating it alone lowers a token's log-probability.
 
-    Attributes:
-        neuron: which.
-        drop: how much ablating it alone lowers the token's log-probability, in nats.
-        promotes: the tokens that its output direction makes most probable.
+    ``drop`` is in nats; ``promotes`` are the tokens its output direction raises most.
     """
 
     neuron: Neuron

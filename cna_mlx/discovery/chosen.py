@@ -14,11 +14,9 @@ from cna_mlx.util.files import is_there
 
 @dataclass(frozen=True)
 class ChosenCircuit:
-    """A circuit to steer with.
+    """A circuit to steer with; a multiplier of None uses those of the options.
 
-    Attributes:
-        multiplier: None to use the multipliers of the options.
-        name: the file it was read from, for labels.
+    ``name`` is the file it was read from, for labels.
     """
 
     circuit: Circuit
@@ -52,12 +50,7 @@ def split_circuit(text: str) -> tuple[str, float | None]:
 def check_arms(
     circuits: Sequence[str | Circuit], multipliers: Sequence[float] = ()
 ) -> None:
-    """Check circuit files and multipliers before a model is loaded.
-
-    Raises:
-        CircuitError: a file is not a circuit.
-        InputError: a multiplier is not a finite number.
-    """
+    """Raise an error for a circuit file or multiplier that cannot be used."""
     for value in multipliers:
         check_multiplier(value)
     for one in circuits:

@@ -24,11 +24,9 @@ class Fold:
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """The gauge of each prompt along a circuit that was found without it.
+    """One gauge for each prompt, along a circuit that was found without it.
 
-    Attributes:
-        positive, negative: one gauge for each prompt of the contrast.
-        layers: the AUC of each layer's neurons alone.
+    ``layers`` has the AUC of each layer's own neurons alone.
     """
 
     positive: tuple[float, ...]

@@ -138,12 +138,10 @@ class Session:
         Ctrl-C ends only the trial: the circuit is in the cache.
         """
         report = self.reporter
-        if is_streamed(self.model):
-            report.note(
-                "the circuit is not tried: generation needs all weights in memory"
-            )
-            return found
         if found.discovery is None:
+            return found
+        if is_streamed(self.model):
+            report.note("circuit not tried: generation needs all weights in memory")
             return found
         expectation = None
         try:
@@ -178,8 +176,7 @@ class Session:
         found = self.find(options, contrast)
         self._report_found(found)
         if options.expect:
-            if found.discovery is not None:
-                found = self.try_out(found, contrast)
+            found = self.try_out(found, contrast)
             report_expectation(found.circuit, self.reporter)
         return found.circuit
 

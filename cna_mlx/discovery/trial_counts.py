@@ -9,11 +9,9 @@ from cna_mlx.circuit import Circuit
 
 @dataclass(frozen=True)
 class ArmCounts:
-    """One arm's answers, counted.
+    """One arm's answers, counted; ``changed`` ones differ from the baseline's.
 
-    Attributes:
-        changed: how many differ from the baseline's answer; 0 for the baseline.
-        quality: mean quality; a refusal rate is never shown without it.
+    A refusal rate is never shown without the mean ``quality``.
     """
 
     refused: int

@@ -22,13 +22,9 @@ _OF_THE_TASK = ("doc", "arguments")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a benchmark is run; the names and the defaults are mlx-lm's.
+    """How a benchmark is run; names and defaults are mlx-lm's.
 
-    Attributes:
-        limit: the first items of each task; None for all.
-        batch_size: prompts in a batch.
-        seed: for drawing few-shot examples.
-        fewshot_as_multiturn: few-shot examples as turns of a conversation.
+    ``limit`` is the first items of each task; ``seed`` draws the few-shot examples.
     """
 
     limit: int | None = None
@@ -71,13 +67,10 @@ class Score:
 
 @dataclass(frozen=True)
 class ArmScores:
-    """One arm's scores.
+    """One arm's scores, in the order of the tasks, groups before their members.
 
-    Attributes:
-        scores: in the order of the tasks, groups before their members.
-        seconds: wall time.
-        samples: lm-eval's record of each task's items: the log-likelihoods or answers
-            (``resps``), hashes, metrics.
+    ``samples`` is lm-eval's record of each task's items: the log-likelihoods or answers
+    (``resps``), hashes, metrics.
     """
 
     arm: Arm

@@ -31,12 +31,10 @@ _SHORTEST_STEM = 3
 
 @dataclass(frozen=True)
 class Match:
-    """The nearest prompt of the discovery.
+    """The nearest prompt of the discovery, by its position.
 
-    Attributes:
-        index: its position.
-        similarity: shared over all content words, 0 to 1.
-        is_exact: the same text but for case, punctuation and spaces.
+    ``similarity`` is shared over all content words, 0 to 1; ``is_exact`` ignores case,
+    punctuation and spaces.
     """
 
     index: int

@@ -141,8 +141,6 @@ def _begin(
 def check_place(directory: Path) -> None:
     """Check that a run can be written to a directory, without writing anything.
 
-    :func:`opened` checks whether a run in it has the same configuration.
-
     Raises:
         InputError: it has other files, or cannot be made or written to.
     """

@@ -27,20 +27,15 @@ def kl_from_baseline(
     tokens: int = KL_TOKENS,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[float] | None:
-    """KL(baseline || arm) of the next token, along the baseline's own answer.
+    """Return the KL(baseline || arm) of the next token, along the baseline's answer.
 
-    Every arm is fed the same tokens (teacher forcing): the prompt and the first
-    tokens of the answer. An empty answer counts as one token.
-
-    Args:
-        model: as :func:`cna_mlx.load` returns it.
-        prompt, answer: token ids; of the baseline's greedy answer.
-        arms: the baseline first.
-        tokens: of the answer, at most.
-        stop: asked before each step.
+    Feeds every arm the same token ids (teacher forcing): the prompt and the greedy
+    answer's first ``tokens``. Compares the distributions of each of these answer
+    tokens; for an empty answer, of the first token.
 
     Returns:
-        The mean over the tokens for each arm, in nats; None if stopped.
+        The mean over the tokens for each arm, in nats; 0 for the first arm, which is
+        the baseline. None if stopped.
 
     Raises:
         OutOfMemoryError: MLX cannot allocate.

@@ -81,12 +81,7 @@ class EvalOptions:
 
 @dataclass(frozen=True)
 class Subject:
-    """The circuit that is evaluated.
-
-    Attributes:
-        chosen: the circuit and its multiplier, if it has one.
-        contrast: the prompts of controls and CAA; None if unknown.
-    """
+    """The circuit that is evaluated, and the prompts of controls and CAA if known."""
 
     chosen: ChosenCircuit
     contrast: PromptSet | None
@@ -118,10 +113,7 @@ class EvaluationPlan:
 
 
 def check_out(out: File | None, *parts: str) -> None:
-    """Check that runs can be written, before a model is loaded.
-
-    ``out`` is None for the default directory; ``parts`` are the directories below it if
-    there are several runs.
+    """Check that runs can be written to ``out``, or to each of its ``parts``.
 
     Raises:
         InputError: something else is there, or nothing can be written.
@@ -168,11 +160,9 @@ def plan_evaluation(
     controls: Sequence[Role] = CONTROLS,
     out: File | None = None,
 ) -> EvaluationPlan:
-    """Make the arms and the configuration of a run.
+    """Make the arms and the configuration of a run of ``command``.
 
     Args:
-        session, subject, sets, options: what is evaluated, and how.
-        command: ``eval``, ``audit`` or ``compare``.
         others: more circuits, each at its own multiplier or at those of the options.
         transferred: the label of an arm and another model's circuit, tried at 0.
         controls: the kinds of control.

@@ -21,14 +21,12 @@ class RunArm(Record):
     """One arm of a run.
 
     Attributes:
-        label: unique in the run; what the samples name.
-        role: ``baseline``; ``ablated`` (the circuit at 0) or ``scaled`` (at another
-            multiplier); ``caa``; the controls ``matched`` and ``uniform``; ``other``: a
-            circuit of another model.
-        strength: the multiplier, or of ``caa`` its alpha; 1 for the baseline.
+        label: unique in the run; the samples name it.
+        role: ``ablated`` is the circuit at 0, ``scaled`` at another multiplier,
+            ``other`` a circuit of another model.
+        strength: the multiplier, or CAA's alpha; 1 for the baseline.
         seed: of a control.
-        circuit: the name of its circuit in the run's directory; None for the baseline
-            and for ``caa``, whose direction is the discovery's difference of means.
+        circuit: its name in the run's directory; None for the baseline and CAA.
     """
 
     label: str
@@ -58,13 +56,9 @@ class SetEntry(Record):
 
 @dataclass(frozen=True)
 class CircuitEntry(Record):
-    """A circuit of a run.
+    """A circuit of a run: its model's fingerprint, its size and origin, a hash.
 
-    Attributes:
-        fingerprint: of the model that it was found on.
-        neurons, k: how many it has, and how many were ranked.
-        sha256: a hash of its neurons; see :func:`circuit_sha256`.
-        control, seed: the kind and the seed of a random control.
+    ``k`` neurons were ranked; ``sha256`` is :func:`circuit_sha256`.
     """
 
     file: str | None = None

@@ -130,11 +130,8 @@ class RunRecord:
 
 
 def runs_directory() -> Path:
-    """``CNA_MLX_RUNS``, else ``cna-mlx/runs`` under ``XDG_DATA_HOME`` or
+    """Return ``CNA_MLX_RUNS``, else ``cna-mlx/runs`` in ``XDG_DATA_HOME`` or
     ``~/.local/share``.
-
-    Raises:
-        InputError: there can be no such directory.
     """
     if own := os.environ.get("CNA_MLX_RUNS"):
         return typed_path(own, "CNA_MLX_RUNS")

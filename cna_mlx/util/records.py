@@ -24,14 +24,9 @@ class JsonFields:
 class Record:
     """A JSON object whose known keys are fields.
 
-    Reading never fails over an optional field: a key that is missing or holds a value
-    of another type leaves the field's default. Writing gives back what was read, with
-    the fields that have a value on top, so that a file loses nothing on its way
-    through this version.
-
-    Attributes:
-        stored: the object as it was read, unknown keys included; None for a record
-            that was made here.
+    Reading never fails over an optional field: a missing key or a value of another type
+    leaves the default. Writing returns what was read (``stored``) with the fields that
+    have a value on top, so that a file keeps its unknown keys.
     """
 
     #: Whether a record that was made here writes the fields that are None.
