@@ -11,7 +11,7 @@ import pytest
 from paths import PARITY
 from rich.console import Console
 
-from cna_mlx import Arm, Circuit, generate_arms, load, render_prompt
+from cna_mlx import Arm, Circuit, generate_arms, render_prompt
 from cna_mlx.circuit import Moments, Neuron
 from cna_mlx.cli import run
 from cna_mlx.discovery.discover import run_discovery
@@ -30,16 +30,11 @@ MODEL = str(PARITY / "llama_rope3")
 QUESTIONS = ("Who sells boats?", "Paint me a picture of the sea.", "Is it late?")
 
 
-@pytest.fixture(scope="module", name="loaded")
-def fixture_loaded() -> Any:
-    return load(MODEL)
-
-
 @pytest.fixture(scope="module", name="found")
-def fixture_found(loaded: Any) -> Circuit:
+def fixture_found(tiny: Any) -> Circuit:
     contrast = load_contrast("refusal-small")
     selection = Selection(0.03, universal=False)
-    return run_discovery(*loaded, contrast, selection).circuit
+    return run_discovery(*tiny, contrast, selection).circuit
 
 
 @pytest.fixture(name="files")
@@ -56,9 +51,9 @@ def ids_of(tokenizer: Any) -> list[list[int]]:
 
 @pytest.mark.parametrize("arms", [1, 3])
 def test_the_gauge_comes_before_the_answer_and_is_that_of_the_walk(
-    loaded: Any, found: Circuit, arms: int
+    tiny: Any, found: Circuit, arms: int
 ) -> None:
-    model, tokenizer = loaded
+    model, tokenizer = tiny
     several = [BASELINE, *(Arm.of(found, m) for m in (0.0, 2.0))][:arms]
     ids = ids_of(tokenizer)
     events = list(
@@ -77,9 +72,9 @@ def test_the_gauge_comes_before_the_answer_and_is_that_of_the_walk(
 
 
 def test_the_gauge_of_a_second_turn_reads_the_whole_conversation(
-    loaded: Any, found: Circuit
+    tiny: Any, found: Circuit
 ) -> None:
-    model, tokenizer = loaded
+    model, tokenizer = tiny
     first, second = ids_of(tokenizer)[:2]
     caches: dict[str, ArmCache] = {}
     arms = [BASELINE, Arm.of(found, 0.0)]
@@ -102,9 +97,9 @@ def test_the_gauge_of_a_second_turn_reads_the_whole_conversation(
 
 
 def test_a_gauge_needs_an_unsteered_arm_and_a_circuit_with_means(
-    loaded: Any, found: Circuit
+    tiny: Any, found: Circuit
 ) -> None:
-    model, tokenizer = loaded
+    model, tokenizer = tiny
     ids = ids_of(tokenizer)
     with pytest.raises(InputError, match="unsteered"):
         list(generate_arms(model, tokenizer, ids, [Arm.of(found, 0.0)], gauge=found))
@@ -113,12 +108,12 @@ def test_a_gauge_needs_an_unsteered_arm_and_a_circuit_with_means(
         list(generate_arms(model, tokenizer, ids, [BASELINE], gauge=by_hand))
 
 
-def test_probe_ranks_prompts(files: Path, loaded: Any, found: Circuit, capsys) -> None:
+def test_probe_ranks_prompts(files: Path, tiny: Any, found: Circuit, capsys) -> None:
     command = ["probe", MODEL, "--prompts", str(files / "prompts.txt")]
     command += ["--circuit", str(files / "circuit.json")]
     assert run([*command, "--json"]) == 0
     results = json.loads(capsys.readouterr().out)["results"]
-    values = gauges(loaded[0], found, ids_of(loaded[1]))
+    values = gauges(tiny[0], found, ids_of(tiny[1]))
     expected = dict(zip(QUESTIONS, values, strict=True))
     assert len(results) == 3
     for one in results:

@@ -17,23 +17,17 @@ from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.gauge import gauges
 from cna_mlx.discovery.selection import Selection
 from cna_mlx.errors import CircuitError
-from cna_mlx.models.loading import load
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast
 
 SIDES = ("positive", "negative")
-
-
-@pytest.fixture(scope="module")
-def loaded(request):
-    return load(str(request.config.rootpath / "tests/data/parity/llama_rope3"))
 
 
 def ids_of(tokenizer, prompts):
     return [render_prompt(tokenizer, prompt) for prompt in prompts]
 
 
-def test_the_gauge_is_0_over_the_negative_prompts_and_1_over_the_positive(loaded):
-    model, tokenizer = loaded
+def test_the_gauge_is_0_over_the_negative_prompts_and_1_over_the_positive(tiny):
+    model, tokenizer = tiny
     contrast = load_contrast("sentiment")
     selection = Selection(0.02, universal=False)
     circuit = run_discovery(model, tokenizer, contrast, selection).circuit
@@ -43,8 +37,8 @@ def test_the_gauge_is_0_over_the_negative_prompts_and_1_over_the_positive(loaded
     assert negative.mean() == pytest.approx(0, abs=1e-4)
 
 
-def test_a_held_out_gauge_is_that_of_a_circuit_of_the_other_prompts(loaded):
-    model, tokenizer = loaded
+def test_a_held_out_gauge_is_that_of_a_circuit_of_the_other_prompts(tiny):
+    model, tokenizer = tiny
     contrast = load_contrast("refusal-small")
     selection = Selection(0.02, universal=False)
     found = run_discovery(model, tokenizer, contrast, selection).held_out
@@ -68,10 +62,8 @@ def test_a_held_out_gauge_is_that_of_a_circuit_of_the_other_prompts(loaded):
     ],
     ids=["delta", "normalized-band", "weighted-universal"],
 )
-def test_a_folds_circuit_is_what_discovery_finds_in_the_other_prompts(
-    loaded, selection
-):
-    model, tokenizer = loaded
+def test_a_folds_circuit_is_what_discovery_finds_in_the_other_prompts(tiny, selection):
+    model, tokenizer = tiny
     whole = load_contrast("refusal-small")
     contrast = PromptSet.from_prompts(whole.positive, whole.negative[:6])
     bank = load_bank()[:3]
@@ -115,10 +107,8 @@ def test_equal_scores_make_a_fold_no_larger_than_k():
 
 
 @pytest.mark.parametrize("layers", [None, (1, 2)])
-def test_a_discovery_knows_how_active_neurons_are_on_the_negative_prompts(
-    loaded, layers
-):
-    model, tokenizer = loaded
+def test_a_discovery_knows_how_active_neurons_are_on_the_negative_prompts(tiny, layers):
+    model, tokenizer = tiny
     contrast = load_contrast("refusal-small")
     selection = Selection(0.02, layers=layers, universal=False)
     found = run_discovery(model, tokenizer, contrast, selection)
@@ -132,8 +122,8 @@ def test_a_discovery_knows_how_active_neurons_are_on_the_negative_prompts(
     assert {layer: len(own) for layer, own in control.by_layer().items()} == wanted
 
 
-def test_a_layers_own_auc_is_that_of_a_circuit_ranked_within_it(loaded):
-    model, tokenizer = loaded
+def test_a_layers_own_auc_is_that_of_a_circuit_ranked_within_it(tiny):
+    model, tokenizer = tiny
     contrast = load_contrast("refusal-small")
     found = run_discovery(
         model, tokenizer, contrast, Selection(0.02, universal=False)
@@ -146,16 +136,16 @@ def test_a_layers_own_auc_is_that_of_a_circuit_ranked_within_it(loaded):
     assert found.layers[2] == pytest.approx(alone.auc)
 
 
-def test_with_one_prompt_a_side_nothing_can_be_held_out(loaded):
-    model, tokenizer = loaded
+def test_with_one_prompt_a_side_nothing_can_be_held_out(tiny):
+    model, tokenizer = tiny
     contrast = PromptSet.from_prompts(["Sell the bicycle."], ["Paint the bicycle."])
     found = run_discovery(model, tokenizer, contrast, Selection(0.02, universal=False))
     assert found.held_out is None
     assert found.folds == ()
 
 
-def test_a_circuit_without_means_is_no_gauge(loaded):
-    model, _ = loaded
+def test_a_circuit_without_means_is_no_gauge(tiny):
+    model, _ = tiny
     with pytest.raises(CircuitError, match="discover one"):
         gauges(model, Circuit.from_neurons([(0, 1, 2.0)]), [[1, 2, 3]])
 
