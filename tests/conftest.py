@@ -31,8 +31,9 @@ from cna_mlx.ui.console import screen
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Run the whole suite on every core, and named files in this process."""
-    if not config.pluginmanager.hasplugin("xdist") or hasattr(config, "workerinput"):
-        return  # a worker must not start workers
+    has = config.pluginmanager.hasplugin
+    if hasattr(config, "workerinput") or not has("xdist") or has("_cov"):
+        return  # a worker must not start workers; pytest-cov needs a -n of its own
     option = config.option
     if option.numprocesses is None and not (option.file_or_dir or option.collectonly):
         option.numprocesses = "auto"
