@@ -15,9 +15,7 @@ def check_lengths(model: Any, ids: Sequence[Sequence[int]], first: int = 1) -> N
     """Check that the model can read these prompts.
 
     Args:
-        model: as :func:`cna_mlx.load` returns it.
         ids: token ids of each prompt.
-        first: the number of the first one, for the message.
 
     Raises:
         InputError: no prompts, an empty one, or one longer than the context.

@@ -132,11 +132,6 @@ def installed(
 
     A block of an outer context is yielded and left in place.
 
-    Args:
-        model: as :func:`cna_mlx.load` returns it.
-        layers: their indices.
-        made: blocks of an earlier call to reuse; new ones are added to it.
-
     Raises:
         ThreadError: another thread put a block into one of these layers.
     """

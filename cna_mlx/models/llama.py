@@ -18,8 +18,6 @@ def attention_mask(
     """The mask of one layer, with Llama's sliding window where the layer has one.
 
     Args:
-        model: mlx-lm's Llama.
-        layer: the layer's index.
         hidden: [batch, length, hidden], the layer's input.
         cache: the layer's KV cache, or None.
     """

@@ -121,11 +121,7 @@ def source_of(model: Any) -> Source | None:
 
 
 def on_disk(model: Any) -> Any | None:
-    """The same model with its weights left on the disk; None if its files are unknown.
-
-    Args:
-        model: as :func:`load` returned it.
-    """
+    """The same model with its weights left on the disk; None if its files are unknown."""
     from cna_mlx.models.offload import streaming
     from cna_mlx.models.offload.rows import Rows
 
@@ -146,10 +142,6 @@ def locate(
     progress: Progress = silent,
 ) -> client.Snapshot:
     """The local directory of a model, fetched from the Hub if necessary.
-
-    Args:
-        name, revision, offline, progress: as for :func:`load`.
-        must_fit: fetch no weights that are larger than the memory.
 
     Raises:
         ModelError: there is no such directory or repository, or it has no revisions.

@@ -113,7 +113,6 @@ class GatedMLP(nn.Module):
 
         Args:
             scale: [d_ff], or [rows, 1, d_ff] if the rows of the batch differ.
-            shift: of the same shape; needs a scale.
         """
         self._scale, self._shift = scale, shift
 

@@ -19,7 +19,6 @@ def attention_mask(
 
     Args:
         model: mlx-lm's Qwen2 or Qwen3.
-        layer: the layer's index.
         hidden: [batch, length, hidden], the layer's input.
         cache: the layer's KV cache, or None.
     """

@@ -36,9 +36,6 @@ def overrides(config: dict[str, Any]) -> dict[str, Any]:
     ``rope_scaling``. mlx-lm's Llama and Qwen2 ignore the new key and use a default
     base: silently another model.
 
-    Args:
-        config: config.json as a dict.
-
     Raises:
         ModelError: names a setting that cannot be mapped.
     """

@@ -26,7 +26,6 @@ def dated_template(tokenizer: Any, day: date) -> str | None:
 
     Args:
         tokenizer: with its ``chat_template``.
-        day: the date to print.
     """
     template = getattr(tokenizer, "chat_template", None)
     if isinstance(template, dict):  # several templates by name

@@ -54,7 +54,6 @@ class Layout:
         """The prompts of a table with these columns, in any case and order.
 
         Args:
-            table: it may have other columns.
             column: the column of the prompts; the layout's if None.
 
         Raises:
@@ -119,10 +118,6 @@ def parse_rows(
     """The prompts of a file, and the published set whose layout it has.
 
     Args:
-        text: its content.
-        suffix: its ending, which gives the format.
-        name: what to call it in messages.
-        column: the column with the prompts.
         layout: the required layout; None to guess it from the columns.
 
     Raises:

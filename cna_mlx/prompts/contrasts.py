@@ -91,9 +91,6 @@ def contrast_names() -> list[str]:
 def load_contrast(name: str) -> PromptSet:
     """A built-in contrast by its name.
 
-    Args:
-        name: one of :func:`contrast_names`.
-
     Raises:
         InputError: no contrast has this name; the message lists the names.
     """
@@ -125,7 +122,6 @@ def parse_contrast(text: str, where: str) -> PromptSet:
         text: a JSON object with ``format``, ``name``, ``description`` and the sides
             ``positive`` and ``negative``; a side has a ``label`` and ``prompts``: a
             list of strings, or an object of such lists by category.
-        where: the file's name, for messages.
 
     Raises:
         InputError: it is not such an object, or a prompt or the contrast is unfit.

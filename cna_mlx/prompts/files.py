@@ -149,12 +149,6 @@ def parse_prompts(
 ) -> list[Located]:
     """The prompts of a text, each with its place.
 
-    Args:
-        text: the content of the file.
-        suffix: its ending, which gives the format; see :func:`read_prompts`.
-        name: what to call it in messages.
-        column: as for :func:`read_prompts`.
-
     Raises:
         InputError: it contains no prompts, or something else.
     """
@@ -182,9 +176,7 @@ def parse_records(text: str, suffix: str, name: str) -> Iterator[tuple[str, obje
     """The values of a JSON list or of JSON Lines, each with its place.
 
     Args:
-        text: the content of the file.
         suffix: ``.json`` for a list; anything else is JSON Lines.
-        name: what to call the file in messages.
 
     Raises:
         InputError: it is not JSON, or not a list.

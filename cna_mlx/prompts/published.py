@@ -99,9 +99,7 @@ def fetch(
     """The content of a published file: from the local cache, else from the Hub.
 
     Args:
-        one: which file.
         offline: make no request; ``HF_HUB_OFFLINE`` in the environment does the same.
-        progress: called when the file is asked for and when it came.
 
     Raises:
         InputError: gated, gone, or offline and not here.

@@ -60,11 +60,6 @@ class Table:
 def parse_table(text: str, name: str, delimiter: str = ",") -> Table:
     """A table from its text.
 
-    Args:
-        text: rows of fields; fields with a delimiter in double quotes.
-        name: the file's name, for messages.
-        delimiter: between the fields.
-
     Raises:
         InputError: quotes that do not close.
     """

@@ -38,10 +38,6 @@ def shown(text: str) -> str:
 def check_prompt(value: object, where: str) -> str:
     """Check that a value is a prompt, and return it.
 
-    Args:
-        value: what was read.
-        where: its place, for the message.
-
     Raises:
         InputError: it is not a string, blank, or contains half a surrogate pair.
     """
@@ -53,11 +49,6 @@ def check_prompt(value: object, where: str) -> str:
 
 def check_text(value: object, where: str, wanted: str) -> str:
     """Check that a value is text, which may be blank, and return it.
-
-    Args:
-        value: what was read.
-        where: its place, for the message.
-        wanted: what should be there, for the message.
 
     Raises:
         InputError: it is not a string, or contains half a surrogate pair.
@@ -78,10 +69,6 @@ def check_contrast(
     positive: Sequence[Located], negative: Sequence[Located], where: str
 ) -> None:
     """Check that two sides can be contrasted.
-
-    Args:
-        positive, negative: the prompts of the two sides.
-        where: the contrast's name, for the message.
 
     Raises:
         InputError: a side is empty, or a prompt occurs twice, on one side or on both.

@@ -56,10 +56,8 @@ def find(
     tag always does. Nothing is fetched that does not fit into memory or on the disk.
 
     Args:
-        name: organisation/name.
         revision: a branch, tag or commit; the main branch if None.
         offline: make no request; ``HF_HUB_OFFLINE`` in the environment does the same.
-        must_fit: refuse weights that are larger than the memory.
         progress: called with the bytes fetched and to fetch, from any thread.
 
     Raises:

@@ -25,12 +25,6 @@ def hub_errors(
 ) -> Iterator[None]:
     """Raise our errors for those of huggingface_hub; see also :func:`quiet`.
 
-    Args:
-        name, revision: of the repository.
-        failure: what failed if the Hub does not answer.
-        remedy: what to do then.
-        is_dataset: the repository is a data set, not a model.
-
     Raises:
         ModelError: the request for a model cannot be met.
         InputError: the request for a data set cannot be met.

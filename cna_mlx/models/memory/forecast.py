@@ -97,9 +97,7 @@ class Workload:
         Args:
             lengths: tokens of each prompt.
             header: tokens of the shared prefix.
-            groups: the prompts that go through a layer together.
             contrast: the number of prompts of the contrast; all if None.
-            sets: ranked lists.
         """
         sizes = [
             (len(rows), max(lengths[row] for row in rows) - header) for rows in groups
@@ -138,7 +136,6 @@ def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
       attention's weights and output, gate and up.
 
     Args:
-        shape: of the model.
         work: the prompts; the built-in ones if None.
     """
     work = work or Workload()
@@ -166,7 +163,6 @@ def kept_bytes(shape: Shape, work: Workload | None = None) -> int:
     each layer the k best neurons of each list with the held-out gauge's products.
 
     Args:
-        shape: of the model.
         work: the prompts; the built-in ones if None.
     """
     work = work or Workload()

@@ -65,9 +65,6 @@ def weight_bytes(directory: Path) -> int:
 def part_bytes(directory: Path) -> tuple[int, int]:
     """The sizes of a model's largest layer and its largest part outside the layers.
 
-    Args:
-        directory: of the model.
-
     Returns:
         Bytes, from the headers of the files; without those that are damaged.
     """

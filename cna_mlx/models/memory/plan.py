@@ -157,7 +157,6 @@ def streamed_bytes(
     embedding that is read whole, and the hidden states of all prompts.
 
     Args:
-        shape: of the model.
         layer: bytes of its largest layer.
         table: bytes of its embedding if it can only be read whole, else 0.
         work: the prompts; the built-in ones if None.
@@ -171,9 +170,7 @@ def plan_of(entry: catalogue.Entry, bits: float, machine: Machine) -> Plan:
     """The plan of a model of the catalogue, from its published shape.
 
     Args:
-        entry: the model.
         bits: of a weight: 4, 8 or 16.
-        machine: the machine's memory.
     """
     names = ("layers", "hidden", "d_ff", "heads", "kv_heads", "head_dim")
     shape = Shape(**{name: int(entry.shape[name]) for name in names})
@@ -187,10 +184,7 @@ def check_fits(
     """Refuse to load what does not fit into memory.
 
     Args:
-        name: of the model.
         needed: bytes of the weights; of a streamed model, of a discovery in all.
-        available: this machine's memory.
-        is_streamed: whether the weights stay on the disk.
 
     Raises:
         ModelError: it does not fit; the message has the numbers and a smaller choice.

@@ -31,8 +31,6 @@ def measure(directory: Path, config: dict[str, Any], value_bytes: int) -> Rates:
     Takes a second or less.
 
     Args:
-        directory: of the model.
-        config: config.json, for the quantization and the width.
         value_bytes: of a value in computation: 4 in float32.
     """
     largest = max(directory.glob("model*.safetensors"), key=lambda f: f.stat().st_size)

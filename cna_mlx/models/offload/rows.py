@@ -49,12 +49,7 @@ class Rows:
                 continue
 
     def can_read(self, module: Any, path: str) -> bool:
-        """Whether each array of a module is a matrix that is stored as it is used.
-
-        Args:
-            module: its arrays have the expected shapes and dtypes; they are not read.
-            path: its name within the model.
-        """
+        """Whether each array of a module is a matrix that is stored as it is used."""
         arrays = module.parameters()
         return bool(arrays) and all(
             isinstance(array, mx.array)

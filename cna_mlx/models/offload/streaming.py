@@ -45,12 +45,7 @@ class Disk:
 
 
 def from_disk(read: Callable[[], Any], rows: Rows | None = None) -> Any:
-    """A model whose weights are read for their turn; see :func:`turns`.
-
-    Args:
-        read: makes the model, lazily loaded; called again for every walk.
-        rows: reads single rows of its matrices; without it an embedding is read whole.
-    """
+    """A model whose weights are read for their turn; see :func:`turns`."""
     disk = Disk(read, rows)
     model = disk.read()
     model._cna_disk = disk
@@ -90,9 +85,6 @@ class LayerStream:
     def turn(self, *parts: Part) -> Iterator[Any]:
         """Hold a part in memory inside the block; nothing to do for a model in memory.
 
-        Args:
-            parts: the part, then those to read ahead.
-
         Yields:
             That part of the model.
         """
@@ -113,10 +105,6 @@ class LayerStream:
         A table of 128,000 rows is larger than two layers of a small model, and a
         discovery needs a few thousand rows.
 
-        Args:
-            family: the model's.
-            ids: all ids that will be embedded.
-
         Yields:
             A function from ids [batch, length] to hidden states [batch, length,
             hidden].
@@ -135,9 +123,6 @@ class LayerStream:
     @contextmanager
     def heads(self, path: str) -> Iterator[list[tuple[str, mx.array, mx.array]]]:
         """Hold the first row of each array of a part in memory inside the block.
-
-        Args:
-            path: the part's name within the model.
 
         Yields:
             For each array its name, the array (for its shape and dtype only), and its
@@ -175,11 +160,7 @@ def arrays_of(module: Any) -> list[tuple[str, mx.array]]:
 
 
 def read_whole(model: Any) -> int:
-    """Bytes of a streamed model's embedding if its rows cannot be read singly, else 0.
-
-    Args:
-        model: as :func:`from_disk` made it.
-    """
+    """Bytes of a streamed model's embedding if its rows cannot be read singly, else 0."""
     family = family_of(model)
     if _rows(model, family.embedding_path) is not None:
         return 0
@@ -208,9 +189,6 @@ def turns(model: Any) -> Iterator[LayerStream]:
 
     The weights of a streamed model are read for their turn, and the next part's during
     it: two parts are in memory at a time. A model in memory is left as it is.
-
-    Args:
-        model: as :func:`cna_mlx.load` returns it.
     """
     found = LayerStream(model)
     try:
