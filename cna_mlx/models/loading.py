@@ -121,7 +121,7 @@ def source_of(model: Any) -> Source | None:
 
 
 def on_disk(model: Any) -> Any | None:
-    """The same model with its weights left on the disk; None if its files are unknown."""
+    """The same model with its weights left on disk; None if its files are unknown."""
     from cna_mlx.models.offload import streaming
     from cna_mlx.models.offload.rows import Rows
 

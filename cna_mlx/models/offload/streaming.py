@@ -160,7 +160,7 @@ def arrays_of(module: Any) -> list[tuple[str, mx.array]]:
 
 
 def read_whole(model: Any) -> int:
-    """Bytes of a streamed model's embedding if its rows cannot be read singly, else 0."""
+    """Bytes of a streamed model's embedding that can only be read whole, else 0."""
     family = family_of(model)
     if _rows(model, family.embedding_path) is not None:
         return 0
