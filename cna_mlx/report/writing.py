@@ -88,7 +88,8 @@ def write_report(
             "give --out DIR: a report of several runs has no directory of its own"
         )
     reported = tuple(ReportedRun.of(run, relabel=relabel) for run in found.values())
-    place = typed_path(directory, "--out") if directory else next(iter(found))
+    own = next(iter(found.values())).directory
+    place = typed_path(directory, "--out") if directory else own
     report = Report(place, reported, build(reported, level))
     _write(report)
     return report
