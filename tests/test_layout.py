@@ -1,6 +1,7 @@
 """Folders import only folders below them, and no file imports itself in a circle."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,13 @@ def test_the_library_knows_no_terminal(library: str) -> None:
         if name.split(".")[0] == library
     ]
     assert found == []
+
+
+def test_every_class_name_occurs_once() -> None:
+    names = Counter(
+        node.name
+        for path in SOURCES.values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []

@@ -8,7 +8,7 @@ from cna_mlx.chat import transcripts
 from cna_mlx.chat.conversation import Conversation
 from cna_mlx.chat.inspection import neurons, sweep, why
 from cna_mlx.chat.reply import Reply
-from cna_mlx.chat.settings import SETTINGS, change, show
+from cna_mlx.chat.settings import SETTINGS, change_setting, show_settings
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import contrast_names
 from cna_mlx.steering.interventions import check_multiplier
@@ -150,7 +150,7 @@ def _clear(chat: Conversation, _: str) -> Reply:
 def _save(chat: Conversation, argument: str) -> Reply:
     path = typed_path(argument)
     is_markdown = path.suffix == ".md"
-    write = transcripts.to_markdown if is_markdown else transcripts.to_json
+    write = transcripts.as_markdown if is_markdown else transcripts.as_json
     write_atomically(path, write(chat))
     return Reply(f"saved {counted(len(chat.turns), 'turn')} to {path}")
 
@@ -165,7 +165,7 @@ def _load(chat: Conversation, argument: str) -> Reply:
 def _export(chat: Conversation, argument: str) -> Reply:
     path = typed_path(argument)
     if path.suffix.lower() == ".md":
-        write_atomically(path, transcripts.to_markdown(chat))
+        write_atomically(path, transcripts.as_markdown(chat))
     elif path.suffix.lower() in (".svg", ".html", ".htm") and chat.export is not None:
         if not chat.turns:
             raise InputError("nothing to draw yet: ask something first")
@@ -191,8 +191,8 @@ COMMANDS = {
         ("/neurons [N]", "show the circuit's first neurons", neurons),
         ("/why [ARM]", "show the neurons that flipped the last answer", why),
         ("/sweep [X ...]", "answer the last question at many multipliers", sweep),
-        ("/show", "show the settings, the circuit and the context", show),
-        ("/set NAME VALUE", "change a setting", change),
+        ("/show", "show the settings, the circuit and the context", show_settings),
+        ("/set NAME VALUE", "change a setting", change_setting),
         ("/system TEXT", "set the system prompt", _system),
         ("/align", "continue all arms from the baseline's answers", _align),
         ("/clear", "forget the conversation", _clear),

@@ -52,7 +52,7 @@ class Setting:
         return "none" if value is None else str(value)
 
 
-def change(chat: Conversation, argument: str) -> Reply:
+def change_setting(chat: Conversation, argument: str) -> Reply:
     """`/set [NAME [VALUE]]`: change a setting, or show it, or show all.
 
     Raises:
@@ -76,7 +76,7 @@ def change(chat: Conversation, argument: str) -> Reply:
     return Reply(f"{name} is {setting.show(chat)}")
 
 
-def show(chat: Conversation, _: str) -> Reply:
+def show_settings(chat: Conversation, _: str) -> Reply:
     """`/show`: the model, the circuit, the arms, the settings, the context."""
     none_yet = "none yet (/ablate on, /circuit FILE, /contrast NAME)"
     rows = (

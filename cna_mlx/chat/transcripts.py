@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 _KIND = "cna-mlx conversation"
 
 
-def to_json(chat: Conversation) -> str:
+def as_json(chat: Conversation) -> str:
     """The conversation with everything needed to repeat or continue it."""
     data = {
         "kind": _KIND,
@@ -50,7 +50,7 @@ def to_json(chat: Conversation) -> str:
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
 
-def to_markdown(chat: Conversation) -> str:
+def as_markdown(chat: Conversation) -> str:
     """The conversation for people; hidden answers are cut to their first words."""
     parts = [f"# A conversation with {chat.session.name}\n"]
     for turn in chat.turns:

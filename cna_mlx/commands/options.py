@@ -227,12 +227,12 @@ def session_of(model: str, rest: dict[str, Any]) -> "Session":
     from cna_mlx.discovery.session import Session
     from cna_mlx.ui.progress import terminal_reporter
 
-    rendering, source = _rendering(rest), source_of(rest)
+    rendering, source = _rendering(rest), source_options(rest)
     transfer = rest.pop("allow_transfer", False)
     return Session(model, rendering, source, transfer, terminal_reporter())
 
 
-def source_of(rest: dict[str, Any]) -> "ModelOptions":
+def source_options(rest: dict[str, Any]) -> "ModelOptions":
     from cna_mlx.models.loading import ModelOptions
 
     # without the option the command needs all weights in memory

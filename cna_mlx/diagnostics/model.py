@@ -64,14 +64,14 @@ def hooked_items(model: Any, store: Store) -> Iterator[Item]:
     yield Fact("0.1% circuit", count, remark="neurons")
     yield Fact("quantization", quantization(model))
     yield Fact("dtype", _dtype(model))
-    yield Fact("weights", weight_bytes(model), "bytes")
+    yield Fact("weights", parameter_bytes(model), "bytes")
     yield Fact("fingerprint", own[:12])
     contrasts = (circuit.provenance.contrast for circuit in store.circuits(own))
     names = {str(contrast and contrast.name) for contrast in contrasts}
     yield Fact("circuits kept", ", ".join(sorted(names)) or "none")
 
 
-def weight_bytes(model: Any) -> int:
+def parameter_bytes(model: Any) -> int:
     """Return the bytes of all parameters."""
     arrays: list[Any] = tree_flatten(model.parameters())  # type: ignore[assignment]
     return sum(array.nbytes for _, array in arrays)
@@ -80,8 +80,8 @@ def weight_bytes(model: Any) -> int:
 def bytes_per_token(model: Any) -> int:
     """Return the bytes of weights that a token reads: all except the embeddings."""
     if model.args.tie_word_embeddings:  # the unembedding reads them
-        return weight_bytes(model)
-    return weight_bytes(model) - weight_bytes(model.model.embed_tokens)
+        return parameter_bytes(model)
+    return parameter_bytes(model) - parameter_bytes(model.model.embed_tokens)
 
 
 def _dtype(model: Any) -> str:

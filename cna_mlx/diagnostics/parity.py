@@ -142,10 +142,10 @@ def check_parity(
         )
     prompts = list(dict.fromkeys(line.prompt for line in figures.lines))
     found = measure(model, tokenizer, prompts, figures)
-    return compare(figures, found, tolerance)
+    return compare_figures(figures, found, tolerance)
 
 
-def compare(stored: Figures, found: Figures, tolerance: float) -> Check:
+def compare_figures(stored: Figures, found: Figures, tolerance: float) -> Check:
     """Compare two measurements of a model; see :func:`check_parity`."""
     pairs = list(zip(stored.lines, found.lines, strict=True))
     if any(theirs.ids != ours.ids for theirs, ours in pairs):

@@ -34,7 +34,7 @@ def disk_items(store: Store, hub_cache: Path) -> Iterator[Item]:
     remark = "cna-mlx doctor --clear-cache removes them" if files else ""
     yield Fact("circuits", len(circuits), remark=remark)
     yield Fact("size of cache", sizes, "bytes")
-    yield checked("cache", check_writable, store.directory)
+    yield checked("cache", check_cache, store.directory)
     yield Fact("models", str(hub_cache))
     yield Fact("size of models", attempt(lambda: hub_bytes(hub_cache)), "bytes")
     free = attempt(lambda: shutil.disk_usage(existing(hub_cache)).free)
@@ -43,7 +43,7 @@ def disk_items(store: Store, hub_cache: Path) -> Iterator[Item]:
         yield checked("disk", check_room, free)
 
 
-def check_writable(directory: Path) -> Check:
+def check_cache(directory: Path) -> Check:
     """Check that circuits can be cached; the store ignores failed writes."""
     nearest = existing(directory)
     if nearest.is_dir() and os.access(nearest, os.W_OK):
@@ -80,14 +80,14 @@ def hub_bytes(hub_cache: Path, seconds: float = _SCAN_SECONDS) -> int | None:
 
 
 @dataclass(frozen=True)
-class Reply:
+class HubReply:
     """A server's HTTP status, and whether it sent JSON."""
 
     status: int
     is_json: bool
 
 
-Ask = Callable[[str, str | None], Reply]
+Ask = Callable[[str, str | None], HubReply]
 
 
 def hub_items(
@@ -106,7 +106,7 @@ def hub_items(
         return
     reply = _reply(f"{endpoint.rstrip('/')}/api/whoami-v2", token, ask or ask_hub)
     yield checked("Hub", check_hub, reply)
-    if token and isinstance(reply, Reply):
+    if token and isinstance(reply, HubReply):
         yield checked("token", check_token, reply)
 
 
@@ -115,9 +115,9 @@ def without_login(address: str) -> str:
     return re.sub(r"//[^/@]*@", "//", address)
 
 
-def _reply(address: str, token: str | None, ask: Ask) -> Reply | str:
+def _reply(address: str, token: str | None, ask: Ask) -> HubReply | str:
     """Return the reply, or why it is missing, soon after the timeout at the latest."""
-    found: list[Reply | str] = ["timed out: no answer in time"]
+    found: list[HubReply | str] = ["timed out: no answer in time"]
 
     def work() -> None:
         try:
@@ -132,16 +132,18 @@ def _reply(address: str, token: str | None, ask: Ask) -> Reply | str:
     return found[-1]
 
 
-def ask_hub(address: str, token: str | None) -> Reply:
+def ask_hub(address: str, token: str | None) -> HubReply:
     """Ask over the network, with huggingface_hub's client."""
     from huggingface_hub import get_session
 
     headers = {"authorization": f"Bearer {token}"} if token else {}
     answer: Any = get_session().get(address, headers=headers, timeout=_HUB_SECONDS)
-    return Reply(answer.status_code, "json" in answer.headers.get("content-type", ""))
+    return HubReply(
+        answer.status_code, "json" in answer.headers.get("content-type", "")
+    )
 
 
-def check_hub(reply: Reply | str) -> Check:
+def check_hub(reply: HubReply | str) -> Check:
     """Check that the Hub replied; a string says why the reply is missing."""
     if isinstance(reply, str):
         return warning(
@@ -157,7 +159,7 @@ def check_hub(reply: Reply | str) -> Check:
     )
 
 
-def check_token(reply: Reply) -> Check:
+def check_token(reply: HubReply) -> Check:
     """Check that the Hub accepted the token."""
     if reply.status == 200 and reply.is_json:
         return ok("accepted by the Hub")

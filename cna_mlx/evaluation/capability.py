@@ -138,7 +138,7 @@ def evaluate_tasks(
         )
 
 
-def change(baseline: Score, arm: Score) -> Change:
+def score_change(baseline: Score, arm: Score) -> Change:
     """Compare an arm's score with the baseline's, of one task and metric."""
     difference = arm.value - baseline.value
     if not (baseline.outcomes and arm.outcomes):

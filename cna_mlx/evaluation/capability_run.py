@@ -11,8 +11,8 @@ from cna_mlx.evaluation.capability import (
     ArmScores,
     Protocol,
     Score,
-    change,
     evaluate_tasks,
+    score_change,
 )
 from cna_mlx.evaluation.lm_eval_adapter import (
     Tasks,
@@ -149,7 +149,7 @@ def arm_entry(scores: ArmScores, baseline: ArmScores) -> dict[str, Any]:
 
 
 def _change_entry(baseline: Score, arm: Score) -> dict[str, Any]:
-    found = change(baseline, arm)
+    found = score_change(baseline, arm)
     return {
         "difference": found.difference,
         "difference_stderr": found.stderr,

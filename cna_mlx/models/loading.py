@@ -231,7 +231,7 @@ def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> P
     if stream == "yes" or (stream == "auto" and plan.fit != "whole"):
         plan = replace(plan, is_streamed=True)
         check_fits(name, plan.needed, here, is_streamed=True)
-        return replace(plan, rates=rates.measure(path, config, shape.value_bytes))
+        return replace(plan, rates=rates.measure_rates(path, config, shape.value_bytes))
     check_fits(name, plan.weights, here)
     return plan
 

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from cna_mlx.chat.reply import Grid
-from cna_mlx.evaluation.capability import ArmScores, Change, Score, change
+from cna_mlx.evaluation.capability import ArmScores, Change, Score, score_change
 from cna_mlx.evaluation.capability_run import CapabilityRun
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.tables import grid_view
@@ -99,7 +99,7 @@ def _value(screen: Screen, score: Score) -> str:
 
 
 def _difference(screen: Screen, baseline: Score, arm: Score) -> str:
-    found: Change = change(baseline, arm)
+    found: Change = score_change(baseline, arm)
     if baseline.is_share and arm.is_share:
         points = _error(screen, found.stderr, 100, ".1f")
         return f"{100 * found.difference:+.1f}{points}"

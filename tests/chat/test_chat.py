@@ -16,7 +16,7 @@ from cna_mlx import Arm, Circuit, Rendering, Token
 from cna_mlx.chat.commands import COMMANDS, run_command
 from cna_mlx.chat.composer import is_open, unquoted
 from cna_mlx.chat.conversation import STEERED, Conversation, Turn
-from cna_mlx.chat.transcripts import to_json
+from cna_mlx.chat.transcripts import as_json
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CircuitError, CnaError, InputError
 from cna_mlx.steering import decoding
@@ -189,7 +189,7 @@ def test_a_full_context_drops_the_oldest_turns_and_says_so(
     assert history[0]["content"] != "stone 0 and a bird"
     assert history[-2]["content"] == "stone 5 and a bird"
     assert len(conversation.histories[STEERED]) == len(history)
-    saved = json.loads(to_json(conversation))
+    saved = json.loads(as_json(conversation))
     assert [turn["dropped_turns"] for turn in saved["turns"]] == dropped
     screen = make_screen(terminal=False)
     run_chat(screen, conversation, io.StringIO("one more\n"))
@@ -561,7 +561,7 @@ def test_bytes_of_another_locale_are_read_as_utf_8(make: Make) -> None:
     run_chat(make_screen(terminal=False), conversation, source)
     prompts = [turn.result.prompt for turn in conversation.turns]
     assert prompts == ["café", "\ufffd"]
-    assert json.loads(to_json(conversation))["turns"][0]["prompt"] == "café"
+    assert json.loads(as_json(conversation))["turns"][0]["prompt"] == "café"
 
 
 def test_a_refused_message_does_not_end_the_chat(

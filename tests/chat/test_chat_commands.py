@@ -16,7 +16,7 @@ from cna_mlx import Arm, Circuit
 from cna_mlx.chat.commands import run_command
 from cna_mlx.chat.conversation import STEERED, Conversation, Turn
 from cna_mlx.chat.settings import SETTINGS
-from cna_mlx.chat.transcripts import to_json
+from cna_mlx.chat.transcripts import as_json
 from cna_mlx.discovery.attribution import promoted_tokens
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CircuitError, InputError
@@ -234,11 +234,11 @@ def test_max_tokens_holds_for_the_next_answer(make: Make) -> None:
 )
 def test_settings_that_cannot_be(line: str, said: str, make: Make) -> None:
     conversation = make(0.0)
-    before = to_json(conversation)
+    before = as_json(conversation)
     with pytest.raises(InputError) as caught:
         run_command(conversation, line)
     assert said in str(caught.value)
-    assert to_json(conversation) == before
+    assert as_json(conversation) == before
 
 
 def test_a_setting_without_a_value_is_told(make: Make) -> None:
@@ -297,7 +297,7 @@ def test_a_loaded_conversation_goes_on_as_if_never_left(
         "two blue birds",
     ]
     assert texts(other.turns[1]) == texts(conversation.turns[1])
-    assert json.loads(to_json(other)) == json.loads(to_json(conversation))
+    assert json.loads(as_json(other)) == json.loads(as_json(conversation))
     expected = texts(ask(conversation, "three red doors"))
     assert texts(ask(other, "three red doors")) == expected
 
@@ -319,7 +319,7 @@ def test_an_arm_of_another_multiplier_is_told_as_it_was(
 def _saved(make: Make) -> dict[str, Any]:
     conversation = make(0.0)
     ask(conversation)
-    return json.loads(to_json(conversation))
+    return json.loads(as_json(conversation))
 
 
 @pytest.mark.parametrize(
@@ -351,12 +351,12 @@ def test_a_damaged_conversation_changes_nothing(
     path.write_text(json.dumps(data), encoding="utf-8")
     conversation = make(2.0)
     ask(conversation, "two blue birds")
-    before = to_json(conversation)
+    before = as_json(conversation)
     with pytest.raises((InputError, CircuitError)) as caught:
         run_command(conversation, f"/load {path}")
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert to_json(conversation) == before
+    assert as_json(conversation) == before
 
 
 @pytest.mark.parametrize("text", ["", "[]", "nonsense", "[" * 100_000, "\udcff"])

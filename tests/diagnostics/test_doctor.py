@@ -105,9 +105,9 @@ def test_a_changed_answer_is_noticed(
     change: dict[str, Any], words: str, figures: parity.Figures
 ) -> None:
     stored = _changed(figures, top=((43, 11.919),))
-    assert parity.compare(stored, stored, 1e-4).status == "ok"
+    assert parity.compare_figures(stored, stored, 1e-4).status == "ok"
     found = _changed(figures, **{"top": ((43, 11.919),), **change})
-    assert_failed(parity.compare(stored, found, 1e-4), words)
+    assert_failed(parity.compare_figures(stored, found, 1e-4), words)
 
 
 def test_a_changed_delta_is_noticed(
@@ -118,17 +118,17 @@ def test_a_changed_delta_is_noticed(
         neurons = list(figures.neurons)
         neurons[3] = (layer, index, other)
         stored = replace(figures, neurons=tuple(neurons))
-        assert_failed(parity.compare(stored, measured, 1e-4), "deltas differ")
+        assert_failed(parity.compare_figures(stored, measured, 1e-4), "deltas differ")
 
 
 def test_a_missing_neuron_is_noticed_but_not_at_the_edge(
     figures: parity.Figures, measured: parity.Figures
 ) -> None:
     gone = replace(measured, neurons=measured.neurons[1:])
-    check = parity.compare(figures, gone, 1e-4)
+    check = parity.compare_figures(figures, gone, 1e-4)
     assert_failed(check, "neuron 326 of layer 5")
     last = replace(measured, neurons=measured.neurons[:-1])
-    assert parity.compare(figures, last, 1e-4).status == "ok"
+    assert parity.compare_figures(figures, last, 1e-4).status == "ok"
 
 
 def test_a_token_that_rounding_decides_may_differ(figures: parity.Figures) -> None:
@@ -137,8 +137,8 @@ def test_a_token_that_rounding_decides_may_differ(figures: parity.Figures) -> No
     stored = replace(figures, lines=(replace(line, gaps=gaps),))
     other = [line.greedy[0], 7, 7]
     found = replace(stored, lines=(replace(line, greedy=other),))
-    assert parity.compare(stored, found, 1e-4).status == "ok"
-    assert parity.compare(stored, found, 1e-6).status == "failed"
+    assert parity.compare_figures(stored, found, 1e-4).status == "ok"
+    assert parity.compare_figures(stored, found, 1e-6).status == "failed"
 
 
 def test_other_weights_are_noticed(demo_base: Any, figures: parity.Figures) -> None:
@@ -446,7 +446,7 @@ def test_what_decoding_a_token_reads(build: Any, tied: bool) -> None:
     model = build("llama", tie_word_embeddings=tied)
     spared = 0 if tied else model.model.embed_tokens.weight.nbytes
     found = model_checks.bytes_per_token(model)
-    assert found == model_checks.weight_bytes(model) - spared
+    assert found == model_checks.parameter_bytes(model) - spared
 
 
 class Retold:
@@ -577,7 +577,7 @@ def test_disk_and_caches(tmp_path: Path) -> None:
     assert (little.status, bool(little.remedy)) == ("warning", True)
     file = tmp_path / "file"
     file.write_text("")
-    check = places.check_writable(file / "cna-mlx")
+    check = places.check_cache(file / "cna-mlx")
     assert (check.status, bool(check.remedy)) == ("warning", True)
 
 
@@ -659,9 +659,9 @@ def test_a_hub_that_never_answers(monkeypatch: Patch) -> None:
     monkeypatch.setattr(places, "_HUB_SECONDS", 0.05)
     forever = threading.Event()
 
-    def ask(address: str, token: str | None) -> places.Reply:
+    def ask(address: str, token: str | None) -> places.HubReply:
         forever.wait(60)
-        return places.Reply(200, True)
+        return places.HubReply(200, True)
 
     items = list(places.hub_items("https://hub", None, False, ask))
     forever.set()
@@ -670,7 +670,7 @@ def test_a_hub_that_never_answers(monkeypatch: Patch) -> None:
 
 
 def test_offline_asks_nobody() -> None:
-    def ask(address: str, token: str | None) -> places.Reply:
+    def ask(address: str, token: str | None) -> places.HubReply:
         raise AssertionError("asked")
 
     items = list(places.hub_items("https://u:p@hub.example/x", "t", True, ask))

@@ -27,8 +27,8 @@ from cna_mlx.evaluation.capability import (
     ArmScores,
     Protocol,
     Score,
-    change,
     evaluate_tasks,
+    score_change,
     scores_of,
 )
 from cna_mlx.evaluation.capability_run import arm_entry, task_entries
@@ -83,7 +83,7 @@ def results(metrics: dict[str, float], items: dict[str, list[Any]]) -> dict[str,
 
 def test_the_difference_is_judged_item_by_item() -> None:
     before, after = score(0.75, [1, 1, 1, 0]), score(0.5, [1, 0, 0, 1])
-    found = change(before, after)
+    found = score_change(before, after)
     steps = np.array([0, -1, -1, 1])
     assert found.difference == -0.25
     assert found.stderr == pytest.approx(steps.std(ddof=1) / 2)
@@ -92,7 +92,7 @@ def test_the_difference_is_judged_item_by_item() -> None:
 
 def test_the_same_answers_differ_by_exactly_nothing() -> None:
     one = score(0.75, [1, 1, 1, 0])
-    found = change(one, one)
+    found = score_change(one, one)
     assert (found.difference, found.stderr, found.gained, found.lost) == (0, 0, 0, 0)
 
 
@@ -105,7 +105,7 @@ def test_no_error_is_given_that_is_not_known(
     value: float, outcomes: list[float] | None
 ) -> None:
     before = score(0.1, outcomes and [0] * len(outcomes))
-    assert change(before, score(value, outcomes)).stderr is None
+    assert score_change(before, score(value, outcomes)).stderr is None
 
 
 @pytest.mark.parametrize(
@@ -520,7 +520,7 @@ def test_where_nothing_is_scaled_it_is_lm_eval_and_where_all_is_it_is_chance(
     chance = 1 / CHOICES
     width = 1.96 * math.sqrt(chance * (1 - chance) / ITEMS)
     assert abs(silenced.scores[0].value - chance) <= width
-    moved = change(untouched.scores[0], silenced.scores[0])
+    moved = score_change(untouched.scores[0], silenced.scores[0])
     assert moved.lost is not None
     assert moved.gained is not None
     assert (moved.gained - moved.lost) / ITEMS == pytest.approx(moved.difference)

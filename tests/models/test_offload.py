@@ -28,7 +28,7 @@ from cna_mlx.models.memory import machine as memory
 from cna_mlx.models.memory.forecast import Shape
 from cna_mlx.models.memory.machine import Machine, part_bytes
 from cna_mlx.models.memory.plan import Plan, check_fits
-from cna_mlx.models.memory.rates import Rates, disk_rate, measure
+from cna_mlx.models.memory.rates import Rates, disk_rate, measure_rates
 from cna_mlx.models.offload.rows import Rows
 from cna_mlx.models.offload.streaming import from_disk, is_streamed, read_whole, turns
 from cna_mlx.prompts import PromptSet
@@ -323,7 +323,7 @@ def test_rates_are_measured(parity: Path) -> None:
     directory = parity / "qwen3"
     config = json.loads((directory / "config.json").read_text())
     for more in ({}, {"quantization": {"bits": 4, "group_size": 64}}):
-        found = measure(directory, config | more, 2)
+        found = measure_rates(directory, config | more, 2)
         assert found.disk > 1e5
         assert found.products > 1e5
     assert disk_rate(directory / "model.safetensors") > 1e5

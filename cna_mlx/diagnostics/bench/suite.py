@@ -14,7 +14,7 @@ from cna_mlx.diagnostics.bench.decoding import Decoded, Decoder
 from cna_mlx.diagnostics.bench.physics import Physics
 from cna_mlx.diagnostics.bench.timing import Budget, Clock, Comparison
 from cna_mlx.diagnostics.invariants import random_circuit
-from cna_mlx.diagnostics.model import weight_bytes
+from cna_mlx.diagnostics.model import parameter_bytes
 from cna_mlx.discovery.cache import Store
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.options import defaults_for
@@ -214,7 +214,7 @@ class Bench:
         yield self._held("decode", f"decoding {len(arms)} arms", decode, cache)
         if self.streamed is not None:
             walk = partial(walks.deltas, self.streamed, self.ids)
-            layer = max(map(weight_bytes, family_of(self.model).layers(self.model)))
+            layer = max(map(parameter_bytes, family_of(self.model).layers(self.model)))
             whole = read_whole(self.streamed)
             forecast = streamed_bytes(shape, layer, whole, walks.workload(self.ids))
             title = f"reading {len(self.ids)} prompts, streamed from disk"

@@ -25,7 +25,7 @@ class Rates:
     products: float
 
 
-def measure(directory: Path, config: dict[str, Any], value_bytes: int) -> Rates:
+def measure_rates(directory: Path, config: dict[str, Any], value_bytes: int) -> Rates:
     """Time a read of the model's files and a product of its layers' kind.
 
     Takes a second or less.
