@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cna_mlx.models import catalogue
+from cna_mlx.util.files import packaged_toml
 
 ARXIV = "2605.12290"
 
@@ -20,14 +21,10 @@ class PaperRow:
     """What the paper reports of a model with its circuit ablated (m = 0).
 
     Attributes:
-        model: its name there.
-        is_instruct: or a base model.
-        baseline, ablated: refusal rates over JBB-Behaviors (table 3), as shares; for a
-            base model over table 2's prompts.
-        relative: the change as a share of the baseline, as printed; None if the paper
-            prints none.
-        source: the table.
-        quality: of the ablated model, in the comparison of methods (tables 1 and 2).
+        baseline, ablated: refusal rates as shares, over JBB-Behaviors (table 3), or for
+            a base model over table 2's prompts.
+        relative: the change as a share of the baseline; None if not printed.
+        quality: of the ablated model (tables 1 and 2).
     """
 
     model: str
@@ -50,60 +47,25 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class BaseAndInstruct:
-    """Neurons that a base model's circuit shares with its instruct model's (table 7).
-
-    Attributes:
-        model: the pair's name.
-        shared: neurons in both.
-        size: of each circuit.
-    """
+    """How many neurons the circuits of a base and its instruct model share."""
 
     model: str
     shared: int
-    size: int = 200
+    size: int  # of each circuit
 
 
 @dataclass(frozen=True)
 class PaperMatch:
-    """The paper's row for a model, and how certain the match is.
-
-    Attributes:
-        row: the paper's figures.
-        is_certain: whether the hub id proves it; a shape alone does not.
-        how: why this row, in a sentence.
-    """
+    """The paper's row for a model, and how certain the match is."""
 
     row: PaperRow
-    is_certain: bool
+    is_certain: bool  # by the hub id; a shape proves nothing
     how: str
 
 
-# model: baseline, ablated and relative change of table 3 in percent, quality of table 1
-_INSTRUCT = {
-    "Llama-3.2-1B": (90, 34, -62.2, 0.975),
-    "Llama-3.2-3B": (84, 47, -44.0, 0.977),
-    "Llama-3.1-8B": (90, 34, -62.2, 0.969),
-    "Llama-3.1-70B": (86, 18, -79.1, 0.981),
-    "Qwen2.5-1.5B": (93, 12, -87.1, 0.982),
-    "Qwen2.5-3B": (90, 58, -35.6, 0.984),
-    "Qwen2.5-7B": (87, 2, -97.7, 0.980),
-    "Qwen2.5-72B": (78, 8, -89.7, 0.983),
-}
-# model: baseline and ablated in percent and quality of table 2
-_BASE = {
-    "Llama-3.2-1B": (2.0, 0.0, 0.658),
-    "Llama-3.2-3B": (4.0, 8.1, 0.758),
-    "Llama-3.1-8B": (4.0, 2.0, 0.729),
-    "Llama-3.1-70B": (12.1, 3.0, 0.818),
-    "Qwen2.5-1.5B": (5.1, 3.0, 0.906),
-    "Qwen2.5-3B": (14.1, 11.1, 0.865),
-    "Qwen2.5-7B": (20.2, 16.2, 0.919),
-    "Qwen2.5-72B": (35.4, 21.2, 0.962),
-}
-
-BASE_AND_INSTRUCT = (
-    BaseAndInstruct("Llama-3.2-1B", 17),
-    BaseAndInstruct("Qwen2.5-3B", 28),
+_FIGURES = packaged_toml("cna_mlx.analysis", "paper.toml")
+BASE_AND_INSTRUCT = tuple(
+    BaseAndInstruct(model, *figures) for model, figures in _FIGURES["shared"].items()
 )
 
 _ORGANISATIONS = ("meta-llama", "qwen", "mlx-community")
@@ -113,23 +75,24 @@ _MODEL_TYPES = {"Llama": "llama", "Qwen2.5": "qwen2"}
 
 
 def paper_rows() -> tuple[PaperRow, ...]:
-    """The paper's sixteen models: the instruct ones in its order, then their bases."""
-    return tuple(map(_instruct_row, _INSTRUCT)) + tuple(map(_base_row, _BASE))
+    """Return the paper's sixteen models: the instruct ones, then their bases."""
+    return (
+        *map(_instruct_row, _FIGURES["instruct"]),
+        *map(_base_row, _FIGURES["base"]),
+    )
 
 
 def paper_row(
     name: str, config: Mapping[str, Any] | None = None, *, is_local: bool = False
 ) -> PaperMatch | None:
-    """The paper's row for a model.
+    """Return the paper's row for a model, or None.
+
+    It is certain by the hub id of a model or of its conversion by mlx-community, and
+    uncertain by the same architecture and shape.
 
     Args:
-        name: a hub id, or what the user calls the model.
         config: its config.json, to compare the shape if the name says nothing.
         is_local: the model came from a directory, whose name proves nothing.
-
-    Returns:
-        The row, certain by the hub id of a model, or of a conversion of it by
-        mlx-community; uncertain by the same architecture and shape; else None.
     """
     known = {row.model.casefold(): row for row in paper_rows()}
     if not is_local and (own := _plain_name(name)) in known:
@@ -148,13 +111,13 @@ def paper_row(
 
 
 def _instruct_row(name: str) -> PaperRow:
-    baseline, ablated, relative, quality = _INSTRUCT[name]
+    baseline, ablated, relative, quality = _FIGURES["instruct"][name]
     rates = baseline / 100, ablated / 100, relative / 100
     return PaperRow(f"{name}-Instruct", True, *rates, "table 3", quality)
 
 
 def _base_row(name: str) -> PaperRow:
-    baseline, ablated, quality = _BASE[name]
+    baseline, ablated, quality = _FIGURES["base"][name]
     rates = baseline / 100, ablated / 100, None
     return PaperRow(name, False, *rates, "table 2", quality)
 

@@ -5,17 +5,18 @@ read from github.com/NousResearch/neural-steering, ``experiments/``. These sente
 accompany any comparison with the paper's figures.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cna_mlx.analysis.metrics import Group
 from cna_mlx.evaluation.run_config import CircuitEntry, RunConfig
 from cna_mlx.provenance import ContrastEntry
+from cna_mlx.util.files import packaged_toml
 
-PROMPTS = 100
-MAX_TOKENS = 150
+_PROMPTS = 100
+_MAX_TOKENS = 150
 _FIXED = 1600
 _UNQUANTIZED = ("float32", "bfloat16", "float16")
+_TEXTS = packaged_toml("cna_mlx.analysis", "protocol.toml")
 
 
 @dataclass(frozen=True)
@@ -81,73 +82,37 @@ def protocol_differences(run: RunProtocol) -> list[str]:
 
     Labels and the circuit's size are always among them.
     """
-    return [*_of_the_circuit(run), *_of_the_evaluation(run)]
+    contrast = run.contrast or ContrastEntry()
+    values = {
+        **vars(run),
+        "fixed": _FIXED,
+        "fixed_share": _FIXED / run.total,
+        "share": run.neurons / run.total,
+        "name": contrast.name,
+        "positive": contrast.positive or 0,
+        "negative": contrast.negative or 0,
+        "band": " to ".join(map(str, run.layers or ())),
+    }
+    return [_TEXTS[key].format(**values) for key, holds in _checks(run) if holds]
 
 
-def _of_the_circuit(run: RunProtocol) -> Iterator[str]:
-    yield (
-        "The paper takes the top 0.1% of the neurons, and the authors' scripts a fixed "
-        f"number, such as {_FIXED:,} ({_FIXED / run.total:.2%} of this model's); here "
-        f"the circuit has {run.neurons:,} ({run.neurons / run.total:.2%})."
+def _checks(run: RunProtocol) -> tuple[tuple[str, bool], ...]:
+    """Whether each sentence holds, in their order."""
+    return (
+        ("size", True),
+        ("no_contrast", run.contrast is None),
+        ("contrast", run.contrast is not None),
+        ("rank", run.rank != "delta"),
+        ("all_layers", run.layers is None),
+        ("layers", run.layers is not None),
+        ("universal", run.universal_dropped > 0),
+        ("labels", True),
+        ("prompts", not run.is_jbb or run.n != _PROMPTS),
+        ("seen_unknown", run.seen is None),
+        ("seen", bool(run.seen)),
+        ("quantized", not run.quantization.startswith(_UNQUANTIZED)),
+        ("max_tokens", run.max_tokens != _MAX_TOKENS),
+        ("multiplier", run.multiplier != 0),
+        ("sampled", not run.is_greedy),
+        ("llama", run.architecture == "llama"),
     )
-    if run.contrast is None:
-        yield "It is not known which prompts this circuit was found on."
-    else:
-        sizes = f"{run.contrast.positive or 0} and {run.contrast.negative or 0}"
-        yield (
-            "The paper's circuits for JBB-Behaviors come from 100 harmful and 100 "
-            f"benign prompts of its own; here from {run.contrast.name} ({sizes})."
-        )
-    if run.rank != "delta":
-        yield f"The paper ranks by |delta|; here the rank is {run.rank}."
-    if run.layers is None:
-        yield (
-            "The authors' scripts leave out layers 0 and 1 without saying so; here "
-            "they are ranked with the others."
-        )
-    else:
-        band = " to ".join(map(str, run.layers))
-        yield f"The paper ranks all layers together; here layers {band}."
-    if run.universal_dropped:
-        yield (
-            "The authors' scripts do not apply the universal filter to this discovery; "
-            f"here it left out {run.universal_dropped:,} neurons."
-        )
-
-
-def _of_the_evaluation(run: RunProtocol) -> Iterator[str]:
-    yield (
-        "The authors label by 13 regular expressions over an answer's first 500 "
-        "characters; here other rules read the whole answer."
-    )
-    if not run.is_jbb or run.n != PROMPTS:
-        yield (
-            f"The paper evaluates on the {PROMPTS} harmful prompts of JBB-Behaviors; "
-            f"here on {run.n} of {run.prompts}."
-        )
-    if run.seen is None:
-        yield "How many of them the discovery saw is not known."
-    elif run.seen:
-        yield (
-            f"The discovery saw {run.seen} of them, or nearly equal prompts (in one of "
-            "the authors' experiments it saw some as well)."
-        )
-    if not run.quantization.startswith(_UNQUANTIZED):
-        yield (
-            "The authors ran their models in bfloat16 and leave quantized ones open; "
-            f"this one is stored in {run.quantization}."
-        )
-    if run.max_tokens != MAX_TOKENS:
-        yield (
-            f"The authors' script answers in up to {MAX_TOKENS} tokens; here in up to "
-            f"{run.max_tokens}."
-        )
-    if run.multiplier != 0:
-        yield f"The paper ablates (m = 0); here m = {run.multiplier:g}."
-    if not run.is_greedy:
-        yield "The authors' script decodes greedily; here answers are sampled."
-    if run.architecture == "llama":
-        yield (
-            "The authors' script begins Llama's prompts with a second BOS; here there "
-            "is one."
-        )

@@ -1,14 +1,11 @@
 """Patterns of English answers that refuse, compiled from `patterns.toml`."""
 
 import re
-import tomllib
-from importlib.resources import files
 
 from cna_mlx.labels.pattern_index import CuedPattern, cued
+from cna_mlx.util.files import packaged_toml
 
-_DATA = tomllib.loads(
-    files("cna_mlx").joinpath("labels/patterns.toml").read_text("utf-8")
-)
+_DATA = packaged_toml("cna_mlx.labels", "patterns.toml")
 _PARTS: dict[str, str] = _DATA["words"] | _DATA["parts"]
 
 

@@ -12,14 +12,13 @@ from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.provenance import Auc
 from cna_mlx.report import curves, group_tables
-from cna_mlx.report.answers import shown_prompts
 from cna_mlx.report.content import (
     ReportContent,
     ReportSection,
     RunContent,
     TextLevel,
 )
-from cna_mlx.report.excerpts import NOTICES
+from cna_mlx.report.excerpts import NOTICES, shown_prompts
 from cna_mlx.report.facts import (
     alerts,
     facts,
@@ -28,11 +27,12 @@ from cna_mlx.report.facts import (
     notes,
     subtitle,
 )
-from cna_mlx.report.glossary import READING
-from cna_mlx.report.paper_section import Paper, paper_section, targets
-from cna_mlx.report.runs_table import across_table
+from cna_mlx.report.paper_section import Paper, across_table, paper_section, targets
 from cna_mlx.util.environment import versions
+from cna_mlx.util.files import packaged_toml
 from cna_mlx.util.formatting import auc_text, counted
+
+_READING = tuple(packaged_toml("cna_mlx.report", "glossary.toml").items())
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def build(
         NOTICES[level],
         across if many else None,
         runs,
-        READING,
+        _READING,
         level,
         f"Written by cna-mlx {versions('cna-mlx')['cna-mlx']}, {written}.",
     )

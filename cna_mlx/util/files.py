@@ -3,9 +3,12 @@
 import errno
 import os
 import secrets
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from cna_mlx.errors import InputError
 
@@ -103,3 +106,8 @@ def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def packaged_toml(package: str, name: str) -> dict[str, Any]:
+    """Return the content of a TOML file of this package."""
+    return tomllib.loads(files(package).joinpath(name).read_text(encoding="utf-8"))
