@@ -28,10 +28,9 @@ class SharedNeurons(JsonFields):
         shared: how many are in both circuits.
         jaccard: shared over all that are in either.
         chance: the expected Jaccard of random circuits of these sizes.
-        chance_by_layer: the same with as many neurons of each layer as these circuits
-            have. Circuits crowd in the same few layers, so this is the one to beat.
-        p: the probability that random circuits with as many neurons in each layer
-            share at least as many.
+        chance_by_layer: the same for random circuits with the same number of neurons
+            in each layer. Circuits crowd in a few layers, so this is the one to beat.
+        p: the probability that such circuits share at least this many neurons.
         rank_correlation: Spearman's, of |delta| over the shared neurons; None for fewer
             than two, or without deltas.
         same_sign: of the shared neurons with deltas, those whose deltas agree in sign.
@@ -107,24 +106,16 @@ def compare_circuits(a: Circuit, b: Circuit) -> CircuitOverlap:
 
 
 def layer_profile(circuit: Circuit, n_layers: int) -> tuple[float, ...]:
-    """The share of a circuit's neurons in each layer; all 0 for an empty circuit.
-
-    Args:
-        circuit: any.
-        n_layers: of its model.
-    """
+    """Return the share of a circuit's neurons in each layer; 0 for an empty one."""
     counts = _counts(circuit, n_layers)
     return tuple((counts / max(1, len(circuit.neurons))).tolist())
 
 
 def by_tenths(profile: Sequence[float]) -> tuple[float, ...]:
-    """A layer profile by tenths of the depth, first to last.
+    """Return a layer profile by tenths of the depth, first to last.
 
     Layer l of L takes up the depth from l / L to (l + 1) / L; its share is spread
     evenly over that.
-
-    Args:
-        profile: shares by layer.
     """
     edges = np.linspace(0, 1, _TENTHS + 1)
     depth = np.linspace(0, 1, len(profile) + 1)
@@ -163,17 +154,13 @@ def _shared(a: Circuit, b: Circuit, widths: tuple[int, ...]) -> SharedNeurons:
 
 
 def chance_of_sharing(a: Circuit, b: Circuit, widths: Sequence[int]) -> float:
-    """The probability that random circuits share at least as many neurons as these.
+    """Return the probability that random circuits share at least this many neurons.
 
-    Random circuits have as many neurons of each layer as these, drawn independently.
+    Random circuits have the same number of neurons in each layer, drawn independently.
     The number shared in a layer is then hypergeometric, and layers are independent.
 
     Args:
-        a, b: circuits of models of one shape.
         widths: d_ff of each layer.
-
-    Returns:
-        From 0 to 1; 1 if they share none.
     """
     total = np.ones(1)
     sides = a.by_layer(), b.by_layer()

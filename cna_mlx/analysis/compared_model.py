@@ -17,17 +17,11 @@ _ORIGIN = ("contrast", "fraction", "rank", "layers", "split_half", "created")
 
 @dataclass(frozen=True)
 class Effect(JsonFields):
-    """What an arm does to a model's answers to the prompts of one kind.
-
-    Attributes:
-        arm: which.
-        change: in refusals, from the baseline.
-        differing: the share of answers whose tokens differ from the baseline's.
-    """
+    """What an arm does to a model's answers to the prompts of one kind."""
 
     arm: RunArm
-    change: PairedChange
-    differing: Proportion
+    change: PairedChange  # in refusals, from the baseline
+    differing: Proportion  # answers whose tokens differ from the baseline's
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arm and the figures for JSON."""
@@ -40,14 +34,9 @@ class ComparedModel:
     """A model with its circuit, or a run of one.
 
     Attributes:
-        name: what to call it.
-        model, rendering: as a run records them.
-        circuit: its own; None for a run without one.
-        own: the AUC of its gauge on held-out prompts under its own rendering; None if
-            it was not measured.
+        own: the AUC of its gauge on held-out prompts under its own rendering.
         same: the same with both models' prompts rendered alike; leave it out if their
             own renderings are alike.
-        run: its answers; None if it has none yet.
         summary: the figures on the prompts that both answered.
         differing: by kind (``target``: all that are not benign; ``benign``) and arm,
             the share of answers that differ from the baseline's.
@@ -152,14 +141,9 @@ def are_rendered_alike(a: RenderingEntry, b: RenderingEntry) -> bool:
 def held_out(
     circuit: Circuit, model: ModelEntry, rendering: RenderingEntry
 ) -> Auc | None:
-    """The held-out AUC of a circuit's gauge, as its discovery measured it.
+    """Return the held-out AUC of a circuit's gauge, as its discovery measured it.
 
-    Args:
-        circuit: with its provenance.
-        model, rendering: what it is used with.
-
-    Returns:
-        None if it was not measured, or on other weights or with another rendering.
+    It is None if not measured, or for other weights or another rendering.
     """
     found, own = circuit.provenance.held_out, circuit.provenance.rendering
     if circuit.model.fingerprint != model.fingerprint or found is None or own is None:

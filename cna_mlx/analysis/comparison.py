@@ -10,12 +10,7 @@ from cna_mlx.analysis.compared_model import (
     are_rendered_alike,
     have_same_shape,
 )
-from cna_mlx.analysis.statistics import (
-    PairedChange,
-    Proportion,
-    paired_change,
-    wilson,
-)
+from cna_mlx.analysis.statistics import PairedChange, Proportion, paired_change, wilson
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import CONTROLS, RunArm
@@ -29,30 +24,17 @@ _Key = tuple[str, str, str, str]
 
 @dataclass(frozen=True)
 class Between(JsonFields):
-    """The same arm of both models, prompt by prompt.
+    """The same arm of both models, prompt by prompt."""
 
-    Attributes:
-        kind: ``target`` or ``benign``.
-        role, strength: of the arm in either run.
-        change: in refusals from A to B: ``lost`` counts what only A refuses.
-    """
-
-    kind: str
+    kind: str  # target or benign
     role: str
     strength: float
-    change: PairedChange
+    change: PairedChange  # in refusals from A to B; lost: only A refuses
 
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """Two models compared.
-
-    Attributes:
-        a, b: with their figures on the prompts that both answered.
-        prompts: how many both have answered.
-        overlap: of their circuits; None if one has none.
-        between: the same arms of both, prompt by prompt.
-    """
+    """Two models compared on the prompts that both answered."""
 
     a: ComparedModel
     b: ComparedModel

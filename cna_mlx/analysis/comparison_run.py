@@ -185,16 +185,13 @@ class _Models:
     def _rendered_the_same_way(
         self, which: int, known: _Known, other: ComparedModel
     ) -> Auc | None:
-        """The held-out AUC with both models' prompts as the same text.
+        """Return the held-out AUC with both models' prompts as the same text.
 
-        Where both templates give the same ids that is the AUC which is known already.
-        Else the prompts are plain text, as base models have no template.
+        If the templates give different ids, the prompts are plain text: base models
+        have no template.
         """
-        side, contrast, session = (
-            known.side,
-            known.subject.contrast,
-            self.sessions[which],
-        )
+        side, contrast = known.side, known.subject.contrast
+        session = self.sessions[which]
         if are_rendered_alike(side.rendering, other.rendering):
             return side.own
         plain = replace(session.rendering, template="off")
@@ -214,11 +211,7 @@ class _Models:
 
 
 def run_of(name: str) -> RunRecord | None:
-    """The run of this name or directory; None if it names a model.
-
-    Raises:
-        InputError: it is a run that cannot be read.
-    """
+    """Return the run of this name or directory; None if it names a model."""
     if name in DEMO_NAMES:
         return None
     kept = runs_directory() / name
@@ -246,12 +239,7 @@ def _check_agreement(
     has_prompts: bool,
     circuits: CircuitFiles,
 ) -> None:
-    """See that both models are asked for the same thing.
-
-    Raises:
-        CircuitError, InputError: a file that cannot be used; two contrasts, or defaults
-            that differ.
-    """
+    """Check that both models are asked for the same thing."""
     own, other = map(defaults_for, names)
     files = [Circuit.load(split_circuit(file)[0]) for file in circuits if file]
     has_sides = discovery.contrast or discovery.positive

@@ -10,14 +10,8 @@ from cna_mlx.analysis.statistics import PairedChange, Proportion
 from cna_mlx.analysis.verdict import FEWEST, LEVEL, Outcome, conclude, fell
 from cna_mlx.evaluation.run_config import RULES, circuit_sha256
 from cna_mlx.evaluation.runs import RunRecord
-from cna_mlx.util.formatting import (
-    auc_text,
-    counted,
-    decimal,
-    p_value,
-    percent,
-    points_range,
-)
+from cna_mlx.util import formatting
+from cna_mlx.util.formatting import auc_text, counted, decimal, p_value, percent
 
 
 def findings(found: ModelComparison) -> tuple[str, ...]:
@@ -26,9 +20,6 @@ def findings(found: ModelComparison) -> tuple[str, ...]:
     Do both tell the two sides of the contrast apart? Do their circuits share more than
     chance? Which refuses more? What does each circuit do to either model? What does
     the paper say of such a pair? What are the limits of all this?
-
-    Args:
-        found: as :func:`~cna_mlx.analysis.comparison.compare_sides` returns it.
     """
     lines = [_discrimination(found), *_sharing(found), *_refusing(found)]
     for own, other in (found.sides, found.sides[::-1]):
@@ -177,7 +168,7 @@ def _change(change: PairedChange) -> str:
     return (
         f"{how}: {_count(change.before)} refused before, {_count(change.after)} after "
         f"({change.lost} lost, {change.gained} new, "
-        f"{points_range(change.points.low, change.points.high)} points, "
+        f"{formatting.points_range(change.points.low, change.points.high)} points, "
         f"p {p_value(change.p)})."
     )
 

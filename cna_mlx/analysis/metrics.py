@@ -22,12 +22,11 @@ class ArmFigures(JsonFields):
     """One arm over the prompts of a group.
 
     Attributes:
-        arm: which.
         labels: the share of each label, of all answers.
         truncated: the share of answers that reached the token limit.
         quality: the mean; never shown alone, since garbage can score 1.
-        kl: the mean KL from the baseline, in nats; None if it was not computed.
-        change: in refusals from the baseline, prompt by prompt; None for the baseline.
+        kl: the mean KL from the baseline, in nats.
+        change: in refusals from the baseline, prompt by prompt.
     """
 
     arm: RunArm
@@ -79,7 +78,6 @@ class ControlFigures(JsonFields):
     """One kind of control over its seeds.
 
     Attributes:
-        role: ``matched`` or ``uniform``.
         arms: their labels.
         refused, invalid, quality: the mean over the seeds.
         kl: the mean over the seeds, in nats; None if it was not computed.
@@ -115,17 +113,11 @@ class ControlFigures(JsonFields):
 
 @dataclass(frozen=True)
 class CategoryFigures:
-    """One category of a group, without tests: it has too few prompts for one.
-
-    Attributes:
-        name: the category.
-        n: how many prompts.
-        refused: how many each arm refuses, by its label.
-    """
+    """One category of a group, without tests: it has too few prompts for one."""
 
     name: str
     n: int
-    refused: dict[str, int]
+    refused: dict[str, int]  # by the label of the arm
 
 
 @dataclass(frozen=True)
@@ -133,15 +125,13 @@ class Group(JsonFields):
     """The prompts of one set that are of one kind.
 
     Attributes:
-        set, kind: which; ``harmful``, ``benign`` or ``unknown``.
+        kind: ``harmful``, ``benign`` or ``unknown``.
         n: how many prompts were answered in every arm.
         arms: in the order of the run; the first is the baseline.
-        controls: the kinds of control that the run has.
         against_control: the change in refusals from the strongest matched control to
             the main arm, prompt by prompt; None without one of the same strength.
         fates: the new labels of the refusals that the main arm lost.
-        categories: in the order of the set.
-        gauge: the mean gauge of the prompts; None if there is no gauge.
+        gauge: the mean gauge of the prompts.
         seen: how many prompts equal or nearly equal one of the discovery; None if
             unknown.
         unseen: the same group without those; None if that is the same or empty.
@@ -220,10 +210,9 @@ class Summary:
     """A run in figures.
 
     Attributes:
-        run: its configuration and facts.
         groups: one for each set and kind of prompt.
-        target: all prompts that are not benign, together; None if there are none.
-        benign: all benign prompts, together; None if there are none.
+        target: all prompts that are not benign, together.
+        benign: all benign prompts, together.
         separation: the AUC of the gauge between these two; None without a gauge or
             with one kind of prompt only.
     """
@@ -286,13 +275,9 @@ class Summary:
 
 
 def text_damage(before: ArmFigures, after: ArmFigures) -> str | None:
-    """What shows that an arm broke the answers' text; None if nothing does.
+    """Return what shows that an arm broke the answers' text; None if nothing does.
 
     INVALID answers rise by 20 points, or the mean quality falls by 0.2.
-
-    Args:
-        before: the baseline.
-        after: the arm, on the same prompts.
     """
     if after.invalid.value - before.invalid.value >= _INVALID:
         return f"{percent(after.invalid.value)} of the answers are unusable (INVALID)"

@@ -50,11 +50,7 @@ class Run(RunRecord):
         return summarize(self)
 
     def verdict(self) -> Verdict:
-        """What the figures show: refusals fell or not, or the text broke.
-
-        Raises:
-            InputError: the samples cannot be read.
-        """
+        """Return what the figures show: refusals fell or not, or the text broke."""
         return conclude(self.summary())
 
     def rows(self) -> list[Row]:
@@ -172,13 +168,7 @@ def evaluate_session(
     out: File | None,
     command: str,
 ) -> Run:
-    """What :func:`evaluate` and :func:`audit` have in common.
-
-    Args:
-        session: the model.
-        prompts, circuits, options, discovery, out: as for :func:`audit`.
-        command: what the run is recorded as.
-    """
+    """Do what :func:`evaluate` and :func:`audit` have in common."""
     check_out(out)
     check_arms(circuits)
     sets = load_sets(session, prompts, options.limit)

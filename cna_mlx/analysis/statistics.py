@@ -20,13 +20,7 @@ _SEED = 20260512
 
 @dataclass(frozen=True)
 class Interval(JsonFields):
-    """A figure with its 95% interval.
-
-    Attributes:
-        value: the figure.
-        low, high: the interval; NaN where there is none.
-        n: how many observations it rests on.
-    """
+    """A figure with its 95% interval (NaN if unknown), from n observations."""
 
     value: float
     low: float
@@ -36,13 +30,7 @@ class Interval(JsonFields):
 
 @dataclass(frozen=True)
 class Proportion(JsonFields):
-    """A share of ``n`` with its 95% interval.
-
-    Attributes:
-        successes, n: the counts.
-        value: successes / n; NaN for n = 0.
-        low, high: the interval; 0 to 1 for n = 0, where nothing is known.
-    """
+    """A share of n with its 95% interval; for n = 0 it is NaN, from 0 to 1."""
 
     successes: int
     n: int
@@ -87,10 +75,6 @@ class PairedChange(JsonFields):
 
 def wilson(successes: int, n: int) -> Proportion:
     """A rate with Wilson's score interval, which also holds at 0 and at n.
-
-    Args:
-        successes: how many of them.
-        n: how many there are; 0 gives no value and the interval 0 to 1.
 
     Raises:
         InputError: not 0 <= successes <= n.
@@ -144,14 +128,10 @@ def paired_change(before: Sequence[bool], after: Sequence[bool]) -> PairedChange
 
 
 def mcnemar_exact(lost: int, gained: int) -> float:
-    """The two-sided p of uneven flips, from the binomial distribution.
+    """Return the two-sided p of uneven flips, from the binomial distribution.
 
-    Args:
-        lost, gained: how many pairs flipped each way.
-
-    Returns:
-        The probability of flips at least this uneven if both directions were equally
-        likely; 1 if nothing flipped.
+    It is the probability of flips at least this uneven if both directions were equally
+    likely; 1 if nothing flipped.
     """
     n, fewer = lost + gained, min(lost, gained)
     tail = sum(math.comb(n, i) for i in range(fewer + 1))
@@ -186,9 +166,6 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     """Spearman's rank correlation; equal values share the mean of their ranks.
-
-    Args:
-        x, y: values of the same items, in the same order.
 
     Returns:
         Between -1 and 1; None for fewer than two items or a list of equal values.
@@ -255,12 +232,7 @@ def _relative(both: int, lost: int, gained: int, n: int) -> Interval | None:
     apart = sum(math.sqrt((1 - (x + 1) / (m + 2)) / (x + 1)) for x in (after, before))
     z = _Z95 * spread / apart
     one, two = _wilson(after, m, z), _wilson(before, m, z)
-    return Interval(
-        after / before - 1,
-        one[0] / two[1] - 1,
-        one[1] / two[0] - 1,
-        n,
-    )
+    return Interval(after / before - 1, one[0] / two[1] - 1, one[1] / two[0] - 1, n)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -34,7 +34,6 @@ def summarize(run: RunRecord, samples: Sequence[Sample] | None = None) -> Summar
     """Compute the figures of a run.
 
     Args:
-        run: as :meth:`RunRecord.load` returns it.
         samples: of its whole batches; read from its directory if None.
 
     Raises:
