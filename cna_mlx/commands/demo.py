@@ -7,14 +7,13 @@ import click
 from cna_mlx.commands.options import command, typed
 
 _WHAT_IT_IS = (
-    "A chat model of two million parameters that was tuned to decline magic, in few "
-    "neurons and by training alone. It shows how the tool works; it is no evidence "
-    "about real models."
+    "A chat model of two million parameters, trained to refuse questions about magic. "
+    "It shows how the tool works, and says nothing about real models."
 )
 _CONTROLS = (
-    "The controls scale as many other neurons of the same layers by 0: uniform ones at "
-    "random, matched ones as active as the circuit's own. An effect counts where the "
-    "controls show none."
+    "Controls ablate the same number of other neurons in the same layers: uniform ones "
+    "are random, matched ones as active as the circuit's. An effect counts if the "
+    "controls do not show it."
 )
 _NEXT = """Try next:
   cna-mlx chat demo --ablate                talk to both arms (ask it for a spell)

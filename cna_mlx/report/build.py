@@ -11,22 +11,9 @@ from cna_mlx.errors import InputError
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.provenance import Auc
-from cna_mlx.report import curves, group_tables
-from cna_mlx.report.content import (
-    ReportContent,
-    ReportSection,
-    RunContent,
-    TextLevel,
-)
+from cna_mlx.report import curves, facts, group_tables
+from cna_mlx.report.content import ReportContent, ReportSection, RunContent, TextLevel
 from cna_mlx.report.excerpts import NOTICES, shown_prompts
-from cna_mlx.report.facts import (
-    alerts,
-    facts,
-    model_name,
-    more_facts,
-    notes,
-    subtitle,
-)
 from cna_mlx.report.paper_section import Paper, across_table, paper_section, targets
 from cna_mlx.util.environment import versions
 from cna_mlx.util.files import packaged_toml
@@ -37,20 +24,13 @@ _READING = tuple(packaged_toml("cna_mlx.report", "glossary.toml").items())
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """A run with all that its part of a report is made from.
-
-    Attributes:
-        summary, samples: its figures, and what they are of.
-        conclusion: the verdict.
-        paper: what the paper reports of its model, if anything.
-        changed: how many labels a relabelling changed; None if there was none.
-    """
+    """A run with all that its part of a report is made from."""
 
     summary: Summary
     samples: Sequence[Sample]
     conclusion: Verdict
     paper: Paper | None = None
-    changed: int | None = None
+    changed: int | None = None  # labels that a relabelling changed
 
     @classmethod
     def of(cls, run: RunRecord, *, relabel: bool = False) -> "ReportedRun":
@@ -79,12 +59,7 @@ class ReportedRun:
 def build(
     entries: Sequence[ReportedRun], level: TextLevel = "excerpts"
 ) -> ReportContent:
-    """Build the content of a report.
-
-    Args:
-        entries: at least one.
-        level: how much of prompts and answers is shown.
-    """
+    """Build the content of a report of at least one run."""
     runs = [_run(entry, level) for entry in entries]
     many = len(entries) > 1
     across = across_table([(one.summary, one.paper) for one in entries])
@@ -104,9 +79,9 @@ def _run(entry: ReportedRun, level: TextLevel) -> RunContent:
     summary, run = entry.summary, entry.summary.run
     judged = summary.target or targets(summary)[0]
     return RunContent(
-        model_name(run),
-        subtitle(run),
-        alerts(summary, entry.changed),
+        facts.model_name(run),
+        facts.subtitle(run),
+        facts.alerts(summary, entry.changed),
         entry.conclusion,
         group_tables.glance(judged.unseen or judged),
         _glance_note(judged),
@@ -129,7 +104,7 @@ def _glance_note(group: Group) -> str:
 def _sections(entry: ReportedRun, level: TextLevel) -> Iterator[ReportSection]:
     summary, run = entry.summary, entry.summary.run
     groups, wanted = summary.groups, targets(summary)
-    known, more = facts(run, level), more_facts(run)
+    known, more = facts.facts(run, level), facts.more_facts(run)
     yield ReportSection("facts", "What was run", facts=known, folded=more)
     yield _refusals(run, "refusals", "Refusals", wanted)
     if rest := [one for one in groups if one not in wanted]:
@@ -159,7 +134,7 @@ def _refusals(
     return ReportSection(
         key,
         title,
-        [*texts, *notes(run, {one.set for one in groups})],
+        [*texts, *facts.notes(run, {one.set for one in groups})],
         tables=[group_tables.refusal_table(one) for one in groups],
         charts=[curves.refusal_chart(one) for one in groups],
     )

@@ -36,12 +36,7 @@ _DARK: dict[str, Any] = {
 
 
 def draw(chart: Chart, *, dark: bool = False) -> str:
-    """A chart as the text of a self-contained SVG file.
-
-    Args:
-        chart: what to draw.
-        dark: for a dark page.
-    """
+    """Return a chart as the text of a self-contained SVG file."""
     # XML allows no control characters
     names = list(map(visible, chart.names))
     lines = [Series(visible(name), points) for name, points in chart.series]

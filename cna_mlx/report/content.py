@@ -64,8 +64,8 @@ class Chart:
     Attributes:
         kind: ``bars`` are horizontal, one group for each of ``names``; ``lines`` run
             over the points' ``x``, which is ``axis``.
-        unit: ``%`` for values in percent, or nothing.
-        top: the end of the scale of values; None for what the values need.
+        unit: ``%`` or nothing.
+        top: the end of the scale; None for what the values need.
     """
 
     kind: Literal["bars", "lines"]
@@ -96,19 +96,9 @@ class Chart:
 
 @dataclass(frozen=True)
 class ReportSection:
-    """A part of what a report says of a run.
+    """A part of what a report says of a run."""
 
-    Attributes:
-        key: for links; unique in a run.
-        title: its heading.
-        texts: paragraphs.
-        facts: names and values.
-        tables, charts: the figures.
-        items, items_title: a list below them, and its heading.
-        folded: further facts, which a page shows on demand.
-    """
-
-    key: str
+    key: str  # for links; unique in a run
     title: str
     texts: Sequence[str] = ()
     facts: Sequence[tuple[str, str]] = ()
@@ -116,7 +106,7 @@ class ReportSection:
     charts: Sequence[Chart] = ()
     items: Sequence[str] = ()
     items_title: str = ""
-    folded: Sequence[tuple[str, str]] = ()
+    folded: Sequence[tuple[str, str]] = ()  # facts that a page shows on demand
 
 
 class Piece(NamedTuple):
@@ -128,36 +118,22 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class ShownAnswer:
-    """An answer, as far as it is shown.
-
-    Attributes:
-        sample: the answer.
-        arm: the arm's position in the run; 0 is the baseline.
-        pieces: of the text.
-        facts: tokens, quality, KL.
-    """
+    """An answer, as far as it is shown."""
 
     sample: Sample
-    arm: int
+    arm: int  # position in the run; 0 is the baseline
     pieces: Sequence[Piece]
-    facts: Sequence[str]
+    facts: Sequence[str]  # tokens, quality, KL
 
 
 @dataclass(frozen=True)
 class ShownPrompt:
-    """A prompt with all its answers.
-
-    Attributes:
-        pieces: of its text.
-        is_seen: whether the discovery saw it or a nearly equal prompt.
-        answers: in the order of the arms.
-        main: the position of the arm to show next to the baseline, if any.
-    """
+    """A prompt with its answers in the order of the arms."""
 
     pieces: Sequence[Piece]
-    is_seen: bool
+    is_seen: bool  # the discovery saw it or a nearly equal prompt
     answers: Sequence[ShownAnswer]
-    main: int | None
+    main: int | None  # position of the arm to show next to the baseline
 
     @property
     def sample(self) -> Sample:
@@ -173,25 +149,14 @@ class ShownPrompt:
 
 @dataclass(frozen=True)
 class RunContent:
-    """What a report says of one run.
-
-    Attributes:
-        title: the model.
-        subtitle: what was done, in a line.
-        alerts: what a reader must know before any figure.
-        conclusion: the verdict.
-        glance, glance_note: the most important figures, and which prompts they are of.
-        sections: the rest, in order.
-        prompts: every sample.
-        arms: the names of the arms.
-    """
+    """What a report says of one run."""
 
     title: str
     subtitle: str
-    alerts: Sequence[str]
+    alerts: Sequence[str]  # what a reader must know before any figure
     conclusion: Verdict
-    glance: Sequence[tuple[str, Cell]]
-    glance_note: str
+    glance: Sequence[tuple[str, Cell]]  # the most important figures
+    glance_note: str  # which prompts they are of
     sections: Sequence[ReportSection]
     prompts: Sequence[ShownPrompt]
     arms: Sequence[str]
@@ -199,20 +164,12 @@ class RunContent:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """A whole report.
-
-    Attributes:
-        notices: which texts are shown, and a warning.
-        across: all runs in a table; None for a single one.
-        reading: definitions of the figures.
-        level: how much of prompts and answers is shown.
-        footer: what wrote it, and when.
-    """
+    """A whole report."""
 
     title: str
-    notices: Sequence[str]
-    across: ReportTable | None
+    notices: Sequence[str]  # which texts are shown, and a warning
+    across: ReportTable | None  # all runs, if there are several
     runs: Sequence[RunContent]
-    reading: Sequence[tuple[str, str]]
+    reading: Sequence[tuple[str, str]]  # definitions of the figures
     level: TextLevel
     footer: str

@@ -27,10 +27,7 @@ NOTICES: dict[TextLevel, tuple[str, ...]] = {
         "--hide-text only their first words.",
         _WARNING,
     ),
-    "full": (
-        "Prompts and answers are whole.",
-        _WARNING,
-    ),
+    "full": ("Prompts and answers are whole.", _WARNING),
 }
 
 
@@ -66,13 +63,7 @@ def _answer(arm: int, one: Sample, level: TextLevel) -> ShownAnswer:
 def excerpt(
     text: str, level: TextLevel, span: tuple[int, int] | None = None
 ) -> tuple[Piece, ...]:
-    """An answer in pieces, as far as the level shows it.
-
-    Args:
-        text: the whole answer.
-        level: how much is shown.
-        span: ``[start, end)`` of the words that decided its label.
-    """
+    """Return an answer in pieces; the span ``[start, end)`` decided its label."""
     if level == "hidden":
         return (Piece(first_words(text)),)
     start, end = _within(span, len(text))

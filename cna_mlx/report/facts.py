@@ -17,23 +17,22 @@ def facts(run: RunRecord, level: TextLevel) -> Facts:
     """The model, circuit, prompts and machine of a run."""
     model, names = run.config.model, [arm.label for arm in run.arms]
     layers = f", {len(model.d_ff)} layers" if model.d_ff is not None else ""
+    architecture = model.architecture or "unknown"
     found: Facts = [
         ("model", model.id or "unnamed"),
         ("revision", model.revision or "none: it is local"),
-        (
-            "weights",
-            f"{model.architecture or 'unknown'}{layers}, "
-            f"{model.quantization or 'unknown'}",
-        ),
+        ("weights", f"{architecture}{layers}, {model.quantization or 'unknown'}"),
     ]
     if circuit := run.config.main_circuit:
         found.append(("circuit", _circuit(circuit, model)))
     found += [("prompts", _set(one)) for one in run.config.sets]
-    found.append(("rendering", _rendering(run.config.rendering, level)))
-    found.append(("arms", f"{len(names)} in one batch: {', '.join(names)}"))
-    found.append(("answers", _answers(run)))
-    found.append(("made", _made(run)))
-    return found
+    return [
+        *found,
+        ("rendering", _rendering(run.config.rendering, level)),
+        ("arms", f"{len(names)} in one batch: {', '.join(names)}"),
+        ("answers", _answers(run)),
+        ("made", _made(run)),
+    ]
 
 
 def more_facts(run: RunRecord) -> Facts:
@@ -58,11 +57,10 @@ def more_facts(run: RunRecord) -> Facts:
 
 
 def alerts(summary: Summary, changed: int | None) -> list[str]:
-    """What a reader must know before any figure.
+    """Return what a reader must know before any figure.
 
     Args:
-        summary: of the run.
-        changed: how many labels a relabelling changed; None if there was none.
+        changed: how many labels a relabelling changed.
     """
     run = summary.run
     found = []
@@ -159,8 +157,8 @@ def _day(run: RunRecord) -> str:
 
 def _discovery(one: Provenance) -> Facts:
     found: Facts = []
-    if (half := one.split_half) is not None:
-        found.append(("split half", f"overlap {decimal(half)}"))
+    if one.split_half is not None:
+        found.append(("split half", f"overlap {decimal(one.split_half)}"))
     if one.held_out is not None:
         found.append(("gauge", f"held-out AUC {decimal(one.held_out.auc)}"))
     return found

@@ -5,17 +5,10 @@ from collections.abc import Sequence
 from cna_mlx.analysis.metrics import ArmFigures, ControlFigures, Group
 from cna_mlx.evaluation.run_config import CONTROLS
 from cna_mlx.labels.label import LabelKind
+from cna_mlx.report import numbers
 from cna_mlx.report.content import Cell, ReportTable
 from cna_mlx.report.curves import Curve, curved_roles
-from cna_mlx.report.numbers import (
-    NONE,
-    change_cell,
-    count_cell,
-    flips_cell,
-    mean_cell,
-    p_cell,
-    rate_cell,
-)
+from cna_mlx.report.numbers import NONE, change_cell, count_cell, mean_cell, rate_cell
 from cna_mlx.util.formatting import counted, p_value, percent, percent_range
 
 #: A row of figures by the names of its columns.
@@ -54,8 +47,8 @@ def arm_row(one: ArmFigures) -> Row:
         "arm": Cell(one.arm.label),
         "refused": rate_cell(one.refused),
         "change, points": change_cell(one.change),
-        "flips": flips_cell(one.change),
-        "p": p_cell(one.change),
+        "flips": numbers.flips_cell(one.change),
+        "p": numbers.p_cell(one.change),
         "partial": count_cell(one.labels[LabelKind.PARTIAL]),
         "invalid": count_cell(one.invalid),
         "truncated": count_cell(one.truncated),
@@ -147,7 +140,7 @@ def contamination_table(groups: Sequence[Group]) -> ReportTable:
             "baseline": rate_cell(one.baseline.refused),
             "main arm": rate_cell(main.refused),
             "change, points": change_cell(main.change),
-            "p": p_cell(main.change),
+            "p": numbers.p_cell(main.change),
         }
         for group in groups
         for name, one in (("all", group), ("unseen only", group.unseen))

@@ -14,15 +14,13 @@ from cna_mlx.evaluation.samples import Sample
 
 @dataclass(frozen=True)
 class Listed:
-    """A run of the default directory.
+    """A run with its refusal rates on prompts that are not benign.
 
     Attributes:
-        run: its configuration and facts.
         done: how many prompts are answered in every arm; None if the samples are
             damaged.
-        before, after: refusal rates of the baseline and the main arm on prompts that
-            are not benign, if there are any.
-        arm: the label of the main arm, if any.
+        before, after: rates of the baseline and the main arm.
+        arm: the label of the main arm.
     """
 
     run: RunRecord
@@ -64,11 +62,7 @@ class Listed:
 
 
 def listed_runs(directory: Path | None = None) -> list[Listed]:
-    """The runs of a directory, the latest first; of the default one if None.
-
-    Raises:
-        InputError: the directory cannot be read.
-    """
+    """Return the runs of a directory (the default one if None), the latest first."""
     return [Listed.of(run) for run in list_runs(directory)]
 
 

@@ -26,17 +26,11 @@ _PAPERS = ("paper: baseline", "paper: ablated", "paper: relative")
 
 @dataclass(frozen=True)
 class Paper:
-    """What the paper reports of a run's model.
-
-    Attributes:
-        row: its figures.
-        how: why this row.
-        differences: what this run does differently, a sentence each.
-    """
+    """What the paper reports of a run's model."""
 
     row: PaperRow
-    how: str
-    differences: tuple[str, ...]
+    how: str  # why this row
+    differences: tuple[str, ...]  # what this run does differently, a sentence each
 
     @classmethod
     def of(cls, summary: Summary) -> "Paper | None":

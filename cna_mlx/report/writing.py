@@ -17,13 +17,7 @@ from cna_mlx.util.files import File, typed_path, write_atomically
 
 @dataclass(frozen=True)
 class Report:
-    """A report that is written.
-
-    Attributes:
-        directory: with all its files.
-        runs: what it was made from.
-        content: what it says.
-    """
+    """A report in the files of a directory."""
 
     directory: Path
     runs: tuple[ReportedRun, ...]
