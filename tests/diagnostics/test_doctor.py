@@ -255,12 +255,11 @@ def test_rows_that_are_mixed_up(law: Any, monkeypatch: Patch) -> None:
 
 def test_padding_that_is_seen(law: Any, monkeypatch: Patch) -> None:
 
-    def all_see_all(
-        family: Any, model: Any, index: int, layer: Any, hidden: mx.array, cache: Any
-    ) -> mx.array:
-        return hidden + layer.self_attn(layer.input_layernorm(hidden), None, cache)
+    def all_see_all(self: Any, hidden: mx.array, cache: Any) -> mx.array:
+        own = self.layer.input_layernorm(hidden)
+        return hidden + self.layer.self_attn(own, None, cache)
 
-    monkeypatch.setattr(cna_mlx.discovery.activations, "_attend", all_see_all)
+    monkeypatch.setattr(cna_mlx.discovery.activations._Layer, "_attend", all_see_all)
     assert_failed(law(LAWS[2]), "activations differ by")
 
 
