@@ -15,13 +15,7 @@ class QwenMLP(GatedMLP):
 def attention_mask(
     model: Any, layer: int, hidden: mx.array, cache: Any
 ) -> mx.array | str | None:
-    """The causal mask, the same for every layer.
-
-    Args:
-        model: mlx-lm's Qwen2 or Qwen3.
-        hidden: [batch, length, hidden], the layer's input.
-        cache: the layer's KV cache, or None.
-    """
+    """The causal mask, the same for every layer; see :mod:`cna_mlx.models.llama`."""
     return create_attention_mask(hidden, cache)
 
 

@@ -133,12 +133,7 @@ def injected_system(tokenizer: Any, rendering: Rendering) -> str | None:
 
 
 def template_arguments(tokenizer: Any, rendering: Rendering) -> dict[str, Any]:
-    """The arguments of ``apply_chat_template`` besides the messages.
-
-    Args:
-        tokenizer: as :func:`cna_mlx.load` returns it.
-        rendering: gives ``thinking`` and ``date``.
-    """
+    """The arguments of ``apply_chat_template`` besides the messages."""
     arguments: dict[str, Any] = {"enable_thinking": rendering.thinking}
     if (dated := dated_template(tokenizer, rendering.date)) is not None:
         arguments["chat_template"] = dated

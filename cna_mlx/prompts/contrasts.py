@@ -60,15 +60,7 @@ class PromptSet:
         name: str = "custom",
         description: str = "",
     ) -> "PromptSet":
-        """A contrast from sequences of prompts.
-
-        Args:
-            positive, negative: the two sides.
-            name, description: as in the class.
-
-        Raises:
-            InputError: as the class.
-        """
+        """A contrast from sequences of prompts; raises as the class."""
         return cls(name, description, tuple(positive), tuple(negative))
 
     @property
@@ -89,7 +81,7 @@ def contrast_names() -> list[str]:
 
 
 def load_contrast(name: str) -> PromptSet:
-    """A built-in contrast by its name.
+    """A built-in contrast by its name, one of :func:`contrast_names`.
 
     Raises:
         InputError: no contrast has this name; the message lists the names.

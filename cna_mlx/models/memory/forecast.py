@@ -135,8 +135,7 @@ def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
     - all intermediates of the batch: its norms, queries, keys, values, rotations, the
       attention's weights and output, gate and up.
 
-    Args:
-        work: the prompts; the built-in ones if None.
+    Without ``work`` the prompts are the built-in ones.
     """
     work = work or Workload()
     held = _HELD[4 if shape.value_bytes == 4 else 2]
@@ -161,9 +160,7 @@ def kept_bytes(shape: Shape, work: Workload | None = None) -> int:
 
     Six values of every neuron in float32 (delta, means, deviations, mean |a|), and of
     each layer the k best neurons of each list with the held-out gauge's products.
-
-    Args:
-        work: the prompts; the built-in ones if None.
+    Without ``work`` the prompts are the built-in ones.
     """
     work = work or Workload()
     best = min(shape.d_ff, max(1, shape.layers * shape.d_ff // 1000))

@@ -63,10 +63,9 @@ def weight_bytes(directory: Path) -> int:
 
 
 def part_bytes(directory: Path) -> tuple[int, int]:
-    """The sizes of a model's largest layer and its largest part outside the layers.
+    """Bytes of a model's largest layer and of its largest part outside the layers.
 
-    Returns:
-        Bytes, from the headers of the files; without those that are damaged.
+    They come from the headers of the files; damaged ones are left out.
     """
     import mlx.core as mx
 

@@ -167,11 +167,7 @@ def streamed_bytes(
 
 
 def plan_of(entry: catalogue.Entry, bits: float, machine: Machine) -> Plan:
-    """The plan of a model of the catalogue, from its published shape.
-
-    Args:
-        bits: of a weight: 4, 8 or 16.
-    """
+    """The plan of a model of the catalogue with 4, 8 or 16 bits a weight."""
     names = ("layers", "hidden", "d_ff", "heads", "kv_heads", "head_dim")
     shape = Shape(**{name: int(entry.shape[name]) for name in names})
     layer = int(shape.layer_weights * catalogue.stored_bits(bits) / 8)

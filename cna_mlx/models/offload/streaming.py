@@ -24,8 +24,8 @@ class Disk:
     """Reads a model's weights again, as lazy arrays.
 
     Args:
-        read: makes a model of the same files, lazily loaded.
-        rows: reads single rows of its matrices; None if its files are unknown.
+        read: makes a model of the same files, lazily loaded; called for every walk.
+        rows: reads single rows of its matrices; None: an embedding is read whole.
 
     Attributes:
         fingerprint: of the weights, once it is known: it takes a read of all of them.
