@@ -23,8 +23,6 @@ class ChatCommand:
     Attributes:
         usage: its name and arguments: ``a|b`` is a choice, ``FILE`` a path; both are
             required.
-        help: what it does.
-        run: called with the conversation and the argument.
     """
 
     usage: str
@@ -53,11 +51,7 @@ class ChatCommand:
 
 
 def run_command(conversation: Conversation, line: str) -> Reply:
-    """Run a line that begins with a slash.
-
-    Raises:
-        InputError: unknown command, or an argument that it cannot use.
-    """
+    """Run a line that begins with a slash."""
     name, _, argument = line.strip().partition(" ")
     if name not in COMMANDS:
         close = get_close_matches(name, COMMANDS, 1)
@@ -90,9 +84,8 @@ def _who_answers(chat: Conversation) -> str:
     if len(chat.steered) > 1:
         names = ", ".join(arm.title for arm in chat.arms)
         return f"{len(chat.arms)} arms answer: {names}"
-    multiplier = chat.steered[0].multiplier
     size = counted(len(chat.circuit.neurons), "neuron")
-    return f"both arms answer; the circuit ({size}) is scaled by {multiplier:g}"
+    return f"both arms answer; the circuit ({size}) is scaled by {chat.multiplier:g}"
 
 
 def _multiplier(chat: Conversation, argument: str) -> Reply:

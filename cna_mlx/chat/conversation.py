@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import mlx.core as mx
 
@@ -58,11 +58,6 @@ class Turn:
         """New tokens of all arms."""
         return sum(len(arm.token_ids) for arm in self.result.arms)
 
-    @property
-    def tokens_per_second(self) -> float:
-        """The rate of all arms together."""
-        return self.tokens / max(self.seconds, 1e-6)
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -79,7 +74,7 @@ class Conversation:
 
     Attributes:
         session: the model, and where its circuits come from.
-        steered: the steered arms, each of one circuit; empty without a circuit.
+        steered: the steered arms, each with one circuit; empty without a circuit.
         discovery: how the default circuit is found.
         multiplier: of the first steered arm, now or once there is one.
         is_ablating: whether the steered arms answer too.
@@ -112,16 +107,6 @@ class Conversation:
             self.multiplier = self.steered[0].multiplier
 
     @property
-    def model(self) -> Any:
-        """mlx-lm's model."""
-        return self.session.model
-
-    @property
-    def tokenizer(self) -> Any:
-        """mlx-lm's tokenizer wrapper."""
-        return self.session.tokenizer
-
-    @property
     def arms(self) -> list[Arm]:
         """The arms that answer, the baseline first."""
         return [BASELINE, *(self.steered if self.is_ablating else ())]
@@ -146,14 +131,9 @@ class Conversation:
         self.is_ablating = True
 
     def rescale(self, multiplier: float, arm: int | None = None) -> None:
-        """Give a steered arm another multiplier; its history stays.
+        """Give a steered arm another multiplier, and keep its history.
 
-        Args:
-            multiplier: the new one.
-            arm: which, from 1; required if there are several.
-
-        Raises:
-            InputError: there is no such arm, or another arm has this multiplier.
+        Arms count from 1. If there are several, you must name one.
         """
         if not self.steered:
             self.multiplier = multiplier
@@ -175,15 +155,16 @@ class Conversation:
 
     @property
     def gauge(self) -> Circuit | None:
-        """The circuit that each message is gauged along, if it can be a gauge."""
+        """The first steered arm's circuit, if it can gauge messages."""
         return self.circuit if self.circuit and can_gauge(self.circuit) else None
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether the gauge's accuracy is known: a first question, same rendering."""
+        """Whether the gauge's accuracy is known: for first questions, as rendered."""
         if not self.gauge or len(self.turns) > 1:
             return False
-        return is_calibrated(self.model, self.tokenizer, self.gauge, self.rendering)
+        model, tokenizer = self.session.model, self.session.tokenizer
+        return is_calibrated(model, tokenizer, self.gauge, self.rendering)
 
     @property
     def histories_differ(self) -> bool:
@@ -198,7 +179,7 @@ class Conversation:
         return max((len(self._ids(history)) for history in histories), default=0)
 
     def clear(self) -> None:
-        """Forget what was said; the arms and the settings stay."""
+        """Forget all turns; keep the arms and the settings."""
         self.turns.clear()
         self.asked = None
         self.dropped = 0
@@ -216,28 +197,21 @@ class Conversation:
     ) -> Iterator[Gauged | Token | Turn]:
         """Send a message to every arm.
 
-        Args:
-            text: the user's message.
-            stop: called before each token; True ends the answers, which are kept.
-
         Yields:
             The message's gauge if there is a circuit, each token as it comes, and
-            finally the turn.
-
-        Raises:
-            InputError: the message alone does not fit into the context.
+            finally the turn; a stopped turn keeps what was answered.
         """
         arms, started = self.arms, None
         self._catch_up(arms)
         differed, sampling = self.histories_differ, self._sampling()
         messages, prompts, dropped = self._fit(arms, text)
         self.dropped += dropped
-        # stays empty if it is stopped before it begins
+        # the result if the turn is stopped before it begins
         nothing = Answer(0, 0, "", (), "interrupted")
         result = PromptResult(text, tuple(ArmResult.of(arm, nothing) for arm in arms))
         events = generate_arms(
-            self.model,
-            self.tokenizer,
+            self.session.model,
+            self.session.tokenizer,
             [prompts],
             arms,
             max_tokens=self.max_tokens,
@@ -261,7 +235,7 @@ class Conversation:
         yield self.turns[-1]
 
     def _catch_up(self, arms: list[Arm]) -> None:
-        # An arm that was off while the baseline went on continues from its history.
+        # an arm that missed turns of the baseline continues from its history
         baseline = self.histories.setdefault(BASELINE.label, [])
         asked = baseline[::2]
         for arm in arms:
@@ -280,7 +254,7 @@ class Conversation:
     ) -> tuple[list[list[Message]], list[list[int]], int]:
         """Each arm's messages with the new one, and their ids; early turns dropped."""
         question = {"role": "user", "content": text}
-        limit = context_length(self.model) or math.inf
+        limit = context_length(self.session.model) or math.inf
         room = min(self.max_tokens, _ANSWER_ROOM)
         dropped = 0
         while True:
@@ -298,24 +272,24 @@ class Conversation:
             dropped += 1
 
     def _ids(self, messages: list[Message]) -> list[int]:
-        return render(self.tokenizer, messages, self.rendering)
+        return render(self.session.tokenizer, messages, self.rendering)
 
     def _sampling(self) -> Sampling:
         if self.temperature <= 0:
             return Greedy()
-        # Every turn draws other noise; the same chat again draws the same.
+        # new noise in every turn, the same when the chat is repeated
         return Sampled(self.temperature, seed=self.seed + len(self.turns))
 
 
 def circuit_of(arm: Arm) -> Circuit:
-    """The circuit of a steered arm of a chat; such an arm has exactly one."""
+    """Return the circuit of a steered arm; in a chat it has exactly one."""
     circuit = arm.steering[0][0]
     assert isinstance(circuit, Circuit)
     return circuit
 
 
 def _relabelled(arm: Arm, multiplier: float) -> str:
-    own = f"m={arm.multiplier:.15g}"
-    if not arm.label.endswith(own):
+    before = f"m={arm.multiplier:.15g}"
+    if not arm.label.endswith(before):
         return arm.label
-    return f"{arm.label.removesuffix(own)}m={multiplier:.15g}"
+    return f"{arm.label.removesuffix(before)}m={multiplier:.15g}"

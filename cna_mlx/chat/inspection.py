@@ -5,6 +5,7 @@ from cna_mlx.chat.reply import Grid, Reply
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.attribution import ablate_each_neuron, promoted_tokens
 from cna_mlx.errors import InputError
+from cna_mlx.provenance import ContrastEntry
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import PromptResult, label_answers
 from cna_mlx.steering.events import Gauged
@@ -22,11 +23,7 @@ _NEURONS = 10
 
 
 def neurons(chat: Conversation, argument: str) -> Reply:
-    """`/neurons [N]`: the circuit's first neurons and the tokens that they promote.
-
-    Raises:
-        InputError: no circuit, or not a number.
-    """
+    """`/neurons [N]`: the circuit's first neurons and the tokens that they promote."""
     circuit = _wanted_circuit(chat, "/neurons")
     try:
         count = int(argument or _NEURONS)
@@ -34,22 +31,21 @@ def neurons(chat: Conversation, argument: str) -> Reply:
         count = 0
     if count < 1:
         raise InputError("/neurons N: how many to list, 1 or more")
-    rows = []
+    rows, model, tokenizer = [], chat.session.model, chat.session.tokenizer
     for number, neuron in enumerate(circuit.neurons[:count]):
         means = [NO_VALUE, NO_VALUE]
         if circuit.moments:
             moments = circuit.moments[number]
             means = [f"{moments.positive_mean:.3f}", f"{moments.negative_mean:.3f}"]
-        words = _words(promoted_tokens(chat.model, chat.tokenizer, neuron))
+        words = _words(promoted_tokens(model, tokenizer, neuron))
         place = (str(neuron.layer), str(neuron.index), f"{neuron.delta:+.3f}")
         rows.append((*place, *means, words))
     layers = ", ".join(
         f"{layer}: {len(members)}" for layer, members in circuit.by_layer().items()
     )
-    contrast = circuit.provenance.contrast
-    positive = (contrast and contrast.positive_label) or "positive"
-    negative = (contrast and contrast.negative_label) or "negative"
-    titles = ("layer", "neuron", "delta", positive, negative, "promotes")
+    contrast = circuit.provenance.contrast or ContrastEntry()
+    sides = contrast.positive_label or "positive", contrast.negative_label or "negative"
+    titles = ("layer", "neuron", "delta", *sides, "promotes")
     return Reply(
         f"{counted(len(circuit.neurons), 'neuron')}; by layer {layers}",
         is_data=True,
@@ -62,11 +58,7 @@ def _words(tokens: tuple[str, ...]) -> str:
 
 
 def why(chat: Conversation, argument: str) -> Reply:
-    """`/why [ARM]`: ablate each neuron alone at the token where the arms diverge.
-
-    Raises:
-        InputError: nothing was asked yet, or there is no such steered arm.
-    """
+    """`/why [ARM]`: ablate each neuron alone at the token where the arms diverge."""
     asked = _last(chat, "/why")
     last = chat.turns[-1].result
     if len(last.arms) < 2:
@@ -84,8 +76,8 @@ def why(chat: Conversation, argument: str) -> Reply:
     circuit = circuit_of(last.arms[number].arm)
     with chat.session.reporter.progress("neurons") as progress:
         causes = ablate_each_neuron(
-            chat.model,
-            chat.tokenizer,
+            chat.session.model,
+            chat.session.tokenizer,
             circuit,
             [*asked.ids, *baseline[:shared]],
             token,
@@ -103,7 +95,7 @@ def why(chat: Conversation, argument: str) -> Reply:
     )
     total = len(circuit.neurons)
     first = f"the first {_WHY_NEURONS} of " if total > _WHY_NEURONS else ""
-    said = chat.tokenizer.decode([token])
+    said = chat.session.tokenizer.decode([token])
     return Reply(
         f"the arms diverge at token {shared + 1}, where the baseline says {said!r}; "
         "drop: how much its log-probability falls with that neuron ablated "
@@ -132,11 +124,7 @@ def _arm_number(last: PromptResult, argument: str) -> int:
 
 
 def sweep(chat: Conversation, argument: str) -> Reply:
-    """`/sweep [X ...]`: answer the last question at many multipliers, in one batch.
-
-    Raises:
-        InputError: nothing was asked yet, no circuit, or not multipliers.
-    """
+    """`/sweep [X ...]`: answer the last question at many multipliers, in one batch."""
     asked = _last(chat, "/sweep")
     circuit = _wanted_circuit(chat, "/sweep")
     try:
@@ -146,8 +134,8 @@ def sweep(chat: Conversation, argument: str) -> Reply:
     values = list(dict.fromkeys(values or _SWEEP))
     arms = [BASELINE, *(Arm.of(circuit, value) for value in values)]
     events = generate_arms(
-        chat.model,
-        chat.tokenizer,
+        chat.session.model,
+        chat.session.tokenizer,
         [asked.ids],
         arms,
         max_tokens=min(chat.max_tokens, _SWEEP_TOKENS),

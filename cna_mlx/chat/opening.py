@@ -25,14 +25,10 @@ def open_conversation(
     Args:
         session: the model.
         options, circuits, multipliers: as for :meth:`Session.steered_arms`.
-        is_ablating: answer with the steered arms too; circuits or multipliers ask for
-            that as well.
+        is_ablating: answer with the steered arms too; implied by circuits and
+            multipliers.
         settings: of the :class:`Conversation`: ``temperature``, ``seed``,
             ``max_tokens``, ``hides_text``.
-
-    Raises:
-        InputError: too many arms, a temperature below 0.
-        as :meth:`Session.load`, :meth:`Session.steered_arms`.
     """
     if not 0 <= settings.get("temperature", 0.0) < float("inf"):
         raise InputError(
@@ -48,10 +44,10 @@ def open_conversation(
 
 def _check_count(circuits: Sequence[str], multipliers: int) -> None:
     at_each = max(1, multipliers)
-    owns = [split_circuit(text)[1] for text in circuits]
-    count = sum(at_each if own is None else 1 for own in owns) if owns else at_each
+    fixed = [split_circuit(text)[1] for text in circuits]
+    count = sum(at_each if one is None else 1 for one in fixed) if fixed else at_each
     if count >= MOST_ARMS:
         raise InputError(
-            f"{count} steered arms and the baseline: a chat has {MOST_ARMS} arms at "
-            "most (diff takes any number)"
+            f"{count} steered arms and the baseline: a chat takes up to {MOST_ARMS} "
+            "arms (diff takes any number)"
         )

@@ -8,9 +8,8 @@ class Grid:
     """Rows of text in columns.
 
     Attributes:
-        titles: of the columns; empty if the rows need none.
-        rows: the cells.
-        numbers: how many of the first columns are right-aligned.
+        titles: of the columns; may be empty.
+        numbers: the number of leading columns that are right-aligned.
     """
 
     titles: tuple[str, ...]
@@ -23,9 +22,8 @@ class Reply:
     """A command's answer.
 
     Attributes:
-        text: lines of text.
         is_over: whether the chat ends.
-        is_data: whether this is a result and not a remark.
+        is_data: whether the text is a result and not a remark.
         grid: a table below the text.
         remark: a caveat below the table.
     """

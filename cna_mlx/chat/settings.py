@@ -53,11 +53,7 @@ class Setting:
 
 
 def change_setting(chat: Conversation, argument: str) -> Reply:
-    """`/set [NAME [VALUE]]`: change a setting, or show it, or show all.
-
-    Raises:
-        InputError: unknown setting or invalid value.
-    """
+    """`/set [NAME [VALUE]]`: change a setting, or show it, or show all."""
     name, _, text = argument.partition(" ")
     if not name:
         return Reply("", grid=Grid((), tuple(_settings(chat))), is_data=True)
@@ -80,7 +76,7 @@ def show_settings(chat: Conversation, _: str) -> Reply:
     """`/show`: the model, the circuit, the arms, the settings, the context."""
     none_yet = "none yet (/ablate on, /circuit FILE, /contrast NAME)"
     rows = (
-        ("model", f"{chat.session.name} ({quantization(chat.model)})"),
+        ("model", f"{chat.session.name} ({quantization(chat.session.model)})"),
         ("circuit", _circuit(chat.circuit) if chat.circuit else none_yet),
         ("arms", ", ".join(arm.title for arm in chat.arms)),
         *_settings(chat),
@@ -105,7 +101,7 @@ def _circuit(circuit: Circuit) -> str:
 
 
 def _context(chat: Conversation) -> str:
-    limit = context_length(chat.model)
+    limit = context_length(chat.session.model)
     whole = "" if limit is None else f" of {limit:,}"
     text = f"{chat.context_used:,}{whole} tokens, {counted(len(chat.turns), 'turn')}"
     return f"{text}, {chat.dropped} of them dropped" if chat.dropped else text

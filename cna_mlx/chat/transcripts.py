@@ -20,12 +20,12 @@ _KIND = "cna-mlx conversation"
 
 
 def as_json(chat: Conversation) -> str:
-    """The conversation with everything needed to repeat or continue it."""
+    """Return the conversation with all that is needed to repeat or continue it."""
     data = {
         "kind": _KIND,
         "schema_version": SCHEMA_VERSION,
         "model": chat.session.name,
-        "fingerprint": fingerprint(chat.model),
+        "fingerprint": fingerprint(chat.session.model),
         "rendering": chat.rendering.to_dict(),
         "temperature": chat.temperature,
         "seed": chat.seed,
@@ -51,7 +51,7 @@ def as_json(chat: Conversation) -> str:
 
 
 def as_markdown(chat: Conversation) -> str:
-    """The conversation for people; hidden answers are cut to their first words."""
+    """Return the conversation as Markdown; cut hidden answers to their first words."""
     parts = [f"# A conversation with {chat.session.name}\n"]
     for turn in chat.turns:
         parts.append(f"## {' '.join(turn.result.prompt.split())}\n")
@@ -66,16 +66,10 @@ def as_markdown(chat: Conversation) -> str:
 def load_into(chat: Conversation, path: Path) -> str | None:
     """Continue a conversation that was saved as JSON.
 
-    Args:
-        chat: takes over the arms, the settings and the turns.
-        path: the file.
+    An unreadable file, or a circuit that does not fit the model, changes nothing.
 
     Returns:
         The name of the model that answered, if it was another one.
-
-    Raises:
-        InputError: no such file, or not a saved conversation; nothing is changed.
-        CircuitError: one of its circuits does not fit this model.
     """
     data = _read(path)
     try:
@@ -95,7 +89,7 @@ def load_into(chat: Conversation, path: Path) -> str | None:
         setattr(chat, name, value)
     if chat.steered:
         chat.multiplier = chat.steered[0].multiplier
-    same = data.get("fingerprint") == fingerprint(chat.model)
+    same = data.get("fingerprint") == fingerprint(chat.session.model)
     return None if same else str(data.get("model") or "another model")
 
 
@@ -127,10 +121,10 @@ def _read(path: Path) -> dict[str, Any]:
         data = None
     if not isinstance(data, dict) or data.get("kind") != _KIND:
         raise InputError(f"{path}: not a conversation that /save wrote as JSON")
-    if data.get("schema_version") != SCHEMA_VERSION:
+    if (version := data.get("schema_version")) != SCHEMA_VERSION:
         raise InputError(
-            f"{path}: schema version {data.get('schema_version')}; this cna-mlx reads "
-            f"{SCHEMA_VERSION}: get the one that wrote it"
+            f"{path}: schema version {version}; this cna-mlx reads {SCHEMA_VERSION}: "
+            "install the version that wrote it"
         )
     return data
 
@@ -157,7 +151,7 @@ def _result(entry: dict[str, Any], circuits: dict[str, Circuit]) -> ArmResult:
     label, finish = str(entry["arm"]), entry["finish"]
     if finish not in get_args(Finish):
         raise ValueError(f"finish {finish!r}")
-    # an arm that was replaced since is shown by its label and multiplier
+    # an arm that has been replaced keeps only its label and multiplier
     circuit = circuits.get(label, Circuit(()))
     steered = Arm.of(circuit, float(entry["multiplier"]), label)
     arm = BASELINE if label == BASELINE.label else steered

@@ -7,8 +7,7 @@ from rich.text import Text
 
 from cna_mlx.diagnostics.bench import Comparison, Memory, Physics, Result
 from cna_mlx.models.memory.machine import gigabytes
-from cna_mlx.ui.console import Screen
-from cna_mlx.ui.folding import beside, folded
+from cna_mlx.ui.console import Screen, folded, folded_after
 
 _INDENT = 2
 _RATIO = 8
@@ -26,13 +25,7 @@ def environment_lines(screen: Screen, around: Mapping[str, Any]) -> Text:
 
 
 def result_lines(screen: Screen, result: Result, before: Sequence[Result]) -> Text:
-    """One result, with a heading if it is the first of its kind.
-
-    Args:
-        screen: the terminal.
-        result: the result to show.
-        before: all results so far, including this one.
-    """
+    """One result, with a heading if it is the first of its kind so far."""
     if isinstance(result, Physics):
         return _block(screen, "what limits decoding", result.lines())
     first = sum(isinstance(one, type(result)) for one in before) == 1
@@ -56,7 +49,7 @@ def result_lines(screen: Screen, result: Result, before: Sequence[Result]) -> Te
 
 
 def closing_line(seconds: float) -> Text:
-    """How long it took, and how to read the spread."""
+    """The duration, and how to read the spread."""
     return Text(
         f"\nmeasured in {seconds:.0f} s; other running programs widen the quartiles"
     )
@@ -69,7 +62,7 @@ def _comparison(screen: Screen, one: Comparison) -> Text:
         f"{low:.2f} to {high:.2f}; {one.rate:.1f} {one.unit}/s, "
         f"{one.against}: {one.plain_rate:.1f}"
     )
-    text = Text("\n".join(beside(screen, head, [one.title])))
+    text = Text("\n".join(folded_after(screen, head, [one.title])))
     text.stylize("bold", _INDENT, len(head))
     rest = "\n".join(folded(screen, [detail], len(head)))
     return text.append("\n").append(rest, style="dim")

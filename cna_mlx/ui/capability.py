@@ -17,14 +17,7 @@ from cna_mlx.util.formatting import counted
 
 @dataclass(frozen=True)
 class Conditions:
-    """How the scores were measured.
-
-    Attributes:
-        versions: of lm-eval and mlx-lm.
-        limit: items of each task, at most; None: all.
-        has_template: whether the prompts went through a chat template.
-        missing: arms that were not run.
-    """
+    """How the scores were measured; missing are the arms that were not run."""
 
     versions: Mapping[str, str]
     limit: int | None = None
@@ -33,7 +26,7 @@ class Conditions:
 
     @classmethod
     def of(cls, run: CapabilityRun) -> "Conditions":
-        """The conditions of a run."""
+        """Return the conditions of a run."""
         known = versions("lm-eval", "mlx-lm")
         return cls(known, run.protocol.limit, run.has_template, run.missing)
 
@@ -41,13 +34,7 @@ class Conditions:
 def capability_view(
     screen: Screen, results: Sequence[ArmScores], setting: Conditions
 ) -> RenderableType:
-    """The baseline's scores, and each arm's with its difference.
-
-    Args:
-        screen: where it will be printed.
-        results: the baseline, then the others.
-        setting: what to print below the scores.
-    """
+    """The baseline's scores, and those of the other arms with their differences."""
     table = grid_view(screen, _grid(screen, results))
     if screen.out.is_terminal and not screen.fits(table):
         table = _stacked(screen, results)

@@ -10,7 +10,6 @@ from typing import IO
 from rich.console import RenderableType
 
 from cna_mlx.chat.commands import run_command
-from cna_mlx.chat.composer import unquoted
 from cna_mlx.chat.conversation import Conversation, Turn
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError
@@ -21,7 +20,7 @@ from cna_mlx.steering.diff import PromptResult
 from cna_mlx.steering.events import Gauged
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import arms_view, gauge_lines, prompt_view, summary
-from cna_mlx.ui.lines import Read, plain_lines
+from cna_mlx.ui.lines import Read, plain_lines, unquoted
 from cna_mlx.ui.live import Growing
 from cna_mlx.ui.picture import save_picture
 from cna_mlx.ui.tables import grid_view
@@ -29,8 +28,8 @@ from cna_mlx.util.formatting import counted
 from cna_mlx.util.interrupt import Interrupt
 
 _ALL_REFUSE = (
-    "{} refuse, which is common: /sweep tries other multipliers; a larger --fraction "
-    "or other --layers give another circuit; /why needs an answer that differs"
+    "{} refuse, which is common: try other multipliers with /sweep, or another circuit "
+    "with a larger --fraction or other --layers; /why needs an answer that differs"
 )
 
 
@@ -40,13 +39,9 @@ def run_chat(
     source: IO[str] | None = None,
     history: Path | None = None,
 ) -> None:
-    """Read messages and answer them until the input ends or `/bye`.
+    """Answer messages from standard input, or a source, until it ends or `/bye`.
 
-    Args:
-        screen: where to print.
-        conversation: the arms.
-        source: the input; standard input if None.
-        history: a file that keeps what was typed between sessions.
+    What was typed is kept for the next session in the ``history`` file.
     """
     read = _reader(screen, source or sys.stdin, history)
     conversation.export = _export
@@ -86,12 +81,12 @@ def _greet(screen: Screen, chat: Conversation) -> None:
         arms = f"baseline and {count} scaled by {chat.multiplier:g}"
     name = chat.session.name
     screen.note(f"{name}: {arms}. /help lists the commands, Ctrl-D leaves.")
-    if system := injected_system(chat.tokenizer, chat.rendering):
+    if system := injected_system(chat.session.tokenizer, chat.rendering):
         screen.note(f"the template's own system prompt: {system}")
 
 
 def _command(screen: Screen, conversation: Conversation, line: str) -> bool:
-    """Run a command; whether the chat is over."""
+    """Run a command; return whether the chat is over."""
     try:
         reply = run_command(conversation, line)
     except CnaError as error:
@@ -168,7 +163,7 @@ def closing(screen: Screen, turn: Turn) -> str:
     """The figures of a turn, and what to try if all arms refuse."""
     parts = [
         counted(turn.tokens, "token"),
-        f"{turn.tokens_per_second:.1f} tokens/s",
+        f"{turn.tokens / max(turn.seconds, 1e-6):.1f} tokens/s",
         gigabytes(turn.memory),
     ]
     if len(turn.result.arms) > 1:

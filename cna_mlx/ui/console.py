@@ -1,7 +1,8 @@
-"""The consoles: data to stdout, the rest to stderr, all text made safe."""
+"""The consoles: data on stdout, the rest on stderr, no escape sequences in text."""
 
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +14,7 @@ from rich.text import Text
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.util.sanitize import visible
 
-VERDICT_STYLES = {
+LABEL_STYLES = {
     LabelKind.REFUSED: "bold red",
     LabelKind.ANSWERED: "bold green",
     LabelKind.PARTIAL: "bold yellow",
@@ -22,6 +23,7 @@ VERDICT_STYLES = {
 # Below this width two texts do not fit side by side.
 _STACK_BELOW = 80
 _UNBOUNDED = 1000  # columns: wider than any view
+_NARROWEST = 20  # columns of folded text
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Screen:
 
 @cache
 def screen() -> Screen:
-    """The process's screen, made when it is first used."""
+    """Return the process's screen, made at its first use."""
     for stream in (sys.stdout, sys.stderr):
         # print an escape for a character that the locale lacks
         if hasattr(stream, "reconfigure"):
@@ -97,13 +99,9 @@ def marked(
     *,
     ascii_only: bool = False,
 ) -> Text:
-    """Text with styled spans, and a sign at one place.
+    """Style spans of a model's text, and put a sign before one place.
 
-    Args:
-        text: model text.
-        spans: start, end (in characters of ``text``) and a Rich style.
-        mark: a position and the sign to put before it.
-        ascii_only: escape what is not ASCII.
+    Spans are a start, an end (in characters) and a Rich style.
     """
     cuts = {0, len(text), *(edge for start, end, _ in spans for edge in (start, end))}
     if mark:
@@ -119,6 +117,29 @@ def marked(
     return result
 
 
-def badge(verdict: LabelKind) -> Text:
+def badge(kind: LabelKind) -> Text:
     """A label as it appears above an answer."""
-    return Text(str(verdict), style=VERDICT_STYLES[verdict])
+    return Text(str(kind), style=LABEL_STYLES[kind])
+
+
+def folded(screen: Screen, parts: Sequence[str], column: int) -> list[str]:
+    """Wrap each part in lines from a column on; on a pipe it stays one line."""
+    # made visible before wrapping: that can lengthen a part
+    ascii_only = screen.is_ascii
+    parts = [" ".join(visible(part, ascii_only=ascii_only).split()) for part in parts]
+    indent = " " * column
+    if not screen.out.is_terminal:
+        return [indent + part for part in parts]
+    wrapper = textwrap.TextWrapper(
+        max(screen.out.width, column + _NARROWEST),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+    )
+    return [line for part in parts for line in wrapper.wrap(part) or [indent]]
+
+
+def folded_after(screen: Screen, head: str, parts: Sequence[str]) -> list[str]:
+    """Wrap the parts to the right of a head."""
+    first, *rest = folded(screen, parts, len(head))
+    return [head + first[len(head) :], *rest]

@@ -13,7 +13,7 @@ from cna_mlx.discovery.diff_run import DiffRun
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.steering.diff import ArmRates, ArmResult, PromptResult
 from cna_mlx.steering.sequences import shared_length
-from cna_mlx.ui.console import VERDICT_STYLES, Screen, badge, marked
+from cna_mlx.ui.console import LABEL_STYLES, Screen, badge, marked
 from cna_mlx.ui.gauge import gauge_view
 from cna_mlx.ui.lists import frame, table_or_lines
 from cna_mlx.util.formatting import counted, decimal
@@ -117,7 +117,7 @@ def rates_view(screen: Screen, rates: Sequence[ArmRates]) -> RenderableType:
 
 def _count(rate: ArmRates, kind: LabelKind) -> Text:
     count = rate.counts[kind]
-    style = VERDICT_STYLES[kind] if count else "dim"
+    style = LABEL_STYLES[kind] if count else "dim"
     return Text(f"{count}/{rate.total}", style=style)
 
 
@@ -135,7 +135,7 @@ def body(screen: Screen, result: PromptResult, number: int) -> Text:
     """An answer with its deciding words underlined and its divergence marked."""
     arm = result.arms[number]
     span = arm.label.span
-    spans = [(*span, f"underline {VERDICT_STYLES[arm.label.kind]}")] if span else []
+    spans = [(*span, f"underline {LABEL_STYLES[arm.label.kind]}")] if span else []
     place = result.divergence(number) if number else None
     mark = None if place is None else (place, screen.glyph("‖ ", "|| "))
     if not arm.text.strip():

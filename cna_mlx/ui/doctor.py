@@ -1,4 +1,4 @@
-"""Show what doctor finds as plain lines for an issue."""
+"""Show doctor's findings as plain lines that can be pasted into an issue."""
 
 import os
 import shutil
@@ -9,8 +9,7 @@ from rich.text import Text
 
 from cna_mlx.diagnostics import Check, Fact, Item
 from cna_mlx.models.memory.machine import gigabytes
-from cna_mlx.ui.console import Screen
-from cna_mlx.ui.folding import beside, folded
+from cna_mlx.ui.console import Screen, folded, folded_after
 from cna_mlx.util.formatting import counted
 
 _WORDS = {"ok": "ok", "warning": "warning", "failed": "FAILED"}
@@ -37,7 +36,7 @@ def item_lines(screen: Screen, item: Item) -> Text:
         lines = [head, *folded(screen, parts, column)]
     else:
         head = f"{' ' * _INDENT}{word}{item.name.ljust(_CHECK)}"
-        lines = beside(screen, head, parts)
+        lines = folded_after(screen, head, parts)
     text = Text("\n".join(lines))
     text.stylize(_STYLES[item.status], _INDENT, _INDENT + len(word.strip()))
     return text
@@ -71,10 +70,7 @@ def _fact(screen: Screen, fact: Fact) -> Text:
     if fact.remark:
         text += f" ({fact.remark})"
     head = f"{' ' * _INDENT}{fact.name.ljust(_FACT)}"
-    return Text("\n".join(beside(screen, head, [text])))
-
-
-# ------------------------------------------------------------------- terminal
+    return Text("\n".join(folded_after(screen, head, [text])))
 
 
 def terminal_items(screen: Screen) -> Iterator[Fact]:

@@ -1,4 +1,4 @@
-"""An evaluation on the screen: rates with intervals, controls, damage, strengths."""
+"""An evaluation on the screen: rates with intervals, controls, KL, multipliers."""
 
 from rich.console import Group as Parts
 from rich.console import RenderableType
@@ -63,14 +63,14 @@ def headline_view(screen: Screen, verdict: Verdict) -> Text:
 
 
 def verdict_view(screen: Screen, verdict: Verdict) -> RenderableType:
-    """A verdict with all that it rests on, and its limits."""
+    """A verdict with its reasons and limits."""
     parts: list[RenderableType] = [headline_view(screen, verdict), Text()]
     parts += bullets(screen, verdict.sentences)
     return Parts(*parts, Text())
 
 
 def discovery_lines(screen: Screen, summary: Summary) -> RenderableType:
-    """What is known of the circuit: its size, its reliability, its gauge."""
+    """The circuit's size, its reliability and its gauge."""
     found, own = summary.run.facts.discovery, summary.run.config.main_circuit
     lines = [f"circuit: {counted(own.neurons or 0, 'neuron')}"] if own else []
     if lines and (contrast := found.contrast):
@@ -89,7 +89,7 @@ def discovery_lines(screen: Screen, summary: Summary) -> RenderableType:
 
 
 def _group(screen: Screen, group: Group) -> list[RenderableType]:
-    """One group: arms, flips, what the discovery saw, strengths."""
+    """One group: its arms, flips, prompts of the discovery and curves."""
     lines = [*_flip_lines(group), *_seen_lines(group)]
     parts: list[RenderableType] = [
         screen.safe(group_name(group), "bold"),
@@ -110,7 +110,7 @@ def _arms(screen: Screen, group: Group) -> RenderableType:
 
 
 def _flip_lines(group: Group) -> list[str]:
-    """What became of the baseline's refusals, and of the control's, in words."""
+    """How the refusals of the baseline and of the control changed."""
     main = group.main
     if main is None or main.change is None:
         return []
@@ -130,7 +130,7 @@ def _has_refusals(change: PairedChange | None) -> bool:
 
 
 def _flips(change: PairedChange) -> str:
-    """How many refusals were lost and appeared, with the exact test."""
+    """The numbers of lost and new refusals, with the exact test."""
     lost = f"{change.lost} of {counted(change.before.successes, 'refusal')} lost"
     relative = f"relative change {relative_cell(change).text}; "
     return (
@@ -140,7 +140,7 @@ def _flips(change: PairedChange) -> str:
 
 
 def _seen_lines(group: Group) -> list[str]:
-    """How many prompts the discovery saw, and the rates without them."""
+    """The number of prompts that the discovery saw, and the rates without them."""
     if not group.seen:
         return []
     line = f"{group.seen} of them equal or nearly equal a prompt of the discovery"
@@ -154,11 +154,11 @@ def _seen_lines(group: Group) -> list[str]:
 
 
 def _curves(screen: Screen, group: Group) -> list[RenderableType]:
-    """The paper's figure in characters: refusals, quality and KL against strength."""
+    """The paper's figure in characters: refusals, quality and KL by multiplier."""
     parts: list[RenderableType] = []
     for title, curve, sign in (
         ("multiplier of the circuit", group.multipliers, ""),
-        ("CAA strength", group.additions, "+"),
+        ("CAA alpha", group.additions, "+"),
     ):
         if len(curve) > 1:
             parts.append(Text(f"{title}: refused, quality, KL", style="bold"))
@@ -166,18 +166,18 @@ def _curves(screen: Screen, group: Group) -> list[RenderableType]:
     return parts
 
 
-def _point(screen: Screen, strength: str, one: ArmFigures) -> Text:
+def _point(screen: Screen, multiplier: str, one: ArmFigures) -> Text:
     filled = round(_BAR * one.refused.value)
     bar = screen.glyph("█", "#") * filled + screen.glyph("░", ".") * (_BAR - filled)
     kl = decimal(one.kl.value if one.kl else None)
     return screen.safe(
-        f"  {strength} {bar} {percent(one.refused.value):>4}  "
+        f"  {multiplier} {bar} {percent(one.refused.value):>4}  "
         f"{decimal(one.quality.value)}  {kl}"
     )
 
 
 def verification_view(screen: Screen, found: Verification) -> RenderableType:
-    """How many samples are the same, and where the others diverge."""
+    """The number of identical samples, and where the others diverge."""
     run, total = found.run, len(found.samples)
     lines = [
         f"{counted(found.prompts, 'prompt')} of {run.directory} answered again, "

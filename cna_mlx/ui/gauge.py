@@ -14,7 +14,7 @@ from cna_mlx.provenance import ContrastEntry
 from cna_mlx.ui.console import Screen
 from cna_mlx.util.formatting import auc_text, counted, decimal
 
-# The bar extends a little past both means, as prompts do.
+# prompts extend a little past both means
 _LOW, _HIGH = -0.25, 1.25
 _WIDTH = 25
 _SHORT = 19
@@ -28,14 +28,7 @@ def gauge_view(
     *,
     is_calibrated: bool = True,
 ) -> Text:
-    """One line: the bar, the value, and its accuracy.
-
-    Args:
-        screen: where it will be printed.
-        value: 0 as the mean of the answered prompts, 1 as that of the refused.
-        circuit: whose held-out AUC to print, if it has one.
-        is_calibrated: whether that was measured on prompts like this one.
-    """
+    """One line: the bar, the value, and what the circuit says of its accuracy."""
     line = Text("gauge ").append_text(bar(screen, value))
     line.append(f" {decimal(value)}", style="bold")
     if circuit is not None:
@@ -44,10 +37,7 @@ def gauge_view(
 
 
 def bar(screen: Screen, value: float, width: int = _WIDTH) -> Text:
-    """The gauge drawn between 0 (answered) and 1 (refused).
-
-    A value past an end is drawn there as an arrow.
-    """
+    """Draw the gauge between 0 (answered) and 1 (refused), an arrow past the ends."""
     cells = [screen.glyph("─", "-")] * width
     for mean in (0.0, 1.0):
         cells[_cell(mean, width)] = screen.glyph("┼", "+")
@@ -64,7 +54,7 @@ def bar(screen: Screen, value: float, width: int = _WIDTH) -> Text:
 
 
 def trust(circuit: Circuit, is_calibrated: bool = True) -> str:
-    """What 0 and 1 mean, and how well the gauge separates unseen prompts."""
+    """Say what 0 and 1 mean, and how well the gauge separates unseen prompts."""
     contrast = circuit.provenance.contrast or ContrastEntry()
     zero, one = contrast.negative_label, contrast.positive_label
     sides = f"0 as {zero or 'answered'}, 1 as {one or 'refused'}"
@@ -136,7 +126,7 @@ def held_out_view(
 def histogram(
     screen: Screen, groups: Sequence[tuple[str, Sequence[float]]]
 ) -> list[Text]:
-    """How many of each group have which gauge, in steps of 0.1 from -0.25 to 1.25."""
+    """Draw how the gauges of each group are distributed, in steps of 0.1."""
     edges = [_LOW + 0.1 * step for step in range(round((_HIGH - _LOW) / 0.1) + 1)]
     placed = [Counter(bisect_right(edges, v) for v in values) for _, values in groups]
     most = max((max(counts.values(), default=0) for counts in placed), default=0) or 1

@@ -8,7 +8,7 @@ from rich.text import Text
 from cna_mlx.analysis.statistics import Proportion
 from cna_mlx.labels.answer_files import LabelledAnswer
 from cna_mlx.labels.label import LabelKind
-from cna_mlx.ui.console import VERDICT_STYLES, Screen
+from cna_mlx.ui.console import LABEL_STYLES, Screen
 from cna_mlx.util.formatting import counted, percent, percent_range
 from cna_mlx.util.sanitize import first_words, visible
 
@@ -34,7 +34,7 @@ def labels_view(
 
 def _rate(screen: Screen, kind: LabelKind, rate: Proportion) -> Text:
     line = Text("  ")
-    style = VERDICT_STYLES[kind] if rate.successes else "dim"
+    style = LABEL_STYLES[kind] if rate.successes else "dim"
     line.append(f"{kind.value:<8}", style=style)
     line.append(f"  {rate.successes:>5,} of {rate.n:,}  {percent(rate.value):>4}")
     return line.append(f"  [{percent_range(rate.low, rate.high)}]", style="dim")
@@ -42,9 +42,7 @@ def _rate(screen: Screen, kind: LabelKind, rate: Proportion) -> Text:
 
 def _line(screen: Screen, number: int, answer: LabelledAnswer) -> Text:
     line = Text(f"{number:>5}  ", style="dim")
-    line.append(
-        f"{answer.label.kind.value:<8}", style=VERDICT_STYLES[answer.label.kind]
-    )
+    line.append(f"{answer.label.kind.value:<8}", style=LABEL_STYLES[answer.label.kind])
     line.append("  ")
     width = screen.out.width if screen.out.is_terminal else _WIDTH
     room = max(_LEAST, width - 1 - line.cell_len)
@@ -70,7 +68,7 @@ def _words(screen: Screen, answer: LabelledAnswer, room: int) -> Text:
     marked = f"[{words}]" if screen.is_plain else words
     left = max(0, room - len(marked))
     start = _beginning(before.lstrip(), max(left // 3, left - len(after.rstrip())))
-    style = f"underline {VERDICT_STYLES[answer.label.kind]}"
+    style = f"underline {LABEL_STYLES[answer.label.kind]}"
     return Text.assemble(
         start, (marked, style), _end(after.rstrip(), left - len(start))
     )

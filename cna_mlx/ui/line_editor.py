@@ -21,18 +21,15 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from cna_mlx.chat.commands import COMMANDS
-from cna_mlx.chat.composer import is_open
 from cna_mlx.chat.settings import SETTINGS
 from cna_mlx.ui.console import Screen
-from cna_mlx.ui.lines import Read, mended, more_waits, show_line
+from cna_mlx.ui.lines import Read, is_open, mended, more_waits, show_line
 
 
 def line_editor(screen: Screen, history: Path | None = None) -> Read:
     """Return a function that reads a message at a prompt; None for Ctrl-D.
 
-    Args:
-        screen: shows each message whole when it is sent.
-        history: a file that keeps what was typed; None keeps it for the session.
+    Without a ``history`` file, what was typed is kept for the session.
     """
     output = get_app_session().output
     if isinstance(output, Vt100_Output):
@@ -114,7 +111,7 @@ def _words(words: dict[str, str]) -> WordCompleter:
 
 
 class _PrivateHistory(FileHistory):
-    """A history file that only its owner can read; the chat works without it, too."""
+    """A history file that only its owner can read; errors of the file are ignored."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

@@ -6,10 +6,11 @@ from typing import IO
 
 from rich.text import Text
 
-from cna_mlx.chat.composer import is_open
 from cna_mlx.ui.console import Screen
 
 Read = Callable[[], str | None]
+
+_QUOTES = '"""'
 
 # The lines of one paste arrive together; a person does not type this fast.
 _PASTE_GAP = 0.02  # seconds
@@ -71,3 +72,18 @@ def mended(text: str) -> str:
 def show_line(screen: Screen, prompt: str, line: str) -> None:
     """Print a line behind its prompt, as it was typed."""
     screen.out.print(Text(prompt, style="bold") + screen.safe(line))
+
+
+def is_open(text: str) -> bool:
+    """Whether a text begins with three quotes and does not end with three more."""
+    body = text.lstrip()
+    is_quoted = body.startswith(_QUOTES)
+    return is_quoted and not body.removeprefix(_QUOTES).rstrip().endswith(_QUOTES)
+
+
+def unquoted(text: str) -> str:
+    """Return the message without its three quotes, which may not be closed yet."""
+    body = text.lstrip()
+    if not body.startswith(_QUOTES):
+        return text
+    return body.removeprefix(_QUOTES).rstrip().removesuffix(_QUOTES).strip("\n")

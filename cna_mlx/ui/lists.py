@@ -1,4 +1,4 @@
-"""Tables that give way to lines on a narrow screen, and lists of prompts."""
+"""Tables that become lines on a narrow screen, and lists of prompts."""
 
 from collections.abc import Sequence
 
@@ -27,12 +27,9 @@ def plain_table(screen: Screen, *titles: str) -> Table:
 def table_or_lines(
     screen: Screen, names: Sequence[str], rows: Sequence[Sequence[str | Text]]
 ) -> RenderableType:
-    """Rows as a table, or as a line each if the table would not fit.
+    """Rows as a table, or a line each if the table does not fit.
 
-    Args:
-        screen: where they will be printed.
-        names: of the columns; the first is that of the row's name.
-        rows: cells; a row of a single one is a heading.
+    A row begins with its name; a row with one cell is a heading.
     """
     table = Table(box=frame(screen, box.SIMPLE), pad_edge=False, padding=(0, 1, 0, 0))
     for number, name in enumerate(names):

@@ -23,10 +23,7 @@ _FRAMES_PER_SECOND = 12
 class Growing:
     """The unfinished answers of a turn.
 
-    Args:
-        screen: where to draw; without a movable cursor nothing is drawn.
-        arms: all that answer.
-        shown: the positions of the arms to show.
+    Draws the arms at the ``shown`` positions, if the terminal's cursor can move.
     """
 
     def __init__(self, screen: Screen, arms: list[Arm], shown: list[int]) -> None:
@@ -76,14 +73,7 @@ class Growing:
 def live_view(
     screen: Screen, titles: list[str], texts: list[str], status: str
 ) -> RenderableType:
-    """Arms side by side if there is room, each with its last lines.
-
-    Args:
-        screen: where to draw.
-        titles: of the arms.
-        texts: their answers so far.
-        status: the line below.
-    """
+    """Arms side by side if there is room, each with its last lines."""
     stacked = len(titles) == 1 or not fits_side_by_side(screen, len(titles))
     height = max(2, (screen.out.height - 6) // (len(titles) if stacked else 1) - 2)
     width = screen.out.width // (1 if stacked else len(titles)) - 4

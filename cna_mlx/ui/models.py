@@ -68,7 +68,7 @@ def _table(
 
 
 def _catalogue_row(entry: Entry, machine: Machine) -> dict[str, str]:
-    """What the table tells of a model, by the titles of its columns."""
+    """A model's cells by the titles of the columns."""
     plan = plan_of(entry, 4, machine)
     streamed = replace(plan, is_streamed=True)
     return {

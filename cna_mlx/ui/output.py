@@ -12,7 +12,7 @@ SCHEMA_VERSION = 1
 
 def emit_json(data: dict[str, Any]) -> None:
     """Print a command's result as JSON on stdout."""
-    # where the locale lacks a character, JSON's own escapes: \\xe9 is none of them
+    # JSON's own escapes where the locale lacks a character: \\xe9 is not one of them
     text = json.dumps(
         {"schema_version": SCHEMA_VERSION, **data}, ensure_ascii=screen().is_ascii
     )

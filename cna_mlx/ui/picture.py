@@ -27,16 +27,7 @@ _PAGE = CONSOLE_HTML_FORMAT.replace(
 def save_picture(
     path: str | Path, title: str, draw: Callable[[Screen], list[RenderableType]]
 ) -> None:
-    """Draw views as on a wide terminal into one self-contained file.
-
-    Args:
-        path: the file: HTML if its name says so, else SVG.
-        title: above the picture.
-        draw: makes the views for a screen.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
+    """Draw views as on a wide terminal into one self-contained HTML or SVG file."""
     console = Console(
         record=True,
         width=_WIDTH,

@@ -38,8 +38,7 @@ def terminal_reporter() -> Reporter:
 def progress_bar(unit: str) -> Iterator[Listener]:
     """A bar to pass to the library as ``progress``; silent on a pipe.
 
-    Args:
-        unit: what is counted. A bar of ``bytes`` is drawn from the first to the last.
+    A bar of ``bytes`` is drawn from the first byte to the last.
     """
     console = screen().err
     if not console.is_terminal or console.is_dumb_terminal:
@@ -61,10 +60,10 @@ def progress_bar(unit: str) -> Iterator[Listener]:
         console=console,
         transient=True,
     )
-    own = bar.add_task("", total=None)
+    number = bar.add_task("", total=None)
 
     def listen(task: str, done: int, total: int) -> None:
-        bar.update(own, description=task, completed=done, total=total)
+        bar.update(number, description=task, completed=done, total=total)
         bar.start()
         if is_bytes and done >= total:
             bar.stop()

@@ -22,13 +22,14 @@ def runs_view(screen: Screen, found: Sequence[Listed]) -> Text:
 
 
 def tell_end(screen: Screen, run: RunRecord) -> bool:
-    """Say where a run is and how to go on with it; returns whether it is complete."""
-    screen.note(f"kept in {run.directory} (cna-mlx report {run.directory})")
+    """Say where a run is and how to continue it; return whether it is complete."""
+    screen.note(f"saved to {run.directory} (cna-mlx report {run.directory})")
     if run.status == "complete":
         return True
     done = len(run.samples()) // len(run.arms)
     screen.note(
-        f"{done} of {counted(run.planned, 'prompt')} answered; the same command goes on"
+        f"{done} of {counted(run.planned, 'prompt')} answered; repeat the command to "
+        "continue"
     )
     return False
 

@@ -14,7 +14,6 @@ from texts import missing
 
 from cna_mlx import Arm, Circuit, Rendering, Token
 from cna_mlx.chat.commands import COMMANDS, run_command
-from cna_mlx.chat.composer import is_open, unquoted
 from cna_mlx.chat.conversation import STEERED, Conversation, Turn
 from cna_mlx.chat.transcripts import as_json
 from cna_mlx.discovery.session import Session
@@ -22,6 +21,7 @@ from cna_mlx.errors import CircuitError, CnaError, InputError
 from cna_mlx.steering import decoding
 from cna_mlx.steering.arms import BASELINE
 from cna_mlx.ui.chat import run_chat
+from cna_mlx.ui.lines import is_open, unquoted
 from cna_mlx.util.interrupt import Interrupt
 
 Make = Callable[..., Conversation]
