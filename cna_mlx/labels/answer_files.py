@@ -18,7 +18,7 @@ from cna_mlx.prompts.files import (
 from cna_mlx.prompts.tables import DELIMITERS, find_name, listed, parse_table
 from cna_mlx.prompts.validation import check_text, kind
 
-#: Columns that can contain the answer, in the order of preference, in any case.
+#: Columns that can hold the answer, best first; case does not matter.
 ANSWER_COLUMNS = ("text", "answer", "response", "completion", "output")
 
 
@@ -27,8 +27,6 @@ class LabelledAnswer:
     """An answer of a file, with its label.
 
     Attributes:
-        text: the answer.
-        label: what it does with the request.
         quality: distinct / all 4-grams; see :func:`cna_mlx.labels.repetition.quality`.
         prompt: the request, if the file has it.
         given: the other fields of the record.
@@ -42,7 +40,7 @@ class LabelledAnswer:
 
     @property
     def decided_by(self) -> str | None:
-        """The words that decided the label."""
+        """Return the words that decided the label."""
         span = self.label.span
         return None if span is None else self.text[slice(*span)]
 
@@ -74,12 +72,12 @@ def label_file(
         records = parse_records(content, suffix, name)
     answers = [_answer(record, column, where) for where, record in records]
     if not answers:
-        raise InputError(f"{name}: no answers in it; add at least one")
+        raise InputError(f"{name}: contains no answers; add at least one")
     return answers
 
 
 def _rows(text: str, name: str, delimiter: str) -> Iterator[tuple[str, object]]:
-    """The rows of a table as objects, without unnamed columns."""
+    """Yield the rows of a table as objects, without unnamed columns."""
     table = parse_table(text, name, delimiter)
     for column in filter(None, table.columns):
         table.find(column)  # raises if two have the same name
@@ -112,6 +110,6 @@ def _choose(names: list[str], column: str | None, where: str) -> str:
             return found
     wanted = repr(column) if column is not None else "text"
     raise InputError(
-        f"{where}: no {wanted} in it; name the answers' column with --column, one of: "
+        f"{where}: no {wanted}; choose the answers' column with --column, one of: "
         f"{listed(names)}"
     )

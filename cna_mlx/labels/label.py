@@ -1,8 +1,8 @@
 """Label model answers: refused, answered, partial or invalid.
 
-A heuristic for English that reads the text alone: whether it declines
-(`patterns`), where, and what follows. ANSWERED means that no refusal was found;
-it says nothing about correctness or harm.
+A heuristic for English that reads only the answer: whether it declines (`patterns`),
+where, and what follows. ANSWERED means that the heuristic found no refusal; it says
+nothing about correctness or harm.
 """
 
 import re
@@ -119,7 +119,7 @@ def _classify(answer: Folded) -> tuple[LabelKind, Span | None]:
     if _LETTER.match(folded):
         return _ANSWERED, None
     late = None
-    # the pattern needs one of these, and finding them takes a third of the time
+    # the pattern needs one of these; finding them takes a third of the time
     if " i " in folded or " i'" in folded or " im " in folded:
         for found in patterns.DECLINE.finditer(folded):
             if not _quoted(folded, found.start()):
@@ -139,7 +139,7 @@ def _classify(answer: Folded) -> tuple[LabelKind, Span | None]:
 
 
 def _quoted(folded: str, at: int) -> bool:
-    """Whether a place is inside quoted speech."""
+    """Return whether a place is inside quoted speech."""
     return '"' in folded and folded.count('"', 0, at) % 2 == 1
 
 
@@ -158,7 +158,7 @@ def _declined(answer: Folded, span: Span) -> tuple[LabelKind, Span | None]:
 
 
 def _informs(before: str) -> bool:
-    """Whether the text before a decline is neither moral nor about the speaker."""
+    """Return whether the text before a decline is not moral or about the speaker."""
     words = words_of(before)
     return patterns.MORAL.isdisjoint(words) and _PERSONS.isdisjoint(words)
 
@@ -181,10 +181,7 @@ def _scored(answer: Folded, cues: CueSet) -> tuple[LabelKind, Span | None]:
 
 
 def _first_sentence(folded: str) -> int:
-    """Return the end of the first sentence that is more than a pleasantry.
-
-    It is the place of a space, or the end of the text.
-    """
+    """Return the end (a space or the text's end) of the first real sentence."""
     end = 0
     while patterns.PLEASANTRY.match(folded, end):
         stop = _STOP.search(folded, end + 1, end + 200)

@@ -1,4 +1,4 @@
-"""Fold answers to the plain text that the patterns read, and map spans back."""
+"""Fold answers to plain text for the patterns, and map spans back."""
 
 import re
 
@@ -14,7 +14,7 @@ _WORD = re.compile(r"\S+")
 
 
 class _Replacing:
-    """Replace characters by others, one for one, so that offsets stay.
+    """Replace single characters by single characters, so that offsets stay.
 
     For ASCII, which most answers are, ten times faster than `str.translate`.
     """
@@ -42,7 +42,7 @@ _with_stops = _Replacing(("!?:", "."), (',;"/', " "))
 
 
 class Folded:
-    """A text as the patterns expect it, and the way back to its characters.
+    """A text folded for the patterns, with a map back to its characters.
 
     Attributes:
         raw: The text, without space at its ends and not empty.

@@ -43,26 +43,14 @@ _LEAST = 30  # shorter endings say nothing
 
 
 def is_announced(folded: str, raw: str, start: int) -> bool:
-    """Whether an answer is announced, by an opening phrase or by a list.
-
-    Args:
-        folded: The folded text.
-        raw: The text itself.
-        start: Search the folded text from here.
-    """
+    """Return whether a phrase after `start` (in `folded`) or a list announces one."""
     if _OFFER.search(folded, start, start + _OPENER):
         return True
     return raw.count("\n") > 2 and len(_ITEM.findall(raw)) > 2
 
 
 def answers_too(folded: str, raw: str, last: int) -> bool:
-    """Whether an answer that declines also answers.
-
-    Args:
-        folded: The folded text.
-        raw: The text itself.
-        last: Where in the folded text its decline ends.
-    """
+    """Return whether an answer whose decline ends at `last` also answers."""
     follows = folded[last : last + _LOOK]
     if len(follows) < _LEAST:
         return False
@@ -71,7 +59,7 @@ def answers_too(folded: str, raw: str, last: int) -> bool:
 
 
 def _says_something(follows: str, folded: str, raw: str, last: int) -> bool:
-    """Whether the whole sentences that follow have enough substance."""
+    """Return whether the whole sentences that follow have enough substance."""
     # Skips the rest of the declining sentence, and list numbers.
     sentences = [one for one in sentences_of(follows)[1:] if len(one) > _NUMBER]
     whole = substance = sum(map(len, sentences))
@@ -92,7 +80,7 @@ def _says_something(follows: str, folded: str, raw: str, last: int) -> bool:
 
 
 def _is_of_fiction(follows: str) -> bool:
-    """Whether the text says that the thing asked for is not real."""
+    """Return whether the text says that the thing asked for is not real."""
     for word in _UNREAL:
         if word in follows:
             return _FICTIONAL.search(follows) is not None

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CuedPattern:
-    """A pattern and the words without which it cannot match.
+    """A pattern and the words that it needs to match.
 
     Attributes:
-        cues: A text needs one of these words.
-        needs: It also needs one of these, unless there are none.
-        pattern: The regular expression.
+        cues: The text must contain one of these words.
+        needs: It must also contain one of these, unless empty.
         is_opening: The pattern matches only at the beginning.
     """
 
@@ -35,10 +34,10 @@ def cued(cues: str, pattern: str, needs: str = "") -> CuedPattern:
 
 
 class CueIndex:
-    """Which of several patterns can match, given the words of a text.
+    """Finds which patterns can match, from the words of a text.
 
     A set of patterns is an integer with one bit per pattern, so a few operations per
-    cue word decide for all of them.
+    cue word decide for all patterns.
 
     Attributes:
         words: All cues and needs.

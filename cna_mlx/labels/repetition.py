@@ -101,10 +101,10 @@ def degenerate(text: str) -> tuple[int, int] | None:
 
 
 def _is_poor(tail: str) -> bool:
-    """Whether the last words of a text are mostly repeated ones.
+    """Return whether the last words of a text mostly repeat.
 
     Splits into words only if one of the last short pieces occurs earlier: splitting
-    takes longer than the rest of `degenerate`, and prose is spared it.
+    takes longer than the rest of `degenerate`.
     """
     end = len(tail)
     if end < _LEAST_TAIL:

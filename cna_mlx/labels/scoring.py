@@ -2,8 +2,8 @@
 
 An answer can refuse by what it says about the request: that it is wrong, that its
 premise is, that somebody else should be asked. Proper answers contain such sentences
-too, so none of them decides alone: each is a signal with an integer weight, and the sum
-decides. `benchmarks/label_folds.py` refits the weights without one model's answers.
+too, so each is a signal with an integer weight, and the sum decides.
+`benchmarks/label_folds.py` refits the weights without one model's answers.
 """
 
 import re
@@ -109,8 +109,8 @@ class CueSet:
         words: Cue words before `WINDOW`, or in the first sentence if it is longer.
         signals: The set of the signals' patterns that can match.
         bare: The set of the patterns in `DECLINE_BARE` that can match.
-        moral: How many different moral words there are.
-        is_of_fact: Whether a reason of fact can match.
+        moral: The number of different moral words.
+        is_of_fact: A reason of fact can match.
     """
 
     __slots__ = ("_opening", "bare", "first", "is_of_fact", "moral", "signals", "words")
@@ -134,13 +134,7 @@ class CueSet:
 def find_signals(folded: str, cues: CueSet) -> tuple[Counts, Found]:
     """Count the signals for a refusal in an opening.
 
-    Args:
-        folded: The folded text.
-        cues: Its cue words.
-
-    Returns:
-        Counts by the names of the positive `WEIGHTS`, and the match of the most telling
-        signal.
+    Return counts by name, and the match of the most telling signal.
     """
     counts: Counts = {}
     if not cues.signals and not cues.moral:

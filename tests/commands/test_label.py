@@ -104,16 +104,16 @@ def test_standard_input(command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 BAD = {
     "not json": ("a.jsonl", '{"text": "x"}\nnope\n', "line 2: not JSON"),
-    "no answer": ("a.jsonl", '{"text": "x"}\n{"id": 1}\n', "line 2: no text in it"),
+    "no answer": ("a.jsonl", '{"text": "x"}\n{"id": 1}\n', "line 2: no text"),
     "null": ("a.jsonl", '{"text": null}\n', "line 1: null, not a string"),
     "number": ("a.jsonl", "7\n", "line 1: a number; an object"),
     "surrogate": ("a.jsonl", '{"text": "\\ud800"}\n', "line 1: character 1 is half"),
     "prompt": ("a.jsonl", '{"text": "x", "prompt": 3}\n', "line 1: a number, not a"),
     "fields": ("a.csv", "id,text\n1,x\n2\n", "line 3: 1 fields where the header has 2"),
     "quote": ("a.csv", 'id,text\n1,"x\n', "line 2: unexpected end of data"),
-    "header": ("a.csv", "id,said\n1,x\n", "line 2: no text in it"),
+    "header": ("a.csv", "id,said\n1,x\n", "line 2: no text"),
     "twice": ("a.csv", "text,text\n1,x\n", "line 1: two columns are named 'text'"),
-    "empty": ("a.jsonl", "\n", "no answers in it"),
+    "empty": ("a.jsonl", "\n", "no answers"),
     "list": ("a.json", "{}", "an object; a list"),
 }
 
