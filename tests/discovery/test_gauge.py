@@ -146,7 +146,7 @@ def test_with_one_prompt_a_side_nothing_can_be_held_out(tiny):
 
 def test_a_circuit_without_means_is_no_gauge(tiny):
     model, _ = tiny
-    with pytest.raises(CircuitError, match="discover one"):
+    with pytest.raises(CircuitError, match="discover"):
         gauges(model, Circuit.from_neurons([(0, 1, 2.0)]), [[1, 2, 3]])
 
 
