@@ -158,9 +158,6 @@ def chance_of_sharing(a: Circuit, b: Circuit, widths: Sequence[int]) -> float:
 
     Random circuits have the same number of neurons in each layer, drawn independently.
     The number shared in a layer is then hypergeometric, and layers are independent.
-
-    Args:
-        widths: d_ff of each layer.
     """
     total = np.ones(1)
     sides = a.by_layer(), b.by_layer()

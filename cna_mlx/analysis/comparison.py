@@ -98,9 +98,6 @@ def compare_sides(a: ComparedModel, b: ComparedModel) -> ModelComparison:
     Prompts are the same if id, text and kind are. If one has no run, the other's
     figures are of all its own prompts.
 
-    Args:
-        a, b: B is compared with A: a change is what B has more.
-
     Raises:
         InputError: the runs have no prompt in common, or cannot be read.
     """

@@ -89,10 +89,6 @@ def paper_row(
 
     It is certain by the hub id of a model or of its conversion by mlx-community, and
     uncertain by the same architecture and shape.
-
-    Args:
-        config: its config.json, to compare the shape if the name says nothing.
-        is_local: the model came from a directory, whose name proves nothing.
     """
     known = {row.model.casefold(): row for row in paper_rows()}
     if not is_local and (own := _plain_name(name)) in known:

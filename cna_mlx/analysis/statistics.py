@@ -96,9 +96,6 @@ def paired_change(before: Sequence[bool], after: Sequence[bool]) -> PairedChange
     intervals of the two rates by their correlation. That of the relative change is
     Bonett and Price's, also made of Wilson's intervals.
 
-    Args:
-        before, after: whether each item has the property, in the same order.
-
     Raises:
         InputError: different lengths.
 

@@ -23,8 +23,6 @@ def open_conversation(
     """Load a model and its circuits.
 
     Args:
-        session: the model.
-        options, circuits, multipliers: as for :meth:`Session.steered_arms`.
         is_ablating: answer with the steered arms too; implied by circuits and
             multipliers.
         settings: of the :class:`Conversation`: ``temperature``, ``seed``,

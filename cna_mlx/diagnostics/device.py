@@ -102,7 +102,6 @@ def dequantized(packed: mx.array, scales: mx.array, biases: Any, group: int) -> 
     Args:
         packed: [rows, columns / 8].
         scales, biases: [rows, columns / group].
-        group: weights per scale and bias.
     """
     words = np.array(packed)[..., None]
     levels = (words >> np.arange(0, 32, 4, dtype=np.uint32)) & 15

@@ -56,9 +56,7 @@ def check_versions(
     """Check the packages against the requirements, and MLX's parts against MLX.
 
     Args:
-        found: versions by package.
         required: requirements as in package metadata, e.g. ``rich>=14.0``.
-        parts: the versions of MLX's backends.
     """
     from packaging.requirements import Requirement
 

@@ -18,15 +18,7 @@ _ARMS = [1.0, 0.0, 0.5, 2.0]
 def law_items(
     label: str, model: Any, ids: Sequence[list[int]], circuit: Circuit, tolerance: float
 ) -> Iterator[Check]:
-    """Check all laws on one model.
-
-    Args:
-        label: the prefix of the checks' names.
-        model: as :func:`cna_mlx.load` returns it.
-        ids: prompts of different lengths.
-        circuit: the neurons to scale.
-        tolerance: the allowed rounding of padded prompts, relative to the largest.
-    """
+    """Check all laws on one model."""
     first = ids[0]
     yield checked(f"{label}: identity at m = 1", identity, model, first, circuit)
     yield checked(f"{label}: rows of a batch", rows, model, first, circuit)

@@ -37,7 +37,6 @@ def last_activations(
     that all prompts begin with are computed once; logits never are.
 
     Args:
-        model: as :func:`cna_mlx.load` returns it.
         ids: token ids of each prompt.
         batch_tokens: about how many tokens go through a layer at a time.
 

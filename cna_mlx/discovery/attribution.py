@@ -56,7 +56,6 @@ def ablate_each_neuron(
         circuit: the neurons to try; only its first ``most`` neurons if given.
         ids: the text before the token, e.g. to where two arms diverge.
         token: the baseline's next token.
-        top: how many to return.
 
     Returns:
         The largest |drop| first.

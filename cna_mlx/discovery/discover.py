@@ -176,9 +176,6 @@ def run_discovery(
 
     Args:
         model, tokenizer, rendering, progress: as for :func:`discover`.
-        contrast: the prompts.
-        selection: which neurons to keep.
-        universal: the universal neurons, if they are known.
         bank: the contrasts that define universal neurons; the built-in one if None.
 
     Raises:

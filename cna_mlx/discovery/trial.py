@@ -43,12 +43,8 @@ def expect(
 
     Args:
         model, tokenizer: as :func:`cna_mlx.load` returns them.
-        contrast, rendering: the discovery's.
-        discovery: as :func:`cna_mlx.discovery.discover.run_discovery` returns it.
-        prompts: how many to try at most.
         max_tokens: new tokens of each answer: enough to recognize a refusal.
         seconds: time limit; no prompt starts that would exceed it at the average pace.
-        seed: for drawing control neurons.
         stop: called before each token; an interrupted prompt is not counted.
 
     Returns:

@@ -54,8 +54,6 @@ def near_duplicates(
     it. Does not find paraphrases in other words: the count is a lower bound.
 
     Args:
-        prompts: of the evaluation.
-        seen: of the discovery.
         threshold: the least Jaccard index of content words; of all words it is 0.3.
 
     Returns:

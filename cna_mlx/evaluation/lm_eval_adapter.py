@@ -59,9 +59,7 @@ def load_tasks(
 
     Args:
         names: of tasks, groups or tags, or patterns such as ``mmlu_*``.
-        include_path: a directory with your own tasks.
         num_shots: few-shot examples; a task's own number if None, or if that is 0.
-        offline: make no request.
 
     Raises:
         InputError: lm-eval is not installed; no such task, or one that cannot be run.

@@ -163,9 +163,7 @@ def plan_evaluation(
     """Make the arms and the configuration of a run of ``command``.
 
     Args:
-        others: more circuits, each at its own multiplier or at those of the options.
         transferred: the label of an arm and another model's circuit, tried at 0.
-        controls: the kinds of control.
         out: the run's directory; None for the default directory.
 
     Raises:

@@ -109,10 +109,7 @@ def verify(
     """Answer some prompts of a run again, in the same batches.
 
     Args:
-        run: as :meth:`RunRecord.load` returns it.
         model: where its model is on this machine; None: its recorded place.
-        offline: make no request.
-        count: how many prompts, spread evenly over those that were answered.
         reporter: its ``stop`` ends early and keeps the samples so far.
 
     Raises:

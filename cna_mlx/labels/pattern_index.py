@@ -60,11 +60,7 @@ class CueIndex:
         self._all = (1 << self._size) - 1
 
     def candidates(self, words: Iterable[str]) -> int:
-        """Return the set of patterns that have the words they need.
-
-        Args:
-            words: Some of `self.words`; others raise KeyError.
-        """
+        """Return the set of patterns that have the words they need."""
         there = 0
         bits = self._bits
         for word in words:

@@ -35,9 +35,6 @@ def loop(text: str) -> tuple[int, int] | None:
     least 24 characters long. It covers the second or third quarter of the text, so one
     probe at the start of each finds it: linear time, and very fast for prose.
 
-    Args:
-        text: Text with single spaces (or any text: only exact repeats count).
-
     Returns:
         `[start, end)` of the longest such stretch, or None.
     """
@@ -74,9 +71,6 @@ def degenerate(text: str) -> tuple[int, int] | None:
     over 24 visible characters with under a quarter letters and digits; or 30 words and
     more with under 30% distinct words and under 30% distinct 4-grams, not counting
     list markers (tested only if the last words repeat; `_is_poor`).
-
-    Args:
-        text: Text without space at its ends.
 
     Returns:
         `[start, end)` in characters of the text, or None.

@@ -57,11 +57,7 @@ def more_facts(run: RunRecord) -> Facts:
 
 
 def alerts(summary: Summary, changed: int | None) -> list[str]:
-    """Return what a reader must know before any figure.
-
-    Args:
-        changed: how many labels a relabelling changed.
-    """
+    """Return what a reader must know before any figure."""
     run = summary.run
     found = []
     if not summary.is_whole:

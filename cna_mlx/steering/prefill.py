@@ -24,10 +24,7 @@ def prefill(
     """Feed a prompt to every row of a batch; return False if stopped.
 
     Args:
-        model: as :func:`cna_mlx.load` returns it.
         ids: token ids without the last one, which the decoding feeds.
-        cache: the layers' KV caches, which are filled.
-        edits: of the batch's rows.
         stop: called before each step of 512 tokens.
     """
     for start in range(0, len(ids), _STEP):

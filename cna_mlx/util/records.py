@@ -132,15 +132,7 @@ def _key(key: Any) -> Any:
 def parse_document(
     text: str, kind: str, newest: int, name: str, failure: type[RequestError]
 ) -> dict[str, Any]:
-    """Read a file of ours: a JSON object with its ``kind`` and ``format``.
-
-    Args:
-        text: of the file.
-        kind: what it has to be.
-        newest: the latest format that can be read.
-        name: of the file, for the messages.
-        failure: the error to raise.
-    """
+    """Read a file of ours: a JSON object with its ``kind`` and ``format``."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:

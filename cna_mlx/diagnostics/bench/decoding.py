@@ -117,7 +117,6 @@ def compare_arms(
     that it is compared with, and all sizes share the single runs.
 
     Args:
-        counts: batch sizes, ascending; a batch of one shows the noise.
         histories: a prompt for each arm, as in a chat; if None, one prompt for all.
 
     Returns:
