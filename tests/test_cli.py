@@ -727,7 +727,7 @@ def test_prompts_of_a_file_that_is_not_there(command: Run, circuit_file: Path) -
         (["--temp", "nan"], "--temp"),
         (["--seed", "-1"], "--seed"),
         (["--circuit", "{circuit}@0.5", "-m", "0"], "give one"),
-        (["-m", "0", "-m", "1", "-m", "2", "-m", "3"], "4 arms at most"),
+        (["-m", "0", "-m", "1", "-m", "2", "-m", "3"], "4 arms"),
         (["--circuit", "{circuit}@0.5", "--circuit", "{circuit}@0.5"], "twice"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

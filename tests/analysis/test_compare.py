@@ -470,7 +470,7 @@ def test_ctrl_c_keeps_what_was_finished(
     assert cut.code == 130
     assert cut.data["a"]["summary"] is None
     assert cut.data["b"]["summary"]["prompts"]["done"] == 1
-    assert "same command" in cut.err
+    assert "repeat the command" in cut.err
     again = compare(TINY, SISTER, "--json")
     assert again.code == 0
     assert again.data == whole

@@ -194,13 +194,13 @@ def test_why_reads_the_token_where_the_arms_part(conversation: Conversation) -> 
     assert reply.grid is not None
     head, rows = reply.text, reply.grid.rows
     assert "/align" in reply.remark
-    said = conversation.tokenizer.decode([baseline[shared]])
+    said = conversation.session.tokenizer.decode([baseline[shared]])
     assert f"at token {shared + 1}" in head
     assert repr(said) in head
     assert len(rows) == 10
     expected = ablate_each_neuron(
-        conversation.model,
-        conversation.tokenizer,
+        conversation.session.model,
+        conversation.session.tokenizer,
         conversation.circuit,
         [*conversation.asked.ids, *baseline[:shared]],
         baseline[shared],

@@ -315,7 +315,7 @@ def test_ctrl_c_keeps_what_was_finished(
     found = command(*line, "--json")
     assert found.code == 130
     assert json.loads(found.out)["prompts"] == {"done": 2, "planned": 4}
-    assert missing(found.err, "2 of 4 prompts", "same command") == []
+    assert missing(found.err, "2 of 4 prompts", "repeat the command") == []
     assert RunRecord.load(place).status == "interrupted"
     monkeypatch.undo()
 
