@@ -404,7 +404,7 @@ def test_each_run_can_lie_where_it_is_told(compare: Command, tmp_path: Path) -> 
     assert data["b"]["run"] == str(place / "b")
     again = compare(TINY, SISTER, "--out", str(place), "--json")
     assert again.data == data
-    assert again.err.count("all of them") == 2
+    assert again.err.count("all are answered") == 2
     from_runs = sides(
         RunRecord.load(place / "a"), RunRecord.load(place / "b")
     ).to_dict()
