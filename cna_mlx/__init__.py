@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cna_mlx.steering.sampling import Sampled as Sampled
     from cna_mlx.util.progress import Reporter as Reporter
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Importing MLX takes longer than `cna-mlx --help` may: a name is fetched at first use.
 _HOMES = {
