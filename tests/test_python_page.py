@@ -1,10 +1,14 @@
 """The page on Python: its code runs as written, without a terminal's libraries."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -18,6 +22,15 @@ print("TERMINAL", sorted(terminal & {name.partition(".")[0] for name in sys.modu
 """
 
 
+def test_every_block_is_python_and_imports_what_exists() -> None:
+    for block in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                module = import_module(str(node.module))
+                assert all(hasattr(module, name.name) for name in node.names)
+
+
+@pytest.mark.slow
 def test_every_block_runs_in_order(tmp_path: Path) -> None:
     blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
     places = {"CNA_MLX_CACHE": tmp_path / "cache", "CNA_MLX_RUNS": tmp_path / "runs"}
