@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commandline import NEGATIVE, POSITIVE, TINY, Outcome
+from commandline import NEGATIVE, POSITIVE, QUESTIONS, TINY, Outcome
 from hub import TEMPLATE, LocalHub, Point, serving
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
@@ -148,6 +148,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     for name, prompts in sides:
         (directory / f"{name}.txt").write_text("\n".join(prompts), encoding="utf-8")
     return str(directory / "red.txt"), str(directory / "blue.txt")
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> str:
+    """Four prompts that no contrast has, as a file of harmful ones."""
+    path = tmp_path / "questions.txt"
+    path.write_text("\n".join(QUESTIONS), encoding="utf-8")
+    return f"harmful={path}"
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,6 @@ from cna_mlx.ui.compare import comparison_view
 Command = Callable[..., Outcome]
 
 SHORT = ("--max-tokens", "6", "--controls", "1")
-QUESTIONS = ["five red cats", "six blue cats", "seven old cats", "eight new cats"]
 OTHER = RunArm("other (b)", "other", 0.0, None, "other")
 
 
@@ -45,13 +44,6 @@ def selection_fixture(files: tuple[str, str]) -> list[str]:
     positive, negative = files
     sides = ["--positive", positive, "--negative", negative]
     return [*sides, "--no-universal", "--fraction", "0.05"]
-
-
-@pytest.fixture(name="questions")
-def questions_fixture(tmp_path: Path) -> str:
-    path = tmp_path / "questions.txt"
-    path.write_text("\n".join(QUESTIONS), encoding="utf-8")
-    return f"harmful={path}"
 
 
 @pytest.fixture(name="runs", autouse=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chats import ask, texts
 from commandline import make_screen, sent
 from texts import missing
 
@@ -64,16 +65,6 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     for name in ("prefill", "shared_prefill"):
         monkeypatch.setattr(decoding, name, noted(getattr(decoding, name)))
     return lengths
-
-
-def ask(conversation: Conversation, text: str = "one red stone") -> Turn:
-    *_, turn = conversation.turn(text)
-    assert isinstance(turn, Turn)
-    return turn
-
-
-def texts(turn: Turn) -> list[str]:
-    return [arm.text for arm in turn.result.arms]
 
 
 # ------------------------------------------------------------------------ turns

@@ -10,11 +10,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from chats import ask, texts
 from commandline import make_screen, plain, sent
 
 from cna_mlx import Arm, Circuit
 from cna_mlx.chat.commands import run_command
-from cna_mlx.chat.conversation import STEERED, Conversation, Turn
+from cna_mlx.chat.conversation import STEERED, Conversation
 from cna_mlx.chat.settings import SETTINGS
 from cna_mlx.chat.transcripts import as_json
 from cna_mlx.discovery.attribution import promoted_tokens
@@ -47,16 +48,6 @@ def make(tiny: tuple[Any, Any], circuit: Circuit) -> Make:
         return made
 
     return conversation
-
-
-def ask(conversation: Conversation, text: str = "one red stone") -> Turn:
-    *_, turn = conversation.turn(text)
-    assert isinstance(turn, Turn)
-    return turn
-
-
-def texts(turn: Turn) -> list[str]:
-    return [arm.text for arm in turn.result.arms]
 
 
 # ----------------------------------------------------------------- several arms

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commandline import NEGATIVE, POSITIVE, TINY, Outcome
+from commandline import NEGATIVE, POSITIVE, QUESTIONS, TINY, Outcome
 from texts import missing
 
 from cna_mlx import Circuit, Rendering
@@ -35,7 +35,6 @@ from cna_mlx.steering.generation import generate_arms
 Command = Callable[..., Outcome]
 
 CONTRAST = PromptSet.from_prompts(POSITIVE, NEGATIVE, "red-vs-blue")
-QUESTIONS = ["five red cats", "six blue cats", "seven old cats", "eight new cats"]
 SHORT = ("--max-tokens", "6", "--controls", "2")
 
 
@@ -45,13 +44,6 @@ def selection_fixture(files: tuple[str, str]) -> list[str]:
     positive, negative = files
     sides = ["--positive", positive, "--negative", negative]
     return [*sides, "--no-universal", "--fraction", "0.05"]
-
-
-@pytest.fixture(name="questions")
-def questions_fixture(tmp_path: Path) -> str:
-    path = tmp_path / "questions.txt"
-    path.write_text("\n".join(QUESTIONS), encoding="utf-8")
-    return f"harmful={path}"
 
 
 def make_set(texts: list[str]) -> Benchmark:

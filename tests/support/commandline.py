@@ -21,6 +21,7 @@ SISTER = str(PARITY / "qwen2_bias")  # the same shape, other weights
 
 POSITIVE = ["one red stone", "two red birds", "three red doors", "four red hats"]
 NEGATIVE = ["one blue stone", "two blue birds", "three blue doors", "four blue hats"]
+QUESTIONS = ["five red cats", "six blue cats", "seven old cats", "eight new cats"]
 
 ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[a-zA-Z]|[=>]|\][^\x07]*\x07)")
 
