@@ -48,6 +48,9 @@ class MeanDifference:
 
 
 Intervention = Circuit | MeanDifference
+_Rows = list[tuple[tuple[Intervention, float], ...]]
+# by the identity of the intervention and its multiplier: see _edited
+_Changed = dict[tuple[int, float], dict[int, Any]]
 
 
 def check_multiplier(value: float) -> float:
@@ -105,9 +108,14 @@ class Edits:
         if by_row and not arms:
             raise InputError("give one multiplier, or one for each row; there is none")
         rows = arms if by_row else [arms]
-        edits = _edits(rows, widths(model))
+        changed = {
+            (id(intervention), multiplier): _edited(intervention, multiplier)
+            for pairs in rows
+            for intervention, multiplier in pairs
+        }
+        edits = _edits(rows, widths(model), changed)
         self.rows = len(rows)
-        self._alike = {layer: _alike(rows, layer) for layer in edits}
+        self._alike = {layer: _alike(rows, layer, changed) for layer in edits}
         # made once, so that a decoding step does not wait for Python
         self._blocks: dict[int, GatedMLP] = {}
         self._edits: dict[int, tuple[mx.array, mx.array | None]] = {}
@@ -158,7 +166,7 @@ class Edits:
 
 
 def _edits(
-    rows: list[tuple[tuple[Intervention, float], ...]], sizes: Sequence[int]
+    rows: _Rows, sizes: Sequence[int], changed: _Changed
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """The scale and the shift, [rows, d_ff], of each layer that changes."""
     scales: dict[int, np.ndarray] = {}
@@ -173,7 +181,7 @@ def _edits(
         for intervention, multiplier in pairs:
             check_multiplier(multiplier)
             intervention.check_shape(sizes)
-            for layer, what in _edited(intervention, multiplier).items():
+            for layer, what in changed[id(intervention), multiplier].items():
                 scale, shift = layer_arrays(layer)
                 if isinstance(intervention, MeanDifference):
                     shift[row] += multiplier * what
@@ -191,13 +199,13 @@ def _edited(intervention: Intervention, multiplier: float) -> dict[int, Any]:
     return {layer: [one.index for one in found] for layer, found in by_layer.items()}
 
 
-def _alike(rows: list[tuple[tuple[Intervention, float], ...]], layer: int) -> list[Any]:
+def _alike(rows: _Rows, layer: int, changed: _Changed) -> list[Any]:
     """A key of each row's edit of a layer: equal for rows with the same edit."""
     return [
         tuple(
             (id(intervention), multiplier)
             for intervention, multiplier in pairs
-            if layer in _edited(intervention, multiplier)
+            if layer in changed[id(intervention), multiplier]
         )
         for pairs in rows
     ]
