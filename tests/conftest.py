@@ -1,6 +1,7 @@
 """Fixtures: tiny models with random weights, a command line, a Hub on the loopback."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -42,7 +43,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_configure() -> None:
-    """Ctrl-C is tested: a shell starts what runs in its background without it."""
+    """Give tests one terminal, and Ctrl-C where a shell's background took it away."""
+    os.environ["TERM"] = "xterm-256color"  # CI may have none: then text is plainer
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
