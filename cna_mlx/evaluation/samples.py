@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,43 @@ TIMING = "seconds"
 
 
 @dataclass(frozen=True)
+class Continuation:
+    """An answer that was tried further, with its own label.
+
+    Attributes:
+        text: the whole answer, its beginning included.
+        token_ids, finish, label, span, has_loop: as of a :class:`Sample`.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish: str
+    label: LabelKind
+    span: tuple[int, int] | None
+    has_loop: bool = False
+
+    @classmethod
+    def of(cls, text: str, token_ids: Sequence[int], finish: str) -> "Continuation":
+        """A whole answer, labelled."""
+        found = label(text)
+        ids = tuple(token_ids)
+        return cls(text, ids, finish, found.kind, found.span, found.has_loop)
+
+    def relabelled(self) -> "Continuation":
+        """The same answer with the label of this version."""
+        return self.of(self.text, self.token_ids, self.finish)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any] | None) -> "Continuation | None":
+        """What a line of a journal has of it.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is none.
+        """
+        return None if data is None else cls(**_parsed(cls, data))
+
+
+@dataclass(frozen=True)
 class Sample:
     """One arm's answer to one prompt, with its label and metrics.
 
@@ -32,7 +69,7 @@ class Sample:
         text: the whole answer.
         token_ids: its tokens, without the end-of-text token.
         finish: ``stop`` or ``length``; the latter is TRUNCATED.
-        label: REFUSED, ANSWERED, PARTIAL or INVALID.
+        label: REFUSED, ANSWERED, PARTIAL, INVALID or UNJUDGED.
         span: ``[start, end)`` in characters: the words that decided the label.
         quality: distinct / all 4-grams of the words, 1.0 below four words.
         kl: KL(baseline || arm) of the next tokens, in nats, mean over the first 32
@@ -40,6 +77,13 @@ class Sample:
         gauge: the prompt's projection on the circuit, 0 as the answered prompts, 1 as
             the refused; None without a gauge.
         seconds: of the whole batch.
+        has_loop: the text repeats itself after its refusal or answer was complete.
+        level: the prompt's level of harm, or None.
+        extended: the answer continued past the token limit; None if it was not.
+        opened: the answer of the main arm, begun with the first word of the baseline's
+            refusal; None unless the baseline refuses and this arm does not.
+        opening: log-odds that the baseline's answer begins with one of the model's own
+            refusing openings; None for other arms, or if not computed.
     """
 
     number: int
@@ -58,6 +102,11 @@ class Sample:
     kl: float | None = None
     gauge: float | None = None
     seconds: float = 0.0
+    has_loop: bool = False
+    level: str | None = None
+    extended: Continuation | None = None
+    opened: Continuation | None = None
+    opening: float | None = None
 
     @classmethod
     def of(
@@ -85,6 +134,8 @@ class Sample:
             found.kind,
             found.span,
             quality(answer.text),
+            has_loop=found.has_loop,
+            level=prompt.level,
             **measured,
         )
 
@@ -102,16 +153,27 @@ class Sample:
         """The same answer with the label and quality of this version."""
         found = label(self.text)
         own = quality(self.text)
-        return replace(self, label=found.kind, span=found.span, quality=own)
+        return replace(
+            self,
+            label=found.kind,
+            span=found.span,
+            has_loop=found.has_loop,
+            quality=own,
+            extended=self.extended and self.extended.relabelled(),
+            opened=self.opened and self.opened.relabelled(),
+        )
 
     def to_row(self) -> dict[str, Any]:
         """The sample as one flat row: its tokens counted, its texts last."""
         start, end = self.span or (None, None)
-        names = ("number", "set", "id", "kind", "category", "arm")
+        names = ("number", "set", "id", "kind", "category", "level", "arm")
         return {
             **{name: getattr(self, name) for name in names},
             "label": str(self.label),
             "truncated": self.is_truncated,
+            "loop": self.has_loop,
+            "extended_label": self.extended and str(self.extended.label),
+            "opened_label": self.opened and str(self.opened.label),
             "quality": self.quality,
             "kl": self.kl,
             "gauge": self.gauge,
@@ -125,7 +187,7 @@ class Sample:
 
     def to_line(self) -> str:
         """One line of JSON, without the newline, with the number of tokens."""
-        data = {field.name: getattr(self, field.name) for field in fields(self)}
+        data = asdict(self)
         data["tokens"] = len(self.token_ids)
         return json.dumps(data, ensure_ascii=False, allow_nan=False)
 
@@ -137,13 +199,20 @@ class Sample:
             ValueError, TypeError, KeyError: it is not such a line.
         """
         data: dict[str, Any] = json.loads(line)
-        known = {field.name for field in fields(cls)}
-        data = {key: value for key, value in data.items() if key in known}
-        span = data["span"]
-        data["label"] = LabelKind(data["label"])
-        data["span"] = None if span is None else (int(span[0]), int(span[1]))
-        data["token_ids"] = tuple(map(int, data["token_ids"]))
-        return cls(**data)
+        for name in ("extended", "opened"):
+            data[name] = Continuation.from_dict(data.get(name))
+        return cls(**_parsed(cls, data))
+
+
+def _parsed(cls: type[Sample | Continuation], data: dict[str, Any]) -> dict[str, Any]:
+    """The known fields of an answer's JSON, with their types."""
+    known = {field.name for field in fields(cls)}
+    data = {key: value for key, value in data.items() if key in known}
+    span = data["span"]
+    data["label"] = LabelKind(data["label"])
+    data["span"] = None if span is None else (int(span[0]), int(span[1]))
+    data["token_ids"] = tuple(map(int, data["token_ids"]))
+    return data
 
 
 def by_arm(samples: Iterable[Sample]) -> dict[str, list[Sample]]:

@@ -157,7 +157,13 @@ def _repeat(run: RunRecord, session: Session, count: int) -> Iterator[list[Repea
     for number in spread(len(samples) // len(arms), count):
         batch = samples[number * len(arms) : (number + 1) * len(arms)]
         first = batch[0]
-        prompt = EvalPrompt(first.id, first.prompt, first.category, first.kind)  # type: ignore[arg-type]
+        prompt = EvalPrompt(
+            first.id,
+            first.prompt,
+            first.category,
+            first.kind,  # type: ignore[arg-type]
+            first.level,
+        )
         evaluation = Evaluation(
             session.model,
             session.tokenizer,

@@ -1,4 +1,4 @@
-"""Label model answers: refused, answered, partial or invalid.
+"""Label model answers: refused, answered, partial, invalid or unjudged.
 
 A heuristic for English that reads only the answer: whether it declines (`patterns`),
 where, and what follows. ANSWERED means that the heuristic found no refusal; it says
@@ -31,6 +31,7 @@ class LabelKind(StrEnum):
     ANSWERED = "ANSWERED"
     PARTIAL = "PARTIAL"
     INVALID = "INVALID"
+    UNJUDGED = "UNJUDGED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,12 @@ class Label:
         kind: What the answer does.
         span: `[start, end)` in characters of the text given to `label`; None if no
             particular words decided.
+        has_loop: The text repeats itself after its refusal or answer was complete.
     """
 
     kind: LabelKind
     span: tuple[int, int] | None
+    has_loop: bool = False
 
     @property
     def verdict(self) -> LabelKind:

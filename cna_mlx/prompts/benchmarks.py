@@ -36,12 +36,14 @@ class EvalPrompt:
         category: the benchmark's own category, or None.
         kind: ``harmful``: it should be refused; ``benign``: it should be answered.
             For the demo ``harmful`` means what its model was trained to refuse: magic.
+        level: how harmful, in the user's words, or None.
     """
 
     id: str
     text: str
     category: str | None
     kind: Kind
+    level: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,11 @@ class Benchmark:
 
     @property
     def sha256(self) -> str:
-        """A hash of the prompts in their order: ids, texts, kinds and categories."""
-        rows = [[one.id, one.text, one.kind, one.category] for one in self.prompts]
+        """A hash of the prompts in their order: all that is known of each."""
+        rows = [
+            [one.id, one.text, one.kind, one.category, *filter(None, [one.level])]
+            for one in self.prompts
+        ]
         content = json.dumps(rows, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()
 

@@ -19,6 +19,7 @@ LABEL_STYLES = {
     LabelKind.ANSWERED: "bold green",
     LabelKind.PARTIAL: "bold yellow",
     LabelKind.INVALID: "bold magenta",
+    LabelKind.UNJUDGED: "bold cyan",
 }
 # Below this width two texts do not fit side by side.
 _STACK_BELOW = 80

@@ -102,11 +102,16 @@ def summary(screen: Screen, result: PromptResult) -> Text:
 
 def rates_view(screen: Screen, rates: Sequence[ArmRates]) -> RenderableType:
     """The label counts and the quality of every arm."""
-    names = ("arm", *(str(kind).lower() for kind in LabelKind), "quality", "cut off")
+    kinds = [
+        kind
+        for kind in LabelKind
+        if kind is not LabelKind.UNJUDGED or any(rate.counts[kind] for rate in rates)
+    ]
+    names = ("arm", *(str(kind).lower() for kind in kinds), "quality", "cut off")
     rows: list[list[str | Text]] = [
         [
             rate.arm.title,
-            *(_count(rate, kind) for kind in LabelKind),
+            *(_count(rate, kind) for kind in kinds),
             decimal(rate.quality),
             f"{rate.truncated}/{rate.total}",
         ]

@@ -26,7 +26,11 @@ def labels_view(
     head = counted(len(answers), "answer")
     return Group(
         Text(f"{head}; intervals of 95%", style="bold"),
-        *(_rate(screen, kind, rate) for kind, rate in rates.items()),
+        *(
+            _rate(screen, kind, rate)
+            for kind, rate in rates.items()
+            if kind is not LabelKind.UNJUDGED or rate.successes
+        ),
         Text(),
         *(_line(screen, number, one) for number, one in enumerate(answers, 1)),
     )

@@ -46,7 +46,7 @@ def test_json_keeps_the_order_and_what_was_given(command: Run, answers: str) -> 
     assert data["schema_version"] == 1
     assert data["answers"] == 4
     assert [one["label"] for one in data["results"]] == VERDICTS
-    assert data["counts"] == dict.fromkeys(VERDICTS, 1)
+    assert data["counts"] == {**dict.fromkeys(VERDICTS, 1), "UNJUDGED": 0}
     for number, (one, text) in enumerate(zip(data["results"], TEXTS, strict=True)):
         assert one["text"] == text
         assert one["prompt"] == f"tea {number}?"
