@@ -23,6 +23,7 @@ from cna_mlx.cli import run
 from cna_mlx.errors import CircuitError, CnaError
 from cna_mlx.evaluation.run_config import RunConfig
 from cna_mlx.evaluation.runs import RunRecord
+from cna_mlx.evaluation.samples import Sample
 from cna_mlx.report.build import ReportedRun, build
 from cna_mlx.report.markdown import to_markdown
 from cna_mlx.report.writing import write_report
@@ -83,6 +84,31 @@ def test_the_same_command_finds_an_old_run(old: Path, capsys) -> None:
     assert found["run"] == str(old)
     assert found["prompts"] == {"done": 6, "planned": 6}
     assert [path.name for path in old.parent.iterdir()] == [old.name]
+
+
+def test_an_old_run_that_was_interrupted_keeps_its_order(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = old / "samples.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[: len(lines) // 2]), encoding="utf-8")
+    command = ["eval", "demo", "--circuit", str(CIRCUIT), "--prompts", "demo", *OPTIONS]
+    assert run(command) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "is of version 0.1 and goes on as it began" in said
+    assert [path.name for path in old.parent.iterdir()] == [old.name]
+    found = RunRecord.load(old)
+    wanted = [Sample.from_line(line) for line in lines]
+    assert found.status == "complete"
+    assert [(one.id, one.arm) for one in found.samples()] == [
+        (one.id, one.arm) for one in wanted
+    ]
+    assert found.config.order is None
+    fresh = [*command, "--out", str(old.parent / "fresh")]
+    assert run(fresh) == 0
+    kinds = [one.kind for one in RunRecord.load(old.parent / "fresh").samples()]
+    rows = len(found.arms)
+    assert kinds[::rows] == ["harmful", "benign"] * 3
 
 
 def test_what_is_not_known_here_is_kept() -> None:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cna_mlx.analysis.metrics import Group, Summary, main_arm
+from cna_mlx.analysis.metrics import Group, Summary
 from cna_mlx.analysis.statistics import PairedChange, Proportion
 from cna_mlx.circuit import Circuit
-from cna_mlx.evaluation.run_config import RunArm
+from cna_mlx.evaluation.run_config import RunArm, main_arm
 from cna_mlx.evaluation.runs import CIRCUITS, RunRecord
 from cna_mlx.provenance import Auc, ContrastEntry, ModelEntry, RenderingEntry
 from cna_mlx.util.records import JsonFields, plain

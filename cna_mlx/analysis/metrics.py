@@ -1,11 +1,10 @@
 """The figures of a run as values: arms, controls, categories, groups of prompts."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cna_mlx.analysis.statistics import Interval, PairedChange, Proportion
-from cna_mlx.evaluation.run_config import RunArm
+from cna_mlx.evaluation.run_config import RunArm, main_arm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.provenance import Auc
@@ -286,15 +285,6 @@ def text_damage(before: ArmFigures, after: ArmFigures) -> str | None:
             f"the text repeats itself: quality {decimal(after.quality.value)}, "
             f"{decimal(before.quality.value)} before"
         )
-    return None
-
-
-def main_arm(arms: Sequence[RunArm]) -> RunArm | None:
-    """The arm that a run is about: the ablated one, else the first that is steered."""
-    for role in ("ablated", "scaled", "other", "caa"):
-        for arm in arms:
-            if arm.role == role:
-                return arm
     return None
 
 

@@ -10,7 +10,6 @@ from cna_mlx.analysis.metrics import (
     ControlFigures,
     Group,
     Summary,
-    main_arm,
     text_damage,
 )
 from cna_mlx.analysis.statistics import (
@@ -20,7 +19,7 @@ from cna_mlx.analysis.statistics import (
     wilson,
 )
 from cna_mlx.discovery.auc import auc
-from cna_mlx.evaluation.run_config import CONTROLS, RunArm
+from cna_mlx.evaluation.run_config import CONTROLS, RunArm, main_arm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample, by_arm
 from cna_mlx.labels.label import LabelKind

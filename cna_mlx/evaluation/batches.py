@@ -3,10 +3,12 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.evaluation.kl import KL_TOKENS, kl_from_baseline
+from cna_mlx.evaluation.order import Named, in_sequence, interleaved
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.models.context import check_lengths
 from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt
@@ -24,11 +26,12 @@ class Evaluation:
     """Prompts, and how to answer them.
 
     Attributes:
-        sets: the prompts, in the order of the run.
+        sets: the prompts.
         arms: the first is the baseline.
         max_tokens: new tokens for each answer.
         kl_tokens: of the baseline's answer, for the KL; 0 for no KL.
         gauge: a circuit to gauge each prompt along, or None.
+        order: of the prompts: ``interleaved``; None for one set after the other.
     """
 
     model: Any
@@ -39,15 +42,17 @@ class Evaluation:
     max_tokens: int = DEFAULT_MAX_TOKENS
     kl_tokens: int = KL_TOKENS
     gauge: Circuit | None = None
+    order: str | None = None
 
-    @property
-    def prompts(self) -> list[tuple[str, EvalPrompt]]:
-        """Every prompt with the name of its set."""
-        return [(one.name, prompt) for one in self.sets for prompt in one.prompts]
+    @cached_property
+    def prompts(self) -> list[Named]:
+        """Every prompt with the name of its set, in the order of the run."""
+        return (interleaved if self.order else in_sequence)(self.sets)
 
     def check(self) -> None:
         """Raise InputError if a prompt is longer than the context."""
-        check_lengths(self.model, [self._ids(one) for _, one in self.prompts])
+        prompts = in_sequence(self.sets)
+        check_lengths(self.model, [self._ids(one) for _, one in prompts])
 
     def expected_seconds(self, clock: Callable[[], float] = time.perf_counter) -> float:
         """The longest that a run can take, from a trial with the longest prompt."""

@@ -1,7 +1,7 @@
 """Plan an evaluation: the circuit, its arms and controls, the prompts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cna_mlx.circuit import Circuit
@@ -23,6 +23,7 @@ from cna_mlx.evaluation.batches import Evaluation
 from cna_mlx.evaluation.contamination import contamination, discovery_prompts
 from cna_mlx.evaluation.journal import check_place
 from cna_mlx.evaluation.kl import KL_TOKENS
+from cna_mlx.evaluation.order import INTERLEAVED
 from cna_mlx.evaluation.run_config import (
     CONTROLS,
     RULES,
@@ -34,7 +35,7 @@ from cna_mlx.evaluation.run_config import (
     RunFacts,
     SetEntry,
 )
-from cna_mlx.evaluation.runs import default_directory, runs_directory
+from cna_mlx.evaluation.runs import default_directory, has_run, runs_directory
 from cna_mlx.models.catalogue import shape_of
 from cna_mlx.models.families import widths
 from cna_mlx.models.loading import source_of
@@ -50,6 +51,8 @@ from cna_mlx.util.progress import Reporter
 
 #: The parts of its circuit's provenance that a run records.
 _DISCOVERY = ("contrast", "held_out", "split_half", "expectation", "created")
+# Entries of a configuration that are absent from runs of version 0.1.
+_SINCE_0_2 = ("order",)
 
 
 @dataclass(frozen=True)
@@ -194,11 +197,12 @@ def plan_evaluation(
         options.max_tokens,
         KL_TOKENS if options.has_kl else 0,
         subject.circuit if can_gauge(subject.circuit) else None,
+        INTERLEAVED,
     )
     evaluation.check()
     arms = [entry for entry, _ in pairs]
     config = _config(session, subject, options, arms, circuits, evaluation, command)
-    return EvaluationPlan(
+    plan = EvaluationPlan(
         evaluation,
         typed_path(out, "--out") if out else default_directory(config),
         config,
@@ -207,6 +211,21 @@ def plan_evaluation(
         made_by.direction if config.direction else None,
         session.reporter,
     )
+    return _of_version_0_1(plan, out) or plan
+
+
+def _of_version_0_1(plan: EvaluationPlan, out: File | None) -> EvaluationPlan | None:
+    """The plan as version 0.1 made it, where that version began the run."""
+    config = replace(plan.config, order=None)
+    directory = plan.directory if out else default_directory(config)
+    if not has_run(directory, config):
+        return None
+    plan.reporter.note(
+        f"{directory} is of version 0.1 and goes on as it began; give another --out "
+        "for a new run"
+    )
+    evaluation = replace(plan.evaluation, order=None)
+    return replace(plan, evaluation=evaluation, config=config, directory=directory)
 
 
 def _strengths(
@@ -275,6 +294,8 @@ def _config(
         sampling="greedy",
         rows=len(arms),
         gauge=evaluation.gauge is not None,
+        order=evaluation.order,
+        stored=RunConfig.nulls(*_SINCE_0_2),
     )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -34,6 +34,15 @@ class RunArm(Record):
     strength: float = 1.0
     seed: int | None = None
     circuit: str | None = None
+
+
+def main_arm(arms: Sequence[RunArm]) -> RunArm | None:
+    """The arm that a run is about: the ablated one, else the first that is steered."""
+    for role in ("ablated", "scaled", "other", "caa"):
+        for arm in arms:
+            if arm.role == role:
+                return arm
+    return None
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,8 @@ class RunConfig(Record):
         kl_tokens: tokens of the baseline's answer that the KL covers; 0 for no KL.
         rows: of a batch.
         gauge: whether the prompts were gauged.
+        order: of the prompts: ``interleaved``; None in runs of version 0.1, which
+            answered one set after the other.
     """
 
     command: str | None = None
@@ -108,6 +119,7 @@ class RunConfig(Record):
     sampling: str | None = None
     rows: int | None = None
     gauge: bool | None = None
+    order: str | None = None
 
     @property
     def planned(self) -> int:

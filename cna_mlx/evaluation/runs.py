@@ -139,6 +139,17 @@ def runs_directory() -> Path:
     return typed_path(base, "XDG_DATA_HOME") / "cna-mlx" / "runs"
 
 
+def has_run(directory: Path, config: RunConfig) -> bool:
+    """Whether a directory has a run of a configuration.
+
+    Raises:
+        InputError: it has a run that cannot be read.
+    """
+    if not (directory / RUN).exists():
+        return False
+    return RunRecord.load(directory).config.identity == config.identity
+
+
 def default_directory(config: RunConfig) -> Path:
     """The default directory of a configuration: the same every time."""
     name = str(config.model.id).strip("/.").rpartition("/")[2] or "model"

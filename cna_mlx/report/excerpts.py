@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cna_mlx.analysis.metrics import main_arm
+from cna_mlx.evaluation.run_config import main_arm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.report.content import Piece, ShownAnswer, ShownPrompt, TextLevel

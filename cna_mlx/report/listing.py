@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cna_mlx.analysis.metrics import main_arm
 from cna_mlx.analysis.statistics import Proportion, wilson
 from cna_mlx.errors import InputError
+from cna_mlx.evaluation.run_config import main_arm
 from cna_mlx.evaluation.runs import RunRecord, list_runs
 from cna_mlx.evaluation.samples import Sample
 

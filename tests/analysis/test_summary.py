@@ -12,9 +12,8 @@ from evaluation_runs import (
     make_run,
 )
 
-from cna_mlx.analysis.metrics import main_arm
 from cna_mlx.analysis.summary import summarize
-from cna_mlx.evaluation.run_config import RunArm
+from cna_mlx.evaluation.run_config import RunArm, main_arm
 from cna_mlx.evaluation.samples import by_arm
 from cna_mlx.labels.label import LabelKind
 
