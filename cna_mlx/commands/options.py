@@ -1,6 +1,7 @@
 """The class of commands, the options they share, and the values these make."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -185,6 +186,13 @@ measuring_options = options(
         help="New tokens per answer.",
     ),
     click.option(
+        "--extend-to",
+        type=click.IntRange(min=0),
+        default=512,
+        metavar="N",
+        help="Continue partial and cut-off answers to N tokens; 0 for never.",
+    ),
+    click.option(
         "--kl/--no-kl", "has_kl", default=True, help="Measure the KL divergence."
     ),
     click.option(
@@ -278,8 +286,8 @@ def _band(text: str | None) -> tuple[int, int] | None:
 def evaluation_of(rest: dict[str, Any]) -> "EvalOptions":
     from cna_mlx.evaluation.plan import EvalOptions
 
-    names = ("multipliers", "alphas", "seeds", "limit", "max_tokens", "has_kl", "sweep")
-    return EvalOptions(**{name: rest.pop(name) for name in names if name in rest})
+    names = {field.name for field in fields(EvalOptions)} & set(rest)
+    return EvalOptions(**{name: rest.pop(name) for name in names})
 
 
 def typed(text: str, where: str) -> str:

@@ -1,24 +1,35 @@
 """Answer one prompt after the other, all arms of a prompt in one batch."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.evaluation.further import (
+    OPENED_TOKENS,
+    SAMPLED,
+    continues,
+    first_word,
+    turned,
+)
 from cna_mlx.evaluation.kl import KL_TOKENS, kl_from_baseline
 from cna_mlx.evaluation.order import Named, in_sequence, interleaved
-from cna_mlx.evaluation.samples import Sample
-from cna_mlx.models.context import check_lengths
+from cna_mlx.evaluation.samples import Continuation, Sample
+from cna_mlx.models.context import check_lengths, context_length
 from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
+from cna_mlx.steering.arm_cache import ArmCache
 from cna_mlx.steering.arms import Arm
-from cna_mlx.steering.events import Answer, Gauged
+from cna_mlx.steering.decoding import text_of
+from cna_mlx.steering.events import Answer, Gauged, Token
 from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS, generate_arms
 from cna_mlx.util.progress import never
 
 _TRIAL_TOKENS = 8
+
+_Caches = dict[str, ArmCache] | None
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,10 @@ class Evaluation:
         kl_tokens: of the baseline's answer, for the KL; 0 for no KL.
         gauge: a circuit to gauge each prompt along, or None.
         order: of the prompts: ``interleaved``; None for one set after the other.
+        extend_to: tokens in all of an answer that continues past ``max_tokens``; 0 for
+            none.
+        main: the row whose answer is also begun with the baseline's first word where
+            it answers what the baseline refuses; None for no row.
     """
 
     model: Any
@@ -43,6 +58,8 @@ class Evaluation:
     kl_tokens: int = KL_TOKENS
     gauge: Circuit | None = None
     order: str | None = None
+    extend_to: int = 0
+    main: int | None = None
 
     @cached_property
     def prompts(self) -> list[Named]:
@@ -54,8 +71,15 @@ class Evaluation:
         prompts = in_sequence(self.sets)
         check_lengths(self.model, [self._ids(one) for _, one in prompts])
 
-    def expected_seconds(self, clock: Callable[[], float] = time.perf_counter) -> float:
-        """The longest that a run can take, from a trial with the longest prompt."""
+    def expected_seconds(
+        self, clock: Callable[[], float] = time.perf_counter
+    ) -> tuple[float, float]:
+        """Estimate a run's time from a trial with the longest prompt.
+
+        Returns:
+            The longest that the answers can take; and what continuing one in
+            :data:`SAMPLED` of them adds.
+        """
         ids = max((self._ids(one) for _, one in self.prompts), key=len)
         times = []
         for tokens in (1, 1 + _TRIAL_TOKENS):  # the first run also warms up
@@ -74,7 +98,8 @@ class Evaluation:
             kl_from_baseline(self.model, ids, answer, self.arms)
             own = max(step, (clock() - started - first) / len(answer))
             batch += first + own * count
-        return batch * len(self.prompts)
+        more = step * max(0, self.extend_to - self.max_tokens) / SAMPLED
+        return batch * len(self.prompts), more * len(self.prompts)
 
     def batch(
         self, number: int, stop: Callable[[], bool] = never
@@ -83,28 +108,17 @@ class Evaluation:
 
         Returns a sample for each arm, in their order; None if stopped.
         """
-        set_name, prompt = self.prompts[number]
-        ids, started = self._ids(prompt), time.perf_counter()
-        gauge: float | None = None
-        answers: dict[int, Answer] = {}
-        for event in generate_arms(
-            self.model,
-            self.tokenizer,
-            [ids],
-            self.arms,
-            max_tokens=self.max_tokens,
-            gauge=self.gauge,
-            stop=stop,
-        ):
-            if isinstance(event, Gauged):
-                gauge = event.value
-            elif isinstance(event, Answer) and event.finish != "interrupted":
-                answers[event.arm] = event
-        if len(answers) < len(self.arms):
+        started = time.perf_counter()
+        ids = self._ids(self.prompts[number][1])
+        caches: _Caches = {} if self.extend_to > self.max_tokens else None
+        samples = self._answered(number, ids, caches, stop)
+        samples = samples and self._extended(ids, samples, caches, stop)
+        samples = samples and self._opened(ids, samples, stop)
+        if not samples:
             return None
         kls: Sequence[float | None] | None = [None] * len(self.arms)
         if count := self.kl_tokens:
-            answer = answers[0].token_ids
+            answer = samples[0].token_ids
             kls = kl_from_baseline(
                 self.model, ids, answer, self.arms, tokens=count, stop=stop
             )
@@ -112,18 +126,124 @@ class Evaluation:
             return None
         seconds = round(time.perf_counter() - started, 3)
         return [
-            Sample.of(
-                number,
-                set_name,
-                prompt,
-                arm.label,
-                answers[row],
-                kl=kls[row],
-                gauge=gauge,
-                seconds=seconds,
-            )
-            for row, arm in enumerate(self.arms)
+            replace(one, kl=kl, seconds=seconds)
+            for one, kl in zip(samples, kls, strict=True)
         ]
+
+    def _answered(
+        self, number: int, ids: list[int], caches: _Caches, stop: Callable[[], bool]
+    ) -> list[Sample] | None:
+        """The answers of all arms; None if stopped."""
+        events = list(
+            generate_arms(
+                self.model,
+                self.tokenizer,
+                [ids],
+                self.arms,
+                max_tokens=self.max_tokens,
+                caches=caches,
+                gauge=self.gauge,
+                stop=stop,
+            )
+        )
+        answers = _finished(events, len(self.arms))
+        if answers is None:
+            return None
+        gauge = next((one.value for one in events if isinstance(one, Gauged)), None)
+        return [
+            Sample.of(number, *self.prompts[number], arm.label, answer, gauge=gauge)
+            for arm, answer in zip(self.arms, answers, strict=True)
+        ]
+
+    def _extended(
+        self,
+        ids: list[int],
+        samples: list[Sample],
+        caches: _Caches,
+        stop: Callable[[], bool],
+    ) -> list[Sample] | None:
+        """Continue the answers that may still change; None if stopped."""
+        if caches is None:
+            return samples
+        rows = [
+            row
+            for row, one in enumerate(samples)
+            if continues(one) and self._has_room(ids, one.token_ids)
+        ]
+        begun = [samples[row].token_ids for row in rows]
+        more = self.extend_to - self.max_tokens
+        found = self._continued(ids, rows, begun, more, stop, caches)
+        caches.clear()  # they are large
+        if found is None:
+            return None
+        for row, whole in zip(rows, found, strict=True):
+            samples[row] = replace(samples[row], extended=whole)
+        return samples
+
+    def _opened(
+        self, ids: list[int], samples: list[Sample], stop: Callable[[], bool]
+    ) -> list[Sample] | None:
+        """Begin the main arm's answer as the baseline's refusal; None if stopped."""
+        if self.main is None or not turned(samples[0], samples[self.main]):
+            return samples
+        begun = first_word(self.tokenizer, samples[0].token_ids)
+        left = min(self.max_tokens, OPENED_TOKENS) - len(begun)
+        if left < 1 or not self._has_room(ids, begun):
+            return samples
+        found = self._continued(ids, [self.main], [begun], left, stop)
+        if found is None:
+            return None
+        samples[self.main] = replace(samples[self.main], opened=found[0])
+        return samples
+
+    def _continued(
+        self,
+        ids: list[int],
+        rows: Sequence[int],
+        begun: Sequence[Sequence[int]],
+        max_tokens: int,
+        stop: Callable[[], bool],
+        caches: _Caches = None,
+    ) -> list[Continuation] | None:
+        """Continue what each of these rows has begun to say; None if stopped."""
+        if not rows:
+            return []
+        events = generate_arms(
+            self.model,
+            self.tokenizer,
+            [[[*ids, *one] for one in begun]],
+            [self.arms[row] for row in rows],
+            max_tokens=max_tokens,
+            caches=caches,
+            stop=stop,
+        )
+        answers = _finished(events, len(rows))
+        if answers is None:
+            return None
+        wholes = [
+            (*one, *answer.token_ids)
+            for one, answer in zip(begun, answers, strict=True)
+        ]
+        return [
+            Continuation.of(text_of(self.tokenizer, whole), whole, answer.finish)
+            for whole, answer in zip(wholes, answers, strict=True)
+        ]
+
+    def _has_room(self, ids: Sequence[int], begun: Sequence[int]) -> bool:
+        """Whether the context has room for more of an answer."""
+        limit = context_length(self.model)
+        return limit is None or len(ids) + len(begun) < limit
 
     def _ids(self, prompt: EvalPrompt) -> list[int]:
         return render_prompt(self.tokenizer, prompt.text, self.rendering)
+
+
+def _finished(
+    events: Iterable[Gauged | Token | Answer], rows: int
+) -> list[Answer] | None:
+    """The answers in the order of the rows; None if one was interrupted."""
+    answers = [
+        one for one in events if isinstance(one, Answer) and one.finish != "interrupted"
+    ]
+    answers.sort(key=lambda one: one.arm)
+    return answers if len(answers) == rows else None

@@ -21,6 +21,7 @@ from cna_mlx.evaluation.arms import (
 )
 from cna_mlx.evaluation.batches import Evaluation
 from cna_mlx.evaluation.contamination import contamination, discovery_prompts
+from cna_mlx.evaluation.further import EXTEND_TO
 from cna_mlx.evaluation.journal import check_place
 from cna_mlx.evaluation.kl import KL_TOKENS
 from cna_mlx.evaluation.order import INTERLEAVED
@@ -34,6 +35,7 @@ from cna_mlx.evaluation.run_config import (
     RunConfig,
     RunFacts,
     SetEntry,
+    main_arm,
 )
 from cna_mlx.evaluation.runs import default_directory, has_run, runs_directory
 from cna_mlx.models.catalogue import shape_of
@@ -52,7 +54,7 @@ from cna_mlx.util.progress import Reporter
 #: The parts of its circuit's provenance that a run records.
 _DISCOVERY = ("contrast", "held_out", "split_half", "expectation", "created")
 # Entries of a configuration that are absent from runs of version 0.1.
-_SINCE_0_2 = ("order",)
+_SINCE_0_2 = ("order", "extend_to")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class EvalOptions:
         seeds: random controls of each kind.
         limit: prompts of each set, spread evenly; None for all.
         max_tokens: new tokens of each answer at most.
+        extend_to: tokens in all of answers that are cut off and continue, since their
+            label may change; 0 for none. Rates are those at ``max_tokens``.
         has_kl: compute the KL.
         sweep: add multipliers from 0 to 2 and CAA from -1 to 1.
     """
@@ -74,6 +78,7 @@ class EvalOptions:
     seeds: int = SEEDS
     limit: int | None = None
     max_tokens: int = DEFAULT_MAX_TOKENS
+    extend_to: int = EXTEND_TO
     has_kl: bool = True
     sweep: bool = False
 
@@ -189,6 +194,7 @@ def plan_evaluation(
         entry = RunArm(label, "other", 0.0, None, "other")
         pairs.append((entry, Arm.of(circuits["other"], 0.0, label)))
     _check_labels([entry.label for entry, _ in pairs])
+    arms = [entry for entry, _ in pairs]
     evaluation = Evaluation(
         *session.load(),
         sets,
@@ -198,9 +204,10 @@ def plan_evaluation(
         KL_TOKENS if options.has_kl else 0,
         subject.circuit if can_gauge(subject.circuit) else None,
         INTERLEAVED,
+        options.extend_to if options.extend_to > options.max_tokens else 0,
+        arms.index(main) if (main := main_arm(arms)) else None,
     )
     evaluation.check()
-    arms = [entry for entry, _ in pairs]
     config = _config(session, subject, options, arms, circuits, evaluation, command)
     plan = EvaluationPlan(
         evaluation,
@@ -216,7 +223,7 @@ def plan_evaluation(
 
 def _of_version_0_1(plan: EvaluationPlan, out: File | None) -> EvaluationPlan | None:
     """The plan as version 0.1 made it, where that version began the run."""
-    config = replace(plan.config, order=None)
+    config = replace(plan.config, order=None, extend_to=None)
     directory = plan.directory if out else default_directory(config)
     if not has_run(directory, config):
         return None
@@ -224,7 +231,7 @@ def _of_version_0_1(plan: EvaluationPlan, out: File | None) -> EvaluationPlan | 
         f"{directory} is of version 0.1 and goes on as it began; give another --out "
         "for a new run"
     )
-    evaluation = replace(plan.evaluation, order=None)
+    evaluation = replace(plan.evaluation, order=None, extend_to=0, main=None)
     return replace(plan, evaluation=evaluation, config=config, directory=directory)
 
 
@@ -295,6 +302,7 @@ def _config(
         rows=len(arms),
         gauge=evaluation.gauge is not None,
         order=evaluation.order,
+        extend_to=evaluation.extend_to,
         stored=RunConfig.nulls(*_SINCE_0_2),
     )
 

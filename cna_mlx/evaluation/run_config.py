@@ -104,6 +104,8 @@ class RunConfig(Record):
         gauge: whether the prompts were gauged.
         order: of the prompts: ``interleaved``; None in runs of version 0.1, which
             answered one set after the other.
+        extend_to: tokens in all of answers that continue past ``max_tokens``; 0 where
+            none do, None in runs of version 0.1.
     """
 
     command: str | None = None
@@ -120,6 +122,7 @@ class RunConfig(Record):
     rows: int | None = None
     gauge: bool | None = None
     order: str | None = None
+    extend_to: int | None = None
 
     @property
     def planned(self) -> int:

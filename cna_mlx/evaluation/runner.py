@@ -60,6 +60,12 @@ def _announce(plan: EvaluationPlan, journal: Journal) -> None:
     if not left:
         note(f"{work}: all are answered")
         return
-    seconds = evaluation.expected_seconds() * left / total
+    answers, more = (one * left / total for one in evaluation.expected_seconds())
     again = f", {journal.done} are already answered" if journal.done else ""
-    note(f"{work}{again}: {duration(seconds)} or less")
+    further = ""
+    if more:
+        further = (
+            f", and about {duration(more)} for answers that continue to "
+            f"{evaluation.extend_to} tokens"
+        )
+    note(f"{work}{again}: {duration(answers)} or less{further}")

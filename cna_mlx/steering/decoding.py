@@ -186,3 +186,13 @@ class Batch:
             ids = [*self.prompts[row][:-1], *fed[row]]
             if kept := extract_row(arm, ids, cache, row):
                 caches[arm.label] = kept
+
+
+def text_of(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of an answer's tokens, as decoding them one by one gives it."""
+    detokenizer = tokenizer.detokenizer
+    for token in ids:
+        detokenizer.add_token(token)
+    detokenizer.finalize()
+    text: str = detokenizer.text
+    return text

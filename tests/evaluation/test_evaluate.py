@@ -35,7 +35,7 @@ from cna_mlx.steering.generation import generate_arms
 Command = Callable[..., Outcome]
 
 CONTRAST = PromptSet.from_prompts(POSITIVE, NEGATIVE, "red-vs-blue")
-SHORT = ("--max-tokens", "6", "--controls", "2")
+SHORT = ("--max-tokens", "6", "--extend-to", "8", "--controls", "2")
 
 
 @pytest.fixture(name="selection")
