@@ -8,6 +8,7 @@ import click
 from cna_mlx.commands.options import command, hide_text_option, json_option
 
 if TYPE_CHECKING:
+    from cna_mlx.analysis.judging import Judging
     from cna_mlx.labels.answer_files import LabelledAnswer
 
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     loads_model=False,
     example="cna-mlx label answers.jsonl\n"
     "cna-mlx label answers.csv --column reply --json\n"
-    "cat answers.jsonl | cna-mlx label -",
+    "cat answers.jsonl | cna-mlx label -\n"
+    "cna-mlx label ./my-run --judge mlx-community/Qwen2.5-7B-Instruct-4bit\n"
+    "cna-mlx label answers.csv --judge 'http://localhost:8080/v1?model=NAME'",
 )
 @click.argument("file")
 @click.option(
@@ -24,14 +27,26 @@ if TYPE_CHECKING:
     help="Column or key that holds the answers.  [default: text, answer, response, "
     "completion or output]",
 )
+@click.option(
+    "--judge",
+    metavar="MODEL|URL",
+    help="Let a model label the answers too and report the agreement. An address of "
+    "an OpenAI-compatible server receives the prompts and answers.",
+)
 @hide_text_option
 @json_option
-def label(file: str, column: str | None, hide_text: bool, as_json: bool) -> None:
+def label(
+    file: str, column: str | None, judge: str | None, hide_text: bool, as_json: bool
+) -> bool:
     """Label the answers of a FILE: refused, answered, partial or invalid.
 
     FILE is JSON Lines (objects with the answer as text, optionally its prompt; or -
     for standard input), a .json list, .csv or .tsv with a header. Needs no model.
+
+    With --judge, FILE can be a run: its baseline and ablated answers are judged.
     """
+    if judge is not None:
+        return _judge(file, column, judge, hide_text, as_json)
     from cna_mlx.analysis.statistics import label_shares
     from cna_mlx.labels.answer_files import label_file
     from cna_mlx.ui.console import screen
@@ -44,6 +59,33 @@ def label(file: str, column: str | None, hide_text: bool, as_json: bool) -> None
     else:
         to = replace(screen(), hides_text=hide_text)
         show(labels_view(to, answers, label_shares(answer.label for answer in answers)))
+    return True
+
+
+def _judge(
+    file: str, column: str | None, judge: str, hide_text: bool, as_json: bool
+) -> bool:
+    from cna_mlx.analysis.judging import Judging
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.judging import judging_view
+    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.progress import terminal_reporter
+
+    judging = Judging.of(file, judge, column, terminal_reporter())
+    try:
+        return judging.run()
+    finally:  # judged answers are printed even if the judge fails later
+        if judging.found and as_json:
+            emit_json(_judged_entry(judging, hide_text))
+        elif judging.found:
+            show(judging_view(screen(), judging))
+
+
+def _judged_entry(judging: "Judging", hides_text: bool) -> dict[str, Any]:
+    data = _entry(list(judging.answers), hides_text)
+    for result, judged in zip(data["results"], judging.found, strict=False):
+        result["judge"] = judged
+    return {**data, "judge": judging.to_dict()}
 
 
 def _entry(answers: "list[LabelledAnswer]", hides_text: bool) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from cna_mlx.analysis.agreement import kept_agreement
 from cna_mlx.analysis.metrics import Group, Summary
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.analysis.verdict import Verdict, conclude
@@ -105,6 +106,8 @@ def _sections(entry: ReportedRun, level: TextLevel) -> Iterator[ReportSection]:
     summary, run = entry.summary, entry.summary.run
     groups, wanted = summary.groups, targets(summary)
     known, more = facts.facts(run, level), facts.more_facts(run)
+    if agreement := kept_agreement(run, entry.samples):
+        known.append(("judge", agreement))
     yield ReportSection("facts", "What was run", facts=known, folded=more)
     yield _refusals(run, "refusals", "Refusals", wanted)
     if rest := [one for one in groups if one not in wanted]:

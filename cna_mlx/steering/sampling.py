@@ -39,7 +39,14 @@ class Sampled:
             raise InputError(f"seed {self.seed}: give a whole number from 0 to 2^63-1")
 
 
-Sampling = Greedy | Sampled
+@dataclass(frozen=True)
+class Among:
+    """The most probable of these token ids."""
+
+    ids: tuple[int, ...]
+
+
+Sampling = Greedy | Sampled | Among
 
 
 def chooser(sampling: Sampling, number: int) -> Callable[[mx.array], mx.array]:
@@ -49,6 +56,9 @@ def chooser(sampling: Sampling, number: int) -> Callable[[mx.array], mx.array]:
     """
     if isinstance(sampling, Greedy):
         return lambda logits: mx.argmax(logits, axis=-1)
+    if isinstance(sampling, Among):
+        ids = mx.array(sampling.ids)
+        return lambda logits: ids[mx.argmax(logits[:, ids], axis=-1)]
     from cna_mlx.models.mlx_lm_internals import apply_top_p
 
     key = mx.random.key(sampling.seed + 1_000_003 * number)
