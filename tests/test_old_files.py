@@ -103,12 +103,30 @@ def test_an_old_run_that_was_interrupted_keeps_its_order(
     assert [(one.id, one.arm) for one in found.samples()] == [
         (one.id, one.arm) for one in wanted
     ]
-    assert found.config.order is None
-    fresh = [*command, "--out", str(old.parent / "fresh")]
-    assert run(fresh) == 0
-    kinds = [one.kind for one in RunRecord.load(old.parent / "fresh").samples()]
-    rows = len(found.arms)
-    assert kinds[::rows] == ["harmful", "benign"] * 3
+    assert found.config.order is found.config.extend_to is None
+    assert not any(
+        (one.extended, one.opened, one.opening) != (None, None, None)
+        for one in found.samples()
+    )
+
+
+def test_the_same_command_in_another_place_is_a_run_of_today(
+    old: Path, tmp_path: Path
+) -> None:
+    command = ["eval", "demo", "--circuit", str(CIRCUIT), "--prompts", "demo", *OPTIONS]
+    place = tmp_path / "fresh"
+    assert run([*command, "--extend-to", "12", "--out", str(place)]) == 0
+    found = RunRecord.load(place)
+    rows, samples = len(found.arms), found.samples()
+    assert rows == len(RunRecord.load(old).arms)
+    assert (found.config.order, found.config.extend_to) == ("interleaved", 12)
+    assert [one.kind for one in samples[::rows]] == ["harmful", "benign"] * 3
+    assert found.facts.openings == {"I": (43,)}
+    assert [one.opening is not None for one in samples] == ([True] + [False] * 4) * 6
+    harmful, benign = samples[:: 2 * rows], samples[rows :: 2 * rows]
+    assert min(one.opening for one in harmful) > max(one.opening for one in benign)  # type: ignore[type-var]
+    assert any(one.extended for one in samples)
+    assert any(one.opened for one in samples)
 
 
 def test_what_is_not_known_here_is_kept() -> None:

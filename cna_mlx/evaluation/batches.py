@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.refusing_openings import Opening, opening_log_odds
 from cna_mlx.evaluation.further import (
     OPENED_TOKENS,
     SAMPLED,
@@ -47,6 +48,7 @@ class Evaluation:
             none.
         main: the row whose answer is also begun with the baseline's first word where
             it answers what the baseline refuses; None for no row.
+        openings: of the model's refusals; empty if unknown.
     """
 
     model: Any
@@ -60,6 +62,7 @@ class Evaluation:
     order: str | None = None
     extend_to: int = 0
     main: int | None = None
+    openings: Sequence[Opening] = ()
 
     @cached_property
     def prompts(self) -> list[Named]:
@@ -124,6 +127,9 @@ class Evaluation:
             )
         if kls is None:
             return None
+        if self.openings:
+            odds = opening_log_odds(self.model, ids, self.openings)
+            samples[0] = replace(samples[0], opening=odds)
         seconds = round(time.perf_counter() - started, 3)
         return [
             replace(one, kl=kl, seconds=seconds)

@@ -8,6 +8,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.chosen import ChosenCircuit
 from cna_mlx.discovery.discover import model_entry, rendering_entry
 from cna_mlx.discovery.options import DiscoveryOptions
+from cna_mlx.discovery.refusing_openings import Opening, refusing_openings
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.arms import (
@@ -44,6 +45,7 @@ from cna_mlx.models.loading import source_of
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.decoding import text_of
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS
 from cna_mlx.steering.interventions import MeanDifference, check_multiplier
@@ -206,6 +208,7 @@ def plan_evaluation(
         INTERLEAVED,
         options.extend_to if options.extend_to > options.max_tokens else 0,
         arms.index(main) if (main := main_arm(arms)) else None,
+        _openings(session, subject),
     )
     evaluation.check()
     config = _config(session, subject, options, arms, circuits, evaluation, command)
@@ -214,7 +217,7 @@ def plan_evaluation(
         typed_path(out, "--out") if out else default_directory(config),
         config,
         circuits,
-        _facts(session, subject, sets),
+        _facts(session, subject, evaluation),
         made_by.direction if config.direction else None,
         session.reporter,
     )
@@ -231,8 +234,18 @@ def _of_version_0_1(plan: EvaluationPlan, out: File | None) -> EvaluationPlan | 
         f"{directory} is of version 0.1 and goes on as it began; give another --out "
         "for a new run"
     )
-    evaluation = replace(plan.evaluation, order=None, extend_to=0, main=None)
+    evaluation = replace(
+        plan.evaluation, order=None, extend_to=0, main=None, openings=()
+    )
     return replace(plan, evaluation=evaluation, config=config, directory=directory)
+
+
+def _openings(session: Session, subject: Subject) -> tuple[Opening, ...]:
+    """The openings of the model's refusals, to compare with the gauge."""
+    if subject.contrast is None or not can_gauge(subject.circuit):
+        return ()
+    session.reporter.note(f"finding how answers to {subject.contrast.name} begin")
+    return refusing_openings(*session.load(), subject.contrast, session.rendering)
 
 
 def _strengths(
@@ -307,7 +320,8 @@ def _config(
     )
 
 
-def _facts(session: Session, subject: Subject, sets: Sequence[Benchmark]) -> RunFacts:
+def _facts(session: Session, subject: Subject, evaluation: Evaluation) -> RunFacts:
+    sets, openings = evaluation.sets, evaluation.openings
     source = source_of(session.model)
     return RunFacts(
         contamination=contamination(sets, subject.seen, session.reporter),
@@ -315,5 +329,6 @@ def _facts(session: Session, subject: Subject, sets: Sequence[Benchmark]) -> Run
         shape=shape_of(source.config) if source else None,
         discovery=subject.circuit.provenance.only(*_DISCOVERY),
         rules=RULES,
+        openings={text_of(session.tokenizer, ids): ids for ids in openings},
         stored=RunFacts.nulls("created", "versions", "resumed", "updated"),
     )

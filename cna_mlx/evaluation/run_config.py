@@ -175,6 +175,8 @@ class RunFacts(Record):
         versions: of packages; in early runs without an environment.
         shape: layers, widths and heads of the model.
         discovery: a part of the main circuit's provenance.
+        openings: the text and the token ids of each phrase that begins the model's
+            refusals; :func:`cna_mlx.discovery.refusing_openings.refusing_openings`.
     """
 
     WRITES_NULL: ClassVar[bool] = False
@@ -186,6 +188,7 @@ class RunFacts(Record):
     shape: Mapping[str, Any] | None = None
     discovery: Provenance = field(default_factory=Provenance)
     rules: Mapping[str, int] = field(default_factory=dict)
+    openings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     resumed: bool | None = None
     updated: str | None = None
 

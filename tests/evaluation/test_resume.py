@@ -45,6 +45,7 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same(
     def start(place: Path) -> subprocess.Popen[bytes]:
         script = "from cna_mlx.cli import main; main()"
         line = ["eval", model, *own, "--limit", str(prompts), "--max-tokens", "24"]
+        line += ["--extend-to", "60"]
         line += ["--controls", "1", "--no-kl", "--out", str(place)]
         return subprocess.Popen(
             [sys.executable, "-c", script, *line],

@@ -1,0 +1,138 @@
+"""The first tokens of a model's own refusals, and how likely an answer has them."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from cna_mlx.errors import CnaError
+from cna_mlx.models.memory.allocation import allocation_errors
+from cna_mlx.models.mlx_lm_internals import make_prompt_cache
+from cna_mlx.prompts import PromptSet
+from cna_mlx.prompts.chat_template import Rendering, render_prompt
+from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.events import Answer
+from cna_mlx.steering.generation import generate_arms
+from cna_mlx.steering.interventions import Edits
+from cna_mlx.steering.prefill import prefill
+from cna_mlx.util.progress import never
+
+PROMPTS = 32
+_TOKENS = 3
+# An opening begins at least one in so many answers.
+_SHARE = 10
+# Prompts of a batch; few, since each has a KV cache.
+_ROWS = 8
+
+Opening = tuple[int, ...]
+
+
+def refusing_openings(
+    model: Any, tokenizer: Any, contrast: PromptSet, rendering: Rendering
+) -> tuple[Opening, ...]:
+    """Find the phrases that begin the model's answers to positive prompts only.
+
+    A phrase is the first token of at least one in ten greedy answers to the positive
+    prompts. If it also begins one in ten answers to the negative prompts, as "I" may,
+    it is made longer, to three tokens at most, until it does not.
+
+    Args:
+        contrast: up to 32 prompts of each side are answered, evenly spaced.
+
+    Returns:
+        Token ids, the most frequent phrase first; no phrase begins with another.
+        Empty if every phrase is ambiguous.
+    """
+    positive, negative = (
+        _beginnings(model, tokenizer, side, rendering)
+        for side in (contrast.positive, contrast.negative)
+    )
+    return tuple(distinct_openings(positive, negative))
+
+
+def distinct_openings(
+    positive: Sequence[Opening], negative: Sequence[Opening], start: Opening = ()
+) -> Iterator[Opening]:
+    """Choose the phrases that begin with ``start``; see :func:`refusing_openings`.
+
+    Args:
+        positive, negative: the first tokens of each answer.
+    """
+    length = len(start) + 1
+    before, after = (
+        Counter(ids[:length] for ids in side if len(ids) >= length)
+        for side in (positive, negative)
+    )
+    for phrase, count in before.most_common():
+        if phrase[:-1] != start or count * _SHARE < len(positive):
+            continue
+        if after[phrase] * _SHARE < len(negative):
+            yield phrase
+        elif length < _TOKENS:
+            yield from distinct_openings(positive, negative, phrase)
+
+
+@allocation_errors()
+def opening_log_odds(
+    model: Any, ids: Sequence[int], openings: Sequence[Opening]
+) -> float:
+    """Return the log-odds that the answer to a prompt has one of these openings.
+
+    The phrases' probabilities are summed; a later token's is that after the phrase's
+    earlier ones (teacher forcing). In float32 whatever the model's precision.
+
+    Args:
+        ids: the prompt's token ids.
+        openings: at least one; no phrase begins with another.
+
+    Raises:
+        CnaError: the logits are NaN or infinite.
+    """
+    inside, outside = _log_shares(model, list(ids), openings)
+    if not np.isfinite(inside - outside):
+        raise CnaError("the logits of the unsteered model are NaN or infinite")
+    return float(inside - outside)
+
+
+def _log_shares(
+    model: Any, ids: list[int], openings: Sequence[Opening]
+) -> tuple[float, float]:
+    """The log-probabilities that the next tokens are an opening, and that not."""
+    cache = make_prompt_cache(model)
+    prefill(model, ids[:-1], cache, Edits(model, ()), never)
+    logits = model(mx.array([ids[-1:]]), cache=cache)[0, -1].astype(mx.float32)
+    outside = np.array(logits - mx.logsumexp(logits), dtype=np.float64)
+    inside = []
+    left = []
+    for token in dict.fromkeys(opening[0] for opening in openings):
+        own, outside[token] = outside[token], -np.inf
+        tails = [opening[1:] for opening in openings if opening[0] == token]
+        if all(tails):
+            more, other = _log_shares(model, [*ids, token], tails)
+            inside.append(own + more)
+            left.append(own + other)
+        else:
+            inside.append(own)
+    total = np.logaddexp.reduce
+    return total(inside), total([*outside, *left])
+
+
+def _beginnings(
+    model: Any, tokenizer: Any, prompts: Sequence[str], rendering: Rendering
+) -> list[Opening]:
+    """The first tokens of the greedy answers to a side's prompts."""
+    count = min(PROMPTS, len(prompts))
+    chosen = [prompts[number * len(prompts) // count] for number in range(count)]
+    found = []
+    for start in range(0, count, _ROWS):
+        part = chosen[start : start + _ROWS]
+        ids = [render_prompt(tokenizer, prompt, rendering) for prompt in part]
+        # each row of the batch is another prompt, unsteered
+        arms = [Arm(str(row)) for row in range(len(ids))]
+        events = generate_arms(model, tokenizer, [ids], arms, max_tokens=_TOKENS)
+        answers = [event for event in events if isinstance(event, Answer)]
+        answers.sort(key=lambda answer: answer.arm)
+        found += [answer.token_ids for answer in answers]
+    return found
