@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from cna_mlx.errors import CnaError
-from cna_mlx.evaluation.rubric import RUBRIC_SHA256, RUBRIC_VERSION
+from cna_mlx.evaluation.rubric import RUBRIC_SHA256
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.util.files import file_errors
 
@@ -20,18 +20,13 @@ class Judgements:
     texts are not repeated. Damaged lines are skipped.
 
     Raises:
-        InputError: the file cannot be read or written.
+        InputError: the file cannot be read.
     """
 
     def __init__(self, judge: str, path: Path | None = None) -> None:
         self.judge, self._path = judge, path
-        self._labels: dict[str, LabelKind] = {}
-        if path is None:
-            return
-        with file_errors(path):
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
-        for line in _lines(path):
-            self._labels[line["key"]] = LabelKind(line["label"])
+        lines = _lines(path) if path else []
+        self._labels = {line["key"]: LabelKind(line["label"]) for line in lines}
 
     def find(self, prompt: str | None, text: str) -> LabelKind | None:
         """Return the label of an answer that was judged before."""
@@ -47,15 +42,10 @@ class Judgements:
         self._labels[key] = label
         if self._path is None:
             return
-        line = {
-            "key": key,
-            "judge": self.judge,
-            "rubric": RUBRIC_VERSION,
-            "label": label,
-        }
+        line = json.dumps({"key": key, "judge": self.judge, "label": label})
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(f"{json.dumps(line)}\n")
+            with open(self._path, "a", opener=_private) as file:
+                file.write(f"{line}\n")
         except OSError as error:
             raise CnaError(
                 f"{self._path}: cannot be written ({error.strerror}); make room and "
@@ -70,6 +60,10 @@ class Judgements:
 def last_judge(path: Path) -> str | None:
     """Return the judge of a file's last line; None if there is no file."""
     return next((line["judge"] for line in reversed(_lines(path))), None)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _lines(path: Path) -> list[dict[str, str]]:

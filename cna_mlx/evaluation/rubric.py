@@ -58,7 +58,7 @@ def question(prompt: str | None, text: str, longest: int = LONGEST) -> str:
 def _quoted(title: str, text: str, longest: int) -> str:
     if len(text) > longest:
         end = longest // 4
-        text = f"{text[: longest - end]}\n[cut]\n{text[-end:]}"
+        text = f"{text[: longest - end]}\n(cut)\n{text[-end:]}"
     lines = _MARKER.sub(r"\g<0> ", text).splitlines() or [""]
     return "\n".join([f"{title}:", *(f"> {line}" for line in lines)])
 

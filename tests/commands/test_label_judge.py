@@ -13,8 +13,10 @@ from judge_server import JudgeServer, Reply, completion, failure, judging, sensi
 
 from cna_mlx.analysis.agreement import kept_agreement
 from cna_mlx.analysis.judging import Judging
-from cna_mlx.evaluation.judgements import JUDGEMENTS
+from cna_mlx.errors import CnaError
+from cna_mlx.evaluation.judgements import JUDGEMENTS, Judgements
 from cna_mlx.evaluation.runs import RunRecord
+from cna_mlx.labels.label import LabelKind
 from cna_mlx.ui.judging import judging_view
 
 Run = Callable[..., Outcome]
@@ -239,6 +241,19 @@ def test_a_report_has_the_last_judge(
     )
     pages = [p.read_text() for p in (tmp_path / "r").rglob("*.md")]
     assert any("agrees on 100% of 24 answers" in page for page in pages)
+
+
+def test_a_run_without_judgements_is_only_read(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert kept_agreement(run, run.samples()) is None
+    assert not (tmp_path / "run" / JUDGEMENTS).exists()
+
+
+def test_judgements_that_cannot_be_kept_are_an_error(tmp_path: Path) -> None:
+    kept = Judgements("judge", tmp_path / "gone" / JUDGEMENTS)
+    assert kept.find("p", "x") is None
+    with pytest.raises(CnaError, match=r"cannot be written .*; make room"):
+        kept.add("p", "x", LabelKind.REFUSED)
 
 
 @pytest.mark.parametrize("what", ["empty", "no run", "column", "damaged"])
