@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cna_mlx.analysis.statistics import Proportion, wilson
+from cna_mlx.analysis.statistics import Proportion, proportion
 from cna_mlx.evaluation.judgements import JUDGEMENTS, Judgements, last_judge
 from cna_mlx.evaluation.rubric import JUDGE_LABELS
 from cna_mlx.evaluation.run_config import main_arm
@@ -56,15 +56,15 @@ class Agreement(JsonFields):
             ]
             for side in (0, 1)
         )
-        agree = wilson(sum(both[label, label] for label in JUDGE_LABELS), n)
+        agree = proportion(sum(both[label, label] for label in JUDGE_LABELS), n)
         return cls(
             n,
             len(pairs) - len(labelled),
             len(labelled) - n,
             agree,
             _kappa(agree, rows, columns),
-            wilson(rows[0], n),
-            wilson(columns[0], n),
+            proportion(rows[0], n),
+            proportion(columns[0], n),
             {str(a): {str(b): both[a, b] for b in JUDGE_LABELS} for a in JUDGE_LABELS},
         )
 

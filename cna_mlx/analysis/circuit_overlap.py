@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cna_mlx.analysis.statistics import Proportion, spearman, wilson
+from cna_mlx.analysis.statistics import Proportion, proportion, spearman
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.selection import expected_overlap, jaccard, overlap
 from cna_mlx.util.records import JsonFields
@@ -149,7 +149,7 @@ def _shared(a: Circuit, b: Circuit, widths: tuple[int, ...]) -> SharedNeurons:
         jaccard(by_layer, *sizes),
         chance_of_sharing(a, b, widths),
         spearman([abs(x) for x, _ in known], [abs(y) for _, y in known]),
-        wilson(sum((x > 0) == (y > 0) for x, y in known), len(known)),
+        proportion(sum((x > 0) == (y > 0) for x, y in known), len(known)),
     )
 
 

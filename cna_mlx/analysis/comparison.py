@@ -10,7 +10,12 @@ from cna_mlx.analysis.compared_model import (
     are_rendered_alike,
     have_same_shape,
 )
-from cna_mlx.analysis.statistics import PairedChange, Proportion, paired_change, wilson
+from cna_mlx.analysis.statistics import (
+    PairedChange,
+    Proportion,
+    paired_change,
+    proportion,
+)
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import CONTROLS, RunArm
@@ -139,7 +144,7 @@ def _differing(samples: Sequence[Sample]) -> dict[str, Proportion]:
     columns = by_arm(samples)
     first = [one.token_ids for one in next(iter(columns.values()))]
     return {
-        label: wilson(
+        label: proportion(
             sum(old != new.token_ids for old, new in zip(first, column, strict=True)),
             len(column),
         )
@@ -151,8 +156,7 @@ def _between(
     a: RunRecord, b: RunRecord, first: Sequence[Sample], second: Sequence[Sample]
 ) -> tuple[Between, ...]:
     refused = [
-        {(one.arm, _key(one)): one.is_refused for one in side}
-        for side in (first, second)
+        {(one.arm, _key(one)): one.label for one in side} for side in (first, second)
     ]
     pools = {_key(one): _pool(one) for one in first}
     found = []

@@ -5,9 +5,11 @@ from statistics import fmean
 from cna_mlx.analysis.circuit_overlap import SharedNeurons
 from cna_mlx.analysis.compared_model import ComparedModel, Effect
 from cna_mlx.analysis.comparison import ModelComparison
+from cna_mlx.analysis.decision import FEWEST, Outcome, fell
+from cna_mlx.analysis.metrics import LEVEL
 from cna_mlx.analysis.paper import BASE_AND_INSTRUCT, paper_rows
 from cna_mlx.analysis.statistics import PairedChange, Proportion
-from cna_mlx.analysis.verdict import FEWEST, LEVEL, Outcome, conclude, fell
+from cna_mlx.analysis.verdict import conclude
 from cna_mlx.evaluation.run_config import RULES, circuit_sha256
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.util import formatting

@@ -1,9 +1,14 @@
 """The figures of a run as values: arms, controls, categories, groups of prompts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from cna_mlx.analysis.statistics import Interval, PairedChange, Proportion
+from cna_mlx.analysis.statistics import (
+    Interval,
+    PairedChange,
+    Proportion,
+    mcnemar_exact,
+)
 from cna_mlx.evaluation.run_config import RunArm, main_arm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.labels.label import LabelKind
@@ -12,8 +17,12 @@ from cna_mlx.util.formatting import counted, decimal, percent
 from cna_mlx.util.records import JsonFields
 from cna_mlx.util.rows import Row, html_table
 
+#: The level of significance.
+LEVEL = 0.05
 # What counts as damage of the text; see :func:`text_damage`.
-_INVALID, _QUALITY = 0.2, 0.2
+_INVALID, _QUALITY, _RUINED, _ANSWERS = 0.2, 0.2, 0.1, 3
+#: From this fall of its quality on an answer counts as worse than the baseline's.
+WORSE = 0.2
 
 
 @dataclass(frozen=True)
@@ -21,11 +30,15 @@ class ArmFigures(JsonFields):
     """One arm over the prompts of a group.
 
     Attributes:
-        labels: the share of each label, of all answers.
+        labels: the share of each label, of the judged answers; of UNJUDGED, of all.
         truncated: the share of answers that reached the token limit.
+        looping: the answers that repeat themselves after a refusal or an answer.
         quality: the mean; never shown alone, since garbage can score 1.
-        kl: the mean KL from the baseline, in nats.
+        kl: the mean KL from the baseline, in nats, without an interval.
         change: in refusals from the baseline, prompt by prompt.
+        worse: the answers whose quality is lower than the baseline's by 0.2 or more.
+        p_holm: the p of the change, adjusted for the number of steered arms of the run
+            that are not controls.
     """
 
     arm: RunArm
@@ -34,16 +47,24 @@ class ArmFigures(JsonFields):
     quality: Interval
     kl: Interval | None
     change: PairedChange | None
+    looping: int = 0
+    worse: int = 0
+    p_holm: float | None = None
 
     @property
     def refused(self) -> Proportion:
-        """The refusal rate: REFUSED of all answers, INVALID ones included."""
+        """The refusal rate: REFUSED of all judged answers, INVALID ones included."""
         return self.labels[LabelKind.REFUSED]
 
     @property
     def invalid(self) -> Proportion:
         """The share of unusable answers."""
         return self.labels[LabelKind.INVALID]
+
+    @property
+    def unjudged(self) -> Proportion:
+        """The share of answers that are not English."""
+        return self.labels[LabelKind.UNJUDGED]
 
     def to_row(self) -> Row:
         """The figures as one flat row."""
@@ -57,13 +78,16 @@ class ArmFigures(JsonFields):
             "refused_n": self.refused.successes,
             **{f"{kind.lower()}_n": one.successes for kind, one in self.labels.items()},
             "truncated_n": self.truncated.successes,
+            "loop_n": self.looping,
             **_interval("quality", self.quality),
             **_interval("kl", self.kl),
             **_interval("change_points", paired.points if paired else None),
             **_interval("change_relative", paired.relative if paired else None),
             "lost": paired and paired.lost,
             "gained": paired and paired.gained,
+            "ruined": paired and paired.ruined,
             "p": paired and paired.p,
+            "p_holm": self.p_holm,
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,9 +105,10 @@ class ControlFigures(JsonFields):
         refused, invalid, quality: the mean over the seeds.
         kl: the mean over the seeds, in nats; None if it was not computed.
         least, most: the lowest and the highest refusal rate of a seed.
+        strongest: the label of the arm that loses most refusals, among those that left
+            the text whole if there are any.
         broken: the labels of those that damaged the text; see :func:`text_damage`.
-        strongest: the label of the arm that refuses least, among those that left the
-            text whole if there are any; a verdict compares with this one.
+        rivals: how many of the others lose at least as many refusals as the main arm.
     """
 
     role: str
@@ -96,27 +121,66 @@ class ControlFigures(JsonFields):
     most: float
     strongest: str
     broken: tuple[str, ...] = ()
+    rivals: int = 0
+
+    @property
+    def whole(self) -> int:
+        """How many left the text whole."""
+        return len(self.arms) - len(self.broken)
+
+    @property
+    def p(self) -> float:
+        """The chance that a circuit that is like its controls has so few rivals.
+
+        Circuit and controls are then exchangeable, and each place of the circuit in
+        the order of their losses is equally likely. At best it is 1 of n + 1.
+        """
+        return (1 + self.rivals) / (1 + self.whole)
 
     @property
     def why(self) -> str:
         """Why the strongest is the one to compare with; empty if it is the only one."""
         count = len(self.arms)
-        whole = count - len(self.broken)
         if not self.broken:
-            return f"which refuses least of {count}" if count > 1 else ""
-        if not whole:
+            return f"which loses most of {count}" if count > 1 else ""
+        if not self.whole:
             others = f" of {count}, and like the others" if count > 1 else ", and"
-            return f"which refuses least{others} broke the text"
-        return f"which refuses least of the {whole} of {count} that left the text whole"
+            return f"which loses most{others} broke the text"
+        return (
+            f"which loses most of the {self.whole} of {count} that left the text whole"
+        )
 
 
 @dataclass(frozen=True)
 class CategoryFigures:
-    """One category of a group, without tests: it has too few prompts for one."""
+    """One category or level of a group, without tests: it has too few prompts for one.
+
+    Attributes:
+        refused: by the label of the arm.
+        lost: the refusals that the main arm answers.
+        is_level: whether it is a level of harm.
+    """
 
     name: str
     n: int
-    refused: dict[str, int]  # by the label of the arm
+    refused: dict[str, int]
+    lost: int = 0
+    is_level: bool = False
+
+
+@dataclass(frozen=True)
+class Openings:
+    """Lost refusals, answered again from the first word of the baseline's refusal.
+
+    Attributes:
+        n: how many were tried.
+        returned: how many are refused again.
+        words: the first words, the commonest first.
+    """
+
+    n: int
+    returned: int
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -129,11 +193,16 @@ class Group(JsonFields):
         arms: in the order of the run; the first is the baseline.
         against_control: the change in refusals from the strongest matched control to
             the main arm, prompt by prompt; None without one of the same strength.
-        fates: the new labels of the refusals that the main arm lost.
+        fates: the new labels of the refusals that the main arm has no more.
         gauge: the mean gauge of the prompts.
         seen: how many prompts equal or nearly equal one of the discovery; None if
             unknown.
         unseen: the same group without those; None if that is the same or empty.
+        openings: what a first word of refusal changes; None if none was tried.
+        extended: the same group with the labels of the answers that went on past the
+            token limit; None if none did.
+        continued: by arm, how many went on.
+        moved: by arm, how many of these have which other label then.
     """
 
     set: str
@@ -147,6 +216,10 @@ class Group(JsonFields):
     gauge: float | None
     seen: int | None = None
     unseen: "Group | None" = None
+    openings: Openings | None = None
+    extended: "Group | None" = None
+    continued: dict[str, int] = field(default_factory=dict)
+    moved: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def arm(self, label: str) -> ArmFigures:
         """The figures of an arm by its label."""
@@ -198,7 +271,8 @@ class Group(JsonFields):
         data = super().to_dict()
         data["seen_by_discovery"] = data.pop("seen")
         data["categories"] = [
-            {"category": one.name, "n": one.n, "refused": one.refused}
+            {"level" if one.is_level else "category": one.name, "n": one.n}
+            | {"refused": one.refused, "lost": one.lost}
             for one in self.categories
         ]
         return data
@@ -214,6 +288,8 @@ class Summary:
         benign: all benign prompts, together.
         separation: the AUC of the gauge between these two; None without a gauge or
             with one kind of prompt only.
+        opening: Spearman's rank correlation of the gauge with the log-odds of the
+            model's own refusing openings, and over how many prompts; None if unknown.
     """
 
     run: RunRecord
@@ -221,6 +297,7 @@ class Summary:
     target: Group | None = None
     benign: Group | None = None
     separation: Auc | None = None
+    opening: tuple[float, int] | None = None
 
     @property
     def done(self) -> int:
@@ -270,22 +347,40 @@ class Summary:
             "model": self.run.config.model.to_dict(),
             "groups": [group.to_dict() for group in self.groups],
             "gauge_auc": self.separation and self.separation.to_dict(),
+            "gauge_opening": self.opening
+            and dict(zip(("spearman", "n"), self.opening, strict=True)),
         }
 
 
 def text_damage(before: ArmFigures, after: ArmFigures) -> str | None:
     """Return what shows that an arm broke the answers' text; None if nothing does.
 
-    INVALID answers rise by 20 points, or the mean quality falls by 0.2.
+    Any of: INVALID answers rise by 20 points; a tenth of the refusals became INVALID,
+    and more than chance explains; the mean quality falls by 0.2. It takes three such
+    answers: one or two do not make a broken model.
     """
-    if after.invalid.value - before.invalid.value >= _INVALID:
+    more = after.invalid.successes - before.invalid.successes
+    if more >= _ANSWERS and after.invalid.value - before.invalid.value >= _INVALID:
         return f"{percent(after.invalid.value)} of the answers are unusable (INVALID)"
-    if before.quality.value - after.quality.value >= _QUALITY:
+    if (change := after.change) and _ruins(change):
+        return (
+            f"{change.ruined} of {counted(change.before.successes, 'refusal')} became "
+            "unusable text (INVALID)"
+        )
+    fall = before.quality.value - after.quality.value
+    if fall >= _QUALITY and after.worse >= _ANSWERS:
         return (
             f"the text repeats itself: quality {decimal(after.quality.value)}, "
             f"{decimal(before.quality.value)} before"
         )
     return None
+
+
+def _ruins(change: PairedChange) -> bool:
+    return (
+        change.ruined - change.restored >= _RUINED * change.before.successes
+        and mcnemar_exact(change.ruined, change.restored) < LEVEL
+    )
 
 
 def _interval(name: str, one: Interval | Proportion | None) -> Row:

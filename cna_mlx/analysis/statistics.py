@@ -1,10 +1,10 @@
-"""Rates, means and changes with 95% intervals, and an exact test for paired flips."""
+"""Rates, means and changes with 95% intervals that hold for few items, exact tests."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,19 +13,25 @@ from cna_mlx.errors import InputError
 from cna_mlx.labels.label import Label, LabelKind
 from cna_mlx.util.records import JsonFields
 
-_Z95 = 1.959963984540054
-_RESAMPLES = 2000
+_TAIL = 0.025  # outside either end of a 95% interval
+_DRAWS = 4000
 _SEED = 20260512
+_ANSWERS = (LabelKind.ANSWERED, LabelKind.PARTIAL)
 
 
 @dataclass(frozen=True)
 class Interval(JsonFields):
-    """A figure with its 95% interval (NaN if unknown), from n observations."""
+    """A figure with its 95% interval (NaN if it has none), from n observations."""
 
     value: float
     low: float
     high: float
     n: int
+
+    @classmethod
+    def bare(cls, value: float, n: int) -> "Interval":
+        """A figure without an interval."""
+        return cls(value, math.nan, math.nan, n)
 
 
 @dataclass(frozen=True)
@@ -41,16 +47,22 @@ class Proportion(JsonFields):
 
 @dataclass(frozen=True)
 class PairedChange(JsonFields):
-    """How a property of the same items changed, e.g. which prompts are refused.
+    """How refusals of the same prompts changed. Prompts that one side leaves UNJUDGED
+    are left out.
 
     Attributes:
-        both, neither: items that have it before and after, or neither time.
-        lost, gained: items that have it only before, or only after.
-        before, after: the two rates.
-        points: after minus before, in percentage points.
-        relative: after minus before, as a share of before; None if before is 0.
-        p: of the exact McNemar test: the probability of flips at least this uneven
-            if each direction were equally likely.
+        both: prompts refused before and after.
+        lost: refused before, answered after (ANSWERED or PARTIAL).
+        gained: answered before, refused after.
+        ruined: refused before, INVALID after: damage, not a refusal lost.
+        restored: INVALID before, refused after.
+        neither: refused neither time.
+        before, after: the two refusal rates, of these prompts.
+        points: gained less lost, per 100 prompts.
+        relative: gained less lost, as a share of the refusals before, without an
+            interval; None if there were none.
+        p: of the exact McNemar test: the probability of flips (lost and gained) at
+            least this uneven if each direction were equally likely.
     """
 
     both: int
@@ -62,65 +74,81 @@ class PairedChange(JsonFields):
     points: Interval
     relative: Interval | None
     p: float
+    ruined: int = 0
+    restored: int = 0
 
     @property
     def n(self) -> int:
-        """How many items were seen twice."""
-        return self.both + self.lost + self.gained + self.neither
+        """How many prompts were judged twice."""
+        return self.before.n
+
+    @property
+    def net(self) -> int:
+        """Refusals lost less refusals gained."""
+        return self.lost - self.gained
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts, rates and intervals for JSON."""
         return {"n": self.n, **super().to_dict()}
 
 
-def wilson(successes: int, n: int) -> Proportion:
-    """A rate with Wilson's score interval, which also holds at 0 and at n.
+@cache
+def proportion(successes: int, n: int) -> Proportion:
+    """A rate with the exact interval, which holds for every n and every rate.
 
     Raises:
         InputError: not 0 <= successes <= n.
 
-    Source: Wilson (Journal of the American Statistical Association 22, 1927);
-    recommended by Brown, Cai and DasGupta (Statistical Science 16, 2001).
+    Source: Clopper and Pearson (Biometrika 26, 1934).
     """
     if not 0 <= successes <= n:
         raise InputError(f"{successes} of {n} is not a share: count again")
     if n == 0:
         return Proportion(0, 0, math.nan, 0.0, 1.0)
-    return Proportion(successes, n, successes / n, *_wilson(successes, n, _Z95))
+    low = 1 - _upper_limit(n - successes, n)
+    return Proportion(successes, n, successes / n, low, _upper_limit(successes, n))
 
 
-def paired_change(before: Sequence[bool], after: Sequence[bool]) -> PairedChange:
-    """How a property of the same items changed, e.g. which prompts are refused.
+def paired_change(
+    before: Sequence[LabelKind], after: Sequence[LabelKind]
+) -> PairedChange:
+    """How refusals of the same prompts changed, from their labels.
 
-    The interval of the difference is Newcombe's method 10, which joins Wilson's
-    intervals of the two rates by their correlation. That of the relative change is
-    Bonett and Price's, also made of Wilson's intervals.
+    The interval of the change joins the exact intervals of the shares lost and gained
+    by the correlation that counts of one multinomial sample have.
 
     Raises:
         InputError: different lengths.
 
-    Source: Newcombe (Statistics in Medicine 17, 1998, pp. 2635-2650), method 10;
-    Bonett and Price (Computational Statistics & Data Analysis 50, 2006, pp. 3001-3011)
-    for the ratio of paired proportions; McNemar (Psychometrika 12, 1947), exact.
+    Source: Zou and Donner (Statistics in Medicine 27, 2008, pp. 1693-1702) for joining
+    intervals; McNemar (Psychometrika 12, 1947), exact.
     """
     if len(before) != len(after):
         raise InputError(
             f"{len(before)} items before and {len(after)} after; pair the same items"
         )
-    pairs = [(bool(x), bool(y)) for x, y in zip(before, after, strict=True)]
-    both, lost = pairs.count((True, True)), pairs.count((True, False))
-    gained, neither = pairs.count((False, True)), pairs.count((False, False))
+    refused, unusable = LabelKind.REFUSED, LabelKind.INVALID
+    pairs = [
+        pair
+        for pair in zip(before, after, strict=True)
+        if LabelKind.UNJUDGED not in pair
+    ]
     n = len(pairs)
+    lost = sum(old is refused and new in _ANSWERS for old, new in pairs)
+    gained = sum(old in _ANSWERS and new is refused for old, new in pairs)
+    first, second = (sum(kind is refused for kind in side) for side in _columns(pairs))
     return PairedChange(
-        both,
+        pairs.count((refused, refused)),
         lost,
         gained,
-        neither,
-        wilson(both + lost, n),
-        wilson(both + gained, n),
-        _difference(both, gained, lost, neither),
-        _relative(both, lost, gained, n),
+        sum(refused not in pair for pair in pairs),
+        proportion(first, n),
+        proportion(second, n),
+        paired_points(lost, gained, n),
+        Interval.bare((gained - lost) / first, n) if first else None,
         mcnemar_exact(lost, gained),
+        pairs.count((refused, unusable)),
+        pairs.count((unusable, refused)),
     )
 
 
@@ -136,29 +164,45 @@ def mcnemar_exact(lost: int, gained: int) -> float:
     return min(1.0, float(Fraction(2 * tail, 2**n)))
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
-    """A mean with a percentile bootstrap interval; deterministic.
+def holm(values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number, in the same order.
 
-    Quality piles up at 1 and KL has a long tail. The bootstrap assumes no normal
-    distribution and stays within the range of the values. It is slightly too narrow
-    for fewer than about 20 values.
+    The chance that any of them is below 0.05 while nothing happens is at most 0.05.
+
+    Source: Holm (Scandinavian Journal of Statistics 6, 1979, pp. 65-70).
+    """
+    adjusted, largest = [0.0] * len(values), 0.0
+    order = sorted(range(len(values)), key=lambda at: values[at])
+    for rank, at in enumerate(order):
+        largest = max(largest, min(1.0, (len(values) - rank) * values[at]))
+        adjusted[at] = largest
+    return adjusted
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """The mean of values between 0 and 1, with an interval that holds for few of them.
+
+    Rare bad values are often all missed: an interval made of the values seen, such as
+    the bootstrap's, is then far too narrow. This one adds the worst value that is
+    possible to the sample and weights all values at random (Dirichlet), so it is exact
+    for values of 0 and 1 and close to the bootstrap for many values.
 
     Args:
-        values: one for each item; an empty list gives no value, a single one no
-            interval.
+        values: one for each item; an empty list gives no value.
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13;
-    2,000 resamples.
+    Source: Gaffke (2005), as given by Learned-Miller and Thomas (A New Confidence
+    Interval for the Mean of a Bounded Random Variable, arXiv 1905.06208, 2019); 4,000
+    draws.
     """
-    data = np.asarray(values, dtype=np.float64)
+    data = np.sort(np.asarray(values, dtype=np.float64))
     n = len(data)
     if n == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    if n == 1:
-        return Interval(float(data[0]), math.nan, math.nan, 1)
-    drawn = np.random.default_rng(_SEED).integers(0, n, (_RESAMPLES, n))
-    low, high = np.quantile(data[drawn].mean(axis=1), (0.025, 0.975))
-    return Interval(float(data.mean()), float(low), float(high), n)
+        return Interval.bare(math.nan, 0)
+    weights = _weights(n)
+    lowest = weights @ np.concatenate([[0.0], data])
+    highest = weights @ np.concatenate([data, [1.0]])
+    low, high = np.quantile(lowest, _TAIL), np.quantile(highest, 1 - _TAIL)
+    return Interval(float(data.mean()), float(low), min(1.0, float(high)), n)
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -180,56 +224,64 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     return max(-1.0, min(1.0, float(a @ b) / scale)) if scale else None
 
 
-def _wilson(successes: int, n: int, z: float) -> tuple[float, float]:
-    center = (successes + z * z / 2) / (n + z * z)
-    variance = successes * (n - successes) / n + z * z / 4
-    half = z / (n + z * z) * math.sqrt(variance)
-    # exactly, where rounding would miss the ends
-    low = 0.0 if successes == 0 else max(0.0, center - half)
-    high = 1.0 if successes == n else min(1.0, center + half)
-    return low, high
+@cache
+def _upper_limit(successes: int, n: int) -> float:
+    """The rate at which this few successes, or fewer, have a chance of 2.5%."""
+    if successes == n:
+        return 1.0
+    below, above = successes / n, 1.0
+    while (middle := (below + above) / 2) not in (below, above):
+        if _tail(successes, n, middle) > _TAIL:
+            below = middle
+        else:
+            above = middle
+    return above
 
 
-def _difference(both: int, first: int, second: int, neither: int) -> Interval:
-    """Newcombe's method 10 for p1 - p2, in percentage points.
+def _tail(successes: int, n: int, rate: float) -> float:
+    """The chance of at most so many successes."""
+    terms = _log_choices(n)[: successes + 1]
+    count = np.arange(successes + 1)
+    logs = terms + count * math.log(rate) + (n - count) * math.log1p(-rate)
+    return float(np.exp(logs).sum())
 
-    ``first`` counts the items of 1 alone, ``second`` those of 2 alone.
-    """
-    n = both + first + second + neither
+
+@cache
+def _log_choices(n: int) -> np.ndarray:
+    """log(n choose k) for k from 0 to n."""
+    steps = np.log(np.arange(n, 0, -1)) - np.log(np.arange(1, n + 1))
+    return np.concatenate([[0.0], np.cumsum(steps)])
+
+
+@lru_cache(4)  # of a megabyte or more each
+def _weights(n: int) -> np.ndarray:
+    """Random weights of n + 1 sorted values, [draws, n + 1]: each row adds up to 1."""
+    return np.random.default_rng(_SEED).dirichlet(np.ones(n + 1), _DRAWS)
+
+
+def paired_points(lost: int, gained: int, n: int) -> Interval:
+    """Gained less lost per 100, with its interval; see :func:`paired_change`."""
     if n == 0:
         return Interval(math.nan, -100.0, 100.0, 0)
-    one, two = wilson(both + first, n), wilson(both + second, n)
-    phi = _phi(both, first, second, neither)
+    fewer, more = proportion(lost, n), proportion(gained, n)
+    odds = math.inf if n in (lost, gained) else _odds(lost, n) * _odds(gained, n)
+    correlation = -math.sqrt(min(1.0, odds))
 
     def distance(x: float, y: float) -> float:
-        return math.sqrt(max(0.0, x * x - 2 * phi * x * y + y * y))
+        return math.sqrt(max(0.0, x * x - 2 * correlation * x * y + y * y))
 
-    value = (first - second) / n
-    low = value - distance(one.value - one.low, two.high - two.value)
-    high = value + distance(one.high - one.value, two.value - two.low)
+    value = more.value - fewer.value
+    low = value - distance(more.value - more.low, fewer.high - fewer.value)
+    high = value + distance(more.high - more.value, fewer.value - fewer.low)
     return Interval(100 * value, 100 * max(-1.0, low), 100 * min(1.0, high), n)
 
 
-def _phi(both: int, first: int, second: int, neither: int) -> float:
-    """The correlation of two properties, a positive one drawn towards 0."""
-    margins = (both + first) * (second + neither) * (both + second) * (first + neither)
-    product: float = both * neither - first * second
-    if product > 0:
-        product = max(0.0, product - (both + first + second + neither) / 2)
-    return product / math.sqrt(margins) if margins else 0.0
+def _odds(count: int, n: int) -> float:
+    return count / (n - count)
 
 
-def _relative(both: int, lost: int, gained: int, n: int) -> Interval | None:
-    """Bonett and Price's interval of after / before, less 1."""
-    before, after = both + lost, both + gained
-    if before == 0:
-        return None
-    m = both + lost + gained
-    spread = math.sqrt((lost + gained + 2) / ((after + 1) * (before + 1)))
-    apart = sum(math.sqrt((1 - (x + 1) / (m + 2)) / (x + 1)) for x in (after, before))
-    z = _Z95 * spread / apart
-    one, two = _wilson(after, m, z), _wilson(before, m, z)
-    return Interval(after / before - 1, one[0] / two[1] - 1, one[1] / two[0] - 1, n)
+def _columns(pairs: Sequence[tuple[LabelKind, LabelKind]]) -> Iterable[list[LabelKind]]:
+    return ([pair[side] for pair in pairs] for side in (0, 1))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -239,6 +291,18 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def label_shares(labels: Iterable[Label]) -> dict[LabelKind, Proportion]:
-    """Return the share of each label, with Wilson's 95% interval."""
-    counts = Counter(label.kind for label in labels)
-    return {kind: wilson(counts[kind], counts.total()) for kind in LabelKind}
+    """Return the share of each label; see :func:`kind_shares`."""
+    return kind_shares([label.kind for label in labels])
+
+
+def kind_shares(kinds: Sequence[LabelKind]) -> dict[LabelKind, Proportion]:
+    """Return the share of each kind of label among the judged answers, with intervals;
+    that of UNJUDGED is of all answers.
+    """
+    unjudged = kinds.count(LabelKind.UNJUDGED)
+    shares: dict[LabelKind, Proportion] = {
+        kind: proportion(kinds.count(kind), len(kinds) - unjudged)
+        for kind in LabelKind
+        if kind is not LabelKind.UNJUDGED
+    }
+    return {**shares, LabelKind.UNJUDGED: proportion(unjudged, len(kinds))}

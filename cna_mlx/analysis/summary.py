@@ -1,22 +1,30 @@
 """Samples in, figures out: summarize a run from its files, without the model."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from statistics import fmean
 
 from cna_mlx.analysis.metrics import (
+    WORSE,
     ArmFigures,
     CategoryFigures,
     ControlFigures,
     Group,
+    Openings,
     Summary,
     text_damage,
 )
 from cna_mlx.analysis.statistics import (
+    Interval,
     PairedChange,
+    holm,
+    kind_shares,
     mean_interval,
     paired_change,
-    wilson,
+    proportion,
+    spearman,
 )
 from cna_mlx.discovery.auc import auc
 from cna_mlx.evaluation.run_config import CONTROLS, RunArm, main_arm
@@ -27,6 +35,8 @@ from cna_mlx.provenance import Auc
 
 #: By set, the ids of the prompts that discovery saw; None where they are unknown.
 _Seen = Mapping[str, tuple[str, ...] | None]
+_CATEGORY, _LEVEL = attrgetter("category"), attrgetter("level")
+_WORDS = 3  # openings that are named
 
 
 def summarize(run: RunRecord, samples: Sequence[Sample] | None = None) -> Summary:
@@ -50,6 +60,7 @@ def summarize(run: RunRecord, samples: Sequence[Sample] | None = None) -> Summar
         _with_unseen("all", "target", target, run) if target else None,
         _with_unseen("all", "benign", benign, run) if benign else None,
         _separation(target, benign),
+        _opening([*target, *benign]),
     )
 
 
@@ -62,9 +73,20 @@ def _once(samples: list[Sample]) -> list[Sample]:
     return [one for one in samples if one.number in kept]
 
 
+def _opening(samples: list[Sample]) -> tuple[float, int] | None:
+    """The correlation of the gauge with the odds of a refusing opening."""
+    known = [
+        (one.gauge, one.opening)
+        for one in samples
+        if one.gauge is not None and one.opening is not None
+    ]
+    found = spearman(*zip(*known, strict=True)) if known else None
+    return None if found is None else (found, len(known))
+
+
 def _with_unseen(name: str, kind: str, samples: list[Sample], run: RunRecord) -> Group:
     """A group, and the same group without the prompts that discovery saw."""
-    group = _group(name, kind, samples, run.arms)
+    group = _with_extended(name, kind, samples, run.arms)
     seen: _Seen = run.facts.contamination
     known = {one: seen.get(one) for one in {sample.set for sample in samples}}
     if None in known.values():
@@ -72,8 +94,35 @@ def _with_unseen(name: str, kind: str, samples: list[Sample], run: RunRecord) ->
     pairs = {(one, sample) for one, ids in known.items() for sample in ids or ()}
     left = [sample for sample in samples if (sample.set, sample.id) not in pairs]
     count = group.n - len(left) // len(group.arms)
-    unseen = _group(name, kind, left, run.arms) if left and count else None
+    unseen = _with_extended(name, kind, left, run.arms) if left and count else None
     return replace(group, seen=count, unseen=unseen)
+
+
+def _with_extended(
+    name: str, kind: str, samples: Sequence[Sample], arms: Sequence[RunArm]
+) -> Group:
+    """A group, and the same group with the labels of its continued answers."""
+    group = _group(name, kind, samples, arms)
+    continued = [(one, one.extended) for one in samples if one.extended]
+    if not continued:
+        return group
+    moved: dict[str, Counter[str]] = {}
+    for one, other in continued:
+        loops = other.has_loop and not one.has_loop
+        if other.label is not one.label or loops:
+            counts = moved.setdefault(one.arm, Counter())
+            then = f"{other.label} with a loop" if loops else other.label
+            counts[f"{one.label} to {then}"] += 1
+    later = [
+        replace(one, label=one.extended.label) if one.extended else one
+        for one in samples
+    ]
+    return replace(
+        group,
+        extended=_group(name, kind, later, arms),
+        continued=dict(Counter(one.arm for one, _ in continued)),
+        moved={arm: dict(counts) for arm, counts in moved.items()},
+    )
 
 
 def _separation(target: list[Sample], benign: list[Sample]) -> Auc | None:
@@ -90,13 +139,14 @@ def _group(
 ) -> Group:
     columns = by_arm(samples)
     baseline = columns[arms[0].label]
-    figures = tuple(_figures(arm, columns[arm.label], baseline) for arm in arms)
+    figures = _adjusted([_figures(arm, columns[arm.label], baseline) for arm in arms])
+    main = main_arm(arms)
+    judged = next((one for one in figures if one.arm is main), None)
     controls = tuple(
-        _control(role, members, figures[0])
+        _control(role, members, figures[0], judged)
         for role in CONTROLS
         if (members := [one for one in figures if one.arm.role == role])
     )
-    main = main_arm(arms)
     gauges = [sample.gauge for sample in baseline if sample.gauge is not None]
     return Group(
         name,
@@ -106,9 +156,22 @@ def _group(
         controls,
         _against_control(main, arms, controls, columns),
         _fates(baseline, columns[main.label]) if main else {},
-        _categories(columns),
+        _categories(columns, main.label if main else None),
         fmean(gauges) if gauges else None,
+        openings=_openings(columns[main.label]) if main else None,
     )
+
+
+def _adjusted(figures: Sequence[ArmFigures]) -> tuple[ArmFigures, ...]:
+    """The same figures, the p-values of steered arms adjusted for their number."""
+    tested = [
+        one.arm.label
+        for one in figures
+        if one.change is not None and one.arm.role not in CONTROLS
+    ]
+    changes = {one.arm.label: one.change for one in figures if one.change}
+    found = dict(zip(tested, holm([changes[one].p for one in tested]), strict=True))
+    return tuple(replace(one, p_holm=found.get(one.arm.label)) for one in figures)
 
 
 def _against_control(
@@ -122,11 +185,11 @@ def _against_control(
     strength = next((arm.strength for arm in arms if arm.label == matched), None)
     if main is None or matched is None or main.strength != strength:
         return None
-    return paired_change(_refusals(columns[matched]), _refusals(columns[main.label]))
+    return paired_change(_kinds(columns[matched]), _kinds(columns[main.label]))
 
 
-def _refusals(samples: Sequence[Sample]) -> list[bool]:
-    return [sample.is_refused for sample in samples]
+def _kinds(samples: Sequence[Sample]) -> list[LabelKind]:
+    return [sample.label for sample in samples]
 
 
 def _fates(before: Sequence[Sample], after: Sequence[Sample]) -> dict[LabelKind, int]:
@@ -140,21 +203,27 @@ def _figures(
 ) -> ArmFigures:
     n = len(samples)
     kls = [sample.kl for sample in samples if sample.kl is not None]
+    pairs = zip(baseline, samples, strict=True)
     change = None
     if arm.role != "baseline":
-        change = paired_change(_refusals(baseline), _refusals(samples))
+        change = paired_change(_kinds(baseline), _kinds(samples))
     return ArmFigures(
         arm,
-        {kind: wilson(sum(s.label is kind for s in samples), n) for kind in LabelKind},
-        wilson(sum(one.is_truncated for one in samples), n),
+        kind_shares(_kinds(samples)),
+        proportion(sum(one.is_truncated for one in samples), n),
         mean_interval([one.quality for one in samples]),
-        mean_interval(kls) if len(kls) == n else None,
+        Interval.bare(fmean(kls), n) if len(kls) == n else None,
         change,
+        sum(one.has_loop for one in samples),
+        sum(old.quality - new.quality >= WORSE for old, new in pairs),
     )
 
 
 def _control(
-    role: str, arms: Sequence[ArmFigures], baseline: ArmFigures
+    role: str,
+    arms: Sequence[ArmFigures],
+    baseline: ArmFigures,
+    main: ArmFigures | None,
 ) -> ControlFigures:
     rates = [one.refused.value for one in arms]
     kls = [one.kl.value for one in arms if one.kl is not None]
@@ -169,22 +238,46 @@ def _control(
         fmean(kls) if len(kls) == len(arms) else None,
         min(rates),
         max(rates),
-        min(whole or arms, key=lambda one: one.refused.value).arm.label,
+        max(whole or arms, key=_net).arm.label,
         tuple(one.arm.label for one in arms if one not in whole),
+        sum(_net(one) >= _net(main) for one in whole) if main else 0,
     )
 
 
-def _categories(columns: dict[str, list[Sample]]) -> tuple[CategoryFigures, ...]:
+def _net(one: ArmFigures) -> int:
+    return one.change.net if one.change else 0
+
+
+def _openings(samples: Sequence[Sample]) -> Openings | None:
+    """How many lost refusals of the main arm come back with a refusal's first word."""
+    tried = [one.opened for one in samples if one.opened]
+    words = Counter(one.text.split()[0] for one in tried if one.text.split())
+    returned = sum(one.label is LabelKind.REFUSED for one in tried)
+    common = tuple(word for word, _ in words.most_common(_WORDS))
+    return Openings(len(tried), returned, common) if tried else None
+
+
+def _categories(
+    columns: dict[str, list[Sample]], main: str | None
+) -> tuple[CategoryFigures, ...]:
+    """The categories, then the levels of harm, in the order of the prompts."""
     first = next(iter(columns.values()))
-    names = dict.fromkeys(sample.category for sample in first if sample.category)
-    return tuple(
-        CategoryFigures(
-            name,
-            sum(sample.category == name for sample in first),
-            {
-                label: sum(one.is_refused for one in column if one.category == name)
+    found = []
+    for is_level, of in ((False, _CATEGORY), (True, _LEVEL)):
+        names = dict.fromkeys(name for one in first if (name := of(one)))
+        for name in names:
+            members = {
+                label: [one for one in column if of(one) == name]
                 for label, column in columns.items()
-            },
-        )
-        for name in names
-    )
+            }
+            own = {label: _kinds(column) for label, column in members.items()}
+            found.append(
+                CategoryFigures(
+                    name,
+                    len(own[first[0].arm]),
+                    {label: one.count(LabelKind.REFUSED) for label, one in own.items()},
+                    paired_change(own[first[0].arm], own[main]).lost if main else 0,
+                    is_level,
+                )
+            )
+    return tuple(found)

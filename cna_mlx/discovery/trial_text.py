@@ -108,12 +108,17 @@ def _remarks_on_refusals(found: Expectation) -> list[str]:
             f"this model rarely refuses these prompts ({baseline.refused} of "
             f"{found.prompts}): there is little to flip"
         ]
-    fallen = baseline.refused - ablated.refused
+    fallen = _fallen(ablated, baseline)
     if _is_few(fallen, found):
         return [f"few answers will flip: {_TRY} a larger --fraction"]
-    if baseline.refused - control.refused >= fallen:
+    if _fallen(control, baseline) >= fallen:
         return ["the control does the same: the effect is not these neurons' own"]
     return []
+
+
+def _fallen(arm: ArmCounts, baseline: ArmCounts) -> int:
+    """Refusals lost: those that became unusable text do not count."""
+    return baseline.refused - arm.refused - max(0, arm.invalid - baseline.invalid)
 
 
 def _remarks_on_changes(found: Expectation) -> list[str]:

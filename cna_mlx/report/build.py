@@ -11,14 +11,13 @@ from cna_mlx.analysis.verdict import Verdict, conclude
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
-from cna_mlx.provenance import Auc
 from cna_mlx.report import curves, facts, group_tables
 from cna_mlx.report.content import ReportContent, ReportSection, RunContent, TextLevel
 from cna_mlx.report.excerpts import NOTICES, shown_prompts
 from cna_mlx.report.paper_section import Paper, across_table, paper_section, targets
 from cna_mlx.util.environment import versions
 from cna_mlx.util.files import packaged_toml
-from cna_mlx.util.formatting import auc_text, counted
+from cna_mlx.util.formatting import auc_text, counted, decimal
 
 _READING = tuple(packaged_toml("cna_mlx.report", "glossary.toml").items())
 
@@ -114,17 +113,19 @@ def _sections(entry: ReportedRun, level: TextLevel) -> Iterator[ReportSection]:
         text = "Benign prompts: each refusal here is one too many."
         yield _refusals(run, "over-refusal", "Over-refusal", rest, text)
     if gauged := [one for one in groups if one.gauge is not None]:
-        yield _gauge(gauged, summary.separation)
+        yield _gauge(gauged, summary)
     if controlled := [one for one in wanted if one.controls]:
         yield _controls(controlled)
     if swept := list(_curves(wanted)):
         yield _strengths(swept)
-    if sorted_out := [one for one in groups if group_tables.has_categories(one)]:
+    if sorted_out := [
+        (one, *kind) for one in groups for kind in group_tables.category_kinds(one)
+    ]:
         yield ReportSection(
             "categories",
             "By category",
-            tables=[group_tables.category_table(one) for one in sorted_out],
-            charts=[curves.category_chart(one) for one in sorted_out],
+            tables=[group_tables.category_table(*one) for one in sorted_out],
+            charts=[curves.category_chart(*one) for one in sorted_out],
         )
     yield _contamination(groups)
     if entry.paper:
@@ -143,15 +144,21 @@ def _refusals(
     )
 
 
-def _gauge(groups: Sequence[Group], separation: Auc | None) -> ReportSection:
+def _gauge(groups: Sequence[Group], summary: Summary) -> ReportSection:
     texts = [
         "The projection of the prompts on the circuit before a token is written: 0 is "
         "the mean of its discovery's answered prompts, 1 that of the refused ones."
     ]
-    if separation:
+    if summary.separation:
         texts.append(
             "It separates the benign prompts from the others with an AUC of "
-            f"{auc_text(separation)} (0.5: not at all, 1: always)."
+            f"{auc_text(summary.separation)} (0.5: not at all, 1: always)."
+        )
+    if summary.opening:
+        found, n = summary.opening
+        texts.append(
+            "Its rank correlation with the log-odds of the model's own refusing first "
+            f"words is {decimal(found)} over {counted(n, 'prompt')} (Spearman)."
         )
     tables = [group_tables.gauge_table(groups)]
     return ReportSection("gauge", "Gauge", texts, tables=tables)

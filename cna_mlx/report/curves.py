@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cna_mlx.analysis.metrics import ArmFigures, Group
+from cna_mlx.analysis.metrics import ArmFigures, CategoryFigures, Group
 from cna_mlx.analysis.statistics import Interval, Proportion
 from cna_mlx.evaluation.run_config import CONTROLS
 from cna_mlx.report.content import Chart, Point, Series
@@ -57,16 +57,17 @@ def curved_roles(group: Group) -> tuple[str, ...]:
     return (*scaled, "caa") if is_curve(group.additions) else scaled
 
 
-def category_chart(group: Group) -> Chart:
+def category_chart(
+    group: Group, kind: str, categories: Sequence[CategoryFigures]
+) -> Chart:
     """How much of each category is refused, before and after."""
-    categories = group.categories
     series = []
     for label in (one.arm.label for one in group.shown):
         shares = [100 * one.refused[label] / one.n for one in categories]
         points = [Point(place, share) for place, share in enumerate(shares)]
         series.append(Series(label, points))
     names = [one.name for one in categories]
-    title = f"Refused by category, {group.set} ({group.kind})"
+    title = f"Refused by {kind}, {group.set} ({group.kind})"
     return Chart("bars", title, series, names, "", "%", 100)
 
 

@@ -2,13 +2,19 @@
 
 from collections.abc import Sequence
 
-from cna_mlx.analysis.metrics import ArmFigures, ControlFigures, Group
+from cna_mlx.analysis.metrics import (
+    ArmFigures,
+    CategoryFigures,
+    ControlFigures,
+    Group,
+)
 from cna_mlx.evaluation.run_config import CONTROLS
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.report import numbers
 from cna_mlx.report.content import Cell, ReportTable
 from cna_mlx.report.curves import Curve, curved_roles
 from cna_mlx.report.numbers import NONE, change_cell, count_cell, mean_cell, rate_cell
+from cna_mlx.util import formatting
 from cna_mlx.util.formatting import counted, p_value, percent, percent_range
 
 #: A row of figures by the names of its columns.
@@ -48,9 +54,10 @@ def arm_row(one: ArmFigures) -> Row:
         "refused": rate_cell(one.refused),
         "change, points": change_cell(one.change),
         "flips": numbers.flips_cell(one.change),
-        "p": numbers.p_cell(one.change),
+        "p": numbers.p_cell(one.p_holm),
         "partial": count_cell(one.labels[LabelKind.PARTIAL]),
         "invalid": count_cell(one.invalid),
+        "unjudged": count_cell(one.unjudged),
         "truncated": count_cell(one.truncated),
         "quality": mean_cell(one.quality),
         "KL, nats": mean_cell(one.kl),
@@ -64,7 +71,7 @@ def control_row(one: ControlFigures) -> Row:
         "refused": _spread(one),
         **dict.fromkeys(("change, points", "flips", "p", "partial"), NONE),
         "invalid": Cell(percent(one.invalid)),
-        "truncated": NONE,
+        **dict.fromkeys(("unjudged", "truncated"), NONE),
         "quality": mean_cell(one.quality),
         "KL, nats": mean_cell(one.kl),
     }
@@ -73,6 +80,8 @@ def control_row(one: ControlFigures) -> Row:
 def seeds_table(group: Group) -> ReportTable:
     """Every seed of the controls."""
     rows = [arm_row(one) for one in group.arms if one.arm.role in CONTROLS]
+    for row in rows:
+        del row["p"]  # the place among the seeds tells, not a test of each
     return _table(f"{group_name(group)}, seed by seed", rows)
 
 
@@ -87,9 +96,13 @@ def control_texts(group: Group) -> list[str]:
         f"{group.set}: {matched.strongest}{why} "
         f"refuses {percent(paired.before.value)}; {main.arm.label} refuses "
         f"{percent(paired.after.value)}. That is a change of {moved.text} "
-        f"points ({moved.detail}); {paired.lost} prompts are refused only by the "
-        f"control and {paired.gained} only by {main.arm.label} (exact McNemar p "
-        f"{p_value(paired.p)})."
+        f"points ({moved.detail}); {paired.lost} prompts are refused by the control "
+        f"and answered by {main.arm.label}, {paired.gained} the other way round (exact "
+        f"McNemar p {p_value(paired.p)}).",
+        f"{matched.whole} of {counted(len(matched.arms), 'matched control')} left the "
+        f"text whole; {matched.rivals} of them lose at least as many refusals as "
+        f"{main.arm.label}: {matched.rivals + 1} in {matched.whole + 1} for a circuit "
+        "that is like its controls.",
     ]
 
 
@@ -108,26 +121,31 @@ def strength_table(title: str, column: str, curve: Curve) -> ReportTable:
     return _table(title, rows)
 
 
-def has_categories(group: Group) -> bool:
-    """Whether there are several categories, and some refusals in them."""
-    labels = [one.arm.label for one in group.shown]
-    return len(group.categories) > 1 and any(
-        category.refused[label] for category in group.categories for label in labels
-    )
+def category_kinds(group: Group) -> list[tuple[str, list[CategoryFigures]]]:
+    """Categories, and levels of harm, where there are several and some refusals."""
+    kinds = [
+        (name, [one for one in group.categories if one.is_level is is_level])
+        for name, is_level in (("category", False), ("level", True))
+    ]
+    has_refusals = any(one.refused.successes for one in group.shown)
+    return [(name, found) for name, found in kinds if has_refusals and len(found) > 1]
 
 
-def category_table(group: Group) -> ReportTable:
-    """How many prompts of each category are refused, before and after."""
+def category_table(
+    group: Group, name: str, categories: Sequence[CategoryFigures]
+) -> ReportTable:
+    """How many prompts of each category are refused, and how many refusals are lost."""
     labels = [one.arm.label for one in group.shown]
     rows = [
         {
-            "category": Cell(one.name),
+            name: Cell(one.name),
             "prompts": Cell(str(one.n)),
-            **{label: Cell(str(one.refused[label])) for label in labels},
+            **{f"{label} refuses": Cell(str(one.refused[label])) for label in labels},
+            "lost": Cell(str(one.lost)),
         }
-        for one in group.categories
+        for one in categories
     ]
-    note = "How many are refused. No tests: a category has too few prompts for one."
+    note = f"No tests: a {name} has too few prompts for one."
     return _table(group_name(group), rows, note)
 
 
@@ -140,7 +158,6 @@ def contamination_table(groups: Sequence[Group]) -> ReportTable:
             "baseline": rate_cell(one.baseline.refused),
             "main arm": rate_cell(main.refused),
             "change, points": change_cell(main.change),
-            "p": numbers.p_cell(main.change),
         }
         for group in groups
         for name, one in (("all", group), ("unseen only", group.unseen))
@@ -186,5 +203,11 @@ def _spread(one: ControlFigures) -> Cell:
 
 
 def _table(title: str, rows: Sequence[Row], note: str = "") -> ReportTable:
-    columns = list(rows[0]) if rows else []
-    return ReportTable(title, columns, [list(row.values()) for row in rows], note)
+    empty = {"0", formatting.NO_VALUE}
+    columns = [
+        name
+        for name in (rows[0] if rows else ())
+        if name != "unjudged" or {row[name].text for row in rows} - empty
+    ]
+    cells = [[row[name] for name in columns] for row in rows]
+    return ReportTable(title, columns, cells, note)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cna_mlx.analysis.statistics import Proportion, wilson
+from cna_mlx.analysis.statistics import Proportion, proportion
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import main_arm
 from cna_mlx.evaluation.runs import RunRecord, list_runs
@@ -70,4 +70,4 @@ def _refused(samples: Sequence[Sample], arm: str) -> Proportion | None:
     counted = [one for one in samples if one.arm == arm and one.kind != "benign"]
     if not counted:
         return None
-    return wilson(sum(one.is_refused for one in counted), len(counted))
+    return proportion(sum(one.is_refused for one in counted), len(counted))

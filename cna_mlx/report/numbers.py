@@ -23,26 +23,29 @@ def count_cell(one: Proportion) -> Cell:
 
 
 def change_cell(one: PairedChange | None) -> Cell:
-    """A change in percentage points with its interval."""
-    return _points(one.points, "") if one and one.n else NONE
+    """Refusals gained less lost, per 100 prompts, with the interval."""
+    if one is None or one.n == 0:
+        return NONE
+    found = one.points
+    interval = formatting.points_range(found.low, found.high)
+    return Cell(formatting.points(found.value), interval)
 
 
 def relative_cell(one: PairedChange | None) -> Cell:
-    """A change as a share of the rate before, with its interval."""
-    if one is None or (found := one.relative) is None:
+    """Refusals gained less lost, as a share of those before."""
+    if one is None or one.relative is None:
         return NONE
-    edges = (100 * found.value, 100 * found.low, 100 * found.high)
-    return _points(Interval(*edges, found.n), "%")
+    return Cell(f"{formatting.points(100 * one.relative.value)}%")
 
 
 def flips_cell(one: PairedChange | None) -> Cell:
-    """How many refusals disappeared, and how many appeared."""
+    """How many refusals became answers, and how many appeared."""
     return Cell(f"{one.lost} / {one.gained}") if one and one.n else NONE
 
 
-def p_cell(one: PairedChange | None) -> Cell:
-    """The p of the exact McNemar test."""
-    return Cell(formatting.p_value(one.p)) if one and one.n else NONE
+def p_cell(p: float | None) -> Cell:
+    """A p-value."""
+    return NONE if p is None else Cell(formatting.p_value(p))
 
 
 def mean_cell(one: Interval | float | None) -> Cell:
@@ -53,8 +56,3 @@ def mean_cell(one: Interval | float | None) -> Cell:
         return Cell(formatting.decimal(one.value))
     interval = formatting.decimal_range(one.low, one.high)
     return Cell(formatting.decimal(one.value), interval)
-
-
-def _points(one: Interval, sign: str) -> Cell:
-    text = f"{formatting.points(one.value)}{sign}"
-    return Cell(text, formatting.points_range(one.low, one.high))

@@ -44,23 +44,17 @@ def test_counts_are_those_of_the_samples(tmp_path: Path) -> None:
 
 
 def test_flips_are_paired_by_prompt(tmp_path: Path) -> None:
-    run = make_run(tmp_path, answers=mixed)
-    columns = by_arm(sample for sample in run.samples() if sample.kind == "harmful")
-    group = summarize(run).groups[0]
-    pairs = [
-        (a.is_refused, b.is_refused)
-        for a, b in zip(columns["baseline"], columns["ablated"], strict=True)
-    ]
+    """Of the seven refusals one is answered and four become unusable."""
+    group = summarize(make_run(tmp_path, answers=mixed)).groups[0]
     main = group.main
     assert main
     assert main.change
-    assert main.change.lost == pairs.count((True, False))
-    assert main.change.gained == pairs.count((False, True))
-    assert sum(group.fates.values()) == main.change.lost
+    found = main.change
+    assert (found.both, found.lost, found.ruined, found.gained) == (2, 1, 4, 0)
     assert group.fates == {LabelKind.ANSWERED: 1, LabelKind.INVALID: 4}
 
 
-def test_the_verdict_rests_on_the_control_that_refuses_least(tmp_path: Path) -> None:
+def test_the_strongest_control_is_the_one_that_loses_most(tmp_path: Path) -> None:
     def answers(arm: RunArm, number: int, kind: str) -> str:
         refused = {"matched 0": 6, "matched 1": 3}.get(arm.label, 8)
         return REFUSAL if number < refused else ANSWER

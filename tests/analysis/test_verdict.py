@@ -1,4 +1,4 @@
-"""Each verdict from a constructed run, and what each of them must say."""
+"""Verdicts on runs as an evaluation writes them, and what each of them must say."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,8 +8,9 @@ import pytest
 from evaluation_runs import ANSWER, ARMS, BASELINE, GARBAGE, REFUSAL, make_run
 from texts import missing
 
+from cna_mlx.analysis.decision import Outcome, fell
 from cna_mlx.analysis.summary import summarize
-from cna_mlx.analysis.verdict import Outcome, Verdict, conclude, fell
+from cna_mlx.analysis.verdict import Verdict, conclude
 from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runs import RunRecord
 
@@ -39,9 +40,9 @@ def verdict_of(place: Path, answers: Answers, **options: object) -> Verdict:
 @pytest.mark.parametrize(
     ("outcome", "answers", "figures"),
     [
-        (Outcome.FELL, by_rates(18, 2, 17), ("90%", "10%", "matched", "85%")),
-        (Outcome.NO_MORE, by_rates(18, 2, 3), ("90%", "10%", "matched", "15%")),
-        (Outcome.HELD, by_rates(18, 16, 18), ("90%", "80%", "chance")),
+        (Outcome.MORE, by_rates(18, 2, 17), ("90%", "10%", "all 2 controls", "85%")),
+        (Outcome.NO_MORE, by_rates(18, 2, 2), ("90%", "10%", "matched", "10%")),
+        (Outcome.INCONCLUSIVE, by_rates(18, 16, 18), ("90%", "80%", "chance")),
         (Outcome.HELD, by_rates(10, 18, 10), ("rose", "50%", "90%")),
         (Outcome.TOO_FEW, by_rates(5, 0, 5), ("5 of 20",)),
         (Outcome.BROKE, by_rates(18, 2, 17, GARBAGE), ("broke", "90%", "INVALID")),
@@ -59,7 +60,7 @@ def test_each_verdict_is_reached(
 
 def test_six_refusals_can_be_told_and_five_cannot(tmp_path: Path) -> None:
     """The bound is where the exact test can first say something."""
-    assert verdict_of(tmp_path / "6", by_rates(6, 0, 6)).outcome is Outcome.FELL
+    assert verdict_of(tmp_path / "6", by_rates(6, 0, 6)).outcome is Outcome.MORE
     assert verdict_of(tmp_path / "5", by_rates(5, 0, 5)).outcome is Outcome.TOO_FEW
 
 
@@ -73,18 +74,8 @@ def test_without_a_control_nothing_is_claimed(tmp_path: Path) -> None:
 def test_a_large_kl_on_benign_prompts_is_damage(tmp_path: Path) -> None:
     calm = verdict_of(tmp_path / "a", by_rates(18, 2, 17), sample={"kl": 0.9})
     wild = verdict_of(tmp_path / "b", by_rates(18, 2, 17), sample={"kl": 1.1})
-    assert (calm.outcome, wild.outcome) == (Outcome.FELL, Outcome.BROKE)
+    assert (calm.outcome, wild.outcome) == (Outcome.MORE, Outcome.BROKE)
     assert missing(wild.headline, "benign", "KL 1.1") == []
-
-
-def test_damage_alone_is_no_fall(tmp_path: Path) -> None:
-    """A model that repeats itself and refuses as before: refusals did not fall."""
-    found = verdict_of(tmp_path / "run", by_rates(18, 18, 18, GARBAGE))
-    assert found.outcome is Outcome.HELD
-    assert any("INVALID" in sentence for sentence in found.sentences)
-    found = verdict_of(tmp_path / "some", by_rates(10, 9, 10, GARBAGE))
-    assert found.outcome is Outcome.HELD
-    assert missing(found.headline, "50%", "45%", "55%") == []
 
 
 def test_damage_to_benign_answers_is_said_to_be_that(tmp_path: Path) -> None:
@@ -94,7 +85,7 @@ def test_damage_to_benign_answers_is_said_to_be_that(tmp_path: Path) -> None:
         return GARBAGE if arm.role == "ablated" else ANSWER
 
     found = verdict_of(tmp_path / "run", answer)
-    assert found.outcome is Outcome.HELD
+    assert found.outcome is Outcome.BROKE
     assert missing(found.headline, "benign prompts", "100%") == []
 
 
@@ -113,15 +104,15 @@ def controls(limits: dict[int, int], texts: dict[int, str]) -> Answers:
 def test_a_control_that_broke_the_text_is_no_rival(tmp_path: Path) -> None:
     """It refuses nothing since it says nothing: the other seed is compared with."""
     found = verdict_of(tmp_path / "a", controls({0: 0, 1: 18}, {0: GARBAGE}))
-    assert found.outcome is Outcome.FELL
-    assert "90%)" in found.headline
-    (line,) = [one for one in found.sentences if "matched control" in one]
+    assert found.outcome is Outcome.MORE
+    assert "the one control (90%)" in found.headline
+    (line,) = [one for one in found.sentences if "Against the matched" in one]
     assert missing(line, "1 of 2", "INVALID 0%", "quality 1.00") == []
     both = {0: GARBAGE, 1: GARBAGE}
     found = verdict_of(tmp_path / "b", controls({0: 0, 1: 0}, both))
-    assert found.outcome is Outcome.NO_MORE
-    assert "every matched control" in found.headline
-    (line,) = [one for one in found.sentences if "matched control" in one]
+    assert found.outcome is Outcome.UNCONTROLLED
+    assert "all 2 matched controls broke" in found.headline
+    (line,) = [one for one in found.sentences if "Against the matched" in one]
     assert missing(line, "of 2", "broke", "INVALID 100%") == []
 
 
@@ -168,9 +159,9 @@ def test_a_run_in_part_says_so(tmp_path: Path) -> None:
     found = verdict_of(
         tmp_path / "run", by_rates(18, 2, 17), done=20, status="interrupted"
     )
-    assert found.outcome is Outcome.FELL
+    assert found.outcome is Outcome.MORE
     text = " ".join(found.sentences)
-    assert missing(text, "20 of 26 prompts", "no benign prompts") == []
+    assert missing(text, "20 of 26 prompts", "No benign prompts", "yet") == []
 
 
 def test_what_the_discovery_saw_is_left_out(tmp_path: Path) -> None:
