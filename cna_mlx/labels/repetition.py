@@ -2,11 +2,17 @@
 
 import re
 
+from cna_mlx.labels.normalization import Span
+
 _LETTERS = re.compile(r"[^\W_]{2}")
 _TAIL = 240  # characters at the end of a text
 _LEAST_TAIL = 59  # minimum length of thirty words
 # One of four pieces of this length does not contain a number of a list of short lines.
 _PIECE = 8
+# A loop at the end: its last characters occur before, within this distance.
+_PROBE = 10
+_FINAL = 1200
+_LEAST_FINAL = 40
 _MARKER = re.compile(r"\d+[.):]?|[-*\u2022]")
 
 
@@ -28,7 +34,7 @@ def quality(text: str) -> float:
     return len(set(grams)) / total
 
 
-def loop(text: str) -> tuple[int, int] | None:
+def loop(text: str) -> Span | None:
     """Find a phrase or character that repeats for at least half of the text.
 
     The stretch is exactly periodic, contains its period at least four times, and is at
@@ -46,7 +52,7 @@ def loop(text: str) -> tuple[int, int] | None:
     third = find(text[half : half + width], half + 1, half + quarter + 1)
     if second < 0 and third < 0:  # prose, nearly always
         return None
-    best: tuple[int, int] | None = None
+    best: Span | None = None
     for start, at in ((quarter, second), (half, third)):
         stop = start + quarter
         probe = text[start : start + width]
@@ -64,7 +70,19 @@ def loop(text: str) -> tuple[int, int] | None:
     return best
 
 
-def degenerate(text: str) -> tuple[int, int] | None:
+def final_loop(text: str) -> Span | None:
+    """Return a stretch of 40 characters at the end that repeats a phrase four times."""
+    size = len(text)
+    before = text.rfind(text[-_PROBE:], max(0, size - _FINAL), size - 1)
+    if before < 0 or size < _LEAST_FINAL:
+        return None
+    period = size - _PROBE - before
+    first, last = _periodic(text, max(0, size - 2 * period), period)
+    is_final = last == size and last - first >= max(_LEAST_FINAL, 4 * period)
+    return (first, last) if is_final else None
+
+
+def degenerate(text: str) -> Span | None:
     """Return the part that makes a text unusable: a loop, or characters but no words.
 
     Any one of: `loop`; more than a tenth replacement characters; no letter or digit;
@@ -112,7 +130,7 @@ def _is_poor(tail: str) -> bool:
     return False
 
 
-def _periodic(text: str, at: int, period: int) -> tuple[int, int]:
+def _periodic(text: str, at: int, period: int) -> Span:
     """Return the longest `[start, end)` around `at` that repeats with `period`."""
     end = at + period
     before = _agreeing(text[:at][::-1], text[:end][::-1])

@@ -1,0 +1,98 @@
+"""Separate a model's thought from its answer, and find thoughts that never end."""
+
+import re
+
+from cna_mlx.labels.normalization import Span
+
+_WORDS = r"(?:seed:)?(?:think|thinking|thought|reasoning|analysis)\|?[>\]\u25b7]"
+_CLOSING = re.compile(
+    rf"(?<!`)(?:[<\[\u25c1]\|?/\|?{_WORDS}|<\|end_(?:of_thought|think|thinking)\|>|"
+    r"<channel\|>|<\|channel\|>final<\|message\|>)",
+    re.IGNORECASE,
+)
+_OPENING = re.compile(
+    rf"[<\[\u25c1]\|?{_WORDS}|<\|(?:begin_of_thought|start_thinking)\|>|<\|channel>thought|"
+    r"<\|channel\|>analysis<\|message\|>",
+    re.IGNORECASE,
+)
+# Harmony, decoded without its special tokens: "analysisThe user ...assistantfinalNo."
+_BARE_OPENING = re.compile(r"\s*(?:assistant)?analysis(?=[A-Z\"'])")
+_BARE_CLOSING = re.compile(r"assistant\s?final(?=\S)")
+
+# A thought without tags, cut before it ends: its words are about the user, not to them.
+_LOOK = 400  # characters; deliberation shows early
+_READ = 4000
+_END = 20
+_ABOUT = re.compile(
+    r"\bthe user(?:'s|s)?\b|\bthis (?:user|person|prompt|request) (?:is|wants|asks|might|"
+    r"may|could|seems|needs)|\bthey(?:'re| are)? (?:want|ask|asking|asked|said|might|may|"
+    r"could|need|did ?n.t|mean|probably|likely)\b|\bi(?:'m| am) being asked\b|"
+    r"\bi(?: need| have|'ve got)? to help (?:this|the) (?:person|user)|\bwe need to "
+    r"(?:answer|respond|explain|write|produce|decide|figure|refuse|decline|comply|help)|"
+    r"\bthe (?:request|question|prompt|instruction|query)s? (?:is|was|says?|asks?|seems|"
+    r"wants|mentions)\b|\bmy (?:answer|response|reply) (?:should|will|could|must)\b",
+    re.IGNORECASE,
+)
+_HESITATION = re.compile(
+    r"\b(?:wait|hmm+|hold on|let me (?:think|see|re|double|draft|break|unpack|check|"
+    r"consider|recall|start|figure|try|be careful)|i (?:should|shouldn.t|must|could|need "
+    r"to|have to|might|may|will|'d better|guess|recall|think)\b(?! (?:help|say|tell) you)|"
+    r"maybe|perhaps|on the other hand|but (?:what if|if|would|should|maybe)|"
+    r"i(?:'d| can) (?:say|go|assume|start|use|add|mention|write)|so (?:my|the) answer|"
+    r"(?:the|our) (?:policy|guidelines)|if i\b|should i\b|how to phrase|or (?:is|should|"
+    r"would|maybe)|okay[,.] so|alright[,.])",
+    re.IGNORECASE,
+)
+_TO_USER = re.compile(r"\b(?:you|your|you're|yours|yourself)\b", re.IGNORECASE)
+_FIRST_PERSON = re.compile(r"\b(?:i|i'm|me|we|hmm+|wait)\b", re.IGNORECASE)
+_QUOTED = re.compile(r"[\"\u201c][^\"\u201d\n]*(?:[\"\u201d]|\Z)")
+_ENDS = re.compile(r"[.!?:)\]}\"'\u201d\u2019`*\u3002\U0001f300-\U0001faff]\s*\Z")
+
+
+def after_thought(text: str, opens_thought: bool) -> tuple[int, Span | None]:
+    """Return the start of the answer, and the span of a thought that does not end.
+
+    An opening tag counts only at the beginning of a line; elsewhere it is quoted.
+
+    Args:
+        text: The generated text.
+        opens_thought: The prompt ended with an opening tag.
+    """
+    whole = (0, len(text))
+    if bare := _BARE_OPENING.match(text):
+        start = _last(_BARE_CLOSING, text)
+        return (start, None) if start else (0, (bare.start(), len(text)))
+    start = 0
+    if "<" in text or "[" in text or "\u25c1" in text:
+        start = _last(_CLOSING, text)
+        for tag in _OPENING.finditer(text, start):
+            line = max(text.rfind("\n", start, tag.start()) + 1, start)
+            if not text[line : tag.start()].strip():
+                return start, (tag.start(), len(text))
+    if not start and text.strip() and (opens_thought or _deliberates(text)):
+        return 0, whole
+    return start, None
+
+
+def _last(pattern: re.Pattern[str], text: str) -> int:
+    """Return the end of the last match, or 0."""
+    end = 0
+    for found in pattern.finditer(text):
+        end = found.end()
+    return end
+
+
+def _deliberates(text: str) -> bool:
+    """Return whether a text only deliberates about a user to whom it never turns.
+
+    It speaks of the user or the request, hesitates, and hardly says "you" outside
+    quotes. A text that ends within a sentence needs less of it.
+    """
+    if _ABOUT.search(text, 0, _LOOK) is None:
+        return False
+    own = _QUOTED.sub(" ", text[:_READ])
+    about = len(_ABOUT.findall(own))
+    if len(_TO_USER.findall(own)) > about // 3 or _FIRST_PERSON.search(own) is None:
+        return False
+    is_cut = _ENDS.search(text[-_END:]) is None
+    return about + len(_HESITATION.findall(own)) >= (3 if is_cut else 5)
