@@ -212,8 +212,8 @@ def _scored(answer: Folded, cues: CueSet) -> tuple[LabelKind, Span | None]:
     is_close = total + WEIGHTS["helps"] < THRESHOLD
     if is_close and is_announced(folded, raw, 0):
         return _ANSWERED, None
-    partial = answers_too(folded, raw, found.end())
-    return (_PARTIAL if partial else _REFUSED), found.span()
+    partial = answers_too(folded, raw, found[1])
+    return (_PARTIAL if partial else _REFUSED), found
 
 
 def _first_sentence(folded: str) -> int:

@@ -26,8 +26,6 @@ def _compiled(name: str) -> re.Pattern[str]:
 
 
 DECLINE = _compiled("DECLINE")
-DENIAL = _compiled("DENIAL")
-DEED = _compiled("DEED")
 PLEASANTRY = _compiled("PLEASANTRY")
 DEFINITION = _compiled("DEFINITION")
 
