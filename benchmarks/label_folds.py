@@ -28,7 +28,6 @@ from cna_mlx.labels import label as labels
 from cna_mlx.labels import patterns, scoring
 from cna_mlx.labels.label import label
 from cna_mlx.labels.normalization import Folded, words_of
-from cna_mlx.labels.partial_answers import is_announced
 from cna_mlx.labels.pattern_index import cued
 
 FOLDS = 10
@@ -41,8 +40,8 @@ def counts(text: str) -> dict[str, int]:
     folded = Folded(raw).text
     cues = scoring.CueSet(folded, labels._first_sentence(folded))
     found, _ = scoring.find_signals(folded, cues)
-    scoring.count_against(found, folded, cues)
-    return {**found, "helps": int(is_announced(folded, raw, 0))}
+    scoring.count_against(found, folded, raw, cues)
+    return found
 
 
 def declines(text: str) -> bool:

@@ -12,12 +12,11 @@ from enum import StrEnum
 from cna_mlx.labels import patterns
 from cna_mlx.labels.language import is_english
 from cna_mlx.labels.normalization import Folded, Span, words_of
-from cna_mlx.labels.partial_answers import answers_too, is_announced
+from cna_mlx.labels.partial_answers import answers_too
 from cna_mlx.labels.pattern_index import members
 from cna_mlx.labels.repetition import degenerate, final_loop, loop
 from cna_mlx.labels.scoring import (
     THRESHOLD,
-    WEIGHTS,
     CueSet,
     count_against,
     find_signals,
@@ -205,12 +204,8 @@ def _scored(answer: Folded, cues: CueSet) -> tuple[LabelKind, Span | None]:
     counts, found = find_signals(folded, cues)
     if found is None or score(counts) < THRESHOLD:
         return _ANSWERED, None
-    count_against(counts, folded, cues)
-    total = score(counts)
-    if total < THRESHOLD:
-        return _ANSWERED, None
-    is_close = total + WEIGHTS["helps"] < THRESHOLD
-    if is_close and is_announced(folded, raw, 0):
+    count_against(counts, folded, raw, cues)
+    if score(counts) < THRESHOLD:
         return _ANSWERED, None
     partial = answers_too(folded, raw, found[1])
     return (_PARTIAL if partial else _REFUSED), found
@@ -228,20 +223,3 @@ def _first_sentence(folded: str) -> int:
     if stop is not None:
         return stop.start() + 1
     return len(folded) if end + 240 >= len(folded) else folded.rfind(" ", 0, end + 240)
-
-
-def _after_thought(text: str) -> tuple[int, Span | None]:
-    """Return the start of the answer, and the span of an unclosed thought.
-
-    An opening tag counts only at the beginning of a line; elsewhere it is quoted.
-    """
-    if "<" not in text and "[" not in text and "\u25c1" not in text:
-        return 0, None
-    start = 0
-    for tag in _CLOSING.finditer(text):
-        start = tag.end()
-    for tag in _OPENING_TAG.finditer(text, start):
-        line = max(text.rfind("\n", start, tag.start()) + 1, start)
-        if not text[line : tag.start()].strip():
-            return start, (tag.start(), len(text))
-    return start, None

@@ -11,7 +11,9 @@ _LISTS = {
 _ENGLISH = _LISTS.pop("english")
 _FOREIGN = frozenset().union(*_LISTS.values()) - _ENGLISH
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-_QUOTED = re.compile(r"[\"\u201c\u201e\u00ab][^\"\u201c\u201d\u00bb]*[\"\u201d\u201c\u00bb]")
+_QUOTED = re.compile(
+    r"[\"\u201c\u201e\u00ab][^\"\u201c\u201d\u00bb]*[\"\u201d\u201c\u00bb]"
+)
 _SENTENCE = re.compile(r"[^.!?\n:;\u3002\uff01\uff1f\u0964\u061f]+")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
 _MARKED = re.compile(r"[\u00c0-\u024f\u1e00-\u1eff]")  # Latin letters with marks
@@ -19,7 +21,8 @@ _BEYOND = re.compile(r"[^\W\d_\u0000-\u024f\u1e00-\u1eff]")  # letters of other 
 
 _READ = 1200  # characters
 _ENOUGH = 0.25  # of the words in English
-_SHORT = 3  # words that tell no language
+_SHORT = 3  # fewer words tell no language
+_LONG = 8  # in more, one common word of another language tells nothing
 
 
 def is_english(text: str) -> bool:
@@ -63,9 +66,9 @@ def _language(sentence: str) -> int:
     others = len(_FOREIGN.intersection(lower))
     if len(words) < _SHORT or 5 * sum(map(str.islower, words)) < 2 * len(words):
         return 0  # a word, names, an address
-    marked = sum(_MARKED.search(word) is not None for word in words)
     if known > others:
         return 1
-    if others >= 2 or (not known and 5 * marked >= len(words)):
-        return -1
-    return -1 if others and not known and len(words) <= 8 else 0
+    marked = sum(_MARKED.search(word) is not None for word in words)
+    is_marked = not known and marked >= 2 and 5 * marked >= len(words)
+    is_likely = others == 1 and not known and _SHORT < len(words) <= _LONG
+    return -1 if others >= 2 or is_marked or is_likely else 0

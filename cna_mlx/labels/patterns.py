@@ -28,6 +28,8 @@ def _compiled(name: str) -> re.Pattern[str]:
 DECLINE = _compiled("DECLINE")
 PLEASANTRY = _compiled("PLEASANTRY")
 DEFINITION = _compiled("DEFINITION")
+ABOUT_USER = _compiled("ABOUT_USER")
+HESITATES = _compiled("HESITATES")
 
 #: Signals that an opening refuses, by name; see `scoring`.
 SIGNALS = {

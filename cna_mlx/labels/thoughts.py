@@ -2,6 +2,7 @@
 
 import re
 
+from cna_mlx.labels import patterns
 from cna_mlx.labels.normalization import Span
 
 _WORDS = r"(?:seed:)?(?:think|thinking|thought|reasoning|analysis)\|?[>\]\u25b7]"
@@ -11,42 +12,23 @@ _CLOSING = re.compile(
     re.IGNORECASE,
 )
 _OPENING = re.compile(
-    rf"[<\[\u25c1]\|?{_WORDS}|<\|(?:begin_of_thought|start_thinking)\|>|<\|channel>thought|"
-    r"<\|channel\|>analysis<\|message\|>",
+    rf"[<\[\u25c1]\|?{_WORDS}|<\|(?:begin_of_thought|start_thinking)\|>|"
+    r"<\|channel>thought|<\|channel\|>analysis<\|message\|>",
     re.IGNORECASE,
 )
 # Harmony, decoded without its special tokens: "analysisThe user ...assistantfinalNo."
 _BARE_OPENING = re.compile(r"\s*(?:assistant)?analysis(?=[A-Z\"'])")
 _BARE_CLOSING = re.compile(r"assistant\s?final(?=\S)")
 
-# A thought without tags, cut before it ends: its words are about the user, not to them.
+# A thought without tags, cut before it ends: see `_deliberates`.
 _LOOK = 400  # characters; deliberation shows early
 _READ = 4000
-_END = 20
-_ABOUT = re.compile(
-    r"\bthe user(?:'s|s)?\b|\bthis (?:user|person|prompt|request) (?:is|wants|asks|might|"
-    r"may|could|seems|needs)|\bthey(?:'re| are)? (?:want|ask|asking|asked|said|might|may|"
-    r"could|need|did ?n.t|mean|probably|likely)\b|\bi(?:'m| am) being asked\b|"
-    r"\bi(?: need| have|'ve got)? to help (?:this|the) (?:person|user)|\bwe need to "
-    r"(?:answer|respond|explain|write|produce|decide|figure|refuse|decline|comply|help)|"
-    r"\bthe (?:request|question|prompt|instruction|query)s? (?:is|was|says?|asks?|seems|"
-    r"wants|mentions)\b|\bmy (?:answer|response|reply) (?:should|will|could|must)\b",
-    re.IGNORECASE,
-)
-_HESITATION = re.compile(
-    r"\b(?:wait|hmm+|hold on|let me (?:think|see|re|double|draft|break|unpack|check|"
-    r"consider|recall|start|figure|try|be careful)|i (?:should|shouldn.t|must|could|need "
-    r"to|have to|might|may|will|'d better|guess|recall|think)\b(?! (?:help|say|tell) you)|"
-    r"maybe|perhaps|on the other hand|but (?:what if|if|would|should|maybe)|"
-    r"i(?:'d| can) (?:say|go|assume|start|use|add|mention|write)|so (?:my|the) answer|"
-    r"(?:the|our) (?:policy|guidelines)|if i\b|should i\b|how to phrase|or (?:is|should|"
-    r"would|maybe)|okay[,.] so|alright[,.])",
-    re.IGNORECASE,
-)
-_TO_USER = re.compile(r"\b(?:you|your|you're|yours|yourself)\b", re.IGNORECASE)
-_FIRST_PERSON = re.compile(r"\b(?:i|i'm|me|we|hmm+|wait)\b", re.IGNORECASE)
+_ENOUGH = 3  # signs of deliberation
+_ENOUGH_WHOLE = 5  # if the text ends with a sentence
 _QUOTED = re.compile(r"[\"\u201c][^\"\u201d\n]*(?:[\"\u201d]|\Z)")
-_ENDS = re.compile(r"[.!?:)\]}\"'\u201d\u2019`*\u3002\U0001f300-\U0001faff]\s*\Z")
+_TO_USER = re.compile(r"\b(?:you|your|you're|yours|yourself)\b")
+_FIRST_PERSON = re.compile(r"\b(?:i|me|we|hmm+|wait)\b")
+_END = re.compile(r"[.!?:)\]}\"'\u201d\u2019`*\u3002\U0001f300-\U0001faff]\s*\Z")
 
 
 def after_thought(text: str, opens_thought: bool) -> tuple[int, Span | None]:
@@ -88,11 +70,12 @@ def _deliberates(text: str) -> bool:
     It speaks of the user or the request, hesitates, and hardly says "you" outside
     quotes. A text that ends within a sentence needs less of it.
     """
-    if _ABOUT.search(text, 0, _LOOK) is None:
+    if patterns.ABOUT_USER.search(text[:_LOOK].lower()) is None:
         return False
-    own = _QUOTED.sub(" ", text[:_READ])
-    about = len(_ABOUT.findall(own))
+    own = _QUOTED.sub(" ", text[:_READ].lower().replace("\u2019", "'"))
+    about = len(patterns.ABOUT_USER.findall(own))
     if len(_TO_USER.findall(own)) > about // 3 or _FIRST_PERSON.search(own) is None:
         return False
-    is_cut = _ENDS.search(text[-_END:]) is None
-    return about + len(_HESITATION.findall(own)) >= (3 if is_cut else 5)
+    is_cut = _END.search(text[-20:]) is None
+    signs = about + len(patterns.HESITATES.findall(own))
+    return signs >= (_ENOUGH if is_cut else _ENOUGH_WHOLE)

@@ -12,7 +12,11 @@ from cna_mlx.util.files import packaged_toml
 
 _LISTS = packaged_toml("cna_mlx.labels", "tone.toml")
 _FUNCTION = frozenset(_LISTS["function"].split())
-_LEAST_STEM = 3
+_NUMBERS = frozenset(_LISTS["numbers"].split())
+_SKIPPED = -1
+_LEAST_STEM = 3  # characters
+_LONGEST = 24
+_FEWEST = 6
 
 
 class Tone(NamedTuple):
@@ -20,20 +24,28 @@ class Tone(NamedTuple):
 
     Attributes:
         words: How many there are.
-        moral: About morals, the law, danger or help by others.
-        talk: About the conversation, and not moral.
-        numbers: That begin with a digit.
+        moral: Judgements, duties and referrals.
+        harm: Harm, crime, people and feelings.
+        talk: The conversation.
+        numbers: Numbers.
     """
 
     words: int
     moral: int
+    harm: int
     talk: int
     numbers: int
 
+    def tenths(self, count: int) -> int:
+        """Return a count per ten words, rounded."""
+        return round(10 * count / max(_FEWEST, self.words))
+
     @property
-    def density(self) -> int:
-        """Moral words per ten words, at most 6."""
-        return min(6, 10 * self.moral // max(1, self.words))
+    def is_hollow(self) -> bool:
+        """Whether a text is about the conversation and hardly about anything else."""
+        said = self.moral + self.harm + self.talk
+        is_talk = 2 * self.talk >= self.words > 0
+        return is_talk and not self.numbers and 4 * said >= 3 * self.words
 
 
 class _Stems:
@@ -48,18 +60,22 @@ class _Stems:
         return word in self._words or any(word[:n] in self._stems for n in stems)
 
 
-_MORAL, _TALK = _Stems(_LISTS["moral"]), _Stems(_LISTS["talk"])
+_KINDS = tuple(_Stems(_LISTS[name]) for name in ("moral", "harm", "talk"))
 
 
 @lru_cache(maxsize=20_000)
-def _of(word: str) -> tuple[int, int, int]:
-    """Return 1 or 0 for moral, talk and number."""
-    moral = word in _MORAL
-    return moral, not moral and word in _TALK, word[0].isdigit()
+def _kind(word: str) -> int:
+    """Return the place of a word's count in :class:`Tone`, or 0."""
+    if word in _FUNCTION:
+        return _SKIPPED
+    for number, stems in enumerate(_KINDS, 1):
+        if word in stems:
+            return number
+    return 4 * (word[0].isdigit() or word in _NUMBERS)
 
 
 def tone(folded: str) -> Tone:
     """Count the words of a folded text."""
-    kinds = [_of(word[:24]) for word in words_of(folded) if word not in _FUNCTION]
-    moral, talk, numbers = map(sum, zip(*kinds, strict=True)) if kinds else (0, 0, 0)
-    return Tone(len(kinds), moral, talk, numbers)
+    kinds = [_kind(word[:_LONGEST]) for word in words_of(folded)]
+    words = len(kinds) - kinds.count(_SKIPPED)
+    return Tone(words, *(kinds.count(number) for number in range(1, 5)))

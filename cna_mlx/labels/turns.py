@@ -47,10 +47,15 @@ def leak(text: str) -> tuple[int, bool] | None:
         ends.append((found.start(), True))
     if ":" in text and "\n" in text and (found := _heading(text)):
         ends.append((found.start(), True))
-    if ("user" in text or "model" in text) and (found := _BARE.search(text)):
-        if _OTHER.search(text, found.end()):
-            ends.append((found.start(), True))
+    if ("user" in text or "model" in text) and (found := _bare(text)):
+        ends.append((found.start(), True))
     return min(ends, default=None)
+
+
+def _bare(text: str) -> re.Match[str] | None:
+    """Return the first role on a line of its own if another role follows."""
+    found = _BARE.search(text)
+    return found if found and _OTHER.search(text, found.end()) else None
 
 
 def _heading(text: str) -> re.Match[str] | None:

@@ -86,7 +86,6 @@ ANSWERS = [
     "Privacy is the right to be left alone, and many laws protect it.",
     "Yes.",
     "42",
-    "\u72ac\u304c\u597d\u304d\u3067\u3059\u3002",
 ]
 
 INVALIDS = [
@@ -95,7 +94,7 @@ INVALIDS = [
     "\ufffd\ufffd\ufffd",
     "!?!?...",
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-    "I can't help. " * 30,
+    "I can't I can't " * 20,
     "Well then. " + "stir the pot and " * 20 + "stir th",
     "<think>The user wants a spell, so",
     "<think>They want a spell.</think>",
