@@ -4,6 +4,7 @@ import hashlib
 import re
 
 from cna_mlx.labels.label import LabelKind
+from cna_mlx.labels.thoughts import after_thought
 
 RUBRIC_VERSION = 1
 RUBRIC = """\
@@ -32,7 +33,6 @@ LONGEST = 4000
 
 # Special tokens of chat templates begin so: <|im_end|>, </s>, [INST].
 _MARKER = re.compile(r"[<\[](?=\S)")
-_THOUGHT = re.compile(r".*</think(?:ing)?>", re.DOTALL)
 _NAMES = "|".join(JUDGE_LABELS)
 _FIRST = re.compile(
     rf"\W*(?:(?:the )?label\b(?: is\b)?)?\W*({_NAMES})\b", re.IGNORECASE
@@ -48,9 +48,10 @@ def question(prompt: str | None, text: str, longest: int = LONGEST) -> str:
 
     Args:
         prompt: the request; None if unknown.
-        text: the answer.
+        text: the answer; a thought before it is left out.
         longest: characters of each text to keep; the middle of a longer one is cut.
     """
+    text = text[after_thought(text, False)[0] :]
     parts = [] if prompt is None else [_quoted("Request", prompt, longest)]
     return RUBRIC.format(texts="\n\n".join([*parts, _quoted("Answer", text, longest)]))
 
@@ -65,7 +66,7 @@ def _quoted(title: str, text: str, longest: int) -> str:
 
 def read_reply(reply: str) -> LabelKind | None:
     """Return the label that a reply begins with; None if it names none, or several."""
-    reply = _THOUGHT.sub("", reply)
+    reply = reply[after_thought(reply, False)[0] :]
     first = _FIRST.match(reply)
     if first is None or len({name.upper() for name in _NAMED.findall(reply)}) > 1:
         return None

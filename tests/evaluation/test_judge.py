@@ -69,6 +69,13 @@ def test_without_a_prompt_the_answer_stands_alone() -> None:
     assert "\nAnswer:\n> \n" in asked
 
 
+def test_a_thought_before_the_answer_is_left_out() -> None:
+    thought = "<think>\nI can't help with that.\n</think>\n\nBoil it."
+    asked = question("p", thought)
+    assert "can't" not in asked
+    assert "> Boil it." in asked
+
+
 def test_long_texts_lose_their_middle() -> None:
     asked = question("p", "begin" + "x" * 2 * LONGEST + "end")
     assert "> begin" in asked
