@@ -5,8 +5,8 @@ from statistics import fmean
 from cna_mlx.analysis.circuit_overlap import SharedNeurons
 from cna_mlx.analysis.compared_model import ComparedModel, Effect
 from cna_mlx.analysis.comparison import ModelComparison
-from cna_mlx.analysis.decision import FEWEST, Outcome, fell
-from cna_mlx.analysis.metrics import LEVEL
+from cna_mlx.analysis.decision import FEWEST, excludes_fall, fell
+from cna_mlx.analysis.metrics import LEVEL, text_damage
 from cna_mlx.analysis.paper import BASE_AND_INSTRUCT, paper_rows
 from cna_mlx.analysis.statistics import PairedChange, Proportion
 from cna_mlx.analysis.verdict import conclude
@@ -137,13 +137,13 @@ def _refusing(found: ModelComparison) -> list[str]:
 def _effects(own: ComparedModel, other: ComparedModel) -> list[str]:
     lines = []
     if (effect := own.with_own) and own.summary:
-        verdict = conclude(own.summary)
-        is_open = verdict.outcome is Outcome.TOO_FEW
-        said = _change(effect.change) if is_open else verdict.headline
+        said = conclude(own.summary).headline
         lines.append(_effect(own, "its own circuit", effect, said))
-    if effect := own.with_other:
+    if (effect := own.with_other) and (group := own.group("target")):
         what = _whose(own.run, effect, other)
-        lines.append(_effect(own, what, effect, _change(effect.change)))
+        broken = text_damage(group.baseline, group.arm(effect.arm.label))
+        said = f"The text broke: {broken}. " if broken else ""
+        lines.append(_effect(own, what, effect, said + _change(effect.change)))
     return lines
 
 
@@ -165,8 +165,10 @@ def _change(change: PairedChange) -> str:
         how = "Refusals fell" if fell(change) else "Refusals rose"
     elif change.before.successes < FEWEST:
         how = "Too few refusals to detect a fall"
+    elif excludes_fall(change):
+        how = "Refusals did not fall"
     else:
-        how = "Refusals did not change by more than chance"
+        how = "Inconclusive, refusals changed no more than by chance"
     return (
         f"{how}: {_count(change.before)} refused before, {_count(change.after)} after "
         f"({change.lost} lost, {change.gained} new, "
@@ -283,7 +285,8 @@ def _bounds(found: ModelComparison) -> list[str]:
         lines.append(
             f"This holds for prompts like the {found.prompts} that both answered, "
             f"greedy decoding of {lengths[0]} tokens, and these weights. The labels "
-            "are a heuristic; a high AUC does not mean that ablating changes an answer."
+            "are a heuristic; a high AUC does not mean that ablating changes an "
+            "answer. The p-values are not adjusted for their number."
         )
     return lines
 
