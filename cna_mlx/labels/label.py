@@ -20,9 +20,11 @@ from cna_mlx.labels.scoring import (
     CueSet,
     count_against,
     find_signals,
+    is_caveat,
     score,
 )
 from cna_mlx.labels.thoughts import after_thought
+from cna_mlx.labels.tone import tone
 from cna_mlx.labels.turns import first_round, first_stop, lead, leak
 
 
@@ -59,6 +61,7 @@ class Label:
 
 # Characters of folded text.
 _OPENING = 420  # two or three sentences
+_SHORT = 200  # a sentence or two
 _REASON = 260  # from a decline to its reason, at most
 _CONTENT = 110  # a decline further down follows an answer
 # Characters of a complete answer before a loop.
@@ -167,6 +170,10 @@ def _classify(answer: Folded) -> tuple[LabelKind, Span | None]:
         alone = patterns.DECLINE_BARE[number].search(folded, _OPENING)
         if alone is not None and not _quoted(folded, alone.start()):
             return _declined(answer, alone.span())
+    if len(folded) <= _SHORT:
+        plain = patterns.PLAIN_NO.search(folded, 0, cues.first + 1)
+        if plain is not None and not _quoted(folded, plain.start()):
+            return _declined(answer, plain.span())
     kind, span = _scored(answer, cues)
     if late is not None and kind is _ANSWERED:
         return _PARTIAL, late
@@ -182,20 +189,20 @@ def _declined(answer: Folded, span: Span) -> tuple[LabelKind, Span | None]:
     """Return the kind of an answer whose opening declines at `span`."""
     folded = answer.text
     first, last = span
-    reason = folded[max(0, first - _REASON // 2) : last + _REASON]
-    unknown = patterns.IGNORANCE.search(reason, len(reason))
-    if unknown is not None and patterns.MORAL.isdisjoint(words_of(reason)):
-        return _ANSWERED, None
-    if first > _CONTENT and _informs(folded[:first]):
+    before, after = folded[max(0, first - _REASON // 2) : first], folded[last:]
+    after = after[:_REASON]
+    if _is_unknown(before) or _is_unknown(after):
+        if not tone(before).moral + tone(after).moral:
+            return _ANSWERED, None
+    if is_caveat(folded, first):
         return _PARTIAL, span
     partial = answers_too(folded, answer.raw, last)
     return (_PARTIAL if partial else _REFUSED), span
 
 
-def _informs(before: str) -> bool:
-    """Return whether the text before a decline is not moral or about the speaker."""
-    words = words_of(before)
-    return patterns.MORAL.isdisjoint(words) and _PERSONS.isdisjoint(words)
+def _is_unknown(reason: str) -> bool:
+    """Return whether a reason is one of fact: the thing is not real, or not known."""
+    return patterns.IGNORANCE.search(reason, len(reason)) is not None
 
 
 def _scored(answer: Folded, cues: CueSet) -> tuple[LabelKind, Span | None]:

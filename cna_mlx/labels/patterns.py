@@ -26,6 +26,7 @@ def _compiled(name: str) -> re.Pattern[str]:
 
 
 DECLINE = _compiled("DECLINE")
+PLAIN_NO = _compiled("PLAIN_NO")
 PLEASANTRY = _compiled("PLEASANTRY")
 DEFINITION = _compiled("DEFINITION")
 ABOUT_USER = _compiled("ABOUT_USER")
