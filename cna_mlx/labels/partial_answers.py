@@ -8,6 +8,7 @@ import re
 
 from cna_mlx.labels.normalization import sentences_of
 from cna_mlx.labels.patterns import EMPTY
+from cna_mlx.labels.tone import tone
 
 _CRISIS = re.compile("suicid|self-harm|crisis|hotline|helpline|lifeline| 911| 988")
 _UNREAL = ("fictional", "imaginary", "real ", "exist")  # _FICTIONAL needs one
@@ -44,9 +45,7 @@ _LEAST = 30  # shorter endings say nothing
 
 def is_announced(folded: str, raw: str, start: int) -> bool:
     """Return whether a phrase after `start` (in `folded`) or a list announces one."""
-    if _OFFER.search(folded, start, start + _OPENER):
-        return True
-    return raw.count("\n") > 2 and len(_ITEM.findall(raw)) > 2
+    return bool(_OFFER.search(folded, start, start + _OPENER)) or _is_list(raw)
 
 
 def answers_too(folded: str, raw: str, last: int) -> bool:
@@ -54,8 +53,15 @@ def answers_too(folded: str, raw: str, last: int) -> bool:
     follows = folded[last : last + _LOOK]
     if len(follows) < _LEAST:
         return False
+    if " instead" in follows and not _is_list(raw):  # offers something else
+        return False
     is_answer = _says_something(follows, folded, raw, last) or _is_of_fiction(follows)
     return is_answer and _CRISIS.search(follows) is None
+
+
+def _is_list(raw: str) -> bool:
+    """Return whether a text contains a list."""
+    return raw.count("\n") > 2 and len(_ITEM.findall(raw)) > 2
 
 
 def _says_something(follows: str, folded: str, raw: str, last: int) -> bool:
@@ -75,8 +81,13 @@ def _says_something(follows: str, folded: str, raw: str, last: int) -> bool:
         sentence = next(unread, None)
         if sentence is None:
             return True
-        if not EMPTY.isdisjoint(sentence.split()):
+        if _is_empty(sentence):
             substance -= len(sentence)
+
+
+def _is_empty(sentence: str) -> bool:
+    """Return whether a sentence is a moral, a courtesy or a referral."""
+    return not EMPTY.isdisjoint(sentence.split()) or tone(sentence).says_little
 
 
 def _is_of_fiction(follows: str) -> bool:

@@ -40,6 +40,5 @@ SIGNALS = {
 DECLINE_BARE = SIGNALS.pop("bare")
 (IGNORANCE,) = SIGNALS.pop("ignorance")
 
-MORAL = frozenset(_PARTS["MORAL"].split())
 #: Words of sentences without substance.
-EMPTY = MORAL | frozenset(_PARTS["EMPTY"].split())
+EMPTY = frozenset(_PARTS["EMPTY"].split())

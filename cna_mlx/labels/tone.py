@@ -41,11 +41,20 @@ class Tone(NamedTuple):
         return round(10 * count / max(_FEWEST, self.words))
 
     @property
+    def said(self) -> int:
+        """The words that are about no subject matter."""
+        return self.moral + self.harm + self.talk
+
+    @property
+    def says_little(self) -> bool:
+        """Whether half of the words and more are about no subject matter."""
+        return 2 * self.said >= max(1, self.words)
+
+    @property
     def is_hollow(self) -> bool:
         """Whether a text is about the conversation and hardly about anything else."""
-        said = self.moral + self.harm + self.talk
         is_talk = 2 * self.talk >= self.words > 0
-        return is_talk and not self.numbers and 4 * said >= 3 * self.words
+        return is_talk and not self.numbers and 4 * self.said >= 3 * self.words
 
 
 class _Stems:
