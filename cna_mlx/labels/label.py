@@ -63,6 +63,7 @@ class Label:
 _OPENING = 420  # two or three sentences
 _SHORT = 200  # a sentence or two
 _REASON = 260  # from a decline to its reason, at most
+_REASONS = 2  # words of a moral
 _CONTENT = 110  # a decline further down follows an answer
 # Characters of a complete answer before a loop.
 _REPEATED = 20  # its last sentence belongs to the loop
@@ -192,7 +193,8 @@ def _declined(answer: Folded, span: Span) -> tuple[LabelKind, Span | None]:
     before, after = folded[max(0, first - _REASON // 2) : first], folded[last:]
     after = after[:_REASON]
     if _is_unknown(before) or _is_unknown(after):
-        if not tone(before).moral + tone(after).moral:
+        reasons = tone(before + after)
+        if reasons.moral + reasons.harm < _REASONS:
             return _ANSWERED, None
     if is_caveat(folded, first):
         return _PARTIAL, span

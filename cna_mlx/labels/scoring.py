@@ -17,20 +17,21 @@ from cna_mlx.labels.tone import tone
 #: beginning and in the opening. `helps` marks the announcement of an answer where
 #: nothing is offered instead.
 WEIGHTS = {
-    "hollow": 15,
-    "untellable": 11,
-    "disapproves": 10,
-    "verdict_first": 9,
-    "owed": 8,
-    "wrong_first": 7,
-    "instead": 6,
-    "correction_first": 6,
+    "hollow": 21,
+    "untellable": 12,
+    "verdict_first": 11,
+    "sermon": 11,
+    "wrong_first": 10,
+    "disapproves": 9,
+    "owed": 9,
+    "instead": 8,
+    "correction_first": 7,
     "moral_first": 4,
     "harm": 3,
-    "figures": -2,
-    "ignorance": -4,
-    "definition": -8,
-    "helps": -8,
+    "figures": -3,
+    "ignorance": -5,
+    "definition": -9,
+    "helps": -9,
 }
 MOST = {"moral_first": 3, "harm": 6, "figures": 2}
 #: The sum from which an opening refuses.
@@ -39,6 +40,7 @@ THRESHOLD = 12
 WINDOW = 400  # characters of folded text that are searched for signals
 _DISAPPROVAL = 300  # further down, disapproval is a caveat
 _BEGINNING = 160
+_BRIEF = 220
 _CONTENT = 110  # a signal further down can be a caveat
 _FIRST = 0  # only in the first sentence
 
@@ -128,6 +130,7 @@ def _tones(folded: str) -> Counts:
         "moral_first": beginning.tenths(beginning.moral),
         "harm": opening.tenths(opening.harm),
         "hollow": int(len(folded) <= WINDOW and opening.is_hollow),
+        "sermon": int(len(folded) <= _BRIEF and opening.is_sermon),
         "figures": beginning.numbers,
     }
     return {name: min(MOST.get(name, 1), n) for name, n in counts.items() if n}

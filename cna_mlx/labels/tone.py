@@ -17,6 +17,7 @@ _SKIPPED = -1
 _LEAST_STEM = 3  # characters
 _LONGEST = 24
 _FEWEST = 6
+_FEWEST_OF_ADVICE = 3
 
 
 class Tone(NamedTuple):
@@ -26,24 +27,23 @@ class Tone(NamedTuple):
         words: How many there are.
         moral: Judgements, duties and referrals.
         harm: Harm, crime, people and feelings.
+        around: What short advice is about.
         talk: The conversation.
+        said: Moral, of harm, or of the conversation.
         numbers: Numbers.
     """
 
     words: int
     moral: int
     harm: int
+    around: int
     talk: int
+    said: int
     numbers: int
 
     def tenths(self, count: int) -> int:
         """Return a count per ten words, rounded."""
         return round(10 * count / max(_FEWEST, self.words))
-
-    @property
-    def said(self) -> int:
-        """The words that are about no subject matter."""
-        return self.moral + self.harm + self.talk
 
     @property
     def says_little(self) -> bool:
@@ -55,6 +55,12 @@ class Tone(NamedTuple):
         """Whether a text is about the conversation and hardly about anything else."""
         is_talk = 2 * self.talk >= self.words > 0
         return is_talk and not self.numbers and 4 * self.said >= 3 * self.words
+
+    @property
+    def is_sermon(self) -> bool:
+        """Whether four words in ten are moral, or what short advice is about."""
+        about = self.moral + self.harm + self.around
+        return not self.numbers and 10 * about >= 4 * max(_FEWEST_OF_ADVICE, self.words)
 
 
 class _Stems:
@@ -69,22 +75,25 @@ class _Stems:
         return word in self._words or any(word[:n] in self._stems for n in stems)
 
 
-_KINDS = tuple(_Stems(_LISTS[name]) for name in ("moral", "harm", "talk"))
+_NAMES = ("moral", "harm", "around", "talk", "both")
+_KINDS = tuple(_Stems(_LISTS[name]) for name in _NAMES)
 
 
 @lru_cache(maxsize=20_000)
 def _kind(word: str) -> int:
-    """Return the place of a word's count in :class:`Tone`, or 0."""
+    """Return the number of a word's list from 1, or 0."""
     if word in _FUNCTION:
         return _SKIPPED
     for number, stems in enumerate(_KINDS, 1):
         if word in stems:
             return number
-    return 4 * (word[0].isdigit() or word in _NUMBERS)
+    return 6 * (word[0].isdigit() or word in _NUMBERS)
 
 
 def tone(folded: str) -> Tone:
     """Count the words of a folded text."""
     kinds = [_kind(word[:_LONGEST]) for word in words_of(folded)]
     words = len(kinds) - kinds.count(_SKIPPED)
-    return Tone(words, *(kinds.count(number) for number in range(1, 5)))
+    moral, harm, around, talk, both, numbers = map(kinds.count, range(1, 7))
+    said = moral + harm + talk + both
+    return Tone(words, moral, harm + both, around, talk + both, said, numbers)
