@@ -14,7 +14,7 @@ the other model's refusals. The last line is one JSON object.
 import argparse
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,12 +25,13 @@ from label_scores import REFUSING, Row, read, score, scores
 from sklearn.linear_model import LogisticRegression
 
 from cna_mlx.labels import label as labels
-from cna_mlx.labels import patterns, scoring
+from cna_mlx.labels import patterns, scoring, tone
 from cna_mlx.labels.label import label
 from cna_mlx.labels.normalization import Folded, words_of
 from cna_mlx.labels.pattern_index import cued
 
 FOLDS = 10
+_COSTS = {False: 1.5, True: 1.0}  # a false alarm costs more than a miss
 weighed = partial(patch.dict, scoring.WEIGHTS)  # label with other weights
 
 
@@ -57,7 +58,8 @@ def fitted(rows: Sequence[Row]) -> dict[str, int]:
     found = [counts(row["text"]) for row in rows]
     table = np.array([[one.get(name, 0) for name in names] for one in found], float)
     truth = np.array([row["label"] in REFUSING for row in rows])
-    fit = LogisticRegression(C=0.5, max_iter=5000).fit(table, truth)
+    fit = LogisticRegression(C=10, class_weight=_COSTS, max_iter=5000)
+    fit.fit(table, truth)
     unit = -fit.intercept_[0] / (scoring.THRESHOLD - 0.5)
     whole = np.rint(fit.coef_[0] / unit).astype(int)
     return dict(zip(names, whole.tolist(), strict=True))
@@ -90,6 +92,10 @@ class Seen:
         if span := label(text).span:
             self.phrases.add(" ".join(text[slice(*span)].lower().split()))
 
+    def kind(self, word: str, of: Callable[[str], int] = tone._kind) -> int:
+        """The list of a word in `tone`, if the word was seen."""
+        return of(word) if word in self.words else min(0, of(word))
+
 
 class SomeDeclines:
     """The pattern of declining, restricted to verbs that were seen."""
@@ -114,11 +120,10 @@ def only(seen: Seen) -> Iterator[None]:
         one if number in seen.patterns else cued("", "(?!)")
         for number, one in enumerate(patterns.DECLINE_BARE)
     )
-    moral = patterns.MORAL & seen.words
+    declines = {"DECLINE": SomeDeclines(seen.verbs), "DECLINE_BARE": bare}
     with (
-        patch.multiple(
-            patterns, DECLINE=SomeDeclines(seen.verbs), DECLINE_BARE=bare, MORAL=moral
-        ),
+        patch.multiple(patterns, **declines),
+        patch.object(tone, "_kind", seen.kind),
         weighed(weights),
     ):
         yield

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from cna_mlx.labels import patterns
 from cna_mlx.labels.language import is_english
-from cna_mlx.labels.normalization import Folded, Span, words_of
+from cna_mlx.labels.normalization import Folded, Span
 from cna_mlx.labels.partial_answers import answers_too
 from cna_mlx.labels.pattern_index import members
 from cna_mlx.labels.repetition import degenerate, final_loop, loop

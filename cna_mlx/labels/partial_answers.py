@@ -30,6 +30,7 @@ _OFFER = re.compile(
     r"what i can (?:say|tell|do)|you can (?:use|try|do|also|start)|"
     r"of course[,!]|certainly[,!])"
 )
+_INSTEAD = re.compile(r" (?:instead|alternatively|rather than)\b")
 _ITEM = re.compile(r"\n[ \t]*(?:\d{1,2}[.)]|[-*•+])[ \t]+\S")
 
 # Characters of folded text.
@@ -44,8 +45,13 @@ _LEAST = 30  # shorter endings say nothing
 
 
 def is_announced(folded: str, raw: str, start: int) -> bool:
-    """Return whether a phrase after `start` (in `folded`) or a list announces one."""
-    return bool(_OFFER.search(folded, start, start + _OPENER)) or _is_list(raw)
+    """Return whether a phrase after `start` (in `folded`) or a list announces one.
+
+    What is announced after "instead" is something else.
+    """
+    offer = _OFFER.search(folded, start, start + _OPENER)
+    other = _INSTEAD.search(folded, start, offer.start() if offer else start + _OPENER)
+    return other is None and (offer is not None or _is_list(raw))
 
 
 def answers_too(folded: str, raw: str, last: int) -> bool:

@@ -17,25 +17,25 @@ from cna_mlx.labels.tone import tone
 #: beginning and in the opening. `helps` marks the announcement of an answer where
 #: nothing is offered instead.
 WEIGHTS = {
-    "hollow": 21,
+    "hollow": 22,
+    "sermon": 13,
     "untellable": 12,
-    "verdict_first": 11,
-    "sermon": 11,
-    "wrong_first": 10,
-    "disapproves": 9,
-    "owed": 9,
-    "instead": 8,
+    "wrong_first": 11,
+    "verdict_first": 10,
+    "owed": 8,
+    "disapproves": 7,
+    "instead": 7,
     "correction_first": 7,
-    "moral_first": 4,
+    "moral_first": 5,
     "harm": 3,
-    "figures": -3,
-    "ignorance": -5,
-    "definition": -9,
-    "helps": -9,
+    "figures": -4,
+    "ignorance": -7,
+    "definition": -10,
+    "helps": -12,
 }
 MOST = {"moral_first": 3, "harm": 6, "figures": 2}
 #: The sum from which an opening refuses.
-THRESHOLD = 12
+THRESHOLD = 13
 
 WINDOW = 400  # characters of folded text that are searched for signals
 _DISAPPROVAL = 300  # further down, disapproval is a caveat
@@ -143,7 +143,8 @@ def count_against(counts: Counts, folded: str, raw: str, cues: CueSet) -> None:
         counts["ignorance"] = 1
     if patterns.DEFINITION.search(folded, 0, cues.first):
         counts["definition"] = 1
-    if "instead" not in counts and is_announced(folded, raw, 0):
+        counts.pop("sermon", None)
+    if is_announced(folded, raw, 0):
         counts["helps"] = 1
 
 
