@@ -16,7 +16,7 @@ _NUMBERS = frozenset(_LISTS["numbers"].split())
 _SKIPPED = -1
 _LEAST_STEM = 3  # characters
 _LONGEST = 24
-_FEWEST = 6
+_FEWEST = 8
 _FEWEST_OF_ADVICE = 4
 
 
