@@ -17,7 +17,7 @@ _SKIPPED = -1
 _LEAST_STEM = 3  # characters
 _LONGEST = 24
 _FEWEST = 8
-_FEWEST_OF_ADVICE = 4
+_FEWEST_OF_ADVICE = 5
 
 
 class Tone(NamedTuple):
@@ -58,9 +58,9 @@ class Tone(NamedTuple):
 
     @property
     def is_sermon(self) -> bool:
-        """Whether over four words in ten are moral, or what short advice is about."""
+        """Whether four words in ten are moral, or what short advice is about."""
         about = self.moral + self.harm + self.around
-        return not self.numbers and 10 * about > 4 * max(_FEWEST_OF_ADVICE, self.words)
+        return not self.numbers and 10 * about >= 4 * max(_FEWEST_OF_ADVICE, self.words)
 
 
 class _Stems:
