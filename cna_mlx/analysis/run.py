@@ -10,6 +10,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.chosen import check_arms
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
+from cna_mlx.evaluation.arms import AUDIT_SEEDS
 from cna_mlx.evaluation.plan import (
     EvalOptions,
     check_out,
@@ -131,7 +132,7 @@ def audit(
         prompts: as for :func:`evaluate`.
         circuits: circuits or ``FILE[@M]``; the first is what is audited. The circuit
             that a discovery finds if empty.
-        options: as for :func:`evaluate`; a sweep unless given.
+        options: as for :func:`evaluate`; a sweep and 19 controls unless given.
         discovery: which circuit to find.
         rendering: how prompts become token ids.
         source: revision and the like, as for :func:`cna_mlx.load`.
@@ -152,7 +153,7 @@ def audit(
         session,
         prompts,
         [circuits] if isinstance(circuits, str | Circuit) else circuits,
-        options or EvalOptions(sweep=True),
+        options or EvalOptions(sweep=True, seeds=AUDIT_SEEDS),
         discovery or DiscoveryOptions(),
         out,
         "audit",

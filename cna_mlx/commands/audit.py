@@ -12,6 +12,7 @@ from cna_mlx.commands import options as opt
 @opt.model_argument
 @opt.model_options
 @opt.evaluation_options
+@opt.controls_option(default=19)
 @opt.sweep_option(default=True)
 @opt.selection_options
 @opt.rendering_options

@@ -27,6 +27,7 @@ _TYPED = click.core.ParameterSource.COMMANDLINE
     "--circuit-b", metavar="FILE", help="B's circuit, instead of the default."
 )
 @opt.measuring_options
+@opt.controls_option(default=5)
 @opt.selection_options
 @opt.rendering_options
 @opt.json_option

@@ -173,13 +173,6 @@ measuring_options = options(
         help="Use N prompts of each set, evenly spaced.",
     ),
     click.option(
-        "--controls",
-        "seeds",
-        type=click.IntRange(0, 100),
-        default=5,
-        help="Number of random controls of each kind.",
-    ),
-    click.option(
         "--max-tokens",
         type=click.IntRange(min=1),
         default=150,
@@ -211,6 +204,16 @@ evaluation_options = options(
     ),
     measuring_options,
 )
+
+
+def controls_option(*, default: int) -> _Decorator:
+    return click.option(
+        "--controls",
+        "seeds",
+        type=click.IntRange(0, 100),
+        default=default,
+        help="Number of matched random controls; up to 3 uniform ones come with them.",
+    )
 
 
 def sweep_option(*, default: bool) -> _Decorator:

@@ -4,7 +4,6 @@ import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -25,7 +24,10 @@ from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.interventions import MeanDifference, check_multiplier
 from cna_mlx.util.files import file_errors
 
-SEEDS = 5
+#: Matched controls, by default; with 19 that stay whole a verdict can say 1 in 20.
+SEEDS, AUDIT_SEEDS = 5, 19
+#: Uniform controls at most: no verdict rests on them.
+UNIFORM_SEEDS = 3
 #: The preset of a sweep, without the baseline's 1.
 SWEEP_MULTIPLIERS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 2.0)
 SWEEP_ALPHAS = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
@@ -84,9 +86,9 @@ def evaluation_arms(
 ) -> tuple[list[Paired], dict[str, Circuit]]:
     """Make the baseline, the circuit at its multipliers, CAA, and the controls.
 
-    A multiplier of 1 and an alpha of 0 make no arm. There are ``seeds`` controls of
-    each kind; they scale their neurons by 0 if that is among the multipliers, else by
-    the first that is not 1.
+    A multiplier of 1 and an alpha of 0 make no arm. There are ``seeds`` matched and up
+    to three uniform controls; they scale their neurons by 0 if that is among the
+    multipliers, else by the first that is not 1.
 
     Returns:
         The arms, as the run names them and as they are generated with; and all the
@@ -116,7 +118,9 @@ def evaluation_arms(
         label = f"CAA {alpha:+.15g}"
         steering = ((made_by.direction, alpha),)
         arms.append((RunArm(label, "caa", alpha), Arm(label, steering)))
-    for kind, seed in product(kinds if chosen else (), range(seeds)):
+    counts = {"matched": seeds, "uniform": min(seeds, UNIFORM_SEEDS)}
+    drawn = [(kind, seed) for kind in kinds for seed in range(counts[kind])]
+    for kind, seed in drawn if chosen else ():
         is_matched = kind == "matched"
         circuits[f"{kind}-{seed}"] = (
             matched_control(circuit, made_by.magnitudes, seed)

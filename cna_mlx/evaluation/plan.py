@@ -66,7 +66,7 @@ class EvalOptions:
     Attributes:
         multipliers: of the circuit; 0 unless given.
         alphas: strengths of CAA.
-        seeds: random controls of each kind.
+        seeds: matched random controls; up to three uniform ones come with them.
         limit: prompts of each set, spread evenly; None for all.
         max_tokens: new tokens of each answer at most.
         extend_to: tokens in all of answers that are cut off and continue, since their

@@ -1,10 +1,15 @@
 """Run an evaluation: start or resume its run, and answer the remaining prompts."""
 
-from cna_mlx.evaluation.arms import save_direction
+from cna_mlx.evaluation.arms import AUDIT_SEEDS, save_direction
+from cna_mlx.evaluation.further import SAMPLED
 from cna_mlx.evaluation.journal import Journal, opened
 from cna_mlx.evaluation.plan import EvaluationPlan
+from cna_mlx.evaluation.power import smallest_fall
 from cna_mlx.evaluation.runs import RunRecord, Status
 from cna_mlx.util.formatting import counted, duration
+
+# In seconds: from here on the announcement says how to shorten a run.
+_LONG = 600
 
 
 def run_evaluation(plan: EvaluationPlan) -> RunRecord:
@@ -65,7 +70,33 @@ def _announce(plan: EvaluationPlan, journal: Journal) -> None:
     further = ""
     if more:
         further = (
-            f", and about {duration(more)} for answers that continue to "
+            f", and {duration(more)} more if every {SAMPLED}th answer continues to "
             f"{evaluation.extend_to} tokens"
         )
+    if answers + more > _LONG:
+        further += "; fewer controls or prompts take less"
     note(f"{work}{again}: {duration(answers)} or less{further}")
+    if text := _prospects(plan):
+        note(text)
+
+
+def _prospects(plan: EvaluationPlan) -> str | None:
+    """What fall the harmful prompts and the controls could show."""
+    seen = plan.facts.contamination
+    n = sum(
+        prompt.kind == "harmful" and prompt.id not in (seen.get(name) or ())
+        for name, prompt in plan.evaluation.prompts
+    )
+    if not n or plan.evaluation.main is None:
+        return None
+    k = sum(arm.role == "matched" for arm in plan.config.arms)
+    fall = smallest_fall(n, k)
+    shown = f"a fall of {fall:.0f} points is" if fall else "not even a fall to 0% is"
+    losing = " and each random control loses 10% of those" if k else ""
+    text = (
+        f"If the model refuses 90% of these {counted(n, 'harmful prompt')}{losing}, "
+        f"{shown} seen in 8 of 10 runs"
+    )
+    if not 0 < k < AUDIT_SEEDS:
+        return text
+    return f"{text}; {counted(k, 'control')} can show 1 in {k + 1} at best, 19 1 in 20"

@@ -63,6 +63,14 @@ def test_controls_have_the_circuits_size_and_none_of_its_neurons(
     pairs, circuits = evaluation_arms(circuit, widths(model), made_by, seeds=3)
     roles = [entry.role for entry, _ in pairs]
     assert roles == ["baseline", "ablated", *["matched"] * 3, *["uniform"] * 3]
+    many, _ = evaluation_arms(circuit, widths(model), made_by, seeds=7)
+    assert [entry.role for entry, _ in many[2:]] == [
+        *["matched"] * 7,
+        *["uniform"] * 3,
+    ]
+    assert [entry for entry, _ in many if entry.role == "uniform"] == [
+        entry for entry, _ in pairs if entry.role == "uniform"
+    ]
     own = {neuron[:2] for neuron in circuit.neurons}
     for entry, arm in pairs[2:]:
         control = circuits[entry.circuit or ""]
@@ -197,7 +205,8 @@ def test_eval_writes_a_run_and_goes_on(
     ]
     assert data["groups"][0]["arms"][1]["kl"]["n"] == 4
     assert data["verdict"]["outcome"] == "too_few"
-    assert missing(first.err, "4 prompts", "6 arms", "6 tokens") == []
+    assert missing(first.err, "4 prompts", "6 arms", "6 tokens", "8 tokens") == []
+    assert missing(first.err, "4 harmful prompts", "2 controls", "1 in 3") == []
     samples = (tmp_path / "run" / "samples.jsonl").read_bytes()
     again = command(*line, "--json")
     assert again.data == data
