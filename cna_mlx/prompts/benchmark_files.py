@@ -12,7 +12,7 @@ from cna_mlx.prompts.validation import Located, check_prompt
 
 Kind = Literal["harmful", "benign", "unknown"]
 
-_UNSAFE = "contrast_"
+_UNSAFE, _LEVEL = "contrast_", "level"
 # XSTest's types without their unsafe contrasts.
 _XSTEST_TYPES = frozenset(
     {
@@ -60,14 +60,14 @@ class Layout:
             InputError: columns that are missing; a blank prompt or category.
         """
         text_at, category_at = self._columns(table, column or self.text)
-        id_at = table.find(self.id)
+        id_at, level_at = table.find(self.id), table.find(_LEVEL)
         for where, row in table.rows():
             text = check_prompt(row[text_at], where).strip()
             category = row[category_at].strip()
             if not category:
                 raise InputError(f"{where}: a blank {self.category}; fill it in")
-            own = row[id_at].strip() if id_at is not None else ""
-            yield Located(text, where, category, own or None)
+            own, level = _cell(row, id_at), _cell(row, level_at)
+            yield Located(text, where, category, own, level)
 
     def _columns(self, table: Table, text: str) -> tuple[int, int]:
         found = table.find(text), table.find(self.category)
@@ -155,9 +155,15 @@ def _guess(table: Table, name: str) -> Layout | None:
 
 
 def _plain(table: Table, column: str | None) -> Iterator[Located]:
-    """The prompts of any other table, with its ``category`` if it has one."""
-    text_at, category_at = prompt_column(table, column), table.find("category")
+    """The prompts of any other table, with category and level if it has them."""
+    text_at = prompt_column(table, column)
+    category_at, level_at = table.find("category"), table.find(_LEVEL)
     for where, row in table.rows():
         text = check_prompt(row[text_at], where).strip()
-        category = row[category_at].strip() if category_at is not None else ""
-        yield Located(text, where, category or None)
+        category, level = _cell(row, category_at), _cell(row, level_at)
+        yield Located(text, where, category, level=level)
+
+
+def _cell(row: list[str], at: int | None) -> str | None:
+    """An optional cell; None if it is blank or its column is missing."""
+    return None if at is None else row[at].strip() or None

@@ -244,6 +244,6 @@ def _prompts(
             )
         places[row.text] = ids[key] = row.where
         prompts.append(
-            EvalPrompt(key, row.text, row.category, kind(row.category or ""))
+            EvalPrompt(key, row.text, row.category, kind(row.category or ""), row.level)
         )
     return tuple(prompts)

@@ -250,11 +250,22 @@ def _list(text: str, name: str) -> Iterator[tuple[str, object]]:
 
 def _of_record(record: Any, column: str | None, where: str) -> Located:
     if isinstance(record, dict):
-        record = record[_choose(list(record), column, where)]
-    elif column is not None or not isinstance(record, str):
+        text = record[_choose(list(record), column, where)]
+        category, level = (_tag(record, name) for name in ("category", "level"))
+        return Located(text, where, category, level=level)
+    if column is not None or not isinstance(record, str):
         wanted = "a string or an object" if column is None else "an object"
         raise InputError(f"{where}: {kind(record)}; {wanted} is expected")
     return Located(record, where)
+
+
+def _tag(record: dict[str, Any], name: str) -> str | None:
+    """A word or a number about a prompt; None for anything else."""
+    found = find_name(list(record), name)
+    value = None if found is None else record[found]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = str(value).strip() if is_number or isinstance(value, str) else ""
+    return text or None
 
 
 def _of_table(table: Table, column: str | None) -> Iterator[Located]:

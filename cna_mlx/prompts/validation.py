@@ -17,12 +17,13 @@ _KINDS = {
 
 
 class Located(NamedTuple):
-    """A prompt and its place, e.g. ``harmful.txt, line 7``; its category and id."""
+    """A prompt and its place, e.g. ``harmful.txt, line 7``; what else is known."""
 
     text: str
     where: str
     category: str | None = None
     id: str | None = None
+    level: str | None = None
 
 
 def kind(value: object) -> str:

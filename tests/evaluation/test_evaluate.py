@@ -47,7 +47,10 @@ def selection_fixture(files: tuple[str, str]) -> list[str]:
 
 
 def make_set(texts: list[str]) -> Benchmark:
-    prompts = [EvalPrompt(f"q-{n}", t, None, "unknown") for n, t in enumerate(texts)]
+    prompts = [
+        EvalPrompt(f"q-{n}", text, "cats", "unknown", str(n))
+        for n, text in enumerate(texts)
+    ]
     return Benchmark("q", tuple(prompts), "here")
 
 
@@ -153,6 +156,7 @@ def test_a_batch_is_what_its_arms_answer(
         assert (sample.text, sample.token_ids) == (answer.text, answer.token_ids)
         assert sample.finish == answer.finish
         assert (sample.number, sample.id, sample.arm) == (2, "q-2", arms[row].label)
+        assert (sample.category, sample.level) == ("cats", "2")
         assert (sample.label, sample.span) == (
             label(answer.text).kind,
             label(answer.text).span,

@@ -393,6 +393,48 @@ def test_any_other_file_is_of_unknown_kind(
     assert found.source == path
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "prompt,Category,Level\none,x,2\ntwo, ,high \nthree,y,\n"),
+        ("a.tsv", "level\ttext\tcategory\n2\tone\tx\nhigh\ttwo\t\n\tthree\ty\n"),
+        (
+            "a.jsonl",
+            '{"prompt": "one", "category": "x", "level": 2}\n'
+            '{"prompt": "two", "category": null, "Level": " high"}\n'
+            '{"prompt": "three", "category": "y", "level": [true]}\n',
+        ),
+        (
+            "a.json",
+            '[{"goal": "one", "level": 2, "category": "x"}, '
+            '{"goal": "two", "level": "high", "category": ""}, '
+            '{"goal": "three", "level": true, "category": "y"}]',
+        ),
+    ],
+)
+def test_prompts_carry_a_category_and_a_level(write, name: str, content: str) -> None:
+    found = load_benchmark(f"harmful={write(name, content)}")
+    known = [(one.text, one.category, one.level) for one in found.prompts]
+    assert known == [("one", "x", "2"), ("two", None, "high"), ("three", "y", None)]
+    assert kinds(found) == ["harmful"] * 3
+
+
+def test_a_published_layout_carries_a_level_too(write) -> None:
+    rows = "Index,Goal,Behavior,Category,Level\n0,one,b,Privacy,low\n1,two,b,Fraud,\n"
+    found = load_benchmark(write("own.csv", rows))
+    assert [(one.category, one.level) for one in found.prompts] == [
+        ("Privacy", "low"),
+        ("Fraud", None),
+    ]
+    plain = load_benchmark(
+        write(
+            "plain.csv",
+            rows.replace(",Level", "").replace(",low", "").replace("Fraud,", "Fraud"),
+        )
+    )
+    assert plain.sha256 != found.sha256
+
+
 def test_a_named_column_holds_the_prompts(write) -> None:
     path = write("a.csv", "prompt,Question\nno,one\nnot,two\n")
     found = load_benchmark(path, column="question")
