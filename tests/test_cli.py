@@ -22,6 +22,7 @@ from texts import missing
 from cna_mlx.circuit import Circuit
 from cna_mlx.cli import cli
 from cna_mlx.errors import HubError, OutOfMemoryError
+from cna_mlx.labels.label import LabelKind
 from cna_mlx.models.open_files import check_open_files
 
 Run = Callable[..., Outcome]
@@ -246,7 +247,7 @@ def test_json_of_diff(command: Run, circuit_file: Path) -> None:
             assert arm["tokens"] == len(arm["token_ids"]) <= 12
             assert arm["finish"] in ("stop", "length")
             assert arm["finish"] == "stop" or arm["tokens"] == 12
-            assert arm["label"] in ("REFUSED", "ANSWERED", "PARTIAL", "INVALID")
+            assert arm["label"] in set(LabelKind)
             assert 0 <= arm["quality"] <= 1
             if arm["span"] is not None:
                 start, end = arm["span"]

@@ -10,6 +10,7 @@ from cna_mlx.discovery.chosen import circuit_entries
 from cna_mlx.discovery.gauge import is_calibrated
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
+from cna_mlx.labels.thoughts import cut_thoughts
 from cna_mlx.prompts import load_contrast
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import ArmRates, PromptResult, diff, rates
@@ -86,6 +87,8 @@ class DiffRun:
                 if isinstance(event, PromptResult):
                     self.results.append(event)
                     yield event
+        if cut := sum(one.in_thought for one in self.results):
+            session.reporter.warn(cut_thoughts(cut))
 
     def to_dict(self, *, hides_text: bool = False) -> dict[str, Any]:
         """The results for JSON; see :meth:`ArmResult.to_dict`."""

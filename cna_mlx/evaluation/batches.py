@@ -23,7 +23,7 @@ from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.steering.arm_cache import ArmCache
 from cna_mlx.steering.arms import Arm
-from cna_mlx.steering.decoding import text_of
+from cna_mlx.steering.decoding import begins_thought, text_of
 from cna_mlx.steering.events import Answer, Gauged, Token
 from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS, generate_arms
 from cna_mlx.util.progress import never
@@ -230,8 +230,14 @@ class Evaluation:
             (*one, *answer.token_ids)
             for one, answer in zip(begun, answers, strict=True)
         ]
+        begins = begins_thought(self.tokenizer, ids)
         return [
-            Continuation.of(text_of(self.tokenizer, whole), whole, answer.finish)
+            Continuation.of(
+                text_of(self.tokenizer, whole),
+                whole,
+                answer.finish,
+                opens_thought=begins,
+            )
             for whole, answer in zip(wholes, answers, strict=True)
         ]
 

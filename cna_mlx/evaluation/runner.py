@@ -6,6 +6,7 @@ from cna_mlx.evaluation.journal import Journal, opened
 from cna_mlx.evaluation.plan import EvaluationPlan
 from cna_mlx.evaluation.power import smallest_fall
 from cna_mlx.evaluation.runs import RunRecord, Status
+from cna_mlx.labels.thoughts import cut_thoughts
 from cna_mlx.util.formatting import counted, duration
 
 # In seconds: from here on the announcement says how to shorten a run.
@@ -41,7 +42,7 @@ def run_evaluation(plan: EvaluationPlan) -> RunRecord:
 def _answer(plan: EvaluationPlan, journal: Journal) -> bool:
     """Answer the remaining prompts; return whether all are answered."""
     evaluation, report = plan.evaluation, plan.reporter
-    total = len(evaluation.prompts)
+    total, cut = len(evaluation.prompts), 0
     with report.progress("prompts") as progress, report.watching():
         progress("Answering", journal.done, total)
         while journal.done < total and not report.stop():
@@ -49,7 +50,10 @@ def _answer(plan: EvaluationPlan, journal: Journal) -> bool:
             if samples is None:
                 return False
             journal.add(samples)
+            cut += sum(one.in_thought for one in samples)
             progress("Answering", journal.done, total)
+    if cut:
+        report.warn(cut_thoughts(cut))
     return journal.done == total
 
 

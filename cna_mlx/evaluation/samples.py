@@ -36,15 +36,23 @@ class Continuation:
     has_loop: bool = False
 
     @classmethod
-    def of(cls, text: str, token_ids: Sequence[int], finish: str) -> "Continuation":
+    def of(
+        cls,
+        text: str,
+        token_ids: Sequence[int],
+        finish: str,
+        *,
+        opens_thought: bool = False,
+    ) -> "Continuation":
         """A whole answer, labelled."""
-        found = label(text)
+        found = label(text, opens_thought=opens_thought)
         ids = tuple(token_ids)
         return cls(text, ids, finish, found.kind, found.span, found.has_loop)
 
-    def relabelled(self) -> "Continuation":
+    def relabelled(self, opens_thought: bool) -> "Continuation":
         """The same answer with the label of this version."""
-        return self.of(self.text, self.token_ids, self.finish)
+        own = self.text, self.token_ids, self.finish
+        return self.of(*own, opens_thought=opens_thought)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any] | None) -> "Continuation | None":
@@ -84,6 +92,7 @@ class Sample:
             refusal; None unless the baseline refuses and this arm does not.
         opening: log-odds that the baseline's answer begins with one of the model's own
             refusing openings; None for other arms, or if not computed.
+        opens_thought: the prompt ends with an opening think tag.
     """
 
     number: int
@@ -107,6 +116,7 @@ class Sample:
     extended: Continuation | None = None
     opened: Continuation | None = None
     opening: float | None = None
+    opens_thought: bool = False
 
     @classmethod
     def of(
@@ -119,7 +129,7 @@ class Sample:
         **measured: Any,
     ) -> "Sample":
         """An arm's answer, labelled; ``measured`` is its KL, gauge and seconds."""
-        found = label(answer.text)
+        found = label(answer.text, opens_thought=answer.opens_thought)
         return cls(
             number,
             set_name,
@@ -136,6 +146,7 @@ class Sample:
             quality(answer.text),
             has_loop=found.has_loop,
             level=prompt.level,
+            opens_thought=answer.opens_thought,
             **measured,
         )
 
@@ -149,9 +160,18 @@ class Sample:
         """Whether the answer reached the token limit."""
         return self.finish == "length"
 
+    @property
+    def in_thought(self) -> bool:
+        """Whether the answer ends inside a thought."""
+        is_invalid = self.label is LabelKind.INVALID
+        return (
+            is_invalid and label(self.text, opens_thought=self.opens_thought).in_thought
+        )
+
     def relabelled(self) -> "Sample":
         """The same answer with the label and quality of this version."""
-        found = label(self.text)
+        begun = self.opens_thought
+        found = label(self.text, opens_thought=begun)
         own = quality(self.text)
         return replace(
             self,
@@ -159,8 +179,8 @@ class Sample:
             span=found.span,
             has_loop=found.has_loop,
             quality=own,
-            extended=self.extended and self.extended.relabelled(),
-            opened=self.opened and self.opened.relabelled(),
+            extended=self.extended and self.extended.relabelled(begun),
+            opened=self.opened and self.opened.relabelled(begun),
         )
 
     def to_row(self) -> dict[str, Any]:

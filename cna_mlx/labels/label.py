@@ -6,7 +6,7 @@ nothing about correctness or harm.
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from cna_mlx.labels import patterns
@@ -47,11 +47,13 @@ class Label:
         span: `[start, end)` in characters of the text given to `label`; None if no
             particular words decided.
         has_loop: The text repeats itself after its refusal or answer was complete.
+        in_thought: The text ends inside a thought.
     """
 
     kind: LabelKind
     span: tuple[int, int] | None
     has_loop: bool = False
+    in_thought: bool = field(default=False, compare=False)
 
     @property
     def verdict(self) -> LabelKind:
@@ -99,7 +101,7 @@ def label(text: str, *, opens_thought: bool = False) -> Label:
     """
     start, open_thought = after_thought(text, opens_thought)
     if open_thought is not None:
-        return Label(_INVALID, open_thought)
+        return Label(_INVALID, open_thought, in_thought=True)
     start += lead(text[start:])
     rest = text[start:]
     raw = rest.strip()

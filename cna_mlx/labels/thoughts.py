@@ -4,6 +4,7 @@ import re
 
 from cna_mlx.labels import patterns
 from cna_mlx.labels.normalization import Span
+from cna_mlx.util.formatting import counted
 
 _WORDS = r"(?:seed:)?(?:think|thinking|thought|reasoning|analysis)\|?[>\]\u25b7]"
 _CLOSING = re.compile(
@@ -16,6 +17,8 @@ _OPENING = re.compile(
     r"<\|channel>thought|<\|channel\|>analysis<\|message\|>",
     re.IGNORECASE,
 )
+_AT_END = re.compile(rf"(?:{_OPENING.pattern})\s*\Z", re.IGNORECASE)
+_TAG = 64  # characters of a tag and space, at most
 # Harmony, decoded without its special tokens: "analysisThe user ...assistantfinalNo."
 _BARE_OPENING = re.compile(r"\s*(?:assistant)?analysis(?=[A-Z\"'])")
 _BARE_CLOSING = re.compile(r"assistant\s?final(?=\S)")
@@ -31,14 +34,27 @@ _FIRST_PERSON = re.compile(r"\b(?:i|me|we|hmm+|wait)\b")
 _END = re.compile(r"[.!?:)\]}\"'\u201d\u2019`*\u3002\U0001f300-\U0001faff]\s*\Z")
 
 
-def after_thought(text: str, opens_thought: bool) -> tuple[int, Span | None]:
+def opens_thought(prompt: str) -> bool:
+    """Return whether a rendered prompt ends with an opening tag."""
+    return _AT_END.search(prompt[-_TAG:]) is not None
+
+
+def cut_thoughts(count: int) -> str:
+    """Return a warning about answers that end inside a thought."""
+    return (
+        f"{counted(count, 'answer')} cut inside the thought: raise --max-tokens or use "
+        "--thinking off"
+    )
+
+
+def after_thought(text: str, is_begun: bool) -> tuple[int, Span | None]:
     """Return the start of the answer, and the span of a thought that does not end.
 
     An opening tag counts only at the beginning of a line; elsewhere it is quoted.
 
     Args:
         text: The generated text.
-        opens_thought: The prompt ended with an opening tag.
+        is_begun: The prompt ended with an opening tag.
     """
     whole = (0, len(text))
     if bare := _BARE_OPENING.match(text):
@@ -51,7 +67,7 @@ def after_thought(text: str, opens_thought: bool) -> tuple[int, Span | None]:
             line = max(text.rfind("\n", start, tag.start()) + 1, start)
             if not text[line : tag.start()].strip():
                 return start, (tag.start(), len(text))
-    if not start and text.strip() and (opens_thought or _deliberates(text)):
+    if not start and text.strip() and (is_begun or _deliberates(text)):
         return 0, whole
     return start, None
 

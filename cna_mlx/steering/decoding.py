@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from cna_mlx.labels.thoughts import opens_thought
 from cna_mlx.models.context import context_length
 from cna_mlx.models.families import installed
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
@@ -19,6 +20,13 @@ from cna_mlx.steering.gauge_scale import Scale
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.steering.prefill import prefill, shared_prefill
 
+_TAG_TOKENS = 16  # an opening think tag and a newline have fewer
+
+
+def begins_thought(tokenizer: Any, prompt: Sequence[int]) -> bool:
+    """Return whether a prompt ends with an opening think tag."""
+    return opens_thought(tokenizer.decode(list(prompt[-_TAG_TOKENS:])))
+
 
 @dataclass
 class _Row:
@@ -27,6 +35,7 @@ class _Row:
     prompt: int
     arm: int
     detokenizer: Any
+    opens_thought: bool
     ids: list[int] = field(default_factory=list)
     finish: Finish | None = None
     end: int | None = None
@@ -39,6 +48,7 @@ class _Row:
             tuple(self.ids),
             self.finish or "interrupted",
             self.end,
+            self.opens_thought,
         )
 
 
@@ -66,8 +76,13 @@ class Batch:
     def __post_init__(self) -> None:
         self._eos = set(self.tokenizer.eos_token_ids)
         self._rows = [
-            _Row(self.number, arm, self.tokenizer.detokenizer)
-            for arm in range(len(self.arms))
+            _Row(
+                self.number,
+                arm,
+                self.tokenizer.detokenizer,
+                begins_thought(self.tokenizer, prompt),
+            )
+            for arm, prompt in enumerate(self.prompts)
         ]
         self._fed: list[mx.array] = []  # [rows] for each step
 

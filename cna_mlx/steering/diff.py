@@ -39,7 +39,8 @@ class ArmResult:
     def of(cls, arm: Arm, answer: Answer) -> "ArmResult":
         """Label an answer."""
         text, ids, finish = answer.text, answer.token_ids, answer.finish
-        return cls(arm, text, ids, finish, label(text), quality(text), answer.end)
+        found = label(text, opens_thought=answer.opens_thought)
+        return cls(arm, text, ids, finish, found, quality(text), answer.end)
 
     @property
     def multiplier(self) -> float:
@@ -88,6 +89,11 @@ class PromptResult:
         """The prompt and its answers for JSON; see :meth:`ArmResult.to_dict`."""
         arms = [arm.to_dict(hides_text=hides_text) for arm in self.arms]
         return {"prompt": self.prompt, "gauge": self.gauge, "arms": arms}
+
+    @property
+    def in_thought(self) -> int:
+        """The number of answers that end inside a thought."""
+        return sum(arm.label.in_thought for arm in self.arms)
 
     @property
     def is_refused_by_all(self) -> bool:

@@ -46,6 +46,7 @@ class Answer:
         finish: ``stop`` (the model ended it), ``length`` (max_tokens or the context
             was reached) or ``interrupted``.
         end: the end-of-text token, or None.
+        opens_thought: the prompt ends with an opening think tag.
     """
 
     prompt: int
@@ -54,3 +55,4 @@ class Answer:
     token_ids: tuple[int, ...]
     finish: Finish
     end: int | None = None
+    opens_thought: bool = False

@@ -13,6 +13,7 @@ from cna_mlx.chat.commands import run_command
 from cna_mlx.chat.conversation import Conversation, Turn
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError
+from cna_mlx.labels.thoughts import cut_thoughts
 from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.prompts.chat_template import injected_system
 from cna_mlx.steering.arms import BASELINE
@@ -125,6 +126,9 @@ def _answer(screen: Screen, conversation: Conversation, text: str) -> None:
     if len(result.arms) > 1:
         screen.out.print(summary(screen, result), soft_wrap=True)
     screen.note(closing(screen, turn))
+    earlier = (one.result.in_thought for one in conversation.turns[:-1])
+    if turn.result.in_thought and not any(earlier):
+        screen.note(cut_thoughts(turn.result.in_thought), style="yellow")
     if screen.out.is_terminal:
         screen.out.print()
 

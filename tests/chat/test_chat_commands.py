@@ -513,5 +513,5 @@ def test_a_diff_says_what_to_try_where_every_arm_refuses(
     options = ("--circuit", str(circuit_file), "-p", "one", "-p", "two")
     assert "2 of 2" not in command("diff", TINY, *options).err
     refused = Label(LabelKind.REFUSED, (0, 1))
-    monkeypatch.setattr("cna_mlx.steering.diff.label", lambda text: refused)
+    monkeypatch.setattr("cna_mlx.steering.diff.label", lambda text, **_: refused)
     assert "2 of 2" in command("diff", TINY, *options).err
