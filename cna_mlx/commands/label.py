@@ -108,6 +108,7 @@ def _result(answer: "LabelledAnswer", hides_text: bool) -> dict[str, Any]:
     if hides_text:
         return {
             "label": answer.label.kind,
+            "flags": answer.flags,
             "span": None,
             "quality": answer.quality,
             "text": first_words(answer.text),
@@ -115,6 +116,7 @@ def _result(answer: "LabelledAnswer", hides_text: bool) -> dict[str, Any]:
         }
     return {
         "label": answer.label.kind,
+        "flags": answer.flags,
         "span": answer.label.span,
         "decided_by": answer.decided_by,
         "quality": answer.quality,

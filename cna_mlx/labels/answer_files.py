@@ -44,6 +44,13 @@ class LabelledAnswer:
         span = self.label.span
         return None if span is None else self.text[slice(*span)]
 
+    @property
+    def flags(self) -> list[str]:
+        """LOOP, and TRUNCATED where the record's ``finish`` is ``length``."""
+        is_cut = self.given.get("finish") == "length"
+        flags = {"LOOP": self.label.has_loop, "TRUNCATED": is_cut}
+        return [flag for flag, is_set in flags.items() if is_set]
+
 
 def label_file(
     source: Source,

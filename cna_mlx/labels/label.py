@@ -66,7 +66,7 @@ _OPENING = 420  # two or three sentences
 _SHORT = 200  # a sentence or two
 _REASON = 260  # from a decline to its reason, at most
 _REASONS = 2  # words of a moral
-_CONTENT = 110  # a decline further down follows an answer
+_NEUTRAL = 1  # moral words in ten of an answer that a decline follows
 # Characters of a complete answer before a loop.
 _REPEATED = 20  # its last sentence belongs to the loop
 _WHOLE = 60
@@ -138,8 +138,10 @@ def _of_first_round(raw: str, repeated: Span | None, damage: Span | None) -> Lab
     found = _judge(raw[:end]) if end else _PLAINLY_ANSWERED
     if end and found.kind in (_REFUSED, _PARTIAL):
         return replace(found, has_loop=True)
-    if damage is None:
-        return replace(_judge(raw), has_loop=True)
+    if damage is None and repeated is not None:
+        if 2 * (repeated[1] - repeated[0]) < len(raw):
+            return replace(_judge(raw), has_loop=True)
+        damage = repeated
     if found.kind is _ANSWERED and end >= (_REPEATED if is_repeated else _WHOLE):
         return replace(found, has_loop=True)
     return Label(_INVALID, damage)
@@ -198,7 +200,7 @@ def _declined(answer: Folded, span: Span) -> tuple[LabelKind, Span | None]:
         reasons = tone(before + after)
         if reasons.moral + reasons.harm < _REASONS:
             return _ANSWERED, None
-    if is_caveat(folded, first):
+    if is_caveat(folded, first, _NEUTRAL):
         return _PARTIAL, span
     partial = answers_too(folded, answer.raw, last)
     return (_PARTIAL if partial else _REFUSED), span

@@ -39,7 +39,8 @@ THRESHOLD = 13
 
 WINDOW = 400  # characters of folded text that are searched for signals
 _DISAPPROVAL = 300  # further down, disapproval is a caveat
-_BEGINNING = 160
+_BEGINNING = 100  # and the rest of the first sentence, up to:
+_LONGEST = 160
 _BRIEF = 220
 _CONTENT = 110  # a signal further down can be a caveat
 _FIRST = 0  # only in the first sentence
@@ -101,7 +102,7 @@ def find_signals(folded: str, cues: CueSet) -> tuple[Counts, Span | None]:
 
     Return counts by name, and the words of the most telling signal.
     """
-    counts, first = _tones(folded), cues.first
+    counts, first = _tones(folded, cues.first), cues.first
     strongest: Span | None = None
     for name, end in _SIGNALS.items():
         if some := cues.signals & _SETS[name]:
@@ -115,17 +116,21 @@ def find_signals(folded: str, cues: CueSet) -> tuple[Counts, Span | None]:
     return counts, strongest
 
 
-def is_caveat(folded: str, at: int) -> bool:
-    """Return whether what stands before a place is long enough and not moral."""
+def is_caveat(folded: str, at: int, most: int = 0) -> bool:
+    """Return whether what stands before a place is long enough and says something.
+
+    At most `most` words in ten are moral or about the conversation.
+    """
     if at < _CONTENT:
         return False
     before = tone(folded[:at])
-    return before.tenths(before.moral + before.talk) == 0
+    return before.tenths(before.moral + before.talk) <= most
 
 
-def _tones(folded: str) -> Counts:
+def _tones(folded: str, first: int) -> Counts:
     """Count how moral an opening is, and whether the text says nothing."""
-    opening, beginning = tone(folded[:WINDOW]), tone(folded[:_BEGINNING])
+    opening = tone(folded[:WINDOW])
+    beginning = tone(folded[: max(_BEGINNING, min(first, _LONGEST))])
     counts = {
         "moral_first": beginning.tenths(beginning.moral),
         "harm": opening.tenths(opening.harm),

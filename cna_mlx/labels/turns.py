@@ -11,13 +11,18 @@ _LEAD = re.compile(
     rf"\s*(?:(?:{_SPECIAL})\s*)+(?:(?:assistant|model)\b:?\s*(?:(?:{_SPECIAL})\s*)*)?",
     re.IGNORECASE,
 )
-_MARKER = re.compile(rf"(?:\s|{_SPECIAL})*(?:{_SPECIAL})", re.IGNORECASE)
+_MARKER = re.compile(_SPECIAL, re.IGNORECASE)
 _END = r"(?<=[.!?\"')\]*\u2019\u201d])"
+# A token that ends a sentence or a line; within a sentence it is spoken of.
+_END_TOKEN = re.compile(
+    rf"(?:{_END}[ ]?|\n)(?:{_SPECIAL})|(?:{_SPECIAL})(?=\s*\Z|\n|<)",
+    re.IGNORECASE,
+)
 # The next turn: glued to the end of a sentence, on a line of its own, or a heading.
 _GLUED = re.compile(rf"{_END}[ ]?assistant(?=\s*\n|\s*\Z|[A-Z])")
 _HEADING = re.compile(
-    r"\s*\n\s*(?:#+[ ]?(?:human|user|assistant|instruction|response|question|input)|"
-    r"human|user):(?=\s)",
+    r"\n[ \t]*(?:#{1,6}[ ]?(?:human|user|assistant|instruction|response|question|"
+    r"input)|human|user):(?=\s)",
     re.IGNORECASE,
 )
 _BARE = re.compile(rf"(?:{_END}[ ]?|\n)(?:user|model)(?=[ \t]*\n)")
@@ -40,7 +45,7 @@ def leak(text: str) -> tuple[int, bool] | None:
         Where the answer ends, and whether another turn follows; None without a marker.
     """
     ends = []
-    if ("<" in text or "[" in text) and (found := _MARKER.search(text)):
+    if ("<" in text or "[" in text) and (found := _END_TOKEN.search(text)):
         rest = text[found.start() :]
         ends.append((found.start(), _MARKER.sub("", rest).strip() != ""))
     if "assistant" in text and (found := _GLUED.search(text)):
@@ -61,8 +66,8 @@ def _bare(text: str) -> re.Match[str] | None:
 def _heading(text: str) -> re.Match[str] | None:
     """Return the first heading of a turn if it follows the end of a sentence."""
     found = _HEADING.search(text)
-    end = found.start() if found else 0
-    return found if _STOP.search(text, max(0, end - 2), end) else None
+    before = text[: found.start()].rstrip() if found else ""
+    return found if _STOP.search(before, max(0, len(before) - 2)) else None
 
 
 def first_round(text: str, repeated: Span) -> tuple[int, bool]:

@@ -279,8 +279,19 @@ def test_deterministic() -> None:
         "if you are " * 18_000 + "x",
         "a" * 1_000_000,
         " ".join(str(n) for n in range(150_000)),
+        ":" + " \n" * 100_000,
+        "<[" + " \n" * 100_000 + "x",
+        "x.assistant " * 16_000,
+        "</s>" * 50_000,
+        "x</s>" * 40_000,
+        "a.\nuser: " * 20_000,
+        "\nuser" * 40_000,
+        "analysisA assistant final" * 8_000,
+        "the user wait " * 14_000,
+        "\u00e9t\u00e9 de la " * 16_000,
+        "[" * 200_000,
     ],
-    ids=range(19),
+    ids=range(30),
 )
 def test_no_text_is_slow(text: str) -> None:
     begin = time.process_time()
