@@ -15,7 +15,6 @@ _FUNCTION = frozenset(_LISTS["function"].split())
 _NUMBERS = frozenset(_LISTS["numbers"].split())
 _SKIPPED = -1
 _LEAST_STEM = 3  # characters
-_LONGEST = 24
 _FEWEST = 8
 _FEWEST_OF_ADVICE = 5
 
@@ -92,7 +91,7 @@ def _kind(word: str) -> int:
 
 def tone(folded: str) -> Tone:
     """Count the words of a folded text."""
-    kinds = [_kind(word[:_LONGEST]) for word in words_of(folded)]
+    kinds = list(map(_kind, words_of(folded)))
     words = len(kinds) - kinds.count(_SKIPPED)
     moral, harm, around, talk, both, numbers = map(kinds.count, range(1, 7))
     said = moral + harm + talk + both
