@@ -2,8 +2,13 @@
 
 import pytest
 
+from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import Label, LabelKind, label
-from cna_mlx.labels.thoughts import opens_thought
+from cna_mlx.labels.thoughts import cut_thoughts, opens_thought
+from cna_mlx.prompts.benchmarks import EvalPrompt
+from cna_mlx.steering.arms import BASELINE
+from cna_mlx.steering.diff import ArmResult
+from cna_mlx.steering.events import Answer
 
 ANSWER, REFUSAL = "Cut the rope, then pull.", "I can't help with that."
 FORMATS = [
@@ -76,3 +81,14 @@ def test_a_prompt_that_opens_a_thought() -> None:
     assert opens_thought("<|Assistant|><think>")
     assert not opens_thought("<|im_start|>assistant\n<think>\n\n</think>\n\n")
     assert not opens_thought("<|im_start|>assistant\n")
+
+
+def test_samples_know_that_the_prompt_opened_a_thought() -> None:
+    prompt = EvalPrompt("1", "Who?", None, "harmful")
+    answer = Answer(0, 0, REFUSAL, (1,), "length", opens_thought=True)
+    sample = Sample.of(0, "set", prompt, "baseline", answer)
+    assert (sample.label, sample.in_thought) == (LabelKind.INVALID, True)
+    again = Sample.from_line(sample.to_line()).relabelled()
+    assert (again.label, again.in_thought) == (LabelKind.INVALID, True)
+    assert ArmResult.of(BASELINE, answer).label.in_thought
+    assert cut_thoughts(2).startswith("2 answers cut inside the thought")
