@@ -1,42 +1,35 @@
 """A circuit: neurons found by a discovery, and their file."""
 
 import json
-import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from cna_mlx.errors import CircuitError, TransferError
+from cna_mlx.errors import CircuitError, InputError, TransferError
+from cna_mlx.neurons import (
+    BASIC,
+    COLUMNS,
+    FURTHER,
+    known_columns,
+    read_details,
+    read_neurons,
+    used_columns,
+)
+from cna_mlx.neurons import Details as Details
+from cna_mlx.neurons import Moments as Moments
+from cna_mlx.neurons import Neuron as Neuron
 from cna_mlx.provenance import ModelEntry, Provenance
+from cna_mlx.strength import Pin, Strength, from_intervention, to_intervention
 from cna_mlx.util.files import write_atomically
 from cna_mlx.util.records import parse_document
 from cna_mlx.util.rows import Row, html_table
 
-FORMAT = 1
+#: The newest format. Circuits that use nothing of it are written in format 1.
+FORMAT = 2
 _KIND = "cna-mlx circuit"
-
-
-class Neuron(NamedTuple):
-    """Input ``index`` of layer ``layer``'s down-projection, and its delta."""
-
-    layer: int
-    index: int  # type: ignore[assignment]  # the field hides tuple.index
-    delta: float
-
-
-class Moments(NamedTuple):
-    """A neuron's mean and standard deviation over the two sides of the contrast."""
-
-    positive_mean: float
-    positive_std: float
-    negative_mean: float
-    negative_std: float
-
-
-_COLUMNS = [*Neuron._fields, *Moments._fields]
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,6 +41,8 @@ class Circuit:
         moments: one for each neuron, or empty if they are unknown.
         model: what it was found on.
         provenance: how it was found.
+        details: one for each neuron, or empty.
+        intervention: the strength to steer with unless another is given; None for 0.
         file: what it was read from, if it was.
     """
 
@@ -55,6 +50,8 @@ class Circuit:
     moments: tuple[Moments, ...] = ()
     model: ModelEntry = field(default_factory=ModelEntry)
     provenance: Provenance = field(default_factory=Provenance)
+    details: tuple[Details, ...] = ()
+    intervention: Strength | None = None
     file: str | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
@@ -67,9 +64,17 @@ class Circuit:
         )
 
     def rows(self) -> list[Row]:
-        """A row for each neuron, with its moments if known."""
-        pairs = zip_longest(self.neurons, self.moments)
-        return [{**n._asdict(), **(m._asdict() if m else {})} for n, m in pairs]
+        """A row for each neuron, with its moments and details if known."""
+        parts = zip_longest(self.neurons, self.moments, self.details)
+        return [
+            {
+                key: value
+                for part in row
+                if part
+                for key, value in part._asdict().items()
+            }
+            for row in parts
+        ]
 
     def _repr_html_(self) -> str:
         return html_table(self.rows())
@@ -81,7 +86,7 @@ class Circuit:
         Raises:
             CircuitError: an entry has another form, or is repeated.
         """
-        return cls(tuple(_neurons(neurons, "from_neurons")))
+        return cls(tuple(read_neurons(neurons, "from_neurons")))
 
     @property
     def universal_dropped(self) -> list[list[int]]:
@@ -115,17 +120,44 @@ class Circuit:
             layers.setdefault(neuron.layer, []).append(neuron)
         return dict(sorted(layers.items()))
 
+    def constants(self, pin: Pin) -> list[float]:
+        """What a pin replaces each neuron's activation by.
+
+        Raises:
+            CircuitError: the circuit does not have what the pin needs.
+        """
+        if pin.kind == "mean":
+            if len(self.moments) < len(self.neurons):
+                raise CircuitError(
+                    "the circuit has no mean activations, which mean ablation needs: "
+                    "discover it again, or pin it to a constant (pin=C)"
+                )
+            return [moments.negative_mean for moments in self.moments]
+        if pin.value is not None:
+            return [pin.value] * len(self.neurons)
+        shifts = [one.shift for one in self.details if one.shift is not None]
+        if len(shifts) < len(self.neurons):
+            raise CircuitError(
+                "the circuit has no constants to pin to: give one (pin=C)"
+            )
+        return shifts
+
     def check_shape(self, widths: Sequence[int]) -> None:
         """Check that every neuron exists in a model of these d_ff.
 
         Raises:
-            CircuitError: the circuit was made on another shape, or is out of range.
+            CircuitError: the circuit was made on another shape, is out of range, or
+                names experts.
         """
         own = self.model.d_ff
         if own is not None and list(own) != list(widths):
             raise CircuitError(
                 f"the circuit was made on {_shape(own)} ({self.model.id}); "
                 f"this model has {_shape(widths)}: discover one for it"
+            )
+        if any(one.expert is not None for one in self.details):
+            raise CircuitError(
+                "the circuit names neurons of experts; this model has no experts"
             )
         for layer, index, _ in self.neurons:
             if layer >= len(widths) or index >= widths[layer]:
@@ -162,21 +194,31 @@ class Circuit:
 
     def to_text(self) -> str:
         """Return the circuit as JSON text, a neuron on each line."""
+        further = used_columns(self.details)
+        places = [FURTHER.index(name) for name in further]
         moments = self.moments or [()] * len(self.neurons)
+        details = self.details if further else [()] * len(self.neurons)
         rows = [
-            json.dumps([*neuron, *extra])
-            for neuron, extra in zip(self.neurons, moments, strict=True)
+            json.dumps([*neuron, *extra, *(detail[place] for place in places)])
+            for neuron, extra, detail in zip(
+                self.neurons, moments, details, strict=True
+            )
         ]
         head = {
             "kind": _KIND,
-            "format": FORMAT,
+            "format": 1 if self.intervention is None and not further else FORMAT,
             "model": self.model.to_dict(),
             **self.provenance.to_dict(),
-            "columns": _COLUMNS[: 7 if self.moments else 3],
+            **self._intervention_entry(),
+            "columns": [*(COLUMNS if self.moments else BASIC), *further],
         }
         body = json.dumps(head, indent=1, ensure_ascii=False)
         lines = ",\n  ".join(rows)
         return f'{body[:-2]},\n "neurons": [\n  {lines}\n ]\n}}\n'
+
+    def _intervention_entry(self) -> dict[str, Any]:
+        strength = self.intervention
+        return {} if strength is None else {"intervention": to_intervention(strength)}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Circuit":
@@ -207,48 +249,47 @@ class Circuit:
         columns, rows, model = (data.get(k) for k in ("columns", "neurons", "model"))
         if not isinstance(rows, list) or not isinstance(model, dict):
             raise CircuitError(f"{name}: it has no neurons or no model; discover again")
-        if columns not in (_COLUMNS, _COLUMNS[:3]):
+        if columns is None or not known_columns(columns, data["format"]):
             raise CircuitError(f"{name}: unknown columns {columns!r}")
-        neurons = _neurons(rows, name, len(columns))
-        moments = tuple(Moments(*map(float, row[3:])) for row in rows if row[3:])
-        known = ("kind", "format", "model", "columns", "neurons")
-        rest = {key: value for key, value in data.items() if key not in known}
-        return cls(tuple(neurons), moments, _model(model, name), _origin(rest, name))
+        neurons = read_neurons(rows, name, columns)
+        has_moments = len(columns) >= len(COLUMNS) and columns[3] == COLUMNS[3]
+        end = len(COLUMNS)
+        moments = [Moments(*map(float, row[3:end])) for row in rows if has_moments]
+        own = _OWN if data["format"] == 1 else (*_OWN, "intervention")
+        rest = {key: value for key, value in data.items() if key not in own}
+        found = cls(
+            tuple(neurons),
+            tuple(moments),
+            _model(model, name),
+            _origin(rest, name),
+            read_details(rows, columns),
+        )
+        return found if data["format"] == 1 else _with_intervention(found, data, name)
 
     def strongest(self, count: int) -> "Circuit":
         """Return the circuit's first ``count`` neurons only."""
-        return replace(self, neurons=self.neurons[:count], moments=self.moments[:count])
+        return replace(
+            self,
+            neurons=self.neurons[:count],
+            moments=self.moments[:count],
+            details=self.details[:count],
+        )
 
 
-def _neurons(rows: Iterable[Any], name: str, length: int | None = None) -> list[Neuron]:
-    neurons = []
-    seen = set()
-    for number, row in enumerate(rows):
-        where = f"{name}: neuron {number}"
-        if not isinstance(row, list | tuple) or len(row) < 2:
-            raise CircuitError(f"{where} is not [layer, index, delta]: {row!r:.80}")
-        if len(row) not in ((2, 3) if length is None else (length,)):
-            wanted = length or "2 or 3"
-            raise CircuitError(f"{where} has {len(row)} columns instead of {wanted}")
-        if any(not _is_number(value) for value in row):
-            raise CircuitError(f"{where} contains a value that is not a finite number")
-        layer, index = row[:2]
-        if layer != int(layer) or index != int(index) or min(layer, index) < 0:
-            raise CircuitError(f"{where}: layer and index must be 0, 1, 2, ...")
-        if (key := (int(layer), int(index))) in seen:
-            raise CircuitError(f"{where}: {list(key)} is repeated")
-        seen.add(key)
-        neurons.append(Neuron(*key, float(row[2]) if len(row) > 2 else 0.0))
-    return neurons
+# The keys of a file that are not its provenance.
+_OWN = ("kind", "format", "model", "columns", "neurons")
 
 
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool):
-        return False
+def _with_intervention(circuit: Circuit, data: dict[str, Any], name: str) -> Circuit:
+    if "intervention" not in data:
+        return circuit
     try:
-        return math.isfinite(value)
-    except (TypeError, OverflowError):
-        return False
+        strength = from_intervention(data["intervention"])
+        if isinstance(strength, Pin):
+            circuit.constants(strength)
+    except (InputError, CircuitError) as error:
+        raise CircuitError(f"{name}: {error}") from None
+    return replace(circuit, intervention=strength)
 
 
 def _model(data: dict[str, Any], name: str) -> ModelEntry:

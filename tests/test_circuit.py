@@ -195,8 +195,8 @@ def test_json_of_another_kind(found: Circuit) -> None:
 
 def test_formats(found: Circuit) -> None:
     data = data_of(found)
-    data["format"] = 2
-    assert "format 2 is newer" in refused(json.dumps(data))
+    data["format"] = 3
+    assert "format 3 is newer" in refused(json.dumps(data))
     for unknown in (0, -1, "1", 1.0, None, True, [1]):
         data["format"] = unknown
         assert "is unknown" in refused(json.dumps(data))

@@ -21,7 +21,7 @@ FLOORS = (
     ("prompts",),
     ("models",),
     ("circuit",),
-    ("provenance",),
+    ("provenance", "neurons", "strength"),
     ("util",),
     ("errors",),
 )
