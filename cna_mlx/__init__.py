@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cna_mlx.steering.interventions import steered as steered
     from cna_mlx.steering.sampling import Greedy as Greedy
     from cna_mlx.steering.sampling import Sampled as Sampled
+    from cna_mlx.strength import Pin as Pin
     from cna_mlx.util.progress import Reporter as Reporter
 
 __version__ = "0.2.0"
@@ -60,6 +61,7 @@ _HOMES = {
     "steering.generation": ("generate_arms",),
     "steering.interventions": ("MeanDifference", "steered"),
     "steering.sampling": ("Greedy", "Sampled"),
+    "strength": ("Pin",),
     "util.progress": ("Reporter",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -26,6 +26,7 @@ def test_all_is_explicit_and_sorted() -> None:
         "LabelKind",
         "MeanDifference",
         "ModelOptions",
+        "Pin",
         "PromptSet",
         "Rendering",
         "Reporter",

@@ -11,7 +11,7 @@ from cna_mlx.chat.reply import Reply
 from cna_mlx.chat.settings import SETTINGS, change_setting, show_settings
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import contrast_names
-from cna_mlx.steering.interventions import check_multiplier
+from cna_mlx.strength import effect_text, parse_strength
 from cna_mlx.util.files import typed_path, write_atomically
 from cna_mlx.util.formatting import counted
 
@@ -85,22 +85,22 @@ def _who_answers(chat: Conversation) -> str:
         names = ", ".join(arm.title for arm in chat.arms)
         return f"{len(chat.arms)} arms answer: {names}"
     size = counted(len(chat.circuit.neurons), "neuron")
-    return f"both arms answer; the circuit ({size}) is scaled by {chat.multiplier:g}"
+    return f"both arms answer; the circuit ({size}) is {effect_text(chat.multiplier)}"
 
 
 def _multiplier(chat: Conversation, argument: str) -> Reply:
     words = argument.split()
     try:
-        multiplier = check_multiplier(float(words[0]))
+        multiplier = parse_strength(words[0])
         arm = int(words[1]) if len(words) == 2 else None
-    except (ValueError, IndexError):
+    except (InputError, ValueError, IndexError):
         raise InputError(
-            "/multiplier X: a number; 0 ablates, 1 changes nothing"
+            "/multiplier X: a number (0 ablates, 1 changes nothing), mean or pin=C"
         ) from None
     chat.rescale(multiplier, arm)
     what = chat.steered[arm - 1].label if arm and chat.steered else "the circuit"
     note = "" if chat.is_ablating else " (/ablate on to see it)"
-    return Reply(f"{what} is scaled by {multiplier:g}{note}")
+    return Reply(f"{what} is {effect_text(multiplier)}{note}")
 
 
 def _view(chat: Conversation, argument: str) -> Reply:
@@ -111,9 +111,10 @@ def _view(chat: Conversation, argument: str) -> Reply:
 
 def _circuit(chat: Conversation, argument: str) -> Reply:
     chosen = chat.session.choose(argument)
-    chat.steer(chosen.circuit, chosen.multiplier)
+    own = chosen.multiplier
+    chat.steer(chosen.circuit, chosen.circuit.intervention if own is None else own)
     size = counted(len(chosen.circuit.neurons), "neuron")
-    return Reply(f"{size} from {argument}, scaled by {chat.multiplier:g}")
+    return Reply(f"{size} from {argument}, {effect_text(chat.multiplier)}")
 
 
 def _contrast(chat: Conversation, argument: str) -> Reply:
@@ -177,7 +178,7 @@ COMMANDS = {
     for usage, text, run in (
         ("/help", "list the commands", _help),
         ("/ablate on|off", "turn the steered arms on or off", _ablate),
-        ("/multiplier X [ARM]", "scale the circuit by X", _multiplier),
+        ("/multiplier X [ARM]", "scale the circuit by X; or mean, pin=C", _multiplier),
         ("/view both|baseline|ablated", "choose the arms to show", _view),
         ("/circuit FILE[@M]", "steer with another circuit", _circuit),
         ("/contrast NAME", "steer with the circuit of a built-in contrast", _contrast),

@@ -23,6 +23,7 @@ from cna_mlx.steering.events import Answer, Gauged, Token
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.sampling import Greedy, Sampled, Sampling
+from cna_mlx.strength import Strength, strength_text
 from cna_mlx.util.progress import never
 
 STEERED = "ablated"
@@ -76,7 +77,7 @@ class Conversation:
         session: the model, and where its circuits come from.
         steered: the steered arms, each with one circuit; empty without a circuit.
         discovery: how the default circuit is found.
-        multiplier: of the first steered arm, now or once there is one.
+        multiplier: or pin, of the first steered arm, now or once there is one.
         is_ablating: whether the steered arms answer too.
         view: which arms are shown.
         hides_text: whether only the first words of answers are shown.
@@ -87,7 +88,7 @@ class Conversation:
     session: Session
     steered: list[Arm] = field(default_factory=list)
     discovery: DiscoveryOptions = field(default_factory=DiscoveryOptions)
-    multiplier: float = 0.0
+    multiplier: Strength = 0.0
     is_ablating: bool = False
     temperature: float = 0.0
     seed: int = 0
@@ -104,7 +105,7 @@ class Conversation:
     def __post_init__(self) -> None:
         self.rendering = self.session.rendering
         if self.steered:
-            self.multiplier = self.steered[0].multiplier
+            self.multiplier = self.steered[0].strength
 
     @property
     def arms(self) -> list[Arm]:
@@ -123,14 +124,15 @@ class Conversation:
             wanted = replace(wanted, contrast=contrast, positive=None, negative=None)
         return replace(self.session, rendering=self.rendering).default_circuit(wanted)
 
-    def steer(self, circuit: Circuit, multiplier: float | None = None) -> None:
+    def steer(self, circuit: Circuit, multiplier: Strength | None = None) -> None:
         """Replace the steered arms by one of this circuit, and let it answer."""
-        if multiplier is not None:
-            self.multiplier = multiplier
-        self.steered = [Arm.of(circuit, self.multiplier, STEERED)]
+        if multiplier is None:
+            multiplier = self.multiplier
+        self.steered = [Arm.of(circuit, multiplier, STEERED)]
+        self.multiplier = multiplier
         self.is_ablating = True
 
-    def rescale(self, multiplier: float, arm: int | None = None) -> None:
+    def rescale(self, multiplier: Strength, arm: int | None = None) -> None:
         """Give a steered arm another multiplier, and keep its history.
 
         Arms count from 1. If there are several, you must name one.
@@ -151,7 +153,7 @@ class Conversation:
         self.steered[number - 1] = after
         if before.label in self.histories:
             self.histories[after.label] = self.histories.pop(before.label)
-        self.multiplier = self.steered[0].multiplier
+        self.multiplier = self.steered[0].strength
 
     @property
     def gauge(self) -> Circuit | None:
@@ -288,8 +290,8 @@ def circuit_of(arm: Arm) -> Circuit:
     return circuit
 
 
-def _relabelled(arm: Arm, multiplier: float) -> str:
-    before = f"m={arm.multiplier:.15g}"
+def _relabelled(arm: Arm, multiplier: Strength) -> str:
+    before = strength_text(arm.strength)
     if not arm.label.endswith(before):
         return arm.label
-    return f"{arm.label.removesuffix(before)}m={multiplier:.15g}"
+    return f"{arm.label.removesuffix(before)}{strength_text(multiplier)}"

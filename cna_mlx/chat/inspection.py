@@ -10,8 +10,8 @@ from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import PromptResult, label_answers
 from cna_mlx.steering.events import Gauged
 from cna_mlx.steering.generation import generate_arms
-from cna_mlx.steering.interventions import check_multiplier
 from cna_mlx.steering.sequences import shared_length
+from cna_mlx.strength import as_typed, parse_strength
 from cna_mlx.util.formatting import NO_VALUE, counted, decimal
 from cna_mlx.util.sanitize import FIRST_WORDS, first_words
 
@@ -128,9 +128,11 @@ def sweep(chat: Conversation, argument: str) -> Reply:
     asked = _last(chat, "/sweep")
     circuit = _wanted_circuit(chat, "/sweep")
     try:
-        values = [check_multiplier(float(word)) for word in argument.split()]
-    except ValueError:
-        raise InputError("/sweep X ...: multipliers, such as 0 0.5 1 2") from None
+        values = [parse_strength(word) for word in argument.split()]
+    except InputError:
+        raise InputError(
+            "/sweep X ...: multipliers, such as 0 0.5 1 2, mean or pin=C"
+        ) from None
     values = list(dict.fromkeys(values or _SWEEP))
     arms = [BASELINE, *(Arm.of(circuit, value) for value in values)]
     events = generate_arms(
@@ -151,7 +153,7 @@ def sweep(chat: Conversation, argument: str) -> Reply:
             length = FIRST_WORDS if chat.hides_text else _SWEEP_WORDS
             rows = [
                 (
-                    f"{arm.multiplier:g}",
+                    as_typed(arm.arm.strength),
                     str(arm.label.kind),
                     decimal(gauge),
                     decimal(arm.quality),

@@ -9,6 +9,7 @@ from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.steering.arms import Arm
+from cna_mlx.strength import Strength
 
 
 def open_conversation(
@@ -17,7 +18,7 @@ def open_conversation(
     *,
     is_ablating: bool = False,
     circuits: Sequence[str] = (),
-    multipliers: Sequence[float] = (),
+    multipliers: Sequence[Strength] = (),
     **settings: Any,
 ) -> Conversation:
     """Load a model and its circuits.

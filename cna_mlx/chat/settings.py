@@ -11,7 +11,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.models.context import context_length
 from cna_mlx.models.fingerprint import quantization
-from cna_mlx.steering.interventions import check_multiplier
+from cna_mlx.strength import as_typed, parse_strength
 from cna_mlx.util.formatting import counted
 
 
@@ -43,7 +43,7 @@ class Setting:
         """The value as text."""
         owner, _, name = self.place.rpartition(".")
         if name == "multiplier" and chat.steered:
-            return ", ".join(f"{arm.multiplier:g}" for arm in chat.steered)
+            return ", ".join(as_typed(arm.strength) for arm in chat.steered)
         value = getattr(chat.rendering if owner else chat, name)
         if isinstance(value, bool):
             return "on" if value else "off"
@@ -125,8 +125,8 @@ _SWITCH = {"on": True, "off": False}
 SETTINGS = {
     "multiplier": Setting(
         "multiplier",
-        "a number: 0 ablates, 1 changes nothing",
-        lambda text: check_multiplier(float(text)),
+        "a number (0 ablates, 1 changes nothing), mean or pin=C",
+        parse_strength,
     ),
     "view": Setting("view", "|".join(_VIEWS), {v: v for v in _VIEWS}.__getitem__),
     "temp": Setting(

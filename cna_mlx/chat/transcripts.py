@@ -12,6 +12,7 @@ from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import ArmResult, PromptResult
 from cna_mlx.steering.events import Answer, Finish
+from cna_mlx.strength import Pin, Strength, as_typed, from_intervention
 from cna_mlx.util.environment import versions
 from cna_mlx.util.sanitize import first_words
 
@@ -35,6 +36,7 @@ def as_json(chat: Conversation) -> str:
             {
                 "arm": arm.label,
                 "multiplier": arm.multiplier,
+                "intervention": arm.intervention,
                 "circuit": json.loads(circuit_of(arm).to_text()),
             }
             for arm in chat.steered
@@ -58,9 +60,14 @@ def as_markdown(chat: Conversation) -> str:
         for arm in turn.result.arms:
             text = first_words(arm.text) if chat.hides_text else arm.text
             quoted = "\n".join(f"> {line}" for line in text.splitlines())
-            title = f"**{arm.arm.label}** (m = {arm.multiplier:g})"
+            title = f"**{arm.arm.label}** ({_strength_text(arm.arm.strength)})"
             parts.append(f"{title} — {arm.label.kind}\n\n{quoted or '> '}\n")
     return "\n".join(parts)
+
+
+def _strength_text(strength: Strength) -> str:
+    number = "" if isinstance(strength, Pin) else "m = "
+    return f"{number}{as_typed(strength)}"
 
 
 def load_into(chat: Conversation, path: Path) -> str | None:
@@ -88,7 +95,7 @@ def load_into(chat: Conversation, path: Path) -> str | None:
     for name, value in state.items():
         setattr(chat, name, value)
     if chat.steered:
-        chat.multiplier = chat.steered[0].multiplier
+        chat.multiplier = chat.steered[0].strength
     same = data.get("fingerprint") == fingerprint(chat.session.model)
     return None if same else str(data.get("model") or "another model")
 
@@ -131,7 +138,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _arm(entry: dict[str, Any], where: str) -> Arm:
     circuit = Circuit.from_text(json.dumps(entry["circuit"]), where)
-    return Arm.of(circuit, float(entry["multiplier"]), str(entry["arm"]))
+    return Arm.of(circuit, _strength(entry), str(entry["arm"]))
+
+
+def _strength(entry: dict[str, Any]) -> Strength:
+    """What an arm does; conversations of version 0.1 have only the multiplier."""
+    what = entry.get("intervention")
+    return float(entry["multiplier"]) if what is None else from_intervention(what)
 
 
 def _messages(entries: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -153,7 +166,7 @@ def _result(entry: dict[str, Any], circuits: dict[str, Circuit]) -> ArmResult:
         raise ValueError(f"finish {finish!r}")
     # an arm that has been replaced keeps only its label and multiplier
     circuit = circuits.get(label, Circuit(()))
-    steered = Arm.of(circuit, float(entry["multiplier"]), label)
+    steered = Arm.of(circuit, _strength(entry), label)
     arm = BASELINE if label == BASELINE.label else steered
     ids = tuple(int(token) for token in entry["token_ids"])
     return ArmResult.of(arm, Answer(0, 0, str(entry["text"]), ids, finish))

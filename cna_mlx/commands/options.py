@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cna_mlx.evaluation.plan import EvalOptions
     from cna_mlx.models.loading import ModelOptions, Streaming
     from cna_mlx.prompts.chat_template import Rendering
+    from cna_mlx.strength import Strength
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -135,6 +136,26 @@ expect_option = click.option(
     default=True,
     help="Try a new circuit on a few held-out prompts (up to a minute).",
 )
+
+
+class _Strength(click.ParamType):  # type: ignore[type-arg]  # one since click 8.4
+    """A multiplier, ``mean`` or ``pin=C``."""
+
+    name = "multiplier"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> "Strength":
+        from cna_mlx.strength import parse_strength
+
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse_strength(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
 circuit_options = options(
     click.option(
         "--circuit",
@@ -147,10 +168,11 @@ circuit_options = options(
         "-m",
         "--multiplier",
         "multipliers",
-        type=float,
+        type=_Strength(),
         multiple=True,
         metavar="M",
-        help="Scale the circuit by M: 0 ablates, 1 changes nothing.  [default: 0]",
+        help="Scale the circuit by M: 0 ablates, 1 changes nothing; or pin it: mean "
+        "(over benign prompts) or pin=C.  [default: 0]",
     ),
     click.option(
         "--allow-transfer",

@@ -1,14 +1,13 @@
 """Choose circuits to steer with: values, or ``FILE[@M]`` as typed."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.errors import InputError
+from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.steering.arms import Arm
-from cna_mlx.steering.interventions import check_multiplier
+from cna_mlx.strength import Pin, Strength, check_strength, parse_strength
 from cna_mlx.util.files import is_there
 
 
@@ -16,46 +15,58 @@ from cna_mlx.util.files import is_there
 class ChosenCircuit:
     """A circuit to steer with; a multiplier of None uses those of the options.
 
-    ``name`` is the file it was read from, for labels.
+    Attributes:
+        multiplier: as typed after the file; also a pin.
+        name: the file it was read from, for labels.
     """
 
     circuit: Circuit
-    multiplier: float | None = None
+    multiplier: Strength | None = None
     name: str = ""
 
-    def multipliers(self, given: Sequence[float]) -> list[float]:
-        """Its own multiplier, else all that are given, else 0."""
-        own = self.multiplier
-        return [own] if own is not None else list(given) or [0.0]
+    def multipliers(self, given: Sequence[Strength]) -> list[Strength]:
+        """Its own multiplier, else all that are given, else the file's, else 0."""
+        if self.multiplier is not None:
+            return [self.multiplier]
+        usual = self.circuit.intervention
+        return list(given) or [0.0 if usual is None else usual]
 
 
-def split_circuit(text: str) -> tuple[str, float | None]:
-    """Split ``FILE`` or ``FILE@M`` into a path and a multiplier.
+def split_circuit(text: str) -> tuple[str, Strength | None]:
+    """Split ``FILE``, ``FILE@M``, ``FILE@mean`` or ``FILE@pin=C``.
 
     Raises:
-        InputError: the multiplier is not a finite number.
+        InputError: what follows the @ is neither a finite number nor a pin.
     """
     path, at, number = text.rpartition("@")
     if not at or is_there(text):
         return text, None
     try:
-        multiplier = float(number)
-    except ValueError:
-        multiplier = math.nan
-    if not math.isfinite(multiplier):
-        raise InputError(f"--circuit {text}: {number!r} is not a finite multiplier")
-    return path, multiplier
+        return path, parse_strength(number)
+    except InputError as error:
+        raise InputError(f"--circuit {text}: {error}") from None
 
 
 def check_arms(
-    circuits: Sequence[str | Circuit], multipliers: Sequence[float] = ()
+    circuits: Sequence[str | Circuit], multipliers: Sequence[Strength] = ()
 ) -> None:
     """Raise an error for a circuit file or multiplier that cannot be used."""
     for value in multipliers:
-        check_multiplier(value)
+        check_strength(value)
     for one in circuits:
-        if isinstance(one, str):
-            Circuit.load(split_circuit(one)[0])
+        path, own = split_circuit(one) if isinstance(one, str) else ("", None)
+        circuit = Circuit.load(path) if isinstance(one, str) else one
+        for strength in ChosenCircuit(circuit, own).multipliers(multipliers):
+            if isinstance(strength, Pin):
+                check_pin(circuit, strength, path)
+
+
+def check_pin(circuit: Circuit, pin: Pin, path: str) -> None:
+    """Raise an error, with the file's name, for a circuit that cannot be pinned so."""
+    try:
+        circuit.constants(pin)
+    except CircuitError as error:
+        raise CircuitError(f"{path}: {error}" if path else str(error)) from None
 
 
 def circuit_entry(circuit: Circuit) -> dict[str, Any]:

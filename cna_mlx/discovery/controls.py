@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cna_mlx.circuit import Circuit, Neuron
+from cna_mlx.circuit import Circuit, Details, Neuron
 from cna_mlx.errors import InputError
 from cna_mlx.provenance import Provenance
 
@@ -22,12 +22,13 @@ def uniform_control(circuit: Circuit, sizes: Sequence[int], seed: int) -> Circui
         InputError: a layer has too few neurons outside the circuit.
     """
     rng = np.random.default_rng(seed)
-    neurons: list[Neuron] = []
+    drawn: dict[Neuron, Neuron] = {}
     for layer, members in circuit.by_layer().items():
         outside = _outside(sizes[layer], members, layer)
-        drawn = rng.choice(outside, len(members), replace=False)
-        neurons += [Neuron(layer, int(index), 0.0) for index in drawn]
-    return _control(circuit, neurons, "uniform", seed)
+        chosen = rng.choice(outside, len(members), replace=False)
+        neurons = [Neuron(layer, int(index), 0.0) for index in chosen]
+        drawn |= zip(members, neurons, strict=True)
+    return _control(circuit, drawn, "uniform", seed)
 
 
 def matched_control(
@@ -42,7 +43,7 @@ def matched_control(
         InputError: a layer has too few neurons outside the circuit.
     """
     rng = np.random.default_rng(seed)
-    neurons: list[Neuron] = []
+    drawn: dict[Neuron, Neuron] = {}
     for layer, members in circuit.by_layer().items():
         size = magnitude[layer]
         outside = _outside(len(size), members, layer)
@@ -50,10 +51,10 @@ def matched_control(
         for member in sorted(members, key=lambda n: -size[n.index]):
             distance = np.abs(size[outside] - size[member.index])
             nearest = np.argsort(distance, kind="stable")[:_NEAREST]
-            drawn = int(rng.choice(nearest))
-            neurons.append(Neuron(layer, int(outside[drawn]), 0.0))
-            outside = np.delete(outside, drawn)
-    return _control(circuit, neurons, "matched", seed)
+            place = int(rng.choice(nearest))
+            drawn[member] = Neuron(layer, int(outside[place]), 0.0)
+            outside = np.delete(outside, place)
+    return _control(circuit, drawn, "matched", seed)
 
 
 def _outside(width: int, members: list[Neuron], layer: int) -> np.ndarray:
@@ -66,6 +67,14 @@ def _outside(width: int, members: list[Neuron], layer: int) -> np.ndarray:
     return outside
 
 
-def _control(circuit: Circuit, neurons: list[Neuron], kind: str, seed: int) -> Circuit:
+def _control(
+    circuit: Circuit, drawn: dict[Neuron, Neuron], kind: str, seed: int
+) -> Circuit:
+    """The drawn neurons, each with the constant of the neuron that it stands for."""
     origin = Provenance(control=kind, seed=seed)
-    return Circuit(tuple(neurons), model=circuit.model, provenance=origin)
+    shifts = {
+        neuron: Details(shift=one.shift)
+        for neuron, one in zip(circuit.neurons, circuit.details, strict=False)
+    }
+    details = tuple(shifts[neuron] for neuron in drawn if shifts)
+    return Circuit(tuple(drawn.values()), (), circuit.model, origin, details)

@@ -16,6 +16,7 @@ from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import ArmRates, PromptResult, diff, rates
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS
+from cna_mlx.strength import Strength
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class DiffRun:
         prompts: Sequence[str],
         options: DiscoveryOptions,
         circuits: Sequence[str] = (),
-        multipliers: Sequence[float] = (),
+        multipliers: Sequence[Strength] = (),
         max_tokens: int = DEFAULT_MAX_TOKENS,
     ) -> "DiffRun":
         """The baseline and the arms of :meth:`Session.steered_arms`."""

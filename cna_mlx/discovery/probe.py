@@ -98,7 +98,9 @@ def probe_prompts(
     else:
         chosen = session.choose(circuit)
         if chosen.multiplier is not None:
-            raise InputError("--circuit: leave out @M: a gauge does not steer")
+            raise InputError(
+                "--circuit: leave out the part after @: a gauge does not steer"
+            )
         found = chosen.circuit
     with session.reporter.progress("prompts") as progress:
         return probe(

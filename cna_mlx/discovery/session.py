@@ -7,7 +7,7 @@ from typing import Any
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.cache import CachedCircuit, Store, keep
-from cna_mlx.discovery.chosen import ChosenCircuit, check_arms, split_circuit
+from cna_mlx.discovery.chosen import ChosenCircuit, check_arms, check_pin, split_circuit
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.trial import expect
 from cna_mlx.discovery.trial_text import expectation_lines
@@ -20,6 +20,7 @@ from cna_mlx.models.offload.streaming import is_streamed
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, uses_template
 from cna_mlx.steering.arms import Arm
+from cna_mlx.strength import Pin, Strength, as_typed, strength_text
 from cna_mlx.util.files import File, check_writable
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.progress import SILENT, Reporter
@@ -192,10 +193,10 @@ class Session:
             self.reporter.warn(found.discovery.warning)
 
     def choose(self, circuit: str | Circuit) -> ChosenCircuit:
-        """Check a circuit, ``FILE`` or ``FILE@M`` against the model.
+        """Check a circuit or ``FILE[@M]`` against the model; M may be a pin.
 
         Raises:
-            CircuitError: it cannot be read or does not fit.
+            CircuitError: it cannot be read, does not fit, or cannot be pinned so.
             InputError: the multiplier is not a finite number.
         """
         if isinstance(circuit, Circuit):
@@ -207,6 +208,8 @@ class Session:
             self.check(found)
         except CircuitError as error:
             raise type(error)(f"{path}: {error}") from None
+        if isinstance(multiplier, Pin):
+            check_pin(found, multiplier, path)
         return ChosenCircuit(found, multiplier, path)
 
     def check(self, circuit: Circuit) -> None:
@@ -219,24 +222,27 @@ class Session:
         self,
         options: DiscoveryOptions,
         circuits: Sequence[str],
-        multipliers: Sequence[float],
+        multipliers: Sequence[Strength],
     ) -> list[Arm]:
         """Each circuit at its own multiplier or all of these; else the default one."""
         check_arms(circuits, multipliers)
         chosen = [self.choose(text) for text in circuits]
         owns = [one.multiplier for one in chosen]
         if chosen and None not in owns and (unused := set(multipliers) - set(owns)):
-            said = ", ".join(f"@{own:g}" for own in owns if own is not None)
+            said = ", ".join(f"@{as_typed(own)}" for own in owns if own is not None)
+            first = next(one for one in multipliers if one in unused)
             raise InputError(
-                f"--circuit has {said}, but -m has {min(unused):g}: give one of the two"
+                f"--circuit has {said}, but -m has {as_typed(first)}: "
+                "give one of the two"
             )
         if not chosen:
             chosen = [ChosenCircuit(self.default_circuit(options))]
-        arms = []
+        arms: list[Arm] = []
         for one in chosen:
             values = one.multipliers(multipliers)
             prefix = f"{one.name} " if len(chosen) > 1 else ""
-            arms += [Arm.of(one.circuit, m, f"{prefix}m={m:.15g}") for m in values]
+            labels = [f"{prefix}{strength_text(m)}" for m in values]
+            arms += map(Arm.of, [one.circuit] * len(values), values, labels)
         if len({arm.label for arm in arms}) < len(arms):
             raise InputError("a circuit is given twice with the same multiplier")
         return arms

@@ -22,6 +22,7 @@ from cna_mlx.evaluation.lm_eval_adapter import (
 )
 from cna_mlx.prompts.chat_template import uses_template
 from cna_mlx.steering.arms import BASELINE, Arm
+from cna_mlx.strength import Strength
 from cna_mlx.util.environment import versions
 from cna_mlx.util.files import File, typed_path
 
@@ -47,7 +48,7 @@ class CapabilityRun:
         options: DiscoveryOptions,
         *,
         circuits: Sequence[str] = (),
-        multipliers: Sequence[float] = (),
+        multipliers: Sequence[Strength] = (),
         include_path: File | None = None,
         num_shots: int | None = None,
         protocol: Protocol | None = None,
@@ -142,7 +143,8 @@ def arm_entry(scores: ArmScores, baseline: ArmScores) -> dict[str, Any]:
         }
     return {
         "arm": scores.arm.label,
-        "multiplier": next((m for _, m in scores.arm.steering), 1.0),
+        "multiplier": scores.arm.multiplier,
+        "intervention": scores.arm.intervention,
         "seconds": scores.seconds,
         "results": results,
     }

@@ -12,6 +12,9 @@ import mlx.nn as nn
 from cna_mlx.errors import InputError, ThreadError
 from cna_mlx.models.mlx_lm_internals import swiglu
 
+#: A scale, a shift, and which neurons are pinned.
+Edit = tuple[mx.array | None, mx.array | None, mx.array | None]
+
 # One kernel each: the edit is fused into the gated activation. The cast keeps a
 # bf16 activation bf16; a scale held in float32 would promote it.
 
@@ -44,6 +47,7 @@ class GatedMLP(nn.Module):
         # Underscored, or nn.Module would take the arrays for parameters.
         self._scale: mx.array | None = None
         self._shift: mx.array | None = None
+        self._pinned: mx.array | None = None
         self._tap: Callable[[mx.array], None] | None = None
         #: The thread that put the block into the model; None outside of a model.
         self.thread: int | None = None
@@ -108,13 +112,19 @@ class GatedMLP(nn.Module):
                 "give one multiplier, or one for each row"
             )
 
-    def set_edit(self, scale: mx.array | None, shift: mx.array | None = None) -> None:
+    def set_edit(
+        self,
+        scale: mx.array | None,
+        shift: mx.array | None = None,
+        pinned: mx.array | None = None,
+    ) -> None:
         """Replace ``a`` by ``scale * a + shift`` from now on; None, None ends it.
 
         Args:
             scale: [d_ff], or [rows, 1, d_ff] if the rows of the batch differ.
+            pinned: which neurons an edit inside this one must leave alone; bool.
         """
-        self._scale, self._shift = scale, shift
+        self._scale, self._shift, self._pinned = scale, shift, pinned
 
     @contextmanager
     def tapped(self, listener: Callable[[mx.array], None]) -> Iterator[None]:
@@ -126,9 +136,9 @@ class GatedMLP(nn.Module):
             self._tap = before
 
     @property
-    def edit(self) -> tuple[mx.array | None, mx.array | None]:
-        """The scale and the shift in force."""
-        return self._scale, self._shift
+    def edit(self) -> Edit:
+        """The scale, the shift and the pinned neurons in force."""
+        return self._scale, self._shift, self._pinned
 
     def __call__(self, x: mx.array) -> mx.array:
         """The block's output, [..., hidden], for its input ``x``, [..., hidden]."""

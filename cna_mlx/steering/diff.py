@@ -53,6 +53,7 @@ class ArmResult:
         return {
             "arm": self.arm.label,
             "multiplier": self.multiplier,
+            "intervention": self.arm.intervention,
             "text": first_words(self.text) if hides_text else self.text,
             "label": str(self.label.kind),
             "span": list(span) if span else None,

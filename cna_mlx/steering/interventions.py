@@ -12,12 +12,10 @@ import numpy as np
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.families import installed, widths
-from cna_mlx.models.mlp import GatedMLP
+from cna_mlx.models.mlp import Edit, GatedMLP
+from cna_mlx.strength import Pin, Strength, check_multiplier, check_strength
 
-Multipliers = float | Sequence[float]
-
-# Scales are held in float32, where more than this is infinite.
-_LARGEST = float(np.finfo(np.float32).max)
+Strengths = Strength | Sequence[Strength]
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no equality of one bool
@@ -48,47 +46,43 @@ class MeanDifference:
 
 
 Intervention = Circuit | MeanDifference
-_Rows = list[tuple[tuple[Intervention, float], ...]]
-# by the identity of the intervention and its multiplier: see _edited
-_Changed = dict[tuple[int, float], dict[int, Any]]
-
-
-def check_multiplier(value: float) -> float:
-    """The multiplier as a float; InputError if it is NaN or infinite."""
-    if not abs(value) <= _LARGEST:  # also NaN
-        raise InputError(f"a multiplier must be a finite number, not {value}")
-    return float(value)
+_Pairs = tuple[tuple[Intervention, Strength], ...]
+# by the identity of the intervention and its strength: see _edited
+_Changed = dict[tuple[int, Strength], dict[int, Any]]
 
 
 @contextmanager
 def steered(
-    model: Any, circuit: Intervention, multiplier: Multipliers = 0.0
+    model: Any, circuit: Intervention, multiplier: Strengths = 0.0
 ) -> Iterator[None]:
-    """Scale a circuit's neurons for as long as the context is open.
+    """Scale or pin a circuit's neurons for as long as the context is open.
 
     Works with anything that calls the model, such as mlx-lm's ``generate``. Do not use
     a KV cache that was made under another steering. Contexts nest: multipliers
-    multiply. While the context is open, only this thread may call the model.
+    multiply, and a pinned neuron stays pinned. While the context is open, only this
+    thread may call the model.
 
     Args:
         model: as :func:`cna_mlx.load` returns it.
         circuit: what to scale; or a :class:`MeanDifference` to add.
         multiplier: ``a' = m * a``: 0 ablates, 1 changes nothing, 2 doubles; for a
-            MeanDifference, alpha, where 0 changes nothing. Give a sequence for one
-            multiplier for each row of the batch.
+            MeanDifference, alpha, where 0 changes nothing; or a :class:`Pin`. Give a
+            sequence for one multiplier for each row of the batch.
 
     Raises:
-        CircuitError: the circuit names neurons that the model does not have.
-        InputError: a multiplier is NaN or infinite; or the model is called with
-            another number of rows than there are multipliers.
+        CircuitError: the circuit names neurons that the model does not have, or lacks
+            the means or constants to pin them to.
+        InputError: a multiplier is NaN or infinite; a neuron is pinned to two
+            different constants; or the model is called with another number of rows
+            than there are multipliers.
         ThreadError: another thread steers the model; or the model is called from
             another thread.
         UnsupportedModelError: the model's MLP blocks are of another kind.
     """
     if isinstance(multiplier, Sequence):
-        edits = Edits(model, [((circuit, float(value)),) for value in multiplier])
+        edits = Edits(model, [((circuit, value),) for value in multiplier])
     else:
-        edits = Edits(model, ((circuit, float(multiplier)),))
+        edits = Edits(model, ((circuit, multiplier),))
     with edits.installed():
         yield
 
@@ -98,8 +92,8 @@ class Edits:
 
     Args:
         model: as :func:`cna_mlx.load` returns it.
-        arms: a tuple of (circuit, multiplier) pairs for all rows, or a list with one
-            such tuple for each row of the batch.
+        arms: a tuple of (circuit, multiplier or pin) pairs for all rows, or a list with
+            one such tuple for each row of the batch. Pins apply after multipliers.
     """
 
     def __init__(self, model: Any, arms: Any) -> None:
@@ -107,23 +101,26 @@ class Edits:
         by_row = isinstance(arms, list)
         if by_row and not arms:
             raise InputError("give one multiplier, or one for each row; there is none")
-        rows = arms if by_row else [arms]
+        rows = [_checked(pairs) for pairs in (arms if by_row else [arms])]
         changed = {
-            (id(intervention), multiplier): _edited(intervention, multiplier)
+            (id(intervention), strength): _edited(intervention, strength)
             for pairs in rows
-            for intervention, multiplier in pairs
+            for intervention, strength in pairs
         }
         edits = _edits(rows, widths(model), changed)
         self.rows = len(rows)
         self._alike = {layer: _alike(rows, layer, changed) for layer in edits}
         # made once, so that a decoding step does not wait for Python
         self._blocks: dict[int, GatedMLP] = {}
-        self._edits: dict[int, tuple[mx.array, mx.array | None]] = {}
+        self._edits: dict[int, Edit] = {}
         # [rows, 1, d_ff] if rows differ, [d_ff] for any number of rows
         which = (slice(None), None) if by_row else 0
-        for layer, (scale, shift) in sorted(edits.items()):
-            add = mx.array(shift[which]) if shift.any() else None
-            self._edits[layer] = mx.array(scale[which]), add
+        for layer, (scale, shift, pinned) in sorted(edits.items()):
+            self._edits[layer] = (
+                mx.array(scale[which]),
+                mx.array(shift[which]) if shift.any() else None,
+                mx.array(pinned[which]) if pinned.any() else None,
+            )
 
     def groups(self, n_layers: int) -> list[list[int]]:
         """The rows that are equal up to each layer.
@@ -145,10 +142,13 @@ class Edits:
         """The same edits for a batch with only these rows at each layer."""
         part = copy(self)
         part._edits = {}
-        for layer, (scale, shift) in self._edits.items():
+        for layer, (scale, shift, pinned) in self._edits.items():
             held = mx.array(rows[layer])
-            add = None if shift is None else shift[held]
-            part._edits[layer] = scale[held], add
+            part._edits[layer] = (
+                None if scale is None else scale[held],
+                None if shift is None else shift[held],
+                None if pinned is None else pinned[held],
+            )
         return part
 
     @contextmanager
@@ -158,68 +158,104 @@ class Edits:
             before = {layer: block.edit for layer, block in blocks.items()}
             try:
                 for layer, edit in self._edits.items():
-                    blocks[layer].set_edit(*_compose(before[layer], *edit))
+                    blocks[layer].set_edit(*_compose(before[layer], edit))
                 yield
             finally:
                 for layer, block in blocks.items():
                     block.set_edit(*before[layer])
 
 
+def _checked(pairs: _Pairs) -> _Pairs:
+    """The pairs with their strengths checked; pins last."""
+    checked = tuple((what, check_strength(strength)) for what, strength in pairs)
+    return tuple(sorted(checked, key=lambda pair: isinstance(pair[1], Pin)))
+
+
 def _edits(
-    rows: _Rows, sizes: Sequence[int], changed: _Changed
-) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """The scale and the shift, [rows, d_ff], of each layer that changes."""
-    scales: dict[int, np.ndarray] = {}
-    shifts: dict[int, np.ndarray] = {}
-
-    def layer_arrays(layer: int) -> tuple[np.ndarray, np.ndarray]:
-        shape = (len(rows), sizes[layer])
-        scale = scales.setdefault(layer, np.ones(shape, np.float32))
-        return scale, shifts.setdefault(layer, np.zeros(shape, np.float32))
-
+    rows: Sequence[_Pairs], sizes: Sequence[int], changed: _Changed
+) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The scale, the shift and the pins, [rows, d_ff], of each layer that changes."""
+    found: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     for row, pairs in enumerate(rows):
-        for intervention, multiplier in pairs:
-            check_multiplier(multiplier)
+        for intervention, strength in pairs:
             intervention.check_shape(sizes)
-            for layer, what in changed[id(intervention), multiplier].items():
-                scale, shift = layer_arrays(layer)
-                if isinstance(intervention, MeanDifference):
-                    shift[row] += multiplier * what
+            for layer, what in changed[id(intervention), strength].items():
+                if layer not in found:
+                    shape = (len(rows), sizes[layer])
+                    scale = np.ones(shape, np.float32)
+                    found[layer] = scale, np.zeros_like(scale), np.zeros(shape, bool)
+                scale, shift, pinned = (part[row] for part in found[layer])
+                if isinstance(strength, Pin):
+                    _pin(layer, scale, shift, pinned, *what)
+                elif isinstance(intervention, MeanDifference):
+                    shift += strength * what
                 else:
-                    scale[row, what] *= multiplier
-                    shift[row, what] *= multiplier
-    return {layer: (scales[layer], shifts[layer]) for layer in scales}
+                    scale[what] *= strength
+                    shift[what] *= strength
+    return found
 
 
-def _edited(intervention: Intervention, multiplier: float) -> dict[int, Any]:
-    """For each layer that changes, the delta to add or the neurons to scale."""
+def _pin(
+    layer: int,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    pinned: np.ndarray,
+    members: list[int],
+    constants: np.ndarray,
+) -> None:
+    """Pin a layer's neurons in these arrays, [d_ff]."""
+    differs = pinned[members] & (shift[members] != constants)
+    if differs.any():
+        place = int(differs.argmax())
+        raise InputError(
+            f"neuron {members[place]} of layer {layer} is pinned to "
+            f"{shift[members[place]]:g} and to {constants[place]:g}: pin it once"
+        )
+    scale[members], shift[members], pinned[members] = 0, constants, True
+
+
+def _edited(intervention: Intervention, strength: Strength) -> dict[int, Any]:
+    """For each layer that changes: the delta to add, or the neurons to scale or pin."""
     if isinstance(intervention, MeanDifference):
-        return dict(enumerate(intervention.deltas)) if multiplier else {}
-    by_layer = intervention.by_layer() if multiplier != 1.0 else {}
+        if isinstance(strength, Pin):
+            raise InputError("a mean difference is added: give a number, not a pin")
+        return dict(enumerate(intervention.deltas)) if strength else {}
+    if isinstance(strength, Pin):
+        return _pinned(intervention, strength)
+    by_layer = intervention.by_layer() if strength != 1.0 else {}
     return {layer: [one.index for one in found] for layer, found in by_layer.items()}
 
 
-def _alike(rows: _Rows, layer: int, changed: _Changed) -> list[Any]:
+def _pinned(circuit: Circuit, pin: Pin) -> dict[int, Any]:
+    """The neurons to pin in each layer, and their constants in float32."""
+    found: dict[int, tuple[list[int], list[float]]] = {}
+    for neuron, constant in zip(circuit.neurons, circuit.constants(pin), strict=True):
+        members, constants = found.setdefault(neuron.layer, ([], []))
+        members.append(neuron.index)
+        constants.append(check_multiplier(constant))
+    return {
+        layer: (members, np.array(constants, np.float32))
+        for layer, (members, constants) in sorted(found.items())
+    }
+
+
+def _alike(rows: Sequence[_Pairs], layer: int, changed: _Changed) -> list[Any]:
     """A key of each row's edit of a layer: equal for rows with the same edit."""
     return [
         tuple(
-            (id(intervention), multiplier)
-            for intervention, multiplier in pairs
-            if layer in changed[id(intervention), multiplier]
+            (id(intervention), strength)
+            for intervention, strength in pairs
+            if layer in changed[id(intervention), strength]
         )
         for pairs in rows
     ]
 
 
-def _compose(
-    outer: tuple[mx.array | None, mx.array | None],
-    scale: mx.array,
-    shift: mx.array | None,
-) -> tuple[mx.array, mx.array | None]:
+def _compose(outer: Edit, inner: Edit) -> Edit:
     """An inner edit after an outer one: ``scale * (outer of a) + shift``."""
-    outer_scale, outer_shift = outer
-    if outer_scale is None:
-        return scale, shift
+    (outer_scale, outer_shift, outer_pinned), (scale, shift, pinned) = outer, inner
+    if outer_scale is None or scale is None:
+        return inner if outer_scale is None else outer
     if scale.ndim == outer_scale.ndim == 3 and len(scale) != len(outer_scale):
         raise InputError(
             f"steering for {len(scale)} rows inside steering for {len(outer_scale)} "
@@ -228,4 +264,20 @@ def _compose(
     carried = None if outer_shift is None else scale * outer_shift
     if shift is not None:
         carried = shift if carried is None else carried + shift
-    return scale * outer_scale, carried
+    if outer_pinned is None:
+        return scale * outer_scale, carried, pinned
+    constants = mx.zeros_like(outer_scale) if outer_shift is None else outer_shift
+    if pinned is not None:
+        _check_pins(outer_pinned & pinned, constants, shift)
+        pinned = outer_pinned | pinned
+    if carried is not None:
+        carried = mx.where(outer_pinned, constants, carried)
+    return scale * outer_scale, carried, outer_pinned if pinned is None else pinned
+
+
+def _check_pins(both: mx.array, outer: mx.array, inner: mx.array | None) -> None:
+    if mx.any(both & (outer != (0 if inner is None else inner))).item():
+        raise InputError(
+            "a neuron is pinned to another constant inside the context that pins it: "
+            "pin it once"
+        )

@@ -19,6 +19,7 @@ from cna_mlx.prompts.chat_template import injected_system
 from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.diff import PromptResult
 from cna_mlx.steering.events import Gauged
+from cna_mlx.strength import effect_text
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import arms_view, gauge_lines, prompt_view, summary
 from cna_mlx.ui.lines import Read, plain_lines, unquoted
@@ -79,7 +80,7 @@ def _greet(screen: Screen, chat: Conversation) -> None:
         arms = ", ".join(arm.title for arm in chat.arms)
     elif chat.is_ablating and chat.circuit:
         count = counted(len(chat.circuit.neurons), "neuron")
-        arms = f"baseline and {count} scaled by {chat.multiplier:g}"
+        arms = f"baseline and {count} {effect_text(chat.multiplier)}"
     name = chat.session.name
     screen.note(f"{name}: {arms}. /help lists the commands, Ctrl-D leaves.")
     if system := injected_system(chat.session.tokenizer, chat.rendering):
