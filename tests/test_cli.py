@@ -536,7 +536,7 @@ def bad_circuits(circuit_text: str, tmp_path: Path) -> dict[str, Path]:
         "range": _edited(circuit_text, model={}, neurons=[[7, 3, 1.0, 0, 0, 0, 0]]),
         "weights": _edited(circuit_text, model=other),
         "truncated": circuit_text[: len(circuit_text) // 2],
-        "newer": _edited(circuit_text, format=2),
+        "newer": _edited(circuit_text, format=3),
         "text": "neurons, mostly",
         "foreign": '{"neurons": []}',
         "nan": _edited(circuit_text, neurons=[[0, 1, float("nan"), 0, 0, 0, 0]]),

@@ -25,7 +25,9 @@ class Effect(JsonFields):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arm and the figures for JSON."""
-        arm = {"role": self.arm.role, "strength": self.arm.strength}
+        arm: dict[str, Any] = {"role": self.arm.role, "strength": self.arm.strength}
+        if self.arm.intervention:
+            arm["intervention"] = self.arm.intervention.to_dict()
         return {**super().to_dict(), "arm": self.arm.label, **arm}
 
 
@@ -103,7 +105,8 @@ class ComparedModel:
     @property
     def with_own(self) -> Effect | None:
         """What its own circuit does to the prompts that are not benign."""
-        return self.effect("ablated") or self.effect("scaled")
+        own = self.effect("pinned") or self.effect("ablated")
+        return own or self.effect("scaled")
 
     @property
     def with_other(self) -> Effect | None:

@@ -172,12 +172,12 @@ def _between(
 
 
 def _same_arms(a: Sequence[RunArm], b: Sequence[RunArm]) -> list[tuple[RunArm, RunArm]]:
-    """Arms of one role and strength; controls of two circuits are not the same."""
+    """Arms of one role and intervention; controls of two circuits are not the same."""
     left = [arm for arm in b if arm.role not in CONTROLS]
     pairs = []
     for arm in a:
         for other in left:
-            if (arm.role, arm.strength) == (other.role, other.strength):
+            if (arm.role, arm.applied) == (other.role, other.applied):
                 pairs.append((arm, other))
                 left.remove(other)
                 break

@@ -12,6 +12,7 @@ from cna_mlx.analysis.statistics import PairedChange, Proportion
 from cna_mlx.analysis.verdict import conclude
 from cna_mlx.evaluation.run_config import RULES, circuit_sha256
 from cna_mlx.evaluation.runs import RunRecord
+from cna_mlx.strength import Pin
 from cna_mlx.util import formatting
 from cna_mlx.util.formatting import auc_text, counted, decimal, p_value, percent
 
@@ -148,8 +149,9 @@ def _effects(own: ComparedModel, other: ComparedModel) -> list[str]:
 
 
 def _effect(side: ComparedModel, what: str, effect: Effect, said: str) -> str:
-    multiplier = f"{effect.arm.strength:.15g}"
-    return f"{side.name}, {what} at {multiplier}: {said} {_content(side, effect)}"
+    applied = effect.arm.applied
+    how = f"pinned ({applied})" if isinstance(applied, Pin) else f"at {applied:.15g}"
+    return f"{side.name}, {what} {how}: {said} {_content(side, effect)}"
 
 
 def _whose(run: RunRecord | None, effect: Effect, other: ComparedModel) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cna_mlx.analysis.metrics import Group
 from cna_mlx.evaluation.run_config import CircuitEntry, RunConfig
 from cna_mlx.provenance import ContrastEntry
+from cna_mlx.strength import Pin
 from cna_mlx.util.files import packaged_toml
 
 _PROMPTS = 100
@@ -32,6 +33,7 @@ class RunProtocol:
             if unknown.
         multiplier: of the ablated arm.
         rank, layers: how the circuit was ranked; all layers if None.
+        pin: of the main arm, if it is pinned.
     """
 
     neurons: int
@@ -49,6 +51,7 @@ class RunProtocol:
     rank: str = "delta"
     layers: tuple[int, ...] | None = None
     universal_dropped: int = 0
+    pin: Pin | None = None
 
     @classmethod
     def of(cls, config: RunConfig, group: Group) -> "RunProtocol":
@@ -74,6 +77,7 @@ class RunProtocol:
             circuit.rank or "delta",
             circuit.layers,
             max(0, (circuit.k or neurons) - neurons),
+            main.intervention if main is not None else None,
         )
 
 
@@ -113,6 +117,7 @@ def _checks(run: RunProtocol) -> tuple[tuple[str, bool], ...]:
         ("quantized", not run.quantization.startswith(_UNQUANTIZED)),
         ("max_tokens", run.max_tokens != _MAX_TOKENS),
         ("multiplier", run.multiplier != 0),
+        ("pinned", run.pin is not None),
         ("sampled", not run.is_greedy),
         ("llama", run.architecture == "llama"),
     )

@@ -171,7 +171,7 @@ def evaluate_session(
 ) -> Run:
     """Do what :func:`evaluate` and :func:`audit` have in common."""
     check_out(out)
-    check_arms(circuits)
+    check_arms(circuits, options.multipliers)
     sets = load_sets(session, prompts, options.limit)
     subject = choose_subject(session, next(iter(circuits), None), discovery)
     others = [session.choose(one) for one in circuits[1:]]

@@ -182,8 +182,8 @@ def _against_control(
 ) -> PairedChange | None:
     """The change from the strongest matched control to the main arm."""
     matched = next((one.strongest for one in controls if one.role == "matched"), None)
-    strength = next((arm.strength for arm in arms if arm.label == matched), None)
-    if main is None or matched is None or main.strength != strength:
+    applied = next((arm.applied for arm in arms if arm.label == matched), None)
+    if main is None or matched is None or main.applied != applied:
         return None
     return paired_change(_kinds(columns[matched]), _kinds(columns[main.label]))
 

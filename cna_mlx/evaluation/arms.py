@@ -3,7 +3,7 @@
 import os
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -11,17 +11,31 @@ from zipfile import BadZipFile
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.circuit import Circuit
+from cna_mlx.circuit import Circuit, Moments
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.chosen import ChosenCircuit
 from cna_mlx.discovery.controls import matched_control, uniform_control
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.run_config import CONTROLS, Role, RunArm, circuit_sha256
+from cna_mlx.evaluation.run_config import (
+    CONTROLS,
+    Role,
+    RunArm,
+    circuit_sha256,
+    constants_sha256,
+)
 from cna_mlx.evaluation.runs import DIRECTION
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.steering.arms import BASELINE, Arm
-from cna_mlx.steering.interventions import MeanDifference, check_multiplier
+from cna_mlx.steering.interventions import MeanDifference
+from cna_mlx.strength import (
+    MEAN,
+    Pin,
+    Strength,
+    check_multiplier,
+    check_strength,
+    strength_text,
+)
 from cna_mlx.util.files import file_errors
 
 #: Matched controls, by default; with 19 that stay whole a verdict can say 1 in 20.
@@ -53,25 +67,36 @@ class Reference:
     Attributes:
         direction: the difference of means of every neuron.
         magnitudes: mean |a| over the negative prompts, [d_ff] for each layer.
+        moments: [4, d_ff] for each layer, in the order of :class:`Moments`.
     """
 
     direction: MeanDifference
     magnitudes: list[np.ndarray]
+    moments: list[np.ndarray]
+
+    def with_moments(self, circuit: Circuit) -> Circuit:
+        """A circuit with its neurons' moments on this contrast."""
+        rows = (self.moments[n.layer][:, n.index].tolist() for n in circuit.neurons)
+        return replace(circuit, moments=tuple(Moments(*row) for row in rows))
 
 
 def reference(
     model: Any, tokenizer: Any, contrast: PromptSet, rendering: Rendering
 ) -> Reference:
-    """Read both averages in one walk over the circuit's own contrast."""
+    """Read all averages in one walk over the circuit's own contrast."""
     texts = [*contrast.positive, *contrast.negative]
     ids = [render_prompt(tokenizer, text, rendering) for text in texts]
     count = len(contrast.positive)
-    deltas, sizes = [], []
+    deltas, sizes, moments = [], [], []
     for _, activations in last_activations(model, ids):
         positive, negative = activations[:count], activations[count:]
         deltas.append(np.array(positive.mean(axis=0) - negative.mean(axis=0)))
         sizes.append(np.array(mx.abs(negative).mean(axis=0)))
-    return Reference(MeanDifference(tuple(deltas)), sizes)
+        pairs = [
+            (one.mean(axis=0), mx.std(one, axis=0)) for one in (positive, negative)
+        ]
+        moments.append(np.array(mx.stack([part for pair in pairs for part in pair])))
+    return Reference(MeanDifference(tuple(deltas)), sizes, moments)
 
 
 def evaluation_arms(
@@ -79,7 +104,7 @@ def evaluation_arms(
     widths: Sequence[int],
     made_by: Reference,
     *,
-    multipliers: Sequence[float] = (0.0,),
+    multipliers: Sequence[Strength] = (0.0,),
     alphas: Sequence[float] = (),
     seeds: int = SEEDS,
     kinds: Sequence[Role] = CONTROLS,
@@ -87,8 +112,8 @@ def evaluation_arms(
     """Make the baseline, the circuit at its multipliers, CAA, and the controls.
 
     A multiplier of 1 and an alpha of 0 make no arm. There are ``seeds`` matched and up
-    to three uniform controls; they scale their neurons by 0 if that is among the
-    multipliers, else by the first that is not 1.
+    to three uniform controls; they do to their neurons what the main arm does: the
+    first pin, else 0 if that is among the multipliers, else the first that is not 1.
 
     Returns:
         The arms, as the run names them and as they are generated with; and all the
@@ -98,7 +123,7 @@ def evaluation_arms(
         InputError: a strength twice, or not finite; a layer with too few neurons for a
             control.
     """
-    chosen = [m for m in map(check_multiplier, multipliers) if m != 1.0]
+    chosen = [m for m in map(check_strength, multipliers) if m != 1.0]
     additions = [a for a in map(check_multiplier, alphas) if a != 0.0]
     if any(len(set(values)) < len(values) for values in (chosen, additions)):
         raise InputError("the same strength was asked for twice")
@@ -106,14 +131,15 @@ def evaluation_arms(
     arms: list[Paired] = [(RunArm("baseline", "baseline"), BASELINE)]
 
     def add(
-        label: str, role: Role, m: float, name: str, seed: int | None = None
+        label: str, role: Role, m: Strength, name: str, seed: int | None = None
     ) -> None:
-        entry = RunArm(label, role, m, seed, name)
+        own = constants_sha256(circuit, m) if name == "circuit" else None
+        entry = RunArm.of(label, role, m, seed=seed, circuit=name, constants=own)
         arms.append((entry, Arm.of(circuits[name], m, label)))
 
     for m in chosen:
-        label = f"m={m:.15g}" if m else "ablated"
-        add(label, "scaled" if m else "ablated", m, "circuit")
+        role: Role = "pinned" if isinstance(m, Pin) else "scaled" if m else "ablated"
+        add(strength_text(m) if m else "ablated", role, m, "circuit")
     for alpha in additions:
         label = f"CAA {alpha:+.15g}"
         steering = ((made_by.direction, alpha),)
@@ -121,20 +147,27 @@ def evaluation_arms(
     counts = {"matched": seeds, "uniform": min(seeds, UNIFORM_SEEDS)}
     drawn = [(kind, seed) for kind in kinds for seed in range(counts[kind])]
     for kind, seed in drawn if chosen else ():
-        is_matched = kind == "matched"
-        circuits[f"{kind}-{seed}"] = (
+        name, strength = f"{kind}-{seed}", _of_controls(chosen)
+        circuits[name] = (
             matched_control(circuit, made_by.magnitudes, seed)
-            if is_matched
+            if kind == "matched"
             else uniform_control(circuit, widths, seed)
         )
-        strength = 0.0 if 0.0 in chosen else chosen[0]
-        add(f"{kind} {seed}", kind, strength, f"{kind}-{seed}", seed)
+        if strength == MEAN:
+            circuits[name] = made_by.with_moments(circuits[name])
+        add(f"{kind} {seed}", kind, strength, name, seed)
     return arms, circuits
+
+
+def _of_controls(chosen: Sequence[Strength]) -> Strength:
+    """What controls do: the same as the main arm."""
+    zeros = [one for one in chosen if one == 0.0]
+    return next((one for one in chosen if isinstance(one, Pin)), [*zeros, *chosen][0])
 
 
 def other_arms(
     chosen: Sequence[ChosenCircuit],
-    multipliers: Sequence[float],
+    multipliers: Sequence[Strength],
     circuits: dict[str, Circuit],
 ) -> list[Paired]:
     """Make arms of further circuits, named after their files.
@@ -150,8 +183,9 @@ def other_arms(
         if stems.count(stem) > 1 and len(different) > 1:
             stem = f"{stem} ({number})"  # files of two directories
         for m in one.multipliers(multipliers):
-            label = f"{stem or name} m={m:.15g}"
-            entry = RunArm(label, "other", m, None, name)
+            label = f"{stem or name} {strength_text(m)}"
+            own = constants_sha256(one.circuit, m)
+            entry = RunArm.of(label, "other", m, circuit=name, constants=own)
             pairs.append((entry, Arm.of(one.circuit, m, label)))
     return pairs
 
@@ -165,7 +199,7 @@ def arm_of(
         InputError: it is CAA, and its direction is missing.
     """
     if arm.circuit is not None:
-        return Arm.of(circuits[arm.circuit], arm.strength, arm.label)
+        return Arm.of(circuits[arm.circuit], arm.applied, arm.label)
     if arm.role != "caa":
         return Arm(arm.label)
     if direction is None:

@@ -48,7 +48,8 @@ from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.decoding import text_of
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS
-from cna_mlx.steering.interventions import MeanDifference, check_multiplier
+from cna_mlx.steering.interventions import MeanDifference
+from cna_mlx.strength import Strength, check_strength
 from cna_mlx.util.environment import environment
 from cna_mlx.util.files import File, typed_path
 from cna_mlx.util.progress import Reporter
@@ -64,7 +65,7 @@ class EvalOptions:
     """How a circuit is evaluated.
 
     Attributes:
-        multipliers: of the circuit; 0 unless given.
+        multipliers: of the circuit, or pins; 0 unless given.
         alphas: strengths of CAA.
         seeds: matched random controls; up to three uniform ones come with them.
         limit: prompts of each set, spread evenly; None for all.
@@ -75,7 +76,7 @@ class EvalOptions:
         sweep: add multipliers from 0 to 2 and CAA from -1 to 1.
     """
 
-    multipliers: tuple[float, ...] = ()
+    multipliers: tuple[Strength, ...] = ()
     alphas: tuple[float, ...] = ()
     seeds: int = SEEDS
     limit: int | None = None
@@ -86,7 +87,7 @@ class EvalOptions:
 
     def __post_init__(self) -> None:
         for value in (*self.multipliers, *self.alphas):
-            check_multiplier(value)
+            check_strength(value)
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ def _openings(session: Session, subject: Subject) -> tuple[Opening, ...]:
 
 def _strengths(
     chosen: ChosenCircuit, options: EvalOptions
-) -> tuple[list[float], list[float]]:
+) -> tuple[list[Strength], list[float]]:
     """The multipliers of the circuit and the strengths of CAA."""
     multipliers = chosen.multipliers(options.multipliers)
     multipliers += [m for m in options.multipliers if m not in multipliers]

@@ -8,9 +8,12 @@ from typing import Any, ClassVar, Literal
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.provenance import ContrastEntry, ModelEntry, Provenance, RenderingEntry
+from cna_mlx.strength import Pin, Strength
 from cna_mlx.util.records import Record
 
-Role = Literal["baseline", "ablated", "scaled", "caa", "matched", "uniform", "other"]
+Role = Literal[
+    "baseline", "ablated", "scaled", "pinned", "caa", "matched", "uniform", "other"
+]
 
 #: The kinds of control.
 CONTROLS: tuple[Role, ...] = ("matched", "uniform")
@@ -23,10 +26,12 @@ class RunArm(Record):
     Attributes:
         label: unique in the run; the samples name it.
         role: ``ablated`` is the circuit at 0, ``scaled`` at another multiplier,
-            ``other`` a circuit of another model.
-        strength: the multiplier, or CAA's alpha; 1 for the baseline.
+            ``pinned`` to a constant, ``other`` a circuit of another model.
+        strength: the multiplier, or CAA's alpha; 1 for the baseline, 0 for a pin.
         seed: of a control.
         circuit: its name in the run's directory; None for the baseline and CAA.
+        intervention: the pin; None for scaling and CAA.
+        constants: a hash of the circuit's own constants that it is pinned to.
     """
 
     label: str
@@ -34,11 +39,34 @@ class RunArm(Record):
     strength: float = 1.0
     seed: int | None = None
     circuit: str | None = None
+    intervention: Pin | None = None
+    constants: str | None = None
+
+    @classmethod
+    def of(cls, label: str, role: Role, strength: Strength, **rest: Any) -> "RunArm":
+        """The arm of a circuit that is scaled or pinned."""
+        if isinstance(strength, Pin):
+            return cls(label, role, 0.0, intervention=strength, **rest)
+        return cls(label, role, strength, **rest)
+
+    @property
+    def applied(self) -> Strength:
+        """The multiplier, alpha or pin."""
+        return self.intervention or self.strength
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arm for JSON; one that is not pinned is written as always."""
+        data = super().to_dict()
+        if self.stored is None:
+            for name in ("intervention", "constants"):
+                if data[name] is None:
+                    del data[name]
+        return data
 
 
 def main_arm(arms: Sequence[RunArm]) -> RunArm | None:
-    """The arm that a run is about: the ablated one, else the first that is steered."""
-    for role in ("ablated", "scaled", "other", "caa"):
+    """The arm that a run is about: pinned, else ablated, else the first steered one."""
+    for role in ("pinned", "ablated", "scaled", "other", "caa"):
         for arm in arms:
             if arm.role == role:
                 return arm
@@ -191,6 +219,15 @@ class RunFacts(Record):
     openings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     resumed: bool | None = None
     updated: str | None = None
+
+
+def constants_sha256(circuit: Circuit, strength: Strength) -> str | None:
+    """Hash what a circuit's neurons are pinned to; None if the pin itself says it."""
+    if not isinstance(strength, Pin) or strength.value is not None:
+        return None
+    rows = zip(circuit.neurons, circuit.constants(strength), strict=True)
+    pinned = sorted([layer, index, to] for (layer, index, _), to in rows)
+    return hashlib.sha256(json.dumps(pinned).encode()).hexdigest()
 
 
 def circuit_sha256(circuit: Circuit) -> str:
