@@ -51,7 +51,7 @@ def check_strength(value: Strength) -> Strength:
     if value.kind not in ("pin", "mean"):
         raise InputError(f"the intervention {value.kind!r} is unknown")
     if value.value is not None and (value.kind == "mean" or not _fits(value.value)):
-        raise InputError(f"{value}: pin to a finite number, or to the mean")
+        raise InputError("a neuron is pinned to a finite number, or to its mean")
     return value
 
 

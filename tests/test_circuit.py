@@ -4,18 +4,20 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cna_mlx.circuit import Circuit, Moments, Neuron
+from cna_mlx.circuit import Circuit, Details, Moments, Neuron
 from cna_mlx.discovery.discover import discover
 from cna_mlx.errors import CircuitError, InputError, TransferError
 from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.provenance import ContrastEntry, ModelEntry, Provenance
+from cna_mlx.strength import Pin, Strength, as_typed, parse_strength, to_intervention
 from cna_mlx.util.files import write_atomically
 
 
@@ -357,3 +359,194 @@ def test_names_that_are_no_text(found: Circuit, tmp_path: Path) -> None:
     odd = Circuit(found.neurons, provenance=Provenance(ContrastEntry("a\udcff")))
     odd.save(tmp_path / "c.json")
     assert Circuit.load(tmp_path / "c.json") == odd
+
+
+# --- format 2 -------------------------------------------------------------------------
+
+INTERVENTIONS = (0.5, -2.0, Pin(0.25), Pin(kind="mean"), Pin())
+
+
+def detailed(found: Circuit) -> Circuit:
+    """The circuit with everything that format 2 has room for."""
+    details = tuple(
+        Details(n / 8, None if n % 2 else n, -n / 4) for n in range(len(found.neurons))
+    )
+    return replace(found, details=details, intervention=Pin())
+
+
+def test_a_circuit_that_uses_nothing_of_format_2_is_written_as_before(
+    found: Circuit,
+) -> None:
+    empty = tuple(Details() for _ in found.neurons)
+    assert replace(found, details=empty).to_text() == found.to_text()
+    data = data_of(found)
+    data["format"] = 2  # nor is format 2 needed to read it
+    assert read(data) == found
+    assert read(data).to_text() == found.to_text()
+
+
+@pytest.mark.parametrize("strength", INTERVENTIONS, ids=as_typed)
+def test_the_head_carries_a_strength(found: Circuit, strength: Strength) -> None:
+    circuit = replace(detailed(found), intervention=strength)
+    data = data_of(circuit)
+    assert data["format"] == 2
+    assert data["intervention"] == to_intervention(strength)
+    assert read(data) == circuit
+    assert read(data).to_text() == circuit.to_text()
+
+
+@pytest.mark.parametrize("moments", [True, False])
+@pytest.mark.parametrize("columns", ["score", "expert", "shift", "score shift", "all"])
+def test_further_columns(found: Circuit, moments: bool, columns: str) -> None:
+    names = Details._fields if columns == "all" else tuple(columns.split())
+    full = detailed(found).details
+    details = tuple(
+        Details(**{name: getattr(one, name) for name in names}) for one in full
+    )
+    circuit = replace(found, details=details)
+    circuit = circuit if moments else replace(circuit, moments=())
+    data = data_of(circuit)
+    assert data["format"] == 2
+    assert data["columns"] == [
+        *data_of(found)["columns"][: 7 if moments else 3],
+        *names,
+    ]
+    assert read(data) == circuit
+    assert read(data).to_text() == circuit.to_text()
+    assert read(data).strongest(2) == circuit.strongest(2)
+    assert circuit.rows()[0].keys() >= set(names)
+
+
+def test_columns_that_are_not_of_the_format(found: Circuit) -> None:
+    data = data_of(detailed(found))
+    data["format"] = 1
+    assert "unknown columns" in refused(json.dumps(data))
+    data["format"] = 2
+    plain, further = data["columns"][:7], data["columns"][7:]
+    for columns in (
+        [*plain, *further[::-1]],
+        [*plain, "score", "score"],
+        [*plain, "gain"],
+        [*plain[:5], *further],
+        [*further, *plain],
+        [*plain[:3], *further, *plain[3:]],
+        {name: name for name in plain},
+        "layer",
+        [["layer"]],
+    ):
+        data["columns"] = columns
+        assert "unknown columns" in refused(json.dumps(data))
+
+
+@pytest.mark.parametrize("column", [7, 8, 9])
+@pytest.mark.parametrize("value", [True, "1", [1], {}, float("nan"), 1e400, 10**400])
+def test_no_further_cell_of_a_wrong_type_is_read(
+    found: Circuit, column: int, value: Any
+) -> None:
+    data = _with(data_of(detailed(found)), ("neurons", 1, column), value)
+    assert "neuron 1" in refused(json.dumps(data))
+
+
+@pytest.mark.parametrize("expert", [-1, 0.5])
+def test_experts_are_counted(found: Circuit, expert: float) -> None:
+    data = _with(data_of(detailed(found)), ("neurons", 1, 8), expert)
+    assert "expert must be 0, 1, 2, ... or null" in refused(json.dumps(data))
+
+
+def test_a_neuron_of_two_experts_is_two_neurons(found: Circuit) -> None:
+    data = data_of(detailed(found))
+    data["neurons"].append([*data["neurons"][0][:8], 77, 0.5])
+    assert len(read(data).neurons) == len(found.neurons) + 1
+    data["neurons"].append(data["neurons"][-1])
+    assert "is repeated" in refused(json.dumps(data))
+
+
+def test_a_model_without_experts_refuses_them(found: Circuit) -> None:
+    with pytest.raises(CircuitError, match="this model has no experts"):
+        detailed(found).check_shape((128, 128, 128))
+    data = data_of(detailed(found))
+    for row in data["neurons"]:
+        row[8] = None
+    read(data).check_shape((128, 128, 128))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *WRONG,
+        {"kind": "scale"},
+        {"kind": "scale", "value": None},
+        {"kind": "scale", "value": True},
+        {"kind": "scale", "value": "0"},
+        {"kind": "scale", "value": 1e400},
+        {"kind": "scale", "value": 10**400},
+        {"kind": "pin", "value": 1e39},
+        {"kind": "pin", "value": 10**400},
+        {"kind": "pin", "value": [0]},
+        {"kind": "mean", "value": 0.5},
+        {"kind": "shift", "value": 0.5},
+        {"kind": ["pin"]},
+        {"value": 0.5},
+    ],
+    ids=repr,
+)
+def test_strengths_that_cannot_be(found: Circuit, wrong: Any) -> None:
+    data = data_of(detailed(found))
+    data["intervention"] = wrong
+    refused(json.dumps(data))
+
+
+def test_a_strength_that_the_circuit_cannot_carry_out(found: Circuit) -> None:
+    bare = replace(detailed(found), moments=(), details=())
+    assert "no constants" in refused(bare.to_text())
+    bare = replace(bare, intervention=Pin(kind="mean"))
+    assert "no mean activations" in refused(bare.to_text())
+    partly = _with(data_of(detailed(found)), ("neurons", 1, 9), None)
+    assert "no constants" in refused(json.dumps(partly))
+
+
+def test_no_field_of_format_2_of_a_wrong_type_does_harm(found: Circuit) -> None:
+    data = data_of(detailed(found))
+    outcomes = {"refused": 0, "read": 0}
+    for path in _places(data):
+        for value in (*WRONG, _with):
+            outcomes[_outcome(json.dumps(_with(data, path, value)))] += 1
+    assert outcomes["refused"] > 300
+
+
+def test_constants(found: Circuit) -> None:
+    circuit = detailed(found)
+    means = [one.negative_mean for one in found.moments]
+    assert circuit.constants(Pin(kind="mean")) == means
+    assert circuit.constants(Pin(2.0)) == [2.0] * len(means)
+    assert circuit.constants(Pin()) == [one.shift for one in circuit.details]
+    assert Circuit(()).constants(Pin(kind="mean")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "strength"),
+    [
+        ("0.5", 0.5),
+        (" -1 ", -1.0),
+        ("mean", Pin(kind="mean")),
+        ("pin", Pin()),
+        ("pin=0.5", Pin(0.5)),
+        ("pin=-1e-3", Pin(-0.001)),
+        ("pin=0", Pin(0.0)),
+    ],
+)
+def test_strengths_as_typed(text: str, strength: Strength) -> None:
+    assert parse_strength(text) == strength
+    assert parse_strength(as_typed(strength)) == strength
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "x", "nan", "inf", "1e39", "pin=", "pin=x", "pin=nan", "pin=1e39"),
+        *("pin=mean", "mean=1", "mean=", "scale=1", "Mean", "pin=1=2", "=1"),
+    ],
+)
+def test_strengths_that_cannot_be_typed(text: str) -> None:
+    with pytest.raises(InputError, match="is not a finite multiplier, mean or pin=C"):
+        parse_strength(text)

@@ -95,7 +95,8 @@ def _multiplier(chat: Conversation, argument: str) -> Reply:
         arm = int(words[1]) if len(words) == 2 else None
     except (InputError, ValueError, IndexError):
         raise InputError(
-            "/multiplier X: a number (0 ablates, 1 changes nothing), mean or pin=C"
+            "/multiplier X: a finite number (0 ablates, 1 changes nothing), mean or "
+            "pin=C"
         ) from None
     chat.rescale(multiplier, arm)
     what = chat.steered[arm - 1].label if arm and chat.steered else "the circuit"

@@ -125,7 +125,7 @@ _SWITCH = {"on": True, "off": False}
 SETTINGS = {
     "multiplier": Setting(
         "multiplier",
-        "a number (0 ablates, 1 changes nothing), mean or pin=C",
+        "a finite number (0 ablates, 1 changes nothing), mean or pin=C",
         parse_strength,
     ),
     "view": Setting("view", "|".join(_VIEWS), {v: v for v in _VIEWS}.__getitem__),

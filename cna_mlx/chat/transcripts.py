@@ -143,8 +143,9 @@ def _arm(entry: dict[str, Any], where: str) -> Arm:
 
 def _strength(entry: dict[str, Any]) -> Strength:
     """What an arm does; conversations of version 0.1 have only the multiplier."""
-    what = entry.get("intervention")
-    return float(entry["multiplier"]) if what is None else from_intervention(what)
+    what = entry.get("intervention") or {}
+    is_scaled = what.get("kind", "scale") == "scale"
+    return float(entry["multiplier"]) if is_scaled else from_intervention(what)
 
 
 def _messages(entries: list[dict[str, Any]]) -> list[dict[str, str]]:

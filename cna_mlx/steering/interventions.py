@@ -47,6 +47,7 @@ class MeanDifference:
 
 Intervention = Circuit | MeanDifference
 _Pairs = tuple[tuple[Intervention, Strength], ...]
+_Edit = tuple[mx.array, mx.array | None, mx.array | None]
 # by the identity of the intervention and its strength: see _edited
 _Changed = dict[tuple[int, Strength], dict[int, Any]]
 
@@ -112,7 +113,7 @@ class Edits:
         self._alike = {layer: _alike(rows, layer, changed) for layer in edits}
         # made once, so that a decoding step does not wait for Python
         self._blocks: dict[int, GatedMLP] = {}
-        self._edits: dict[int, Edit] = {}
+        self._edits: dict[int, _Edit] = {}
         # [rows, 1, d_ff] if rows differ, [d_ff] for any number of rows
         which = (slice(None), None) if by_row else 0
         for layer, (scale, shift, pinned) in sorted(edits.items()):
@@ -145,7 +146,7 @@ class Edits:
         for layer, (scale, shift, pinned) in self._edits.items():
             held = mx.array(rows[layer])
             part._edits[layer] = (
-                None if scale is None else scale[held],
+                scale[held],
                 None if shift is None else shift[held],
                 None if pinned is None else pinned[held],
             )
@@ -158,7 +159,8 @@ class Edits:
             before = {layer: block.edit for layer, block in blocks.items()}
             try:
                 for layer, edit in self._edits.items():
-                    blocks[layer].set_edit(*_compose(before[layer], edit))
+                    both = _compose(before[layer][:2], *edit[:2])
+                    blocks[layer].set_edit(*_keep_pins(before[layer], edit, *both))
                 yield
             finally:
                 for layer, block in blocks.items():
@@ -251,11 +253,15 @@ def _alike(rows: Sequence[_Pairs], layer: int, changed: _Changed) -> list[Any]:
     ]
 
 
-def _compose(outer: Edit, inner: Edit) -> Edit:
+def _compose(
+    outer: tuple[mx.array | None, mx.array | None],
+    scale: mx.array,
+    shift: mx.array | None,
+) -> tuple[mx.array, mx.array | None]:
     """An inner edit after an outer one: ``scale * (outer of a) + shift``."""
-    (outer_scale, outer_shift, outer_pinned), (scale, shift, pinned) = outer, inner
-    if outer_scale is None or scale is None:
-        return inner if outer_scale is None else outer
+    outer_scale, outer_shift = outer
+    if outer_scale is None:
+        return scale, shift
     if scale.ndim == outer_scale.ndim == 3 and len(scale) != len(outer_scale):
         raise InputError(
             f"steering for {len(scale)} rows inside steering for {len(outer_scale)} "
@@ -264,20 +270,29 @@ def _compose(outer: Edit, inner: Edit) -> Edit:
     carried = None if outer_shift is None else scale * outer_shift
     if shift is not None:
         carried = shift if carried is None else carried + shift
-    if outer_pinned is None:
-        return scale * outer_scale, carried, pinned
-    constants = mx.zeros_like(outer_scale) if outer_shift is None else outer_shift
+    return scale * outer_scale, carried
+
+
+def _keep_pins(
+    outer: Edit, inner: _Edit, scale: mx.array, shift: mx.array | None
+) -> _Edit:
+    """The composed scale and shift, without what an inner edit does to pinned neurons.
+
+    Raises:
+        InputError: both pin a neuron, to different constants.
+    """
+    _, constants, fixed = outer
+    _, inner_constants, pinned = inner
+    if fixed is None:
+        return scale, shift, pinned
+    kept = 0.0 if constants is None else constants
     if pinned is not None:
-        _check_pins(outer_pinned & pinned, constants, shift)
-        pinned = outer_pinned | pinned
-    if carried is not None:
-        carried = mx.where(outer_pinned, constants, carried)
-    return scale * outer_scale, carried, outer_pinned if pinned is None else pinned
-
-
-def _check_pins(both: mx.array, outer: mx.array, inner: mx.array | None) -> None:
-    if mx.any(both & (outer != (0 if inner is None else inner))).item():
-        raise InputError(
-            "a neuron is pinned to another constant inside the context that pins it: "
-            "pin it once"
-        )
+        other = 0.0 if inner_constants is None else inner_constants
+        if mx.any(fixed & pinned & mx.not_equal(kept, other)).item():
+            raise InputError(
+                "a neuron is pinned to another constant inside the context that pins "
+                "it: pin it once"
+            )
+    if shift is not None:
+        shift = mx.where(fixed, kept, shift)
+    return scale, shift, fixed if pinned is None else fixed | pinned
