@@ -111,11 +111,12 @@ def test_an_old_run_that_was_interrupted_keeps_its_order(
 
 
 def test_the_same_command_in_another_place_is_a_run_of_today(
-    old: Path, tmp_path: Path
+    old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["eval", "demo", "--circuit", str(CIRCUIT), "--prompts", "demo", *OPTIONS]
     place = tmp_path / "fresh"
-    assert run([*command, "--extend-to", "12", "--out", str(place)]) == 0
+    assert run([*command, "--extend-to", "12", "--out", str(place), "--json"]) == 0
+    harmful_group = json.loads(capsys.readouterr().out)["groups"][0]
     found = RunRecord.load(place)
     rows, samples = len(found.arms), found.samples()
     assert rows == len(RunRecord.load(old).arms)
@@ -126,7 +127,8 @@ def test_the_same_command_in_another_place_is_a_run_of_today(
     harmful, benign = samples[:: 2 * rows], samples[rows :: 2 * rows]
     assert min(one.opening for one in harmful) > max(one.opening for one in benign)  # type: ignore[type-var]
     assert any(one.extended for one in samples)
-    assert any(one.opened for one in samples)
+    opened = [one.opened for one in samples if one.opened]
+    assert harmful_group["openings"]["n"] == len(opened) >= 1
 
 
 def test_what_is_not_known_here_is_kept() -> None:

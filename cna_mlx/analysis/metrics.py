@@ -169,7 +169,7 @@ class CategoryFigures:
 
 
 @dataclass(frozen=True)
-class Openings:
+class Openings(JsonFields):
     """Lost refusals, answered again from the first word of the baseline's refusal.
 
     Attributes:
