@@ -94,6 +94,11 @@ class Provenance(Record):
         held_out: how well the gauge separates held-out prompts.
         algorithm: the version of the discovery.
         created: when, in ISO 8601.
+        positions: the last prompt tokens that were scored; None for the last one.
+        openings: token ids of the phrases that begin the model's refusals, if the rank
+            rests on them.
+        causal_correlation: of ``causal``, the rank correlation of influence with the
+            exact effect of the same change, over the candidates (Spearman).
         control, seed: the kind and the seed of a random control.
         expectation: the result of a trial on held-out prompts; see
             :class:`cna_mlx.discovery.trial_counts.Expectation`.
@@ -117,6 +122,9 @@ class Provenance(Record):
     control: str | None = None
     seed: int | None = None
     expectation: Mapping[str, Any] | None = None
+    positions: int | None = None
+    openings: tuple[tuple[int, ...], ...] | None = None
+    causal_correlation: float | None = None
 
     def only(self, *names: str) -> "Provenance":
         """These entries, written as null if they are None."""

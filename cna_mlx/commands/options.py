@@ -121,9 +121,21 @@ selection_options = options(
     click.option("--layers", metavar="A-B", help="Rank within these layers only."),
     click.option(
         "--rank",
-        type=click.Choice(["delta", "normalized", "weighted"]),
+        type=click.Choice(
+            ["delta", "normalized", "weighted", "direct", "influence", "causal"]
+        ),
         default="delta",
-        help="Score: |delta|, |delta| over the layer's RMS, or times the output norm.",
+        help="Score: |delta| (the paper's), over the layer's RMS, or times the output "
+        "norm; or what a neuron adds to the first words of refusals: direct (without "
+        "the last tenth of the layers), by gradient (influence) or by ablating it "
+        "alone (causal; both without the last third).",
+    ),
+    click.option(
+        "--positions",
+        type=click.IntRange(min=1),
+        default=1,
+        metavar="N",
+        help="Score at the prompt's last N tokens.  [default: 1]",
     ),
     click.option(
         "--universal/--no-universal",
@@ -294,7 +306,7 @@ def selection_of(rest: dict[str, Any]) -> "DiscoveryOptions":
     from cna_mlx.discovery.options import DiscoveryOptions
 
     names = ("contrast", "positive", "negative", "column", "fraction", "layers", "rank")
-    chosen = {name: rest.pop(name) for name in (*names, "universal")}
+    chosen = {name: rest.pop(name) for name in (*names, "universal", "positions")}
     chosen["layers"] = _band(chosen["layers"])
     return DiscoveryOptions(**chosen, expect=rest.pop("expect", False))
 

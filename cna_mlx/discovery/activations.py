@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.errors import NonFiniteError
+from cna_mlx.errors import InputError, NonFiniteError
 from cna_mlx.models.context import check_lengths
 from cna_mlx.models.families import Family, block_of, family_of
 from cna_mlx.models.memory.machine import wired
@@ -23,12 +23,16 @@ _PADDING = [0]  # behind the shorter prompts of a batch; never seen
 @dataclass
 class _Batch:
     rows: list[int]  # which prompts these are
-    last: mx.array  # [rows] index of each one's last token
+    last: mx.array  # [rows] index of each last token, [rows, positions] for several
     hidden: mx.array  # [rows, length, hidden], padded on the right
 
 
 def last_activations(
-    model: Any, ids: Sequence[Sequence[int]], *, batch_tokens: int = BATCH_TOKENS
+    model: Any,
+    ids: Sequence[Sequence[int]],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    positions: int = 1,
 ) -> Iterator[tuple[int, mx.array]]:
     """Each layer's neurons at the last token of every prompt, layer after layer.
 
@@ -39,22 +43,26 @@ def last_activations(
     Args:
         ids: token ids of each prompt.
         batch_tokens: about how many tokens go through a layer at a time.
+        positions: read so many of each prompt's last tokens.
 
     Yields:
-        The layer's index and ``a`` [n_prompts, d_ff] in float32, in the order given.
+        The layer's index and ``a`` [n_prompts, d_ff] in float32, in the order given;
+        for several positions [n_prompts, positions, d_ff].
 
     Raises:
-        InputError: no prompts, an empty one, or one longer than the context.
+        InputError: no prompts, one longer than the context, or one of fewer tokens
+            than ``positions``.
         NonFiniteError: an activation is NaN or infinite; names layer and prompt.
     """
     family = family_of(model)
     check_lengths(model, ids)
+    check_positions(ids, positions)
     count = len(family.layers(model))
     # A sliding window's cache forgets: it cannot be shared between prompts.
-    shared = 0 if family.slides(model) else shared_prefix(ids)
+    shared = 0 if family.slides(model) else shared_prefix(ids, positions)
     with wired(), turns(model) as weights:
         with weights.embedding(family, chain(_PADDING, *ids)) as embed:
-            header, batches = _embedded(embed, ids, shared, batch_tokens)
+            header, batches = _embedded(embed, ids, shared, batch_tokens, positions)
         for index, weight in weights.layers():
             layer = _Layer(family, model, index, weight, index == count - 1)
             prefix = ConcatenateKVCache() if header is not None else None
@@ -67,18 +75,30 @@ def last_activations(
             yield index, rows.all()
 
 
-def shared_prefix(ids: Sequence[Sequence[int]]) -> int:
-    """How many ids all prompts share at the start; leaves each at least one."""
+def check_positions(ids: Sequence[Sequence[int]], positions: int) -> None:
+    """Check that every prompt has so many tokens; InputError if not."""
+    if (shortest := min(map(len, ids))) < positions:
+        raise InputError(
+            f"a prompt has only {shortest} tokens: give --positions {shortest} or fewer"
+        )
+
+
+def shared_prefix(ids: Sequence[Sequence[int]], own: int = 1) -> int:
+    """How many ids all prompts share at the start; leaves each at least ``own``."""
     shortest = min(len(prompt) for prompt in ids)
     first, last = min(ids, key=list), max(ids, key=list)
     common = 0
-    while common < shortest - 1 and first[common] == last[common]:
+    while common < shortest - own and first[common] == last[common]:
         common += 1
     return common
 
 
 def _embedded(
-    embed: Embed, ids: Sequence[Sequence[int]], shared: int, batch_tokens: int
+    embed: Embed,
+    ids: Sequence[Sequence[int]],
+    shared: int,
+    batch_tokens: int,
+    positions: int,
 ) -> tuple[mx.array | None, list[_Batch]]:
     """The hidden states of what all prompts begin with, and of their own ids."""
     header = embed([list(ids[0][:shared])]) if shared else None
@@ -88,6 +108,8 @@ def _embedded(
         length = len(tails[-1])
         padded = [tail + _PADDING * (length - len(tail)) for tail in tails]
         last = mx.array([len(tail) - 1 for tail in tails])
+        if positions > 1:
+            last = last[:, None] + mx.arange(1 - positions, 1)
         batches.append(_Batch(rows, last, embed(padded)))
         mx.eval(batches[-1].hidden)
     if header is not None:
@@ -121,17 +143,17 @@ class _Rows:
         self._found: mx.array | None = None
 
     def take(self, rows: list[int], found: mx.array) -> None:
-        """Put the activations [len(rows), d_ff] of these prompts in their place."""
-        finite = mx.isfinite(found).all(axis=1)
+        """Put the activations [len(rows), ..., d_ff] of these prompts in place."""
+        finite = mx.isfinite(found).reshape(len(rows), -1).all(axis=1)
         if self._found is None:
-            self._found = mx.zeros((len(self._finite), found.shape[1]))
+            self._found = mx.zeros((len(self._finite), *found.shape[1:]))
         # in place: nothing else holds this buffer
         self._found[mx.array(rows)] = found
         mx.eval(self._found, finite)
         self._finite[rows] = np.array(finite)
 
     def all(self) -> mx.array:
-        """Return all activations, [n_prompts, d_ff] in float32, if they are finite."""
+        """Return all activations, [n_prompts, ..., d_ff], if they are finite."""
         if not self._finite.all():
             first = int(np.flatnonzero(~self._finite)[0])
             raise NonFiniteError(self._layer, first)
@@ -167,14 +189,17 @@ class _Layer:
         return hidden
 
     def forward_batch(self, batch: _Batch, cache: Any) -> mx.array:
-        """A batch through the layer; the last tokens' activations, [rows, d_ff]."""
+        """A batch through the layer; the last tokens' activations, by row."""
         attended = self._attend(batch.hidden, cache)
         block = block_of(self.family, self.layer)
         norm = self.layer.post_attention_layernorm
+        several = batch.last.ndim > 1
         rows = mx.arange(len(batch.rows))
+        rows = rows[:, None] if several else rows
         if self.is_last:  # nothing comes after: only the last tokens are needed
-            ends = attended[rows, batch.last][:, None]
-            found = block.activations(norm(ends))[:, 0].astype(mx.float32)
+            ends = attended[rows, batch.last]
+            read = block.activations(norm(ends if several else ends[:, None]))
+            found = (read if several else read[:, 0]).astype(mx.float32)
             mx.eval(found)
             return found
         activations = block.activations(norm(attended))

@@ -5,7 +5,8 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from cna_mlx.prompts.chat_template import Rendering, reference_hash
 from cna_mlx.util.files import typed_path, write_atomically
 from cna_mlx.util.progress import Progress, silent
 
-_KINDS = ("circuits", "universal")
+_KINDS = ("circuits", "universal", "causal")
 # A name that the store makes, or its temporary file's.
 _OWN_NAME = re.compile(r"[0-9a-f]{32}\.json|\.[0-9a-f]{32}\.json\.\w+")
 
@@ -97,7 +98,7 @@ class Store:
             "fingerprint": fingerprint(model),
             "rendering": rendering.to_dict(),
             "reference": reference_hash(tokenizer, rendering),
-            "selection": asdict(selection),
+            "selection": selection.identity(),
             "bank": [one.sha256 for one in bank],
         }
         identity = {
@@ -109,6 +110,7 @@ class Store:
         if not refresh and (circuit := _read_circuit(path)) is not None:
             return CachedCircuit(circuit, path, None)
         bank_path = self._path("universal", common)
+        kept = _Kept(self._path("causal", {**common, "contrast": identity}))
         discovery = run_discovery(
             model,
             tokenizer,
@@ -117,8 +119,11 @@ class Store:
             rendering=rendering,
             universal=_read_neurons(bank_path) if selection.universal else None,
             bank=bank,
+            kept=kept,
             progress=progress,
         )
+        with suppress(OSError):
+            kept.path.unlink()
         # before it is written: the same weights have the same file
         previous = self._previous(discovery.circuit, rendering)
         if discovery.universal is not None:
@@ -194,6 +199,21 @@ class Store:
         return self.directory / kind / f"{name}.json"
 
 
+class _Kept(dict[str, Any]):
+    """The finished work of a discovery, written at once to resume by."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            super().__init__(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError):
+            super().__init__()
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        _write(self.path, json.dumps(self))
+
+
 def keep(found: CachedCircuit, circuit: Circuit) -> CachedCircuit:
     """Replace a cached circuit by the same one with more provenance."""
     if found.path is not None:
@@ -209,7 +229,10 @@ def _kind(circuit: Circuit, rendering: Rendering) -> list[Any] | None:
         return None
     # not the hash of the reference prompt: a tokenizer may move too
     rendered = [getattr(origin.rendering, key) for key in rendering.to_dict()]
-    settings = ("contrast", "fraction", "rank", "layers", "universal", "algorithm")
+    settings = (
+        *("contrast", "fraction", "rank", "layers", "positions", "universal"),
+        "algorithm",
+    )
     return [circuit.model.id, rendered, *(getattr(origin, key) for key in settings)]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from cna_mlx.circuit import Circuit, Neuron
 from cna_mlx.discovery.auc import auc
+from cna_mlx.discovery.rankings import Some, take
 from cna_mlx.provenance import Auc
 
 _FOLDS = 5
@@ -67,22 +68,20 @@ class HeldOut:
         layer: int,
         positive: mx.array,
         negative: mx.array,
-        score: Callable[[mx.array, mx.array], np.ndarray],
+        score: Callable[[Some, Some], np.ndarray],
     ) -> None:
         """Use one layer's activations of the two sides, [n, d_ff] each.
 
-        ``score`` maps two such sides to each neuron's score, [d_ff].
+        ``score`` maps some prompts of the sides to each neuron's score, [d_ff].
         """
         if not self.is_possible:
             return
         sides = positive, negative
         own = max(1, round(self._fraction * positive.shape[1]))
         for held, kept in zip(self._folds, self._kept, strict=True):
-            seen = [
-                side[mx.array(np.flatnonzero(~out))]
-                for side, out in zip(sides, held, strict=True)
-            ]
-            scores = score(*seen)
+            others = [np.flatnonzero(~out) for out in held]
+            seen = [take(side, rows) for side, rows in zip(sides, others, strict=True)]
+            scores = score(*others)
             best = np.argsort(-scores, kind="stable")[: self._k]
             chosen = mx.array(best)
             means = [np.array(side[:, chosen].mean(axis=0)) for side in seen]

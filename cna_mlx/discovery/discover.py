@@ -1,7 +1,7 @@
 """Find a circuit: contrastive neuron attribution (arXiv 2605.12290)."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,8 @@ import numpy as np
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.cross_validation import Fold, HeldOutScores
+from cna_mlx.discovery.deciding import Deciding
+from cna_mlx.discovery.rankings import Difference, Ranking
 from cna_mlx.discovery.selection import DEFAULT_FRACTION, Rank, Selection, SplitHalf
 from cna_mlx.discovery.walk import Walk
 from cna_mlx.errors import InputError, NonFiniteError
@@ -30,6 +32,8 @@ from cna_mlx.provenance import ContrastEntry, ModelEntry, Provenance, RenderingE
 from cna_mlx.util.environment import versions
 from cna_mlx.util.progress import Progress, silent
 
+# What a circuit's file says of its rank, if there is anything to say.
+_OF_RANK = ("positions", "openings", "causal_correlation")
 # Count up when circuits are computed differently: cached ones are then not used.
 ALGORITHM = 1
 
@@ -49,6 +53,7 @@ class Discovery:
         folds: the circuits of the cross-validation, with what each held out.
         magnitudes: mean |a| over the negative prompts at the last token, for matched
             controls: [d_ff] for each ranked layer.
+        scores: of the circuit's neurons, by the rank.
     """
 
     circuit: Circuit
@@ -63,6 +68,7 @@ class Discovery:
     magnitudes: Mapping[int, np.ndarray] = field(
         default_factory=dict, compare=False, repr=False
     )
+    scores: tuple[float, ...] = ()
 
     @property
     def warning(self) -> str | None:
@@ -90,6 +96,7 @@ class Discovery:
             **{name: origin[name] for name in names},
             "k": circuit.k,
             "neurons": [list(neuron) for neuron in circuit.neurons],
+            "scores": list(self.scores),
             "universal_dropped": circuit.universal_dropped,
             "share_last_3_layers": self.share_of_last_layers(3),
             "share_last_quarter": self.share_of_last_layers(-(-len(sizes) // 4)),
@@ -97,6 +104,7 @@ class Discovery:
             "split_half_chance": half and half.chance,
             "held_out": origin["held_out"],
             "expectation": origin.get("expectation"),
+            **{name: origin.get(name) for name in _OF_RANK},
             "prompts": self.prompts,
             "seconds": self.seconds,
             "peak_memory_bytes": self.peak_memory,
@@ -120,6 +128,7 @@ def discover(
     contrast: str | PromptSet | None = None,
     rank: Rank = "delta",
     layers: tuple[int, int] | None = None,
+    positions: int = 1,
     rendering: Rendering | None = None,
     progress: Progress = silent,
 ) -> Circuit:
@@ -133,16 +142,17 @@ def discover(
         universal: leave out neurons that respond to every contrast.
         contrast: both sides in one: the name of a built-in contrast, or a
             :class:`PromptSet`.
-        rank, layers: as in :class:`Selection`.
+        rank, layers, positions: as in :class:`Selection`.
         rendering: how prompts become token ids.
         progress: called after each layer.
 
     Returns:
         The top ``max(1, round(fraction * N))`` neurons by |delta|, the difference of
-        the mean activations at the last token, less the universal ones.
+        the mean activations at the last token, or by ``rank``, less the universal ones.
 
     Raises:
-        InputError: an empty side, a prompt that is too long, a value out of range.
+        InputError: an empty side, a prompt that is too long, a value out of range; a
+            rank that reads answers, and refusals that begin like other answers.
         NonFiniteError: NaN or infinite activations.
         UnsupportedModelError: the model's MLP blocks are of another kind.
     """
@@ -152,7 +162,7 @@ def discover(
         contrast = PromptSet.from_prompts(positive or (), negative or ())
     elif isinstance(contrast, str):
         contrast = load_contrast(contrast)
-    selection = Selection(fraction, rank, layers, universal)
+    selection = Selection(fraction, rank, layers, universal, positions)
     return run_discovery(
         model, tokenizer, contrast, selection, rendering=rendering, progress=progress
     ).circuit
@@ -168,6 +178,7 @@ def run_discovery(
     rendering: Rendering | None = None,
     universal: frozenset[tuple[int, int]] | None = None,
     bank: Sequence[PromptSet] | None = None,
+    kept: MutableMapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> Discovery:
     """Find a circuit, how reliable it is and what it cost.
@@ -177,6 +188,7 @@ def run_discovery(
     Args:
         model, tokenizer, rendering, progress: as for :func:`discover`.
         bank: the contrasts that define universal neurons; the built-in one if None.
+        kept: finished work of ``--rank causal``, to resume by.
 
     Raises:
         as :func:`discover`.
@@ -190,9 +202,13 @@ def run_discovery(
     sets = [contrast, *((load_bank() if bank is None else bank) if search_bank else [])]
     texts = [text for one in sets for text in (*one.positive, *one.negative)]
     ids = [render_prompt(tokenizer, text, rendering) for text in texts]
-    walk = Walk(sets, k, selection, model)
+    ranking, origin = _ranking(
+        model, tokenizer, contrast, selection, rendering, ids, k, kept, progress
+    )
+    walk = Walk(sets, k, selection, model, ranking)
+    reading = {"positions": selection.positions} if selection.positions > 1 else {}
     try:
-        for layer, activations in last_activations(model, ids):
+        for layer, activations in last_activations(model, ids, **reading):
             walk.take(layer, activations)
             del activations  # before the next layer's are made
             progress("Reading neurons", layer + 1, len(sizes))
@@ -203,20 +219,20 @@ def run_discovery(
         universal = walk.universal()
     universal = universal if selection.universal else None
     dropped = universal or frozenset()
-    top = walk.tops[0].best()
-    kept = [walk.neuron(*entry) for entry in top if entry not in dropped]
+    top = walk.tops[0].scores()
+    chosen = [walk.neuron(*entry) for entry in top if entry not in dropped]
     split_half, held_out = walk.split_half(dropped), walk.held_out.result(dropped)
     peak = int(mx.get_peak_memory())
     circuit = Circuit(
-        tuple(neuron for neuron, _ in kept),
-        tuple(moments for _, moments in kept),
+        tuple(neuron for neuron, _ in chosen),
+        tuple(moments for _, moments in chosen),
         model_entry(model, sizes),
         Provenance(
             _contrast_entry(contrast),
             rendering_entry(tokenizer, rendering),
             selection.fraction,
             selection.rank,
-            selection.layers,
+            selection.band(len(sizes)) if selection.reads_answers else selection.layers,
             selection.universal,
             tuple(n for n in top if n in dropped),
             split_half.jaccard if split_half else None,
@@ -225,7 +241,12 @@ def run_discovery(
             ALGORITHM,
             versions(),
             datetime.now(UTC).isoformat(timespec="seconds"),
-            stored=Provenance.nulls("control", "seed", "expectation"),
+            **origin,
+            positions=selection.positions if selection.positions > 1 else None,
+            stored=Provenance.nulls(
+                *("control", "seed", "expectation"),
+                *_OF_RANK,
+            ),
         ),
     )
     return Discovery(
@@ -239,7 +260,31 @@ def run_discovery(
         peak,
         walk.held_out.folds(dropped),
         walk.magnitudes,
+        tuple(score for entry, score in top.items() if entry not in dropped),
     )
+
+
+def _ranking(
+    model: Any,
+    tokenizer: Any,
+    contrast: PromptSet,
+    selection: Selection,
+    rendering: Rendering,
+    ids: Sequence[Sequence[int]],
+    k: int,
+    kept: MutableMapping[str, Any] | None,
+    progress: Progress,
+) -> tuple[Ranking, dict[str, Any]]:
+    """The ranking of a selection, and what a circuit's file says of it."""
+    if not selection.reads_answers:
+        return Difference(model, selection.rank), {}
+    own = ids[: sum(contrast.sizes)]
+    found = Deciding.of(model, tokenizer, contrast, selection, rendering, own, progress)
+    origin: dict[str, Any] = {"openings": found.openings}
+    if selection.rank == "causal":
+        ranking, agreement = found.causal(k, {} if kept is None else kept)
+        return ranking, {**origin, "causal_correlation": agreement}
+    return found.direct() if selection.rank == "direct" else found.influence(), origin
 
 
 def _name_of(prompt: int, sets: Sequence[PromptSet]) -> str:

@@ -37,7 +37,7 @@ class DiscoveryOptions:
         contrast: the name of a built-in contrast, or your own contrast.
         positive, negative: files of prompts, in place of ``contrast``.
         column: the column or key of these files that holds the prompts.
-        fraction, rank, layers, universal: as in :class:`Selection`.
+        fraction, rank, layers, universal, positions: as in :class:`Selection`.
         expect: try a new circuit on a few held-out prompts.
     """
 
@@ -50,6 +50,7 @@ class DiscoveryOptions:
     rank: Rank = "delta"
     universal: bool = True
     expect: bool = False
+    positions: int = 1
 
     @property
     def names_prompts(self) -> bool:
@@ -82,4 +83,6 @@ class DiscoveryOptions:
         fraction = self.fraction
         if fraction is None:
             fraction = defaults_for(model).fraction
-        return Selection(fraction, self.rank, self.layers, self.universal)
+        return Selection(
+            fraction, self.rank, self.layers, self.universal, self.positions
+        )

@@ -1,7 +1,7 @@
 """The first tokens of a model's own refusals, and how likely an answer has them."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -90,33 +90,58 @@ def opening_log_odds(
     Raises:
         CnaError: the logits are NaN or infinite.
     """
-    inside, outside = _log_shares(model, list(ids), openings)
-    if not np.isfinite(inside - outside):
+
+    def following(tokens: Opening) -> mx.array:
+        fed = [*ids, *tokens]
+        cache = make_prompt_cache(model)
+        prefill(model, fed[:-1], cache, Edits(model, ()), never)
+        return model(mx.array([fed[-1:]]), cache=cache)[:, -1].astype(mx.float32)
+
+    found = float(np.array(log_odds(following, openings))[0])
+    if not np.isfinite(found):
         raise CnaError("the logits of the unsteered model are NaN or infinite")
-    return float(inside - outside)
+    return found
+
+
+def log_odds(
+    following: Callable[[Opening], mx.array], openings: Sequence[Opening]
+) -> mx.array:
+    """Return the log-odds that what follows has one of these openings, [rows].
+
+    Args:
+        following: from the first tokens of an answer to the logits of the next one,
+            [rows, vocabulary] in float32.
+        openings: as for :func:`opening_log_odds`.
+    """
+    inside, outside = _log_shares(following, openings, ())
+    return inside - outside
 
 
 def _log_shares(
-    model: Any, ids: list[int], openings: Sequence[Opening]
-) -> tuple[float, float]:
-    """The log-probabilities that the next tokens are an opening, and that not."""
-    cache = make_prompt_cache(model)
-    prefill(model, ids[:-1], cache, Edits(model, ()), never)
-    logits = model(mx.array([ids[-1:]]), cache=cache)[0, -1].astype(mx.float32)
-    outside = np.array(logits - mx.logsumexp(logits), dtype=np.float64)
+    following: Callable[[Opening], mx.array],
+    openings: Sequence[Opening],
+    start: Opening,
+) -> tuple[mx.array, mx.array]:
+    """The log-probabilities, [rows], that after ``start`` comes an opening, or not."""
+    logits = following(start)
+    shares = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    firsts = list(dict.fromkeys(opening[0] for opening in openings))
+    is_other = np.ones(shares.shape[-1], dtype=bool)
+    is_other[firsts] = False
     inside = []
-    left = []
-    for token in dict.fromkeys(opening[0] for opening in openings):
-        own, outside[token] = outside[token], -np.inf
+    outside = [mx.logsumexp(mx.where(mx.array(is_other), shares, -mx.inf), axis=-1)]
+    for token in firsts:
+        own = shares[:, token]
         tails = [opening[1:] for opening in openings if opening[0] == token]
         if all(tails):
-            more, other = _log_shares(model, [*ids, token], tails)
+            more, other = _log_shares(following, tails, (*start, token))
             inside.append(own + more)
-            left.append(own + other)
+            outside.append(own + other)
         else:
             inside.append(own)
-    total = np.logaddexp.reduce
-    return total(inside), total([*outside, *left])
+    return mx.logsumexp(mx.stack(inside), axis=0), mx.logsumexp(
+        mx.stack(outside), axis=0
+    )
 
 
 def _beginnings(

@@ -1,8 +1,8 @@
 """Select a circuit's neurons, and measure how much two circuits share."""
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -12,7 +12,10 @@ DEFAULT_FRACTION = 0.001
 # Below it, fewer than two in five neurons are found in both halves.
 LOW_OVERLAP = 0.25
 
-Rank = Literal["delta", "normalized", "weighted"]
+Rank = Literal["delta", "normalized", "weighted", "direct", "influence", "causal"]
+#: The part of the layers, from the last one, that a rank leaves out unless told: late
+#: neurons write words more than they decide. The other ranks are of all layers.
+_LATE = {"direct": 1 / 10, "influence": 1 / 3, "causal": 1 / 3}
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,19 @@ class Selection:
         fraction: of all the model's neurons, in (0, 1].
         rank: the score: ``delta`` is |delta|, the paper's; ``normalized`` divides it
             by the RMS activation of its layer; ``weighted`` multiplies it by the norm
-            of the neuron's ``down_proj`` column.
-        layers: first and last layer to rank within; None for all.
+            of the neuron's ``down_proj`` column. The others are signed, positive where
+            ablation lowers the refusal: see :mod:`cna_mlx.discovery.rankings`.
+        layers: first and last layer to rank within; None for all, or for ``direct``
+            all but the last tenth, for ``influence`` and ``causal`` the last third.
         universal: leave out neurons that respond to every contrast.
+        positions: score at so many of the prompt's last tokens.
     """
 
     fraction: float = DEFAULT_FRACTION
     rank: Rank = "delta"
     layers: tuple[int, int] | None = None
     universal: bool = True
+    positions: int = 1
 
     def __post_init__(self) -> None:
         if not (isinstance(self.fraction, int | float) and 0 < self.fraction <= 1):
@@ -43,6 +50,23 @@ class Selection:
             raise InputError(
                 f"rank {self.rank!r} is unknown: choose {', '.join(get_args(Rank))}"
             )
+        if type(self.positions) is not int or self.positions < 1:
+            raise InputError(
+                f"positions {self.positions} is out of range: give the number of last "
+                "prompt tokens, from 1"
+            )
+
+    @property
+    def reads_answers(self) -> bool:
+        """Whether the score rests on how the model's own refusals begin."""
+        return self.rank in _LATE
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the choice, for a cache key."""
+        values = asdict(self)
+        if self.positions == 1:  # the key of versions without positions
+            del values["positions"]
+        return values
 
     def k(self, sizes: Sequence[int]) -> int:
         """The number of neurons in a model of these widths.
@@ -62,7 +86,8 @@ class Selection:
 
     def band(self, n_layers: int) -> tuple[int, int]:
         """The first and the last ranked layer; InputError if they do not exist."""
-        first, last = self.layers or (0, n_layers - 1)
+        late = round(_LATE.get(self.rank, 0) * n_layers)
+        first, last = self.layers or (0, n_layers - 1 - late)
         if not 0 <= first <= last < n_layers:
             raise InputError(
                 f"layers {first}-{last}: the model has layers 0-{n_layers - 1}"
@@ -84,11 +109,16 @@ class TopNeurons:
         self._parts.append((np.full(len(best), layer), best, scores[best]))
 
     def best(self) -> list[tuple[int, int]]:
+        """The k neurons with the highest scores, the highest first."""
+        return list(self.scores())
+
+    def scores(self) -> dict[tuple[int, int], float]:
+        """These neurons with their scores."""
         layers, indices, scores = (
             np.concatenate(part) for part in zip(*self._parts, strict=True)
         )
         order = np.argsort(-scores, kind="stable")[: self._k]
-        return [(int(layers[i]), int(indices[i])) for i in order]
+        return {(int(layers[i]), int(indices[i])): float(scores[i]) for i in order}
 
 
 @dataclass(frozen=True)

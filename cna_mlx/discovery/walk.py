@@ -12,6 +12,7 @@ import numpy as np
 
 from cna_mlx.circuit import Moments, Neuron
 from cna_mlx.discovery.cross_validation import HeldOut
+from cna_mlx.discovery.rankings import ALL, Difference, Ranking
 from cna_mlx.discovery.selection import (
     Selection,
     SplitHalf,
@@ -19,7 +20,6 @@ from cna_mlx.discovery.selection import (
     expected_overlap,
     overlap,
 )
-from cna_mlx.discovery.weight_norms import column_norms
 from cna_mlx.models.families import family_of
 from cna_mlx.prompts import PromptSet
 
@@ -34,9 +34,11 @@ class Walk:
     k: int
     selection: Selection
     model: Any
+    ranking: Ranking
     tops: list[TopNeurons] = field(init=False)
     halves: tuple[TopNeurons, TopNeurons] = field(init=False)
     held_out: HeldOut = field(init=False)
+    bank_ranking: Ranking = field(init=False)
     magnitudes: dict[int, np.ndarray] = field(default_factory=dict)
     _kept: dict[int, tuple[np.ndarray, ...]] = field(default_factory=dict)
 
@@ -46,41 +48,32 @@ class Walk:
         self.held_out = HeldOut(self.sets[0].sizes, self.k, self.selection.fraction)
         layers = family_of(self.model).layers(self.model)
         self._band = self.selection.band(len(layers))
+        # what decides a refusal says nothing of other contrasts
+        decides = self.selection.reads_answers
+        self.bank_ranking = Difference(self.model) if decides else self.ranking
 
     def take(self, layer: int, activations: mx.array) -> None:
-        """Use one layer's activations, [n_prompts, d_ff]."""
+        """Use one layer's activations, [n_prompts, d_ff], or [.., positions, d_ff]."""
         if not self._band[0] <= layer <= self._band[1]:
             return
-        start, score = 0, partial(self._score, weights=self._weights(layer))
+        start, last = 0, activations
+        if activations.ndim > 2:
+            last, activations = activations[:, -1], activations.mean(axis=1)
+        own, bank = self.ranking.at(layer), self.bank_ranking.at(layer)
         for one, top in zip(self.sets, self.tops, strict=True):
             middle = start + len(one.positive)
             end = middle + len(one.negative)
-            positive, negative = activations[start:middle], activations[middle:end]
+            sides = activations[start:middle], activations[middle:end]
+            score = partial(bank if start else own, *sides)
             if start == 0:
-                self._keep(layer, positive, negative)
-                self.held_out.take(layer, positive, negative, score)
+                ends = last[:middle], last[middle:end]
+                self._keep(layer, *ends)
+                self.held_out.take(layer, *ends, score)
                 for offset, half in enumerate(self.halves):
-                    sides = positive[offset::2], negative[offset::2]
-                    if all(len(side) for side in sides):
-                        half.take(layer, score(*sides))
-            top.take(layer, score(positive, negative))
+                    if all(size > offset for size in one.sizes):
+                        half.take(layer, score(*2 * [slice(offset, None, 2)]))
+            top.take(layer, score(ALL, ALL))
             start = end
-
-    def _score(
-        self, positive: mx.array, negative: mx.array, weights: mx.array | None
-    ) -> np.ndarray:
-        score = mx.abs(positive.mean(axis=0) - negative.mean(axis=0))
-        if self.selection.rank == "normalized":
-            square = mx.concatenate([positive, negative]).square().mean()
-            score = score / mx.maximum(mx.sqrt(square), 1e-30)
-        elif weights is not None:
-            score = score * weights
-        return np.array(score)
-
-    def _weights(self, layer: int) -> mx.array | None:
-        if self.selection.rank != "weighted":
-            return None
-        return column_norms(family_of(self.model).layers(self.model)[layer].mlp)
 
     def _keep(self, layer: int, positive: mx.array, negative: mx.array) -> None:
         self.magnitudes[layer] = np.array(mx.abs(negative).mean(axis=0))

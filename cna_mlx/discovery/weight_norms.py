@@ -1,5 +1,6 @@
-"""How much each neuron writes: the norms of ``down_proj``'s columns."""
+"""What each neuron writes: the norms and directions of ``down_proj``'s columns."""
 
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -10,18 +11,33 @@ _ROWS = 512
 
 def column_norms(mlp: Any) -> mx.array:
     """Return the norm of each neuron's column of ``down_proj``, [d_ff] in float32."""
-    projection = mlp.down_proj
-    squares = mx.zeros((mlp.gate_proj.weight.shape[0],))
+    return mx.sqrt(_sum_rows(mlp.down_proj, lambda rows, _: rows.square().sum(axis=0)))
+
+
+def columns_along(mlp: Any, direction: mx.array) -> mx.array:
+    """Return the part of each neuron's column along a direction, [d_ff] in float32."""
+    return _sum_rows(mlp.down_proj, lambda rows, held: direction[held] @ rows)
+
+
+def mean_row(projection: Any) -> mx.array:
+    """Return the mean of a matrix's rows in float32, e.g. of all unembeddings."""
+    count = projection.weight.shape[0]
+    return _sum_rows(projection, lambda rows, _: rows.sum(axis=0)) / count
+
+
+def _sum_rows(projection: Any, part: Callable[[mx.array, slice], mx.array]) -> mx.array:
+    """The sum of ``part`` over blocks of a weight's rows in float32."""
+    total = mx.array(0.0)
     for start in range(0, projection.weight.shape[0], _ROWS):
-        rows = dequantized(projection, slice(start, start + _ROWS)).astype(mx.float32)
-        squares = squares + rows.square().sum(axis=0)
-        mx.eval(squares)
-    return mx.sqrt(squares)
+        held = slice(start, start + _ROWS)
+        total = total + part(dequantized(projection, held).astype(mx.float32), held)
+        mx.eval(total)
+    return total
 
 
 def dequantized(
     projection: Any,
-    rows: slice,
+    rows: slice | mx.array,
     words: slice = slice(None),
     groups: slice = slice(None),
 ) -> mx.array:

@@ -52,9 +52,18 @@ class Family:
     def unembed(self, model: Any, hidden: mx.array) -> mx.array:
         """Hidden states [..., hidden] through the final norm to logits [..., vocab]."""
         hidden = model.model.norm(hidden)
+        head = self.unembedding(model)
+        return head.as_linear(hidden) if hasattr(head, "as_linear") else head(hidden)
+
+    def unembedding(self, model: Any) -> Any:
+        """The module with the rows [vocab, hidden] that make the logits."""
         if model.args.tie_word_embeddings:
-            return model.model.embed_tokens.as_linear(hidden)
-        return model.lm_head(hidden)
+            return self.embedding(model)
+        return model.lm_head
+
+    def norm_weight(self, model: Any) -> mx.array:
+        """The weight of the final norm, [hidden]."""
+        return model.model.norm.weight
 
 
 _LLAMA = llama.LlamaMLP, llama.attention_mask, llama.slides

@@ -40,6 +40,7 @@ def discovery_view(
         ("prompts", _prompts(discovery)),
         ("split half", _split_half(discovery)),
         ("gauge", _gauge(discovery)),
+        *_ranked(discovery.circuit),
         *(("expect", line) for line in expected[:1]),
         ("took", f"{discovery.seconds:.1f} s, {gigabytes(discovery.peak_memory)} peak"),
     ]
@@ -137,6 +138,7 @@ def _origin(circuit: Circuit) -> list[tuple[str, str]]:
         band = origin.layers
         where = f"layers {'-'.join(map(str, band))}" if band else "all layers"
         rows.append(("selection", f"{origin.fraction} by {origin.rank}, {where}"))
+        rows += _ranked(circuit)
         rows.append(("universal", _dropped(circuit)))
     if origin.split_half is not None:
         rows.append(("split half", decimal(origin.split_half)))
@@ -144,6 +146,17 @@ def _origin(circuit: Circuit) -> list[tuple[str, str]]:
         rows.append(("" if number else "expect", line))
     if origin.created:
         rows.append(("created", origin.created))
+    return rows
+
+
+def _ranked(circuit: Circuit) -> list[tuple[str, str]]:
+    """What a circuit's file says of its scores beyond their name."""
+    origin, rows = circuit.provenance, []
+    if origin.positions:
+        rows.append(("positions", f"the last {origin.positions} tokens of the prompt"))
+    if (agreement := origin.causal_correlation) is not None:
+        text = f"rank correlation {decimal(agreement)} with the influence of the same"
+        rows.append(("effects", f"{text} changes"))
     return rows
 
 

@@ -1,0 +1,141 @@
+"""The scores that rank neurons: what tells two sides apart, and what decides.
+
+One score serves the circuit, its odd and even halves, its folds and the bank.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import mlx.core as mx
+import numpy as np
+
+from cna_mlx.discovery.selection import Rank
+from cna_mlx.discovery.weight_norms import column_norms, columns_along
+from cna_mlx.models.families import family_of
+
+# Some of a side's prompts, by position.
+Some = slice | np.ndarray
+# (positive, negative, some, others): the sides' activations, [n, d_ff] each, and which
+# prompts of them to use -> the score of each neuron of a layer, [d_ff].
+LayerScore = Callable[[mx.array, mx.array, Some, Some], np.ndarray]
+ALL = slice(None)
+
+
+class Ranking(Protocol):
+    """A score of neurons."""
+
+    def at(self, layer: int) -> LayerScore:
+        """The score in one layer."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """|delta|, the paper's score, or a variant of it; see :class:`Selection`."""
+
+    model: Any
+    rank: Rank = "delta"
+
+    def at(self, layer: int) -> LayerScore:
+        weights = None
+        if self.rank == "weighted":
+            weights = column_norms(family_of(self.model).layers(self.model)[layer].mlp)
+        return partial(self._score, weights)
+
+    def _score(
+        self,
+        weights: mx.array | None,
+        positive: mx.array,
+        negative: mx.array,
+        some: Some,
+        others: Some,
+    ) -> np.ndarray:
+        positive, negative = take(positive, some), take(negative, others)
+        score = mx.abs(positive.mean(axis=0) - negative.mean(axis=0))
+        if self.rank == "normalized":
+            square = mx.concatenate([positive, negative]).square().mean()
+            score = score / mx.maximum(mx.sqrt(square), 1e-30)
+        elif weights is not None:
+            score = score * weights
+        return np.array(score)
+
+
+@dataclass(frozen=True)
+class Direct:
+    """delta times the part of the neuron's column along a direction, [hidden]."""
+
+    model: Any
+    direction: mx.array
+
+    def at(self, layer: int) -> LayerScore:
+        mlp = family_of(self.model).layers(self.model)[layer].mlp
+        along = columns_along(mlp, self.direction)
+        return lambda *sides: np.array(_delta(*sides) * along)
+
+
+@dataclass(frozen=True)
+class Influence:
+    """delta times the mean gradients over both sides (arXiv 2605.08513, Eq. 3).
+
+    Attributes:
+        gradients: of each layer and side, [n, d_ff].
+    """
+
+    gradients: Mapping[int, tuple[mx.array, mx.array]]
+
+    def at(self, layer: int) -> LayerScore:
+        above, below = self.gradients[layer]
+
+        def score(
+            positive: mx.array, negative: mx.array, some: Some, others: Some
+        ) -> np.ndarray:
+            slope = take(above, some).mean(axis=0) + take(below, others).mean(axis=0)
+            return np.array(slope * _delta(positive, negative, some, others))
+
+        return score
+
+
+@dataclass(frozen=True)
+class Causal:
+    """The mean effect of ablating a neuron alone; -inf where it was not tried.
+
+    Attributes:
+        prompts: the positive prompts that were tried, by position.
+        candidates: the neurons of each layer that were tried.
+        effects: of each layer, [prompts, candidates].
+    """
+
+    prompts: Sequence[int]
+    candidates: Mapping[int, np.ndarray]
+    effects: Mapping[int, np.ndarray]
+
+    def at(self, layer: int) -> LayerScore:
+        return partial(self._score, layer)
+
+    def _score(
+        self,
+        layer: int,
+        positive: mx.array,
+        negative: mx.array,
+        some: Some,
+        others: Some,
+    ) -> np.ndarray:
+        scores = np.full(positive.shape[1], -np.inf, np.float32)
+        if layer in self.candidates:
+            held = np.isin(self.prompts, np.arange(len(positive))[some])
+            found = self.effects[layer]
+            mean = (found[held] if held.any() else found).mean(axis=0)
+            scores[self.candidates[layer]] = mean
+        return scores
+
+
+def take(array: mx.array, some: Some) -> mx.array:
+    """Some rows of an array."""
+    return array[some if isinstance(some, slice) else mx.array(some)]
+
+
+def _delta(
+    positive: mx.array, negative: mx.array, some: Some, others: Some
+) -> mx.array:
+    return take(positive, some).mean(axis=0) - take(negative, others).mean(axis=0)
