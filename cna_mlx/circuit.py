@@ -209,14 +209,15 @@ class Circuit:
             "format": 1 if self.intervention is None and not further else FORMAT,
             "model": self.model.to_dict(),
             **self.provenance.to_dict(),
-            **self._intervention_entry(),
+            **self.intervention_entry(),
             "columns": [*(COLUMNS if self.moments else BASIC), *further],
         }
         body = json.dumps(head, indent=1, ensure_ascii=False)
         lines = ",\n  ".join(rows)
         return f'{body[:-2]},\n "neurons": [\n  {lines}\n ]\n}}\n'
 
-    def _intervention_entry(self) -> dict[str, Any]:
+    def intervention_entry(self) -> dict[str, Any]:
+        """The entry of its strength in JSON; empty without one."""
         strength = self.intervention
         return {} if strength is None else {"intervention": to_intervention(strength)}
 

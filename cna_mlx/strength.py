@@ -92,8 +92,10 @@ def effect_text(value: Strength) -> str:
     if not isinstance(value, Pin):
         return f"scaled by {value:g}"
     if value.kind == "mean":
-        return "pinned to its mean on the negative prompts"
-    return f"pinned to {'its own constants' if value.value is None else value.value}"
+        return "pinned to the mean over the negative prompts"
+    return (
+        f"pinned to {'stored constants' if value.value is None else f'{value.value:g}'}"
+    )
 
 
 def to_intervention(value: Strength, kind: str = "scale") -> dict[str, Any]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from cna_mlx.cli import cli
 from cna_mlx.errors import HubError, OutOfMemoryError
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.models.open_files import check_open_files
+from cna_mlx.strength import Pin
 
 Run = Callable[..., Outcome]
 
@@ -546,6 +548,53 @@ def bad_circuits(circuit_text: str, tmp_path: Path) -> dict[str, Path]:
     for name, text in texts.items():
         paths[name].write_text(text, encoding="utf-8")
     return paths
+
+
+def test_pins_are_arms_of_a_diff(command: Run, circuit_file: Path) -> None:
+    line = ["diff", TINY, "-p", "one red stone", "--max-tokens", "6", "--json"]
+    given = [f"{circuit_file}@mean", f"{circuit_file}@pin=-2", f"{circuit_file}@0.5"]
+    found = command(*line, *(x for one in given for x in ("--circuit", one)))
+    assert found.code == 0
+    arms = found.data["results"][0]["arms"]
+    assert [arm["intervention"] for arm in arms] == [
+        None,
+        {"kind": "mean"},
+        {"kind": "pin", "value": -2.0},
+        {"kind": "scale", "value": 0.5},
+    ]
+    assert [arm["arm"] for arm in arms[1:]] == [
+        f"{circuit_file} {text}" for text in ("mean", "pin=-2", "m=0.5")
+    ]
+    short = ["--circuit", str(circuit_file), "-m", "mean", "-m", "pin=-2", "-m", "0.5"]
+    again = command(*line, *short).data["results"][0]["arms"]
+    assert [arm["arm"] for arm in again] == ["baseline", "mean", "pin=-2", "m=0.5"]
+    assert [arm["token_ids"] for arm in again] == [arm["token_ids"] for arm in arms]
+    refused = command(*line, "--circuit", given[0], "-m", "pin=1")
+    assert refused.code == 2
+    assert "--circuit has @mean, but -m has pin=1" in refused.failure
+
+
+@pytest.mark.parametrize("text", ["pin=", "pin=x", "mean=1", "pin=nan", "means"])
+def test_pins_that_cannot_be(text: str, command: Run, circuit_file: Path) -> None:
+    for line in (["-m", text], ["--circuit", f"{circuit_file}@{text}"]):
+        found = command("diff", TINY, "-p", "hi", *line)
+        assert found.code == 2
+        assert "is not a finite multiplier, mean or pin=C" in found.failure
+
+
+def test_a_file_names_its_strength(
+    command: Run, circuit_text: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.json"
+    replace(Circuit.from_text(circuit_text, "c"), intervention=Pin(0.5)).save(path)
+    line = ["diff", TINY, "-p", "hi", "--max-tokens", "2", "--json", "--circuit"]
+    arms = command(*line, str(path)).data["results"][0]["arms"]
+    assert arms[1]["intervention"] == {"kind": "pin", "value": 0.5}
+    arms = command(*line, str(path), "-m", "0").data["results"][0]["arms"]
+    assert arms[1]["intervention"] == {"kind": "scale", "value": 0.0}
+    shown = command("circuit", "show", str(path), "--json").data
+    assert shown["intervention"] == {"kind": "pin", "value": 0.5}
+    assert "pinned to 0.5" in command("circuit", "show", str(path)).out
 
 
 @pytest.mark.parametrize(

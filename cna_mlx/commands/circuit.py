@@ -43,6 +43,7 @@ def circuit_show(file: str, top: int, as_json: bool) -> None:
             "file": file,
             "model": found.model.to_dict(),
             **found.provenance.to_dict(),
+            **found.intervention_entry(),
             "k": found.k,
             "by_layer": {
                 str(layer): len(members) for layer, members in found.by_layer().items()

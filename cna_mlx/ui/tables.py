@@ -11,6 +11,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.trial_text import expectation_lines
 from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.provenance import ContrastEntry
+from cna_mlx.strength import effect_text
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.lists import plain_table
 from cna_mlx.util.formatting import auc_text, decimal, percent
@@ -126,6 +127,8 @@ def _gauge(discovery: "Discovery") -> str:
 def _origin(circuit: Circuit) -> list[tuple[str, str]]:
     model, origin = circuit.model, circuit.provenance
     rows = [("neurons", str(len(circuit.neurons)))]
+    if circuit.intervention is not None:
+        rows.append(("steering", effect_text(circuit.intervention)))
     if model.to_dict():
         kind = f"{model.architecture}, {model.quantization}"
         rows.append(("model", f"{model.id or 'unnamed'} ({kind})"))

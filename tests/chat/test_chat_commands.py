@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cna_mlx.discovery.attribution import promoted_tokens
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.steering.arms import BASELINE
+from cna_mlx.strength import Pin
 from cna_mlx.ui.chat import run_chat
 from cna_mlx.util.sanitize import first_words, visible
 
@@ -305,6 +307,56 @@ def test_an_arm_of_another_multiplier_is_told_as_it_was(
     run_command(other, f"/load {path}")
     assert [arm.multiplier for arm in other.turns[0].result.arms] == [1, 0.5]
     assert other.steered[0].steering[0][1] == 2
+
+
+def test_pins_in_a_chat(make: Make, circuit_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "chat.json"
+    conversation = make(0.0)
+    scaled = texts(ask(conversation))
+    assert "pinned to 40" in run_command(conversation, "/multiplier pin=40").text
+    ask(conversation)
+    conversation.clear()
+    assert texts(ask(conversation)) != scaled
+    assert run_command(conversation, "/set multiplier mean").text.endswith("is mean")
+    assert conversation.arms[1].title == "ablated, mean"
+    again = run_command(conversation, f"/circuit {circuit_file}@pin=0.25")
+    assert "pinned to 0.25" in again.text
+    ask(conversation)
+    rows = run_command(conversation, "/sweep 0 mean pin=1").grid
+    assert rows
+    assert [row[0] for row in rows.rows] == ["0", "mean", "pin=1"]
+    assert float(rows.rows[1][2]) == pytest.approx(0, abs=0.005)  # benign, by its means
+    run_command(conversation, f"/save {path}")
+    other = make()
+    run_command(other, f"/load {path}")
+    assert json.loads(as_json(other)) == json.loads(as_json(conversation))
+    assert other.multiplier == Pin(0.25)
+    assert texts(ask(other)) == texts(ask(conversation))
+
+
+def test_a_pin_that_cannot_be_changes_nothing(make: Make, tmp_path: Path) -> None:
+    conversation, path = make(0.5), tmp_path / "bare.json"
+    Circuit.from_neurons([(0, 1)]).save(path)
+    before = conversation.steered
+    for line in ("/multiplier mean=1", "/multiplier pin=", "/set multiplier pin=nan"):
+        with pytest.raises(InputError, match="mean or pin=C"):
+            run_command(conversation, line)
+    for line in (f"/circuit {path}@mean", f"/circuit {path}@pin", "/multiplier pin"):
+        with pytest.raises(CircuitError, match=r"no mean|no constants"):
+            run_command(conversation, line)
+    assert conversation.steered == before
+    assert conversation.multiplier == 0.5
+
+
+def test_a_circuit_is_steered_as_its_file_says(
+    make: Make, circuit: Circuit, tmp_path: Path
+) -> None:
+    path, conversation = tmp_path / "c.json", make()
+    replace(circuit, intervention=Pin(0.5)).save(path)
+    run_command(conversation, f"/circuit {path}")
+    assert conversation.multiplier == Pin(0.5)
+    run_command(conversation, f"/circuit {path}@0.25")
+    assert conversation.multiplier == 0.25
 
 
 def _saved(make: Make) -> dict[str, Any]:

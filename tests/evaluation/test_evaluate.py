@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from commandline import NEGATIVE, POSITIVE, QUESTIONS, TINY, Outcome
 from texts import missing
 
 from cna_mlx import Circuit, Rendering
+from cna_mlx.circuit import Details
+from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.arms import (
     arm_of,
@@ -20,6 +24,7 @@ from cna_mlx.evaluation.arms import (
     save_direction,
 )
 from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.run_config import RunArm, main_arm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import label
@@ -31,6 +36,7 @@ from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.events import Answer
 from cna_mlx.steering.generation import generate_arms
+from cna_mlx.strength import MEAN, Pin
 
 Command = Callable[..., Outcome]
 
@@ -132,6 +138,139 @@ def test_strengths_become_arms_once(tiny: tuple[Any, Any], circuit_text: str) ->
         assert again == Arm(entry.label, arm.steering)
     with pytest.raises(InputError, match="twice"):
         make(circuit, widths(model), made_by, multipliers=(0, 0))
+
+
+# ------------------------------------------------------------------------- and pins
+
+
+def test_controls_of_a_mean_ablated_circuit_have_means_of_their_own(
+    tiny: tuple[Any, Any], circuit_text: str
+) -> None:
+    model, tokenizer = tiny
+    circuit = Circuit.from_text(circuit_text, "own")
+    made_by = reference(model, tokenizer, CONTRAST, Rendering())
+    # the reference is the circuit's own contrast: it finds what discovery found
+    again = made_by.with_moments(circuit)
+    np.testing.assert_allclose(again.moments, circuit.moments, rtol=1e-4, atol=1e-6)
+    pairs, circuits = evaluation_arms(
+        circuit, widths(model), made_by, multipliers=(0.0, 0.5, MEAN), seeds=2
+    )
+    assert [(entry.label, entry.role) for entry, _ in pairs] == [
+        ("baseline", "baseline"),
+        ("ablated", "ablated"),
+        ("m=0.5", "scaled"),
+        ("mean", "pinned"),
+        *[(f"matched {n}", "matched") for n in range(2)],
+        *[(f"uniform {n}", "uniform") for n in range(2)],
+    ]
+    assert main_arm([entry for entry, _ in pairs]) is pairs[3][0]
+    ids = [render_prompt(tokenizer, text, Rendering()) for text in CONTRAST.negative]
+    benign = {n: np.array(a).mean(axis=0) for n, a in last_activations(model, ids)}
+    for entry, arm in pairs[4:]:
+        control = circuits[entry.circuit or ""]
+        assert entry.intervention == pairs[3][0].intervention == MEAN
+        assert arm.steering == ((control, MEAN),)
+        means = [benign[n.layer][n.index] for n in control.neurons]
+        np.testing.assert_allclose(control.constants(MEAN), means, 1e-4, 1e-6)
+
+
+def test_controls_of_stored_constants_are_pinned_to_these(
+    tiny: tuple[Any, Any], circuit_text: str
+) -> None:
+    model, tokenizer = tiny
+    plain = Circuit.from_text(circuit_text, "own")
+    shifts = tuple(Details(shift=n / 4) for n in range(len(plain.neurons)))
+    circuit = replace(plain, details=shifts)
+    made_by = reference(model, tokenizer, CONTRAST, Rendering())
+    _, circuits = evaluation_arms(
+        circuit, widths(model), made_by, multipliers=(Pin(),), seeds=1
+    )
+    for name in ("matched-0", "uniform-0"):
+        control = circuits[name]
+        assert sorted(control.constants(Pin())) == sorted(circuit.constants(Pin()))
+        for layer, members in circuit.by_layer().items():
+            own = sorted(_shifts(control)[n[:2]] for n in control.by_layer()[layer])
+            assert own == sorted(_shifts(circuit)[n[:2]] for n in members)
+    _, before = evaluation_arms(plain, widths(model), made_by, seeds=1)
+    assert circuits["matched-0"].neurons == before["matched-0"].neurons
+
+
+def _shifts(circuit: Circuit) -> dict[tuple[int, ...], float | None]:
+    pairs = zip(circuit.neurons, circuit.details, strict=True)
+    return {neuron[:2]: one.shift for neuron, one in pairs}
+
+
+def test_an_arm_that_scales_is_written_as_before() -> None:
+    arm = RunArm.of("ablated", "ablated", 0.0, circuit="circuit")
+    assert arm == RunArm("ablated", "ablated", 0.0, None, "circuit")
+    assert arm.to_dict() == {
+        "label": "ablated",
+        "role": "ablated",
+        "strength": 0.0,
+        "seed": None,
+        "circuit": "circuit",
+    }
+    assert RunArm.from_dict(arm.to_dict()) == arm
+
+
+@pytest.mark.parametrize("pin", [MEAN, Pin(), Pin(0.5), Pin(0.0)], ids=str)
+def test_an_arm_that_pins_is_read_back(pin: Pin) -> None:
+    arm = RunArm.of(str(pin), "pinned", pin, circuit="circuit", constants="abc")
+    data = json.loads(json.dumps(arm.to_dict()))
+    assert data["intervention"] == pin.to_dict()
+    again = RunArm.from_dict(data)
+    assert again == arm
+    assert again.applied == pin
+    assert again.to_dict() == data
+
+
+def test_pins_of_a_run_are_resumed_and_verified(
+    command: Command, circuit_file: Path, questions: str, files: Any, tmp_path: Path
+) -> None:
+    place = tmp_path / "run"
+    sides = ["--positive", files[0], "--negative", files[1]]
+    line = ["eval", TINY, *sides, "--prompts", questions, *SHORT, "--out", str(place)]
+    pinned = ["--circuit", f"{circuit_file}@mean", "-m", "pin=0.5"]
+    found = command(*line, *pinned, "--json")
+    assert found.code == 0
+    arms = {arm["label"]: arm for arm in found.data["groups"][0]["arms"]}
+    assert arms["mean"]["intervention"] == {"kind": "mean"}
+    assert arms["pin=0.5"]["intervention"] == {"kind": "pin", "value": 0.5}
+    assert arms["matched 1"]["intervention"] == {"kind": "mean"}
+    assert "intervention" not in arms["baseline"]
+    path = place / "samples.jsonl"
+    wanted, content = _timeless(path), path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    again = command(*line, *pinned, "--json")
+    assert again.data == found.data
+    assert _timeless(path) == wanted
+    checked = command("verify", str(place), "--sample", "2", "--json").data
+    assert checked["same_tokens"] == checked["samples"] == 2 * len(arms)
+    # other means are another run
+    data = json.loads(circuit_file.read_text("utf-8"))
+    data["neurons"][0][5] += 1.0
+    circuit_file.write_text(json.dumps(data), "utf-8")
+    other = command(*line, *pinned)
+    assert other.code == 2
+    assert "arms" in other.failure
+    for strength in ("pin=1", "0"):
+        assert command(*line, "--circuit", f"{circuit_file}@{strength}").code == 2
+
+
+@pytest.mark.parametrize("verb", ["eval", "audit", "diff", "chat"])
+def test_a_circuit_without_means_says_so_before_the_model_is_loaded(
+    verb: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(self: Session) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(Session, "load", load)
+    path = tmp_path / "bare.json"
+    Circuit.from_neurons([(0, 1), (1, 2)]).save(path)
+    for line in ([f"{path}@mean"], [str(path), "-m", "mean"]):
+        found = command(verb, TINY, "--circuit", *line)
+        assert found.code == 2
+        assert missing(found.failure, str(path), "no mean activations") == []
 
 
 # ----------------------------------------------------------------------- the batches
