@@ -16,7 +16,8 @@ from cna_mlx.strength import Pin, Strength, as_typed, from_intervention
 from cna_mlx.util.environment import versions
 from cna_mlx.util.sanitize import first_words
 
-SCHEMA_VERSION = 1
+#: The newest. Conversations without pins are of version 1, which 0.1 reads too.
+SCHEMA_VERSION = 2
 _KIND = "cna-mlx conversation"
 
 
@@ -24,7 +25,7 @@ def as_json(chat: Conversation) -> str:
     """Return the conversation with all that is needed to repeat or continue it."""
     data = {
         "kind": _KIND,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": _version(chat),
         "model": chat.session.name,
         "fingerprint": fingerprint(chat.session.model),
         "rendering": chat.rendering.to_dict(),
@@ -50,6 +51,11 @@ def as_json(chat: Conversation) -> str:
         ],
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def _version(chat: Conversation) -> int:
+    has_pins = any(isinstance(arm.strength, Pin) for arm in chat.steered)
+    return SCHEMA_VERSION if has_pins else 1
 
 
 def as_markdown(chat: Conversation) -> str:
@@ -128,7 +134,7 @@ def _read(path: Path) -> dict[str, Any]:
         data = None
     if not isinstance(data, dict) or data.get("kind") != _KIND:
         raise InputError(f"{path}: not a conversation that /save wrote as JSON")
-    if (version := data.get("schema_version")) != SCHEMA_VERSION:
+    if (version := data.get("schema_version")) not in range(1, SCHEMA_VERSION + 1):
         raise InputError(
             f"{path}: schema version {version}; this cna-mlx reads {SCHEMA_VERSION}: "
             "install the version that wrote it"

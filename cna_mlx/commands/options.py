@@ -174,7 +174,7 @@ circuit_options = options(
         "circuits",
         multiple=True,
         metavar="FILE[@M]",
-        help="Circuit file, with its multiplier; repeat for more arms.",
+        help="Circuit file and its multiplier, @mean or @pin=C; repeat for more arms.",
     ),
     click.option(
         "-m",

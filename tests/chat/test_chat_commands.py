@@ -330,6 +330,8 @@ def test_pins_in_a_chat(make: Make, circuit_file: Path, tmp_path: Path) -> None:
     other = make()
     run_command(other, f"/load {path}")
     assert json.loads(as_json(other)) == json.loads(as_json(conversation))
+    assert json.loads(as_json(other))["schema_version"] == 2
+    assert json.loads(as_json(make(0.5)))["schema_version"] == 1
     assert other.multiplier == Pin(0.25)
     assert texts(ask(other)) == texts(ask(conversation))
 
