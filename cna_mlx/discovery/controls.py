@@ -57,6 +57,66 @@ def matched_control(
     return _control(circuit, drawn, "matched", seed)
 
 
+def matched_controls(
+    circuit: Circuit, magnitude: list[np.ndarray] | Mapping[int, np.ndarray], count: int
+) -> list[Circuit]:
+    """Deal equally active neurons outside the circuit to several controls.
+
+    Controls that share neurons are alike, and a circuit that shares none with them
+    stands out for that alone. So each neuron of the circuit has a stand-in of its own
+    in every control, from the free neurons that are nearest in ``magnitude`` (twice as
+    many as there are controls), and one that no control has yet where there is any.
+
+    Args:
+        magnitude: the mean |a| on benign prompts, [d_ff] for each layer.
+
+    Raises:
+        InputError: a layer has too few neurons outside the circuit.
+    """
+    rng = np.random.default_rng(0)
+    drawn: list[list[Neuron]] = [[] for _ in range(count)]
+    for layer, members in circuit.by_layer().items():
+        size = magnitude[layer]
+        outside = _outside(len(size), members, layer)
+        taken = np.zeros((count, len(size)), dtype=bool)
+        # The most active first: they have the fewest equals.
+        for member in sorted(members, key=lambda n: -size[n.index]):
+            distance = np.abs(size[outside] - size[member.index])
+            nearest = outside[np.argsort(distance, kind="stable")]
+            for control in rng.permutation(count):
+                one = _stand_in(nearest, taken, control, max(_NEAREST, 2 * count), rng)
+                taken[control, one] = True
+                drawn[control].append(Neuron(layer, one, 0.0))
+    return [
+        _control(circuit, neurons, "matched", seed)
+        for seed, neurons in enumerate(drawn)
+    ]
+
+
+def _stand_in(
+    nearest: np.ndarray,
+    taken: np.ndarray,
+    control: int,
+    near: int,
+    rng: np.random.Generator,
+) -> int:
+    """Draw a neuron for a control: one that none has, else one that it has not."""
+    unused = nearest[:near][~taken[:, nearest[:near]].any(axis=0)]
+    if not len(unused):
+        own = nearest[~taken[control, nearest]]
+        unused = own[:_NEAREST]
+    return int(rng.choice(unused))
+
+
+def stand_ins(circuit: Circuit, controls: Sequence[Circuit]) -> float:
+    """How many different neurons of controls there are for each of a circuit's.
+
+    So many controls that share no neuron tell as much as these.
+    """
+    different = {(n.layer, n.index) for one in controls for n in one.neurons}
+    return len(different) / max(1, len(circuit.neurons))
+
+
 def _outside(width: int, members: list[Neuron], layer: int) -> np.ndarray:
     outside = np.setdiff1d(np.arange(width), [neuron.index for neuron in members])
     if len(outside) < len(members):

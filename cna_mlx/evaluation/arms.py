@@ -14,7 +14,11 @@ import numpy as np
 from cna_mlx.circuit import Circuit, Moments
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.chosen import ChosenCircuit
-from cna_mlx.discovery.controls import matched_control, uniform_control
+from cna_mlx.discovery.controls import (
+    matched_control,
+    matched_controls,
+    uniform_control,
+)
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import (
     CONTROLS,
@@ -108,6 +112,7 @@ def evaluation_arms(
     alphas: Sequence[float] = (),
     seeds: int = SEEDS,
     kinds: Sequence[Role] = CONTROLS,
+    is_of_version_0_1: bool = False,
 ) -> tuple[list[Paired], dict[str, Circuit]]:
     """Make the baseline, the circuit at its multipliers, CAA, and the controls.
 
@@ -144,19 +149,32 @@ def evaluation_arms(
         label = f"CAA {alpha:+.15g}"
         steering = ((made_by.direction, alpha),)
         arms.append((RunArm(label, "caa", alpha), Arm(label, steering)))
-    counts = {"matched": seeds, "uniform": min(seeds, UNIFORM_SEEDS)}
-    drawn = [(kind, seed) for kind in kinds for seed in range(counts[kind])]
-    for kind, seed in drawn if chosen else ():
-        name, strength = f"{kind}-{seed}", _of_controls(chosen)
-        circuits[name] = (
-            matched_control(circuit, made_by.magnitudes, seed)
-            if kind == "matched"
-            else uniform_control(circuit, widths, seed)
-        )
-        if strength == MEAN:
-            circuits[name] = made_by.with_moments(circuits[name])
-        add(f"{kind} {seed}", kind, strength, name, seed)
+    for kind in kinds if chosen else ():
+        strength = _of_controls(chosen)
+        made = _controls(kind, circuit, widths, made_by, seeds, is_of_version_0_1)
+        for seed, control in enumerate(made):
+            name = f"{kind}-{seed}"
+            is_mean = strength == MEAN
+            circuits[name] = made_by.with_moments(control) if is_mean else control
+            add(f"{kind} {seed}", kind, strength, name, seed)
     return arms, circuits
+
+
+def _controls(
+    kind: Role,
+    circuit: Circuit,
+    widths: Sequence[int],
+    made_by: Reference,
+    count: int,
+    is_of_version_0_1: bool,
+) -> list[Circuit]:
+    if kind == "uniform":
+        few = count if is_of_version_0_1 else min(count, UNIFORM_SEEDS)
+        return [uniform_control(circuit, widths, seed) for seed in range(few)]
+    if is_of_version_0_1:  # it drew each by itself
+        seeds = range(count)
+        return [matched_control(circuit, made_by.magnitudes, seed) for seed in seeds]
+    return matched_controls(circuit, made_by.magnitudes, count)
 
 
 def _of_controls(chosen: Sequence[Strength]) -> Strength:

@@ -1,11 +1,12 @@
 """Plan an evaluation: the circuit, its arms and controls, the prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.chosen import ChosenCircuit
+from cna_mlx.discovery.controls import stand_ins
 from cna_mlx.discovery.discover import model_entry, rendering_entry
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.refusing_openings import Opening, refusing_openings
@@ -15,6 +16,7 @@ from cna_mlx.evaluation.arms import (
     SEEDS,
     SWEEP_ALPHAS,
     SWEEP_MULTIPLIERS,
+    Paired,
     Reference,
     evaluation_arms,
     other_arms,
@@ -181,21 +183,27 @@ def plan_evaluation(
         CircuitError, InputError: a circuit or a value that cannot be used.
     """
     made_by = _reference(session, subject.contrast, options)
-    multipliers, alphas = _strengths(subject.chosen, options)
-    pairs, circuits = evaluation_arms(
-        subject.circuit,
-        widths(session.model),
-        made_by,
-        multipliers=multipliers,
-        alphas=alphas,
-        seeds=options.seeds,
-        kinds=controls,
-    )
-    pairs += other_arms(others, options.multipliers, circuits)
-    if transferred is not None:
-        label, circuits["other"] = transferred
-        entry = RunArm(label, "other", 0.0, None, "other")
-        pairs.append((entry, Arm.of(circuits["other"], 0.0, label)))
+
+    def arms_of(is_of_version_0_1: bool) -> tuple[list[Paired], dict[str, Circuit]]:
+        multipliers, alphas = _strengths(subject.chosen, options)
+        pairs, circuits = evaluation_arms(
+            subject.circuit,
+            widths(session.model),
+            made_by,
+            multipliers=multipliers,
+            alphas=alphas,
+            seeds=options.seeds,
+            kinds=controls,
+            is_of_version_0_1=is_of_version_0_1,
+        )
+        pairs += other_arms(others, options.multipliers, circuits)
+        if transferred is not None:
+            label, circuits["other"] = transferred
+            entry = RunArm(label, "other", 0.0, None, "other")
+            pairs.append((entry, Arm.of(circuits["other"], 0.0, label)))
+        return pairs, circuits
+
+    pairs, circuits = arms_of(is_of_version_0_1=False)
     _check_labels([entry.label for entry, _ in pairs])
     arms = [entry for entry, _ in pairs]
     evaluation = Evaluation(
@@ -218,16 +226,28 @@ def plan_evaluation(
         typed_path(out, "--out") if out else default_directory(config),
         config,
         circuits,
-        _facts(session, subject, evaluation),
+        _facts(session, subject, evaluation, circuits),
         made_by.direction if config.direction else None,
         session.reporter,
     )
-    return _of_version_0_1(plan, out) or plan
+    return _of_version_0_1(plan, out, *arms_of(is_of_version_0_1=True)) or plan
 
 
-def _of_version_0_1(plan: EvaluationPlan, out: File | None) -> EvaluationPlan | None:
+def _of_version_0_1(
+    plan: EvaluationPlan,
+    out: File | None,
+    pairs: Sequence[Paired],
+    circuits: dict[str, Circuit],
+) -> EvaluationPlan | None:
     """The plan as version 0.1 made it, where that version began the run."""
-    config = replace(plan.config, order=None, extend_to=None)
+    config = replace(
+        plan.config,
+        order=None,
+        extend_to=None,
+        arms=tuple(entry for entry, _ in pairs),
+        circuits={name: CircuitEntry.of(one) for name, one in circuits.items()},
+        rows=len(pairs),
+    )
     directory = plan.directory if out else default_directory(config)
     if not has_run(directory, config):
         return None
@@ -236,9 +256,20 @@ def _of_version_0_1(plan: EvaluationPlan, out: File | None) -> EvaluationPlan | 
         "for a new run"
     )
     evaluation = replace(
-        plan.evaluation, order=None, extend_to=0, main=None, openings=()
+        plan.evaluation,
+        arms=[arm for _, arm in pairs],
+        order=None,
+        extend_to=0,
+        main=None,
+        openings=(),
     )
-    return replace(plan, evaluation=evaluation, config=config, directory=directory)
+    return replace(
+        plan,
+        evaluation=evaluation,
+        config=config,
+        circuits=circuits,
+        directory=directory,
+    )
 
 
 def _openings(session: Session, subject: Subject) -> tuple[Opening, ...]:
@@ -321,7 +352,13 @@ def _config(
     )
 
 
-def _facts(session: Session, subject: Subject, evaluation: Evaluation) -> RunFacts:
+def _facts(
+    session: Session,
+    subject: Subject,
+    evaluation: Evaluation,
+    circuits: Mapping[str, Circuit],
+) -> RunFacts:
+    matched = [one for name, one in circuits.items() if name.startswith("matched-")]
     sets, openings = evaluation.sets, evaluation.openings
     source = source_of(session.model)
     return RunFacts(
@@ -331,5 +368,6 @@ def _facts(session: Session, subject: Subject, evaluation: Evaluation) -> RunFac
         discovery=subject.circuit.provenance.only(*_DISCOVERY),
         rules=RULES,
         openings={text_of(session.tokenizer, ids): ids for ids in openings},
+        stand_ins=stand_ins(subject.circuit, matched) if matched else None,
         stored=RunFacts.nulls("created", "versions", "resumed", "updated"),
     )

@@ -205,6 +205,8 @@ class RunFacts(Record):
         discovery: a part of the main circuit's provenance.
         openings: the text and the token ids of each phrase that begins the model's
             refusals; :func:`cna_mlx.discovery.refusing_openings.refusing_openings`.
+        stand_ins: how many different neurons the matched controls have for each neuron
+            of the circuit; :func:`cna_mlx.discovery.controls.stand_ins`.
     """
 
     WRITES_NULL: ClassVar[bool] = False
@@ -217,6 +219,7 @@ class RunFacts(Record):
     discovery: Provenance = field(default_factory=Provenance)
     rules: Mapping[str, int] = field(default_factory=dict)
     openings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    stand_ins: float | None = None
     resumed: bool | None = None
     updated: str | None = None
 
