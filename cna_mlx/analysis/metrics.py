@@ -19,8 +19,16 @@ from cna_mlx.util.rows import Row, html_table
 
 #: The level of significance.
 LEVEL = 0.05
+#: A correlation, and over how many prompts.
+Correlation = tuple[float, int]
+
 # What counts as damage of the text; see :func:`text_damage`.
-_INVALID, _QUALITY, _RUINED, _ANSWERS = 0.2, 0.2, 0.1, 3
+_INVALID, _QUALITY, _RUINED = 0.2, 0.2, 0.1
+#: So many damaged answers make a broken model; fewer are odd ones.
+ODD = 3
+#: Of KL on benign prompts, above which it counts as damage.
+NATS = 1.0
+_UNJUDGED = 0.1  # of a control's answers, above which nothing can be compared
 #: From this fall of its quality on an answer counts as worse than the baseline's.
 WORSE = 0.2
 
@@ -37,8 +45,9 @@ class ArmFigures(JsonFields):
         kl: the mean KL from the baseline, in nats, without an interval.
         change: in refusals from the baseline, prompt by prompt.
         worse: the answers whose quality is lower than the baseline's by 0.2 or more.
-        p_holm: the p of the change, adjusted for the number of steered arms of the run
-            that are not controls.
+        shifted: the answers whose KL is above 1 nat.
+        p_holm: the p of the change, adjusted for the number of arms and sets of the
+            run; None for controls.
     """
 
     arm: RunArm
@@ -49,6 +58,7 @@ class ArmFigures(JsonFields):
     change: PairedChange | None
     looping: int = 0
     worse: int = 0
+    shifted: int = 0
     p_holm: float | None = None
 
     @property
@@ -107,7 +117,10 @@ class ControlFigures(JsonFields):
         least, most: the lowest and the highest refusal rate of a seed.
         strongest: the label of the arm that loses most refusals, among those that left
             the text whole if there are any.
-        broken: the labels of those that damaged the text; see :func:`text_damage`.
+        broken: the labels of those that cannot be compared: they damaged the text
+            (:func:`text_damage`) or answered in another language.
+        stand_ins: how many different neurons they have for each of the circuit's; None
+            if unknown.
         rivals: how many of the others lose at least as many refusals as the main arm.
     """
 
@@ -122,11 +135,19 @@ class ControlFigures(JsonFields):
     strongest: str
     broken: tuple[str, ...] = ()
     rivals: int = 0
+    stand_ins: float | None = None
 
     @property
     def whole(self) -> int:
         """How many left the text whole."""
         return len(self.arms) - len(self.broken)
+
+    @property
+    def worth(self) -> int:
+        """As how many controls they count: fewer where they share neurons."""
+        if self.stand_ins is None:
+            return self.whole
+        return min(self.whole, round(self.stand_ins))
 
     @property
     def p(self) -> float:
@@ -135,7 +156,7 @@ class ControlFigures(JsonFields):
         Circuit and controls are then exchangeable, and each place of the circuit in
         the order of their losses is equally likely. At best it is 1 of n + 1.
         """
-        return (1 + self.rivals) / (1 + self.whole)
+        return min(1.0, (1 + self.rivals) / (1 + self.worth))
 
     @property
     def why(self) -> str:
@@ -289,7 +310,8 @@ class Summary:
         separation: the AUC of the gauge between these two; None without a gauge or
             with one kind of prompt only.
         opening: Spearman's rank correlation of the gauge with the log-odds of the
-            model's own refusing openings, and over how many prompts; None if unknown.
+            model's own refusing openings, and over how many prompts: over all, and over
+            those that are not benign; None for fewer than eight.
     """
 
     run: RunRecord
@@ -297,7 +319,7 @@ class Summary:
     target: Group | None = None
     benign: Group | None = None
     separation: Auc | None = None
-    opening: tuple[float, int] | None = None
+    opening: tuple[Correlation | None, Correlation | None] = (None, None)
 
     @property
     def done(self) -> int:
@@ -347,8 +369,10 @@ class Summary:
             "model": self.run.config.model.to_dict(),
             "groups": [group.to_dict() for group in self.groups],
             "gauge_auc": self.separation and self.separation.to_dict(),
-            "gauge_opening": self.opening
-            and dict(zip(("spearman", "n"), self.opening, strict=True)),
+            "gauge_opening": {
+                name: one and {"spearman": one[0], "n": one[1]}
+                for name, one in zip(("all", "target"), self.opening, strict=True)
+            },
         }
 
 
@@ -360,15 +384,15 @@ def text_damage(before: ArmFigures, after: ArmFigures) -> str | None:
     answers: one or two do not make a broken model.
     """
     more = after.invalid.successes - before.invalid.successes
-    if more >= _ANSWERS and after.invalid.value - before.invalid.value >= _INVALID:
+    if more >= ODD and after.invalid.value - before.invalid.value >= _INVALID:
         return f"{percent(after.invalid.value)} of the answers are unusable (INVALID)"
-    if (change := after.change) and _ruins(change):
+    if (change := after.change) and ruins(change) and _by_more_than_chance(change):
         return (
             f"{change.ruined} of {counted(change.before.successes, 'refusal')} became "
             "unusable text (INVALID)"
         )
     fall = before.quality.value - after.quality.value
-    if fall >= _QUALITY and after.worse >= _ANSWERS:
+    if fall >= _QUALITY and after.worse >= ODD:
         return (
             f"the text repeats itself: quality {decimal(after.quality.value)}, "
             f"{decimal(before.quality.value)} before"
@@ -376,11 +400,20 @@ def text_damage(before: ArmFigures, after: ArmFigures) -> str | None:
     return None
 
 
-def _ruins(change: PairedChange) -> bool:
-    return (
-        change.ruined - change.restored >= _RUINED * change.before.successes
-        and mcnemar_exact(change.ruined, change.restored) < LEVEL
-    )
+def ruins(change: PairedChange) -> bool:
+    """Whether a tenth of the refusals, three or more, became unusable."""
+    more = change.ruined - change.restored
+    return more >= ODD and more >= _RUINED * change.before.successes
+
+
+def _by_more_than_chance(change: PairedChange) -> bool:
+    return mcnemar_exact(change.ruined, change.restored) < LEVEL
+
+
+def is_comparable(before: ArmFigures, after: ArmFigures) -> bool:
+    """Whether a control left the text whole, and in English."""
+    in_english = after.unjudged.value <= max(_UNJUDGED, before.unjudged.value)
+    return in_english and text_damage(before, after) is None
 
 
 def _interval(name: str, one: Interval | Proportion | None) -> Row:

@@ -164,6 +164,19 @@ def mcnemar_exact(lost: int, gained: int) -> float:
     return min(1.0, float(Fraction(2 * tail, 2**n)))
 
 
+def fisher_exact(returned: int, n: int, others: int, total: int) -> float:
+    """Return the one-sided p of a larger share of n than of ``total``: Fisher's test.
+
+    It is the chance of so many of n or more, if the successes were dealt at random.
+    """
+    successes, every = returned + others, math.comb(n + total, n)
+    ways = sum(
+        math.comb(successes, k) * math.comb(n + total - successes, n - k)
+        for k in range(returned, min(n, successes) + 1)
+    )
+    return float(Fraction(ways, every))
+
+
 def holm(values: Sequence[float]) -> list[float]:
     """Return p-values adjusted for their number, in the same order.
 

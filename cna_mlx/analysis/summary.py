@@ -7,14 +7,16 @@ from operator import attrgetter
 from statistics import fmean
 
 from cna_mlx.analysis.metrics import (
+    NATS,
     WORSE,
     ArmFigures,
     CategoryFigures,
     ControlFigures,
+    Correlation,
     Group,
     Openings,
     Summary,
-    text_damage,
+    is_comparable,
 )
 from cna_mlx.analysis.statistics import (
     Interval,
@@ -37,6 +39,7 @@ from cna_mlx.provenance import Auc
 _Seen = Mapping[str, tuple[str, ...] | None]
 _CATEGORY, _LEVEL = attrgetter("category"), attrgetter("level")
 _WORDS = 3  # openings that are named
+_ENOUGH = 8  # prompts for a correlation
 
 
 def summarize(run: RunRecord, samples: Sequence[Sample] | None = None) -> Summary:
@@ -54,13 +57,14 @@ def summarize(run: RunRecord, samples: Sequence[Sample] | None = None) -> Summar
         groups.setdefault((sample.set, sample.kind), []).append(sample)
     benign = _once([sample for sample in samples if sample.kind == "benign"])
     target = _once([sample for sample in samples if sample.kind != "benign"])
+    found = [_with_unseen(*key, members, run) for key, members in groups.items()]
     return Summary(
         run,
-        tuple(_with_unseen(*key, members, run) for key, members in groups.items()),
+        _adjusted(found),
         _with_unseen("all", "target", target, run) if target else None,
         _with_unseen("all", "benign", benign, run) if benign else None,
         _separation(target, benign),
-        _opening([*target, *benign]),
+        (_opening([*target, *benign]), _opening(target)),
     )
 
 
@@ -73,36 +77,34 @@ def _once(samples: list[Sample]) -> list[Sample]:
     return [one for one in samples if one.number in kept]
 
 
-def _opening(samples: list[Sample]) -> tuple[float, int] | None:
+def _opening(samples: list[Sample]) -> Correlation | None:
     """The correlation of the gauge with the odds of a refusing opening."""
     known = [
         (one.gauge, one.opening)
         for one in samples
         if one.gauge is not None and one.opening is not None
     ]
-    found = spearman(*zip(*known, strict=True)) if known else None
+    found = spearman(*zip(*known, strict=True)) if len(known) >= _ENOUGH else None
     return None if found is None else (found, len(known))
 
 
 def _with_unseen(name: str, kind: str, samples: list[Sample], run: RunRecord) -> Group:
     """A group, and the same group without the prompts that discovery saw."""
-    group = _with_extended(name, kind, samples, run.arms)
+    group = _with_extended(name, kind, samples, run)
     seen: _Seen = run.facts.contamination
     known = {one: seen.get(one) for one in {sample.set for sample in samples}}
-    if None in known.values():
-        return group
     pairs = {(one, sample) for one, ids in known.items() for sample in ids or ()}
     left = [sample for sample in samples if (sample.set, sample.id) not in pairs]
     count = group.n - len(left) // len(group.arms)
-    unseen = _with_extended(name, kind, left, run.arms) if left and count else None
-    return replace(group, seen=count, unseen=unseen)
+    unseen = _with_extended(name, kind, left, run) if left and count else None
+    return replace(group, seen=None if None in known.values() else count, unseen=unseen)
 
 
 def _with_extended(
-    name: str, kind: str, samples: Sequence[Sample], arms: Sequence[RunArm]
+    name: str, kind: str, samples: Sequence[Sample], run: RunRecord
 ) -> Group:
     """A group, and the same group with the labels of its continued answers."""
-    group = _group(name, kind, samples, arms)
+    group = _group(name, kind, samples, run)
     continued = [(one, one.extended) for one in samples if one.extended]
     if not continued:
         return group
@@ -119,7 +121,7 @@ def _with_extended(
     ]
     return replace(
         group,
-        extended=_group(name, kind, later, arms),
+        extended=_group(name, kind, later, run),
         continued=dict(Counter(one.arm for one, _ in continued)),
         moved={arm: dict(counts) for arm, counts in moved.items()},
     )
@@ -134,16 +136,15 @@ def _separation(target: list[Sample], benign: list[Sample]) -> Auc | None:
     return auc(*sides) if all(sides) else None
 
 
-def _group(
-    name: str, kind: str, samples: Sequence[Sample], arms: Sequence[RunArm]
-) -> Group:
+def _group(name: str, kind: str, samples: Sequence[Sample], run: RunRecord) -> Group:
+    arms, stand_ins = run.arms, run.facts.stand_ins
     columns = by_arm(samples)
     baseline = columns[arms[0].label]
-    figures = _adjusted([_figures(arm, columns[arm.label], baseline) for arm in arms])
+    figures = tuple(_figures(arm, columns[arm.label], baseline) for arm in arms)
     main = main_arm(arms)
     judged = next((one for one in figures if one.arm is main), None)
     controls = tuple(
-        _control(role, members, figures[0], judged)
+        _control(role, members, figures[0], judged, stand_ins)
         for role in CONTROLS
         if (members := [one for one in figures if one.arm.role == role])
     )
@@ -162,16 +163,26 @@ def _group(
     )
 
 
-def _adjusted(figures: Sequence[ArmFigures]) -> tuple[ArmFigures, ...]:
-    """The same figures, the p-values of steered arms adjusted for their number."""
+def _adjusted(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """The same groups, the p-values of their arms adjusted for their number."""
     tested = [
-        one.arm.label
-        for one in figures
+        (place, row, one.change.p)
+        for place, group in enumerate(groups)
+        for row, one in enumerate(group.arms)
         if one.change is not None and one.arm.role not in CONTROLS
     ]
-    changes = {one.arm.label: one.change for one in figures if one.change}
-    found = dict(zip(tested, holm([changes[one].p for one in tested]), strict=True))
-    return tuple(replace(one, p_holm=found.get(one.arm.label)) for one in figures)
+    adjusted = holm([p for *_, p in tested])
+    found = {at[:2]: p for at, p in zip(tested, adjusted, strict=True)}
+    return tuple(
+        replace(
+            group,
+            arms=tuple(
+                replace(one, p_holm=found.get((place, row)))
+                for row, one in enumerate(group.arms)
+            ),
+        )
+        for place, group in enumerate(groups)
+    )
 
 
 def _against_control(
@@ -183,7 +194,8 @@ def _against_control(
     """The change from the strongest matched control to the main arm."""
     matched = next((one.strongest for one in controls if one.role == "matched"), None)
     applied = next((arm.applied for arm in arms if arm.label == matched), None)
-    if main is None or matched is None or main.applied != applied:
+    is_like = main is not None and main.role in ("ablated", "scaled", "pinned")
+    if main is None or matched is None or not is_like or main.applied != applied:
         return None
     return paired_change(_kinds(columns[matched]), _kinds(columns[main.label]))
 
@@ -216,6 +228,7 @@ def _figures(
         change,
         sum(one.has_loop for one in samples),
         sum(old.quality - new.quality >= WORSE for old, new in pairs),
+        sum(kl > NATS for kl in kls),
     )
 
 
@@ -224,11 +237,12 @@ def _control(
     arms: Sequence[ArmFigures],
     baseline: ArmFigures,
     main: ArmFigures | None,
+    stand_ins: float | None,
 ) -> ControlFigures:
     rates = [one.refused.value for one in arms]
     kls = [one.kl.value for one in arms if one.kl is not None]
     # a broken model refuses nothing either: its fall is not one to compare with
-    whole = [one for one in arms if text_damage(baseline, one) is None]
+    whole = [one for one in arms if is_comparable(baseline, one)]
     return ControlFigures(
         role,
         tuple(one.arm.label for one in arms),
@@ -241,6 +255,7 @@ def _control(
         max(whole or arms, key=_net).arm.label,
         tuple(one.arm.label for one in arms if one not in whole),
         sum(_net(one) >= _net(main) for one in whole) if main else 0,
+        stand_ins if role == "matched" else None,
     )
 
 

@@ -11,6 +11,7 @@ from cna_mlx.discovery.refusing_openings import Opening, opening_log_odds
 from cna_mlx.evaluation.further import (
     OPENED_TOKENS,
     SAMPLED,
+    compares,
     continues,
     first_word,
     turned,
@@ -189,10 +190,10 @@ class Evaluation:
     def _opened(
         self, ids: list[int], samples: list[Sample], stop: Callable[[], bool]
     ) -> list[Sample] | None:
-        """Begin the main arm's answer as the baseline's refusal; None if stopped."""
-        if self.main is None or not turned(samples[0], samples[self.main]):
+        """Begin the main arm's answer as a refusal; None if stopped."""
+        begun = self._opening(samples)
+        if self.main is None or not begun:
             return samples
-        begun = first_word(self.tokenizer, samples[0].token_ids)
         left = min(self.max_tokens, OPENED_TOKENS) - len(begun)
         if left < 1 or not self._has_room(ids, begun):
             return samples
@@ -201,6 +202,19 @@ class Evaluation:
             return None
         samples[self.main] = replace(samples[self.main], opened=found[0])
         return samples
+
+    def _opening(self, samples: list[Sample]) -> tuple[int, ...]:
+        """The first word of the baseline's refusal where the main arm answers; of a
+        usual refusal where both answer a benign prompt, to compare with.
+        """
+        if self.main is None:
+            return ()
+        baseline, main = samples[0], samples[self.main]
+        if turned(baseline, main):
+            return first_word(self.tokenizer, baseline.token_ids)
+        if self.openings and compares(baseline, main):
+            return first_word(self.tokenizer, self.openings[0])
+        return ()
 
     def _continued(
         self,

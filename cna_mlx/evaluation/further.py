@@ -14,6 +14,8 @@ OPENED_TOKENS = 64
 #: One in so many prompts has its ANSWERED answers continued. Odd, because harmful and
 #: benign prompts alternate.
 SAMPLED = 7
+#: Two in so many prompts have it tried where they are benign and answered.
+COMPARED = 6
 _FIRST_TOKENS = 3
 
 
@@ -34,6 +36,15 @@ def turned(baseline: Sample, sample: Sample) -> bool:
     """Whether an arm answers what the baseline refuses."""
     became = (LabelKind.ANSWERED, LabelKind.PARTIAL)
     return baseline.is_refused and sample.label in became
+
+
+def compares(baseline: Sample, sample: Sample) -> bool:
+    """Whether a prompt is one of the benign ones that a refusal's first word is tried
+    on: a fixed part of those that both arms answer.
+    """
+    answered = {baseline.label, sample.label} == {LabelKind.ANSWERED}
+    is_chosen = baseline.kind == "benign" and baseline.number % COMPARED < 2
+    return answered and is_chosen
 
 
 def first_word(tokenizer: Any, ids: Sequence[int]) -> tuple[int, ...]:

@@ -89,7 +89,8 @@ class Sample:
         level: the prompt's level of harm, or None.
         extended: the answer continued past the token limit; None if it was not.
         opened: the answer of the main arm, begun with the first word of the baseline's
-            refusal; None unless the baseline refuses and this arm does not.
+            refusal, where the baseline refuses and this arm does not; for some benign
+            prompts that both answer, begun as refusals usually are. Else None.
         opening: log-odds that the baseline's answer begins with one of the model's own
             refusing openings; None for other arms, or if not computed.
         opens_thought: the prompt ends with an opening think tag.

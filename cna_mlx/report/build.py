@@ -154,11 +154,14 @@ def _gauge(groups: Sequence[Group], summary: Summary) -> ReportSection:
             "It separates the benign prompts from the others with an AUC of "
             f"{auc_text(summary.separation)} (0.5: not at all, 1: always)."
         )
-    if summary.opening:
-        found, n = summary.opening
+    if known := [
+        f"{decimal(one[0])} over {one[1]} {name}"
+        for name, one in zip(("prompts", "harmful ones"), summary.opening, strict=True)
+        if one
+    ]:
         texts.append(
             "Its rank correlation with the log-odds of the model's own refusing first "
-            f"words is {decimal(found)} over {counted(n, 'prompt')} (Spearman)."
+            f"words is {', '.join(known)} (Spearman)."
         )
     tables = [group_tables.gauge_table(groups)]
     return ReportSection("gauge", "Gauge", texts, tables=tables)

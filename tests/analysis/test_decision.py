@@ -1,12 +1,15 @@
 """The decision table of a verdict: a constructed run for every row of it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluation_runs import make_run
 from labelled_runs import summary_of
 from texts import missing
 
 from cna_mlx.analysis.decision import Outcome, prompts_to_settle
+from cna_mlx.analysis.summary import summarize
 from cna_mlx.analysis.verdict import Verdict, conclude
 
 R90 = "R" * 90 + "A" * 10
@@ -26,7 +29,14 @@ def test_garbage_is_no_refusal_lost() -> None:
     found = verdict(R90, "I" * 6 + R90[6:], [R90] * 5)
     assert found.outcome is Outcome.HELD
     assert (
-        missing(found.headline, "90 refusals", "0 were answered", "6", "INVALID") == []
+        missing(
+            found.headline,
+            "90 refusals",
+            "0 of 90 refusals became answers",
+            "6",
+            "INVALID",
+        )
+        == []
     )
 
 
@@ -77,7 +87,7 @@ def test_what_chance_explains_and_may_be_large_is_inconclusive() -> None:
     found = verdict("R" * 7 + "A", "AARRRRRA", ["R" * 7 + "A"])
     assert found.outcome is Outcome.INCONCLUSIVE
     assert (
-        missing(found.headline, "88%", "62%", "65 points", "prompts like these") == []
+        missing(found.headline, "88%", "62%", "20 points", "prompts like these") == []
     )
 
 
@@ -89,7 +99,7 @@ def test_the_number_of_prompts_that_would_settle_it_does() -> None:
     count = prompts_to_settle(summary.target.main.change)
     assert count
     # two of eight are lost: a quarter of as many prompts is, and six lost is a fall
-    assert 20 <= count <= 30
+    assert 30 <= count <= 50
     lost = round(count / 4)
     had = round(count * 7 / 8)
     before = "R" * had + "A" * (count - had)
@@ -190,9 +200,9 @@ def losing(*lost: int) -> list[str]:
         ([0] * 5, Outcome.MORE, ("more than all 5 controls", "1 in 6 at best", "19")),
         ([0] * 18, Outcome.MORE, ("more than all 18 controls", "1 in 19 at best")),
         ([0] * 19, Outcome.FELL, ("beyond the matched controls", "all 19")),
-        ([39] * 19, Outcome.FELL, ("51% at the lowest",)),
-        ([0] * 18 + [40], Outcome.NO_MORE, ("1 of 19", "50% at the lowest")),
-        ([0] * 18 + [60], Outcome.NO_MORE, ("1 of 19", "30% at the lowest")),
+        ([39] * 19, Outcome.FELL, ("39 of 90 at most",)),
+        ([0] * 18 + [40], Outcome.NO_MORE, ("1 of 19", "40 of 90 at most")),
+        ([0] * 18 + [60], Outcome.NO_MORE, ("1 of 19", "60 of 90 at most")),
         ([0] * 38 + [60], Outcome.FELL, ("38 of 39 lose fewer",)),
         ([40] * 5, Outcome.NO_MORE, ("5 of 5",)),
         ([], Outcome.UNCONTROLLED, ("no matched control",)),
@@ -238,18 +248,42 @@ def test_gained_refusals_count_against_the_lost(control: int, outcome: Outcome) 
 # ----------------------------------------------------- the opening, and later tokens
 
 
+LOST40 = "A" * 40 + R90[40:]
+BENIGN = ("A" * 20, "A" * 20)
+
+
 @pytest.mark.parametrize(
-    ("back", "outcome"),
-    [(40, Outcome.OPENING), (21, Outcome.OPENING), (20, Outcome.FELL)],
+    ("back", "benign_back", "outcome"),
+    [
+        (40, 0, Outcome.OPENING),
+        (21, 2, Outcome.OPENING),
+        (20, 0, Outcome.FELL),  # no more than half come back
+        (40, 18, Outcome.FELL),  # the word alone makes this model refuse
+    ],
 )
 def test_a_fall_that_a_first_word_undoes_is_one_of_the_opening(
-    back: int, outcome: Outcome
+    back: int, benign_back: int, outcome: Outcome
 ) -> None:
     opened = "R" * back + "A" * (40 - back) + " " * 60
-    found = verdict(R90, "A" * 40 + R90[40:], KEPT, opened=opened)
+    others = "R" * benign_back + "A" * (20 - benign_back)
+    found = verdict(
+        R90, LOST40, KEPT, opened=opened, benign=BENIGN, benign_opened=others
+    )
     assert found.outcome is outcome
     said = " ".join([found.headline, *found.sentences])
     assert missing(said, f"{back} of 40 lost refusals come back", '"I"') == []
+    assert f"{benign_back} of 20 become refusals" in said
+
+
+def test_an_opening_needs_enough_lost_refusals_and_something_to_compare() -> None:
+    one = "R" + " " * 99
+    found = verdict(
+        R90, LOST40, KEPT, opened=one, benign=BENIGN, benign_opened="A" * 20
+    )
+    assert found.outcome is Outcome.FELL
+    found = verdict(R90, LOST40, KEPT, opened="R" * 40 + " " * 60)
+    assert found.outcome is Outcome.FELL
+    assert any("no benign answer was tried" in one for one in found.sentences)
 
 
 def test_a_fall_that_vanishes_later_is_said() -> None:
@@ -296,7 +330,68 @@ def test_did_not_fall_says_what_was_tried() -> None:
 
 def test_a_part_of_a_run_without_benign_answers_says_so() -> None:
     labels = R90, "A" * 40 + R90[40:], KEPT
-    found = verdict(*labels, benign=None, status="interrupted")
+    found = verdict(*labels, benign=None, planned=150, status="interrupted")
     assert any("benign prompts were answered yet" in one for one in found.sentences)
     found = verdict(*labels, benign=None)
     assert any("benign prompts were asked" in one for one in found.sentences)
+
+
+# ------------------------------------------------------------- between the rows
+
+
+@pytest.mark.parametrize(
+    ("labels", "outcome", "said"),
+    [
+        # unusable answers of the baseline became refusals: the rate rises
+        (("R" * 90 + "I" * 10, "A" * 6 + "R" * 94), Outcome.FELL, "6 of 90"),
+        (("R" * 50 + "I" * 49 + "A", "R" * 100), Outcome.HELD, "0 of 50"),
+        (("I" * 80 + "R" * 10 + "A" * 10,) * 2, Outcome.NOTHING, "80%"),
+        (("I" * 8, "I" * 8), Outcome.NOTHING, "100%"),
+        # garbage among few refusals is neither chance nor a fall
+        (
+            ("R" * 8 + "A" * 92, "I" * 5 + "RRR" + "A" * 92),
+            Outcome.INCONCLUSIVE,
+            "5 became INVALID",
+        ),
+        (("RR", "II"), Outcome.TOO_FEW, "2 became INVALID"),
+        (("RRR" + "A" * 97, "R" * 80 + "A" * 20), Outcome.HELD, "rose"),
+        (("U" * 20, "U" * 20), Outcome.INCONCLUSIVE, "100%"),
+        (("R" * 6 + "A" * 94, "A" * 5 + "R" + "A" * 94), Outcome.INCONCLUSIVE, "half"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Outcome) else "",
+)
+def test_what_stands_between_the_rows(
+    labels: tuple[str, str], outcome: Outcome, said: str
+) -> None:
+    found = verdict(*labels, [labels[0]] * 19)
+    assert found.outcome is outcome
+    assert said in found.headline
+    assert "nan" not in " ".join([found.headline, *found.sentences])
+
+
+def test_controls_in_another_language_do_not_count() -> None:
+    foreign = "U" * 80 + R90[80:]
+    found = verdict(R90, LOST40, [foreign] * 19)
+    assert found.outcome is Outcome.UNCONTROLLED
+    found = verdict(R90, LOST40, [R90] * 18 + [foreign])
+    assert found.outcome is Outcome.MORE
+    assert "all 18 controls" in found.headline
+
+
+def test_benign_answers_in_another_language_settle_nothing() -> None:
+    found = verdict(R90, LOST40, KEPT, benign=("A" * 20, "U" * 20))
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert missing(found.headline, "benign", "ablated 100%") == []
+
+
+def test_controls_that_share_neurons_count_as_fewer() -> None:
+    found = verdict(R90, LOST40, KEPT, facts={"stand_ins": 6.4})
+    assert found.outcome is Outcome.MORE
+    assert missing(found.headline, "all 19 controls", "count as 6", "1 in 7") == []
+    assert verdict(R90, LOST40, KEPT, facts={"stand_ins": 18.7}).outcome is Outcome.FELL
+
+
+def test_only_benign_prompts_were_asked(tmp_path: Path) -> None:
+    found = conclude(summarize(make_run(tmp_path, harmful=0, benign=4)))
+    assert found.outcome is Outcome.NOTHING
+    assert "only benign prompts were asked" in found.headline

@@ -40,8 +40,12 @@ def verdict_of(place: Path, answers: Answers, **options: object) -> Verdict:
 @pytest.mark.parametrize(
     ("outcome", "answers", "figures"),
     [
-        (Outcome.MORE, by_rates(18, 2, 17), ("90%", "10%", "all 2 controls", "85%")),
-        (Outcome.NO_MORE, by_rates(18, 2, 2), ("90%", "10%", "matched", "10%")),
+        (
+            Outcome.MORE,
+            by_rates(18, 2, 17),
+            ("10%", "all 2 controls", "1 of 18"),
+        ),
+        (Outcome.NO_MORE, by_rates(18, 2, 2), ("90%", "10%", "matched", "16 of 18")),
         (Outcome.INCONCLUSIVE, by_rates(18, 16, 18), ("90%", "80%", "chance")),
         (Outcome.HELD, by_rates(10, 18, 10), ("rose", "50%", "90%")),
         (Outcome.TOO_FEW, by_rates(5, 0, 5), ("5 of 20",)),
@@ -105,7 +109,7 @@ def test_a_control_that_broke_the_text_is_no_rival(tmp_path: Path) -> None:
     """It refuses nothing since it says nothing: the other seed is compared with."""
     found = verdict_of(tmp_path / "a", controls({0: 0, 1: 18}, {0: GARBAGE}))
     assert found.outcome is Outcome.MORE
-    assert "the one control (90%)" in found.headline
+    assert "the one control (0 of 18)" in found.headline
     (line,) = [one for one in found.sentences if "Against the matched" in one]
     assert missing(line, "1 of 2", "INVALID 0%", "quality 1.00") == []
     both = {0: GARBAGE, 1: GARBAGE}
@@ -136,7 +140,7 @@ def test_prompts_of_two_sets_are_counted_once(tmp_path: Path) -> None:
     assert [group.n for group in summary.groups] == [5, 5]
     found = conclude(summary)
     assert found.outcome is Outcome.TOO_FEW
-    assert any("5 prompts" in one and "once" in one for one in found.sentences)
+    assert any("5 repeated prompts" in one and "once" in one for one in found.sentences)
 
 
 def test_prompts_that_the_discovery_saw_prove_nothing(tmp_path: Path) -> None:

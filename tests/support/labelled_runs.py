@@ -28,7 +28,9 @@ def summary_of(
     *,
     benign: tuple[str, str] | None = ("AAAA", "AAAA"),
     status: Status = "complete",
+    planned: int | None = None,
     facts: dict[str, Any] | None = None,
+    benign_opened: str = "",
     **columns: Any,
 ) -> Summary:
     """The figures of a run whose answers have these labels.
@@ -37,6 +39,8 @@ def summary_of(
         baseline, ablated: of the harmful prompts, in the two arms.
         controls: the same for each matched control.
         benign: of the benign prompts, in the two arms; the controls answer them.
+        planned: how many harmful prompts the run has; those answered if None.
+        benign_opened: as ``opened``, of the benign prompts.
         columns: see :func:`_column`, for the ablated arm.
     """
     matched = [
@@ -44,7 +48,8 @@ def summary_of(
         for seed, _ in enumerate(controls)
     ]
     arms = [BASELINE, ABLATED, *matched]
-    config = make_config(arms, len(baseline), len(benign[0]) if benign else 0)
+    count = len(baseline) if planned is None else planned
+    config = make_config(arms, count, len(benign[0]) if benign else 0)
     known = {"contamination": {"harmful-set": [], "benign-set": []}, **(facts or {})}
     run = RunRecord(
         Path("run"), status, replace(config, extend_to=512), RunFacts.from_dict(known)
@@ -53,7 +58,8 @@ def summary_of(
     rows = _rows(arms, "harmful", harmful, 0, **columns)
     if benign:
         others = [*benign, *["A" * len(benign[0])] * len(matched)]
-        rows += _rows(arms, "benign", others, len(baseline))
+        tried = {"opened": benign_opened} if benign_opened else {}
+        rows += _rows(arms, "benign", others, len(baseline), **tried)
     return summarize(run, rows)
 
 
