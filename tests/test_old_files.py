@@ -127,7 +127,7 @@ def test_the_same_command_in_another_place_is_a_run_of_today(
     harmful, benign = samples[:: 2 * rows], samples[rows :: 2 * rows]
     assert min(one.opening for one in harmful) > max(one.opening for one in benign)  # type: ignore[type-var]
     assert any(one.extended for one in samples)
-    opened = [one.opened for one in samples if one.opened]
+    opened = [one for one in samples if one.opened and one.kind == "harmful"]
     assert harmful_group["openings"]["n"] == len(opened) >= 1
 
 

@@ -74,7 +74,7 @@ def matched_controls(
         InputError: a layer has too few neurons outside the circuit.
     """
     rng = np.random.default_rng(0)
-    drawn: list[list[Neuron]] = [[] for _ in range(count)]
+    drawn: list[dict[Neuron, Neuron]] = [{} for _ in range(count)]
     for layer, members in circuit.by_layer().items():
         size = magnitude[layer]
         outside = _outside(len(size), members, layer)
@@ -86,7 +86,7 @@ def matched_controls(
             for control in rng.permutation(count):
                 one = _stand_in(nearest, taken, control, max(_NEAREST, 2 * count), rng)
                 taken[control, one] = True
-                drawn[control].append(Neuron(layer, one, 0.0))
+                drawn[control][member] = Neuron(layer, one, 0.0)
     return [
         _control(circuit, neurons, "matched", seed)
         for seed, neurons in enumerate(drawn)

@@ -10,7 +10,12 @@ from magnitudes import magnitudes
 
 from cna_mlx import Circuit, render_prompt
 from cna_mlx.discovery.activations import last_activations
-from cna_mlx.discovery.controls import matched_control, uniform_control
+from cna_mlx.discovery.controls import (
+    matched_control,
+    matched_controls,
+    stand_ins,
+    uniform_control,
+)
 from cna_mlx.errors import InputError
 from cna_mlx.models.families import widths
 from cna_mlx.provenance import Provenance
@@ -140,3 +145,60 @@ def test_a_layer_without_room_is_refused() -> None:
     assert {n.index for n in matched_control(circuit, last, 0).neurons} == set(
         range(6, 12)
     )
+
+
+def _circuit_of(layers: int, each: int, width: int, seed: int) -> Circuit:
+    rng = np.random.default_rng(seed)
+    return Circuit.from_neurons(
+        (layer, int(index), 1.0)
+        for layer in range(layers)
+        for index in rng.choice(width, each, replace=False)
+    )
+
+
+def test_dealt_controls_share_no_neurons_where_there_are_enough() -> None:
+    rng = np.random.default_rng(0)
+    sizes = [np.abs(rng.normal(size=3000)) for _ in range(4)]
+    circuit = _circuit_of(4, 3, 3000, 1)
+    controls = matched_controls(circuit, sizes, 19)
+    places = [(n.layer, n.index) for one in controls for n in one.neurons]
+    assert len(set(places)) == len(places) == 19 * 12
+    assert not {(n.layer, n.index) for n in circuit.neurons} & set(places)
+    assert stand_ins(circuit, controls) == 19.0
+    for one in controls:
+        assert {layer: len(own) for layer, own in one.by_layer().items()} == (
+            dict.fromkeys(range(4), 3)
+        )
+    # as active as the circuit: within what twice 19 neighbours allow
+    own = np.mean([sizes[n.layer][n.index] for n in circuit.neurons])
+    for one in controls:
+        mean = np.mean([sizes[n.layer][n.index] for n in one.neurons])
+        assert mean == pytest.approx(own, rel=0.1)
+
+
+def test_crowded_controls_share_neurons_and_stay_as_active() -> None:
+    """Forty of the most active of 200: there are no 19 times as many like them."""
+    sizes = [np.linspace(0, 10, 200) ** 2]
+    circuit = Circuit.from_neurons((0, index, 1.0) for index in range(120, 200, 2))
+    controls = matched_controls(circuit, sizes, 19)
+    assert all(len({n.index for n in one.neurons}) == 40 for one in controls)
+    assert 1 < stand_ins(circuit, controls) < 5
+
+
+@pytest.mark.parametrize("neurons", [1, 4, 48])
+def test_a_circuit_like_its_dealt_controls_is_rarely_the_first(neurons: int) -> None:
+    """Also where one neuron decides: effects with a heavy tail, drawn for all alike."""
+    rng = np.random.default_rng(neurons)
+    first = 0
+    for trial in range(200):
+        layers = min(4, neurons)
+        sizes = [np.abs(rng.normal(size=1000)) for _ in range(layers)]
+        effects = np.abs(rng.standard_cauchy((layers, 1000)))
+        circuit = _circuit_of(layers, neurons // layers, 1000, trial)
+        controls = matched_controls(circuit, sizes, 19)
+        own, *others = (
+            sum(effects[n.layer, n.index] for n in one.neurons)
+            for one in (circuit, *controls)
+        )
+        first += own > max(others)
+    assert first / 200 <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5

@@ -347,7 +347,7 @@ def test_eval_writes_a_run_and_goes_on(
         *["uniform"] * 2,
     ]
     assert data["groups"][0]["arms"][1]["kl"]["n"] == 4
-    assert data["verdict"]["outcome"] == "too_few"
+    assert data["verdict"]["outcome"] == "nothing"
     assert missing(first.err, "4 prompts", "6 arms", "6 tokens", "8 tokens") == []
     assert missing(first.err, "4 harmful prompts", "2 controls", "1 in 3") == []
     samples = (tmp_path / "run" / "samples.jsonl").read_bytes()
@@ -605,7 +605,7 @@ def test_audit_says_its_verdict_first(
     first, *rest = found.out.strip().splitlines()
     assert "6 tokens" in " ".join(rest)
     data = command(*line, "--no-sweep", "--out", str(tmp_path / "run"), "--json").data
-    assert data["verdict"]["outcome"] == "too_few"
+    assert data["verdict"]["outcome"] == "nothing"
     assert first in data["verdict"]["headline"]
     assert data["discovery"]["contrast"]["name"] == "red-vs-blue"
 

@@ -164,7 +164,7 @@ def test_the_unrounded_numbers_are_what_is_shown(entry: ReportedRun) -> None:
         if row["role"] == "ablated":
             change = points(float(row["change_points"]))
             assert cells["change, points"].partition(" ")[0] == change
-            assert cells["p"] == p_value(float(row["p"]))
+            assert cells["p"] == p_value(float(row["p_holm"]))
 
 
 def test_sentences_have_the_numbers_of_the_tables(
