@@ -144,7 +144,9 @@ class Deciding:
         ends = np.cumsum([len(part) for part in neurons.values()])[:-1]
         parts = dict(zip(neurons, np.split(ablated, ends, axis=1), strict=True))
         own = np.concatenate([influence[layer][part] for layer, part in some.items()])
-        return Causal(prompts, neurons, parts), _spearman(own, pinned.mean(axis=0))
+        has = np.isfinite(own)
+        agreement = _spearman(own[has], pinned.mean(axis=0)[has])
+        return Causal(prompts, neurons, parts), agreement
 
     def _effects(
         self,

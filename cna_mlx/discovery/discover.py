@@ -31,6 +31,7 @@ from cna_mlx.prompts.chat_template import (
 from cna_mlx.provenance import ContrastEntry, ModelEntry, Provenance, RenderingEntry
 from cna_mlx.util.environment import versions
 from cna_mlx.util.progress import Progress, silent
+from cna_mlx.util.records import plain
 
 # What a circuit's file says of its rank, if there is anything to say.
 _OF_RANK = ("positions", "openings", "causal_correlation")
@@ -96,7 +97,7 @@ class Discovery:
             **{name: origin[name] for name in names},
             "k": circuit.k,
             "neurons": [list(neuron) for neuron in circuit.neurons],
-            "scores": list(self.scores),
+            "scores": plain(self.scores),
             "universal_dropped": circuit.universal_dropped,
             "share_last_3_layers": self.share_of_last_layers(3),
             "share_last_quarter": self.share_of_last_layers(-(-len(sizes) // 4)),

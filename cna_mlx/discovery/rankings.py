@@ -78,6 +78,9 @@ class Direct:
 class Influence:
     """delta times the mean gradients over both sides (arXiv 2605.08513, Eq. 3).
 
+    Neurons that are more active on the negative prompts come last, as in the source:
+    ablation moves them away from their negative mean, not to it.
+
     Attributes:
         gradients: of each layer and side, [n, d_ff].
     """
@@ -91,7 +94,14 @@ class Influence:
             positive: mx.array, negative: mx.array, some: Some, others: Some
         ) -> np.ndarray:
             slope = take(above, some).mean(axis=0) + take(below, others).mean(axis=0)
-            return np.array(slope * _delta(positive, negative, some, others))
+            means = (
+                take(positive, some).mean(axis=0),
+                take(negative, others).mean(axis=0),
+            )
+            found = slope * (means[0] - means[1])
+            return np.array(
+                mx.where(mx.abs(means[0]) > mx.abs(means[1]), found, -mx.inf)
+            )
 
         return score
 

@@ -171,8 +171,12 @@ def test_a_positive_influence_falls_when_the_difference_goes(
     for layer, a in last_activations(llama, ids):
         positive, negative = a[:5], a[5:]
         scores = ranking.at(layer)(positive, negative, ALL, ALL)
+        means = [np.abs(np.array(side.mean(axis=0))) for side in (positive, negative)]
+        ranked = np.isfinite(scores)
+        np.testing.assert_array_equal(ranked, means[0] > means[1])
         delta = np.array(positive.mean(axis=0) - negative.mean(axis=0))
-        for index in np.argsort(scores)[[0, -1]].tolist():
+        places = np.flatnonzero(ranked)
+        for index in places[np.argsort(scores[places])[[0, -1]]].tolist():
             step = float(delta[index]) * 0.05
             changes = [
                 odds_with(llama, one, 1)
