@@ -1,5 +1,6 @@
 """Find a circuit: contrastive neuron attribution (arXiv 2605.12290)."""
 
+import math
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.circuit import Circuit
+from cna_mlx.circuit import Circuit, Details
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.cross_validation import Fold, HeldOutScores
 from cna_mlx.discovery.deciding import Deciding
@@ -221,6 +222,8 @@ def run_discovery(
     universal = universal if selection.universal else None
     dropped = universal or frozenset()
     top = walk.tops[0].scores()
+    scores = tuple(score for entry, score in top.items() if entry not in dropped)
+    signed = scores if selection.reads_answers else ()
     chosen = [walk.neuron(*entry) for entry in top if entry not in dropped]
     split_half, held_out = walk.split_half(dropped), walk.held_out.result(dropped)
     peak = int(mx.get_peak_memory())
@@ -249,6 +252,7 @@ def run_discovery(
                 *_OF_RANK,
             ),
         ),
+        tuple(Details(score=s if math.isfinite(s) else None) for s in signed),
     )
     return Discovery(
         circuit,
@@ -261,7 +265,7 @@ def run_discovery(
         peak,
         walk.held_out.folds(dropped),
         walk.magnitudes,
-        tuple(score for entry, score in top.items() if entry not in dropped),
+        scores,
     )
 
 

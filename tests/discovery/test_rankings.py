@@ -290,6 +290,7 @@ def test_the_demos_refusals_rest_on_what_is_ranked_first(
     assert (origin.causal_correlation is not None) == (rank == "causal")
     again = Circuit.from_text(found.circuit.to_text(), "it")
     assert again.provenance == origin
+    assert tuple(one.score for one in again.details) == found.scores
     ids = [render_prompt(tokenizer, text) for text in contrast.positive[16:24]]
 
     def odds() -> float:
