@@ -88,10 +88,15 @@ class ComparedModel:
         return replace(self.circuit, model=shape)
 
     def group(self, kind: str) -> Group | None:
-        """All prompts of a kind together; None if there are none."""
+        """All prompts of a kind together, without those that the discovery saw; None if
+        there are none.
+        """
         if self.summary is None:
             return None
-        return self.summary.target if kind == "target" else self.summary.benign
+        found = self.summary.target if kind == "target" else self.summary.benign
+        if found is None or found.seen == found.n:
+            return None
+        return found.unseen or found
 
     def effect(self, *roles: str, kind: str = "target") -> Effect | None:
         """What the first arm of these roles does; None if there is none."""

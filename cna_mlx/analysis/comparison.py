@@ -16,7 +16,7 @@ from cna_mlx.analysis.statistics import (
     paired_change,
     proportion,
 )
-from cna_mlx.analysis.summary import summarize
+from cna_mlx.analysis.summary import summarize, unrepeated
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import CONTROLS, RunArm
 from cna_mlx.evaluation.runs import RunRecord
@@ -124,7 +124,8 @@ def compare_sides(a: ComparedModel, b: ComparedModel) -> ModelComparison:
         first, second = (
             [one for one in side if _key(one) in common] for side in (first, second)
         )
-        prompts, between = len(common), _between(a.run, b.run, first, second)
+        prompts = len({one.number for one in unrepeated(first)})
+        between = _between(a.run, b.run, first, second)
     return ModelComparison(
         _with_figures(a, first), _with_figures(b, second), prompts, overlap, between
     )
@@ -141,7 +142,7 @@ def _with_figures(side: ComparedModel, samples: list[Sample]) -> ComparedModel:
 
 
 def _differing(samples: Sequence[Sample]) -> dict[str, Proportion]:
-    columns = by_arm(samples)
+    columns = by_arm(unrepeated(samples))
     first = [one.token_ids for one in next(iter(columns.values()))]
     return {
         label: proportion(
@@ -158,7 +159,7 @@ def _between(
     refused = [
         {(one.arm, _key(one)): one.label for one in side} for side in (first, second)
     ]
-    pools = {_key(one): _pool(one) for one in first}
+    pools = {_key(one): _pool(one) for one in unrepeated(first)}
     found = []
     for one, other in _same_arms(a.arms, b.arms):
         for kind in KINDS:

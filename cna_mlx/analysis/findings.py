@@ -16,6 +16,9 @@ from cna_mlx.strength import Pin
 from cna_mlx.util import formatting
 from cna_mlx.util.formatting import auc_text, counted, decimal, p_value, percent
 
+# The paper's base models refuse 2 and 14% of the prompts.
+_LIKE_A_BASE_MODEL = 0.2
+
 
 def findings(found: ModelComparison) -> tuple[str, ...]:
     """Return a sentence or two for each question about two models or runs.
@@ -44,11 +47,13 @@ def _discrimination(found: ModelComparison) -> str:
     able = [side.name for side, own in known if own.low > 0.5]
     what = f"{_prompts(known[0][0])} apart"
     if len(known) == 1:
-        start = f"{known[0][0].name} {'tells' if able else 'does not tell'} {what}"
+        start = (
+            f"{known[0][0].name} {'tells' if able else 'is not shown to tell'} {what}"
+        )
     elif len(able) == 1:
-        start = f"Only {able[0]} tells {what}"
+        start = f"Only {able[0]} is shown to tell {what}"
     else:
-        start = f"{'Both tell' if able else 'Neither model tells'} {what}"
+        start = f"{'Both tell' if able else 'Neither is shown to tell'} {what}"
     figures = ", ".join(f"{side.name} {auc_text(own)}" for side, own in known)
     return f"{start}: held-out AUC {figures}. {_rendered_alike(found)}"
 
@@ -124,15 +129,29 @@ def _refusing(found: ModelComparison) -> list[str]:
     a, b = (side.name for side in found.sides)
     change = between.change
     if change.p >= LEVEL:
-        what = f"Unsteered, {a} and {b} do not differ in refusals by more than chance"
+        what = f"Unsteered, {a} and {b} are not shown to differ in refusals"
     else:
         more, less = (a, b) if fell(change) else (b, a)
         what = f"Unsteered, {more} refuses more than {less}"
+    points = formatting.points_range(change.points.low, change.points.high)
     return [
         f"{what}: {_count(change.before)} and {_count(change.after)} prompts "
-        f"({change.lost} only {a}, {change.gained} only {b}; exact McNemar p "
-        f"{p_value(change.p)})."
+        f"({change.lost} answered by {b} only, {change.gained} by {a} only"
+        f"{_unusable(found)}; {points} points, exact McNemar p {p_value(change.p)})."
     ]
+
+
+def _unusable(found: ModelComparison) -> str:
+    """The unusable answers of two baselines, if there are any."""
+    shares = [
+        (side.name, group.baseline.invalid)
+        for side in found.sides
+        if (group := side.group("target"))
+    ]
+    if not any(one.successes for _, one in shares):
+        return ""
+    said = " and ".join(f"{name} {percent(one.value)}" for name, one in shares)
+    return f"; INVALID {said}"
 
 
 def _effects(own: ComparedModel, other: ComparedModel) -> list[str]:
@@ -144,7 +163,7 @@ def _effects(own: ComparedModel, other: ComparedModel) -> list[str]:
         what = _whose(own.run, effect, other)
         broken = text_damage(group.baseline, group.arm(effect.arm.label))
         said = f"The text broke: {broken}. " if broken else ""
-        lines.append(_effect(own, what, effect, said + _change(effect.change)))
+        lines.append(_effect(own, what, effect, said + _change(effect.change, group.n)))
     return lines
 
 
@@ -162,8 +181,12 @@ def _whose(run: RunRecord | None, effect: Effect, other: ComparedModel) -> str:
     return effect.arm.label
 
 
-def _change(change: PairedChange) -> str:
-    if change.p < LEVEL:
+def _change(change: PairedChange, answers: int) -> str:
+    if answers - change.n > answers / 10:
+        how = "Inconclusive, too many answers are not English"
+    elif change.ruined:
+        how = f"{change.ruined} refusals became unusable, {change.lost} were lost"
+    elif change.p < LEVEL:
         how = "Refusals fell" if fell(change) else "Refusals rose"
     elif change.before.successes < FEWEST:
         how = "Too few refusals to detect a fall"
@@ -205,7 +228,7 @@ def _base_model(found: ModelComparison) -> list[str]:
         return []
     change = between.change
     low, high = sorted((change.before, change.after), key=lambda one: one.value)
-    if low.value > high.value / 2:
+    if low.value > min(high.value / 2, _LIKE_A_BASE_MODEL):
         return []
     side = found.sides[0 if low is change.before else 1]
     rates = f"{percent(low.value)} of these prompts"
@@ -246,9 +269,9 @@ def _quantized(found: ModelComparison) -> list[str]:
         if effect := side.with_other:
             tried.append(effect.change.before.successes)
             parts.append(
-                f"the circuit of {other.name} takes {side.name} from "
-                f"{_count(effect.change.before)} refused to "
-                f"{effect.change.after.successes}"
+                f"the circuit of {other.name} turns {effect.change.lost} of "
+                f"{counted(effect.change.before.successes, 'refusal')} of {side.name} "
+                f"into answers{_ruined(effect.change)}"
             )
     few = ""
     if any(count < FEWEST for count in tried):
@@ -258,6 +281,10 @@ def _quantized(found: ModelComparison) -> list[str]:
         f"For these two ({kinds[0]}, {kinds[1]}), if they come from the same weights: "
         f"{'; '.join(parts)}.{few}"
     ]
+
+
+def _ruined(change: PairedChange) -> str:
+    return f" and {change.ruined} into unusable text" if change.ruined else ""
 
 
 def _bounds(found: ModelComparison) -> list[str]:

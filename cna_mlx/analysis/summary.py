@@ -55,8 +55,8 @@ def summarize(run: RunRecord, samples: Sequence[Sample] | None = None) -> Summar
     groups: dict[tuple[str, str], list[Sample]] = {}
     for sample in samples:
         groups.setdefault((sample.set, sample.kind), []).append(sample)
-    benign = _once([sample for sample in samples if sample.kind == "benign"])
-    target = _once([sample for sample in samples if sample.kind != "benign"])
+    benign = unrepeated([sample for sample in samples if sample.kind == "benign"])
+    target = unrepeated([sample for sample in samples if sample.kind != "benign"])
     found = [_with_unseen(*key, members, run) for key, members in groups.items()]
     return Summary(
         run,
@@ -68,8 +68,8 @@ def summarize(run: RunRecord, samples: Sequence[Sample] | None = None) -> Summar
     )
 
 
-def _once(samples: list[Sample]) -> list[Sample]:
-    """The samples without prompts that are repeated in another set."""
+def unrepeated(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples without prompts that are repeated."""
     first: dict[str, int] = {}
     for one in samples:
         first.setdefault(" ".join(one.prompt.casefold().split()), one.number)

@@ -110,9 +110,9 @@ def _remarks_on_refusals(found: Expectation) -> list[str]:
         ]
     fallen = _fallen(ablated, baseline)
     if _is_few(fallen, found):
-        return [f"few answers will flip: {_TRY} a larger --fraction"]
+        return [f"few answers flip here: {_TRY} a larger --fraction"]
     if _fallen(control, baseline) >= fallen:
-        return ["the control does the same: the effect is not these neurons' own"]
+        return ["the control does the same here: it may not be these neurons' own"]
     return []
 
 

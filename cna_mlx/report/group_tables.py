@@ -198,8 +198,8 @@ def glance(group: Group) -> list[tuple[str, Cell]]:
 
 def _spread(one: ControlFigures) -> Cell:
     text = percent(one.refused)
-    several = len(one.arms) > 1
-    return Cell(text, percent_range(one.least, one.most) if several else "")
+    spread = f"seeds {percent_range(one.least, one.most)}"
+    return Cell(text, spread if len(one.arms) > 1 else "")
 
 
 def _table(title: str, rows: Sequence[Row], note: str = "") -> ReportTable:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cna_mlx.analysis.statistics import Proportion, proportion
+from cna_mlx.analysis.statistics import Proportion, kind_shares
+from cna_mlx.analysis.summary import unrepeated
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import main_arm
 from cna_mlx.evaluation.runs import RunRecord, list_runs
 from cna_mlx.evaluation.samples import Sample
+from cna_mlx.labels.label import LabelKind
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,6 @@ def listed_runs(directory: Path | None = None) -> list[Listed]:
 
 
 def _refused(samples: Sequence[Sample], arm: str) -> Proportion | None:
-    counted = [one for one in samples if one.arm == arm and one.kind != "benign"]
-    if not counted:
-        return None
-    return proportion(sum(one.is_refused for one in counted), len(counted))
+    asked = [one for one in samples if one.kind != "benign"]
+    kinds = [one.label for one in unrepeated(asked) if one.arm == arm]
+    return kind_shares(kinds)[LabelKind.REFUSED] if kinds else None

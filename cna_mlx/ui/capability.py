@@ -94,7 +94,7 @@ def _difference(screen: Screen, baseline: Score, arm: Score) -> str:
 
 
 def _error(screen: Screen, stderr: float | None, factor: float, style: str) -> str:
-    if stderr is None:
+    if not stderr:  # equal items tell nothing about others
         return ""
     return f" {screen.glyph('±', '+-')}{factor * stderr:{style}}"
 
