@@ -10,6 +10,7 @@ from cna_mlx.analysis.protocol import RunProtocol, protocol_differences
 from cna_mlx.discovery.selection import expected_overlap, jaccard
 from cna_mlx.models import catalogue
 from cna_mlx.provenance import ContrastEntry
+from cna_mlx.strength import Pin
 
 INSTRUCT = [row for row in paper_rows() if row.is_instruct]
 BASE = [row for row in paper_rows() if not row.is_instruct]
@@ -191,6 +192,7 @@ def test_what_always_differs_is_always_said() -> None:
         ),
         ({"max_tokens": 60}, "up to 60"),
         ({"multiplier": 0.5}, "m = 0.5"),
+        ({"pin": Pin(kind="mean")}, "pinned (mean)"),
         ({"is_greedy": False}, "sampled"),
         ({"rank": "weighted"}, "weighted"),
         ({"layers": (8, 23)}, "layers 8 to 23"),

@@ -12,10 +12,12 @@ from evaluation_runs import (
     make_run,
 )
 
+from cna_mlx.analysis.metrics import Group
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.evaluation.run_config import RunArm, main_arm
 from cna_mlx.evaluation.samples import by_arm
 from cna_mlx.labels.label import LabelKind
+from cna_mlx.strength import Pin, Strength
 
 
 def mixed(arm: RunArm, number: int, kind: str) -> str:
@@ -139,3 +141,26 @@ def test_json_is_json(tmp_path: Path) -> None:
     assert [arm["label"] for arm in group["arms"]] == [arm.label for arm in SWEEP]
     assert group["arms"][0]["role"] == "baseline"
     assert group["arms"][0]["change"] is None
+
+
+@pytest.mark.parametrize("pin", [Pin(kind="mean"), Pin(0.5)], ids=str)
+def test_a_pinned_circuit_is_judged_against_controls_that_are_pinned_alike(
+    tmp_path: Path, pin: Pin
+) -> None:
+    def summary_of(name: str, control: Strength) -> Group:
+        arms = (
+            *ARMS[:2],
+            RunArm.of(str(pin), "pinned", pin, circuit="circuit"),
+            RunArm.of("matched 0", "matched", control, seed=0, circuit="matched-0"),
+        )
+        return summarize(make_run(tmp_path / name, arms=arms)).groups[0]
+
+    alike = summary_of("alike", pin)
+    assert alike.main
+    assert alike.main.arm.label == str(pin)
+    assert alike.against_control
+    others = (0.0, Pin(kind="mean"), Pin(0.5), Pin(0.25), Pin())
+    for number, other in enumerate(one for one in others if one != pin):
+        assert summary_of(str(number), other).against_control is None
+    # the curve has multipliers only
+    assert [strength for strength, _ in alike.multipliers] == [0.0, 1.0]
