@@ -198,8 +198,8 @@ def glance(group: Group) -> list[tuple[str, Cell]]:
 
 def _spread(one: ControlFigures) -> Cell:
     text = percent(one.refused)
-    spread = f"seeds {percent_range(one.least, one.most)}"
-    return Cell(text, spread if len(one.arms) > 1 else "")
+    differ = one.least < one.most
+    return Cell(text, f"seeds {percent_range(one.least, one.most)}" if differ else "")
 
 
 def _table(title: str, rows: Sequence[Row], note: str = "") -> ReportTable:
