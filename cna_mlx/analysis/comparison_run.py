@@ -154,7 +154,10 @@ class _Models:
         measured = held_out(subject.circuit, model, rendering)
         called = _called([one.name for one in self.sessions])[which]
         side = ComparedModel(called, model, rendering, subject.circuit, measured)
-        return _Known(side, subject)
+        # both circuits are scaled, whatever their files say
+        circuit = replace(subject.circuit, intervention=None)
+        chosen = replace(subject.chosen, circuit=circuit)
+        return _Known(side, replace(subject, chosen=chosen))
 
     def _answer(self, which: int, known: _Known, other: ComparedModel) -> ComparedModel:
         """The side with its answers, and its gauge with both rendered the same way."""
@@ -250,7 +253,9 @@ def _check_agreement(
             "--fraction and --prompts"
         )
     if any(split_circuit(file)[1] not in (None, 0.0) for file in circuits if file):
-        raise InputError("compare scales circuits by 0: leave the multiplier out")
+        raise InputError(
+            "compare scales circuits by 0: leave out the multiplier after @"
+        )
     found = {
         str(entry.sha256): str(entry.name)
         for file in files

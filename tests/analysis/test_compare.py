@@ -30,6 +30,7 @@ from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runs import RunRecord, list_runs
 from cna_mlx.prompts.benchmarks import load_benchmark
 from cna_mlx.provenance import Auc, ModelEntry, Provenance, RenderingEntry
+from cna_mlx.strength import Pin
 from cna_mlx.ui.compare import comparison_view
 
 Command = Callable[..., Outcome]
@@ -480,6 +481,7 @@ def test_circuits_can_be_given(
     files = [str(tmp_path / f"{name}.json") for name in "ab"]
     for model, file in zip((TINY, SISTER), files, strict=True):
         command("discover", model, *selection, "--no-expect", "-o", file)
+        replace(Circuit.load(file), intervention=Pin(0.5)).save(file)
     given = command(
         *("compare", TINY, SISTER, "--prompts", questions, *SHORT, "--json"),
         *("--circuit-a", files[0], "--circuit-b", files[1]),
@@ -489,6 +491,7 @@ def test_circuits_can_be_given(
     for key in ("jaccard", "shared", "p", "layers"):
         assert given.data["overlap"][key] == found["overlap"][key]
     assert given.data["a"]["held_out"]["own"] == found["a"]["held_out"]["own"]
+    assert given.data["transfer"]["a"]["own"]["arm"] == "ablated"
 
 
 # ------------------------------------------------------------------------------- errors
@@ -509,6 +512,10 @@ def test_what_cannot_be_compared_is_one_line(
         ),
         (
             ["compare", "demo", "demo-base", "--circuit-b", f"{circuit_file}@0.5"],
+            "multiplier",
+        ),
+        (
+            ["compare", "demo", "demo-base", "--circuit-b", f"{circuit_file}@mean"],
             "multiplier",
         ),
         (["compare", "demo", "demo-base", "--circuit-b", "no.json"], "no.json"),
