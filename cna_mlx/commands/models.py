@@ -67,6 +67,7 @@ def _plan_entry(plan: "Plan") -> dict[str, object]:
         "kv_bytes_per_token": plan.shape.kv_per_token,
         "discovery_bytes": plan.discovery,
         "kept_bytes": kept_bytes(plan.shape),
+        "influence_bytes": plan.influence,
         "streamed_discovery_bytes": plan.streamed,
         "fit": plan.fit,
     }

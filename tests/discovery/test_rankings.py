@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from commandline import TINY
-from tiny_models import D_FF, LAYERS, Kind
+from tiny_models import D_FF, HIDDEN, LAYERS, Kind
 
 from cna_mlx import Circuit, Rendering, steered
 from cna_mlx.discovery import deciding
@@ -22,6 +22,7 @@ from cna_mlx.discovery.refusing_openings import log_odds, opening_log_odds
 from cna_mlx.discovery.selection import Selection
 from cna_mlx.errors import InputError
 from cna_mlx.models.families import family_of
+from cna_mlx.models.memory.forecast import Shape, Workload, influence_bytes
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.prompts import PromptSet, load_contrast
 from cna_mlx.prompts.chat_template import render_prompt
@@ -88,6 +89,18 @@ def test_the_gradient_is_that_of_finite_differences(
         assert np.abs(slopes).max() > 0.05
     else:
         assert np.corrcoef(ours, slopes)[0, 1] > 0.8
+
+
+def test_the_plan_has_room_for_the_gradients(llama: Any, ids: list[list[int]]) -> None:
+    shape = Shape(LAYERS, HIDDEN, D_FF, 4, 2, HIDDEN // 4, value_bytes=4)
+    work = Workload(len(ids), 53, 5, len(ids), 13, len(ids))
+    list(read_prompts(llama, ids))  # what the first pass makes once
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    found = gradients(llama, ids, OPENINGS, range(LAYERS))
+    held = sum(part.nbytes for part in found.values())
+    assert held == 4 * len(ids) * LAYERS * D_FF
+    assert mx.get_active_memory() - before < influence_bytes(shape, work)
 
 
 @pytest.mark.parametrize("positions", [1, 3])

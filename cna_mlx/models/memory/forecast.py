@@ -155,6 +155,20 @@ def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
     return int(_MARGIN * (values * shape.value_bytes + rows))
 
 
+def influence_bytes(shape: Shape, work: Workload | None = None) -> int:
+    """What a discovery by influence holds besides another one's memory, at most.
+
+    The gradient of each prompt of the contrast by each neuron, in float32, twice while
+    it moves to MLX; and the keys and values of a batch of 512 tokens or one prompt.
+    Only the prompts' last tokens have a backward pass. All layers are counted, though
+    the last third is left out unless told. Without ``work`` the prompts are the
+    built-in ones.
+    """
+    work = work or Workload()
+    gradients = 2 * 4 * work.contrast * shape.layers * shape.d_ff
+    return gradients + max(512, work.header + work.length) * shape.kv_per_token
+
+
 def kept_bytes(shape: Shape, work: Workload | None = None) -> int:
     """What a discovery keeps of all layers outside MLX, about.
 

@@ -5,7 +5,13 @@ from typing import Literal
 
 from cna_mlx.errors import ModelError
 from cna_mlx.models import catalogue
-from cna_mlx.models.memory.forecast import Shape, Workload, discovery_bytes, kept_bytes
+from cna_mlx.models.memory.forecast import (
+    Shape,
+    Workload,
+    discovery_bytes,
+    influence_bytes,
+    kept_bytes,
+)
 from cna_mlx.models.memory.machine import Machine, gigabytes
 from cna_mlx.models.memory.rates import Rates
 
@@ -47,6 +53,11 @@ class Plan:
     def discovery(self) -> int:
         """What a discovery with the built-in prompts needs besides the weights."""
         return discovery_bytes(self.shape)
+
+    @property
+    def influence(self) -> int:
+        """What ``--rank influence`` needs besides, for the built-in prompts."""
+        return influence_bytes(self.shape)
 
     @property
     def streamed(self) -> int:
