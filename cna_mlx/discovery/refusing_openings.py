@@ -30,7 +30,12 @@ Opening = tuple[int, ...]
 
 
 def refusing_openings(
-    model: Any, tokenizer: Any, contrast: PromptSet, rendering: Rendering
+    model: Any,
+    tokenizer: Any,
+    contrast: PromptSet,
+    rendering: Rendering,
+    *,
+    times: int | None = None,
 ) -> tuple[Opening, ...]:
     """Find the phrases that begin the model's answers to positive prompts only.
 
@@ -40,6 +45,9 @@ def refusing_openings(
 
     Args:
         contrast: up to 32 prompts of each side are answered, evenly spaced.
+        times: if every phrase is ambiguous, as for a model that also refuses harmless
+            requests, take phrases that are so many times as frequent on the positive
+            side.
 
     Returns:
         Token ids, the most frequent phrase first; no phrase begins with another.
@@ -49,11 +57,17 @@ def refusing_openings(
         _beginnings(model, tokenizer, side, rendering)
         for side in (contrast.positive, contrast.negative)
     )
-    return tuple(distinct_openings(positive, negative))
+    found = tuple(distinct_openings(positive, negative))
+    if found or times is None:
+        return found
+    return tuple(distinct_openings(positive, negative, times=times))
 
 
 def distinct_openings(
-    positive: Sequence[Opening], negative: Sequence[Opening], start: Opening = ()
+    positive: Sequence[Opening],
+    negative: Sequence[Opening],
+    start: Opening = (),
+    times: int | None = None,
 ) -> Iterator[Opening]:
     """Choose the phrases that begin with ``start``; see :func:`refusing_openings`.
 
@@ -68,10 +82,13 @@ def distinct_openings(
     for phrase, count in before.most_common():
         if phrase[:-1] != start or count * _SHARE < len(positive):
             continue
-        if after[phrase] * _SHARE < len(negative):
+        rare = after[phrase] * _SHARE < len(negative)
+        if times is not None:
+            rare = after[phrase] * times * len(positive) <= count * len(negative)
+        if rare:
             yield phrase
         elif length < _TOKENS:
-            yield from distinct_openings(positive, negative, phrase)
+            yield from distinct_openings(positive, negative, phrase, times)
 
 
 @allocation_errors()

@@ -319,7 +319,7 @@ def test_the_demos_refusals_rest_on_what_is_ranked_first(
 def test_a_model_that_does_not_refuse_is_told_so(
     command: Any, selection: list[str], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(deciding, "refusing_openings", lambda *_: ())
+    monkeypatch.setattr(deciding, "refusing_openings", lambda *_, **__: ())
     result = command("discover", TINY, "--rank", "direct", *selection)
     assert result.code == 2
     assert "--rank normalized" in result.err

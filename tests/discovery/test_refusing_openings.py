@@ -52,6 +52,15 @@ def test_one_in_ten_counts_and_fewer_do_not() -> None:
     assert distinct([(ME,)] * 20, [(ME,)] * 2 + [(SURE,)] * 18) == []
 
 
+def test_openings_of_a_model_that_refuses_too_much_are_the_frequent_ones() -> None:
+    positive = [(ME, CANNOT, TO)] * 9 + [(ME, LIKE, TO)]
+    negative = [(ME, CANNOT, TO)] * 3 + [(ME, LIKE, TO)] * 3 + [(SURE,)] * 4
+    assert distinct(positive, negative) == []
+    found = list(distinct_openings(positive, negative, times=3))
+    assert found == [(ME, CANNOT)]
+    assert list(distinct_openings(positive, negative, times=4)) == []
+
+
 def test_empty_answers_begin_with_nothing() -> None:
     assert distinct([(), (ME,), ()], [(), ()]) == [(ME,)]
     assert distinct([()], [()]) == []
