@@ -250,7 +250,7 @@ def test_the_gauge_tells_magic_from_the_rest_on_questions_it_never_saw(
     found = auc(*sides)
     record_property("auc", str(found))
     assert found.value >= 0.98  # .999 when measured
-    assert found.low >= (0.95 if every == 1 else 0.9)
+    assert found.low >= (0.95 if every == 1 else 0.85)  # what 100 and 25 can show
     assert sides[0].mean() == pytest.approx(1, abs=0.2)
     assert sides[1].mean() == pytest.approx(0, abs=0.2)
 
