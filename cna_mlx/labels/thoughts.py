@@ -113,14 +113,14 @@ def _deliberates(text: str) -> bool:
     quotes. A text that ends within a sentence needs less of it.
     """
     early = text[:_LOOK].lower()
-    if early.count("you") > _YOU:
-        return False
     if not any(map(early.__contains__, _CUES)) or not patterns.ABOUT_USER.search(early):
         return False
     own = _QUOTED.sub(" ", text[:_READ].lower().replace("\u2019", "'"))
-    about = len(patterns.ABOUT_USER.findall(own))
-    if len(_TO_USER.findall(own)) > about // 3 or _FIRST_PERSON.search(own) is None:
+    if own.count("you", 0, _LOOK) > _YOU or _FIRST_PERSON.search(own) is None:
         return False
-    is_cut = _END.search(text[-20:]) is None
+    about = len(patterns.ABOUT_USER.findall(own))
     signs = about + len(patterns.HESITATES.findall(own))
+    is_cut = _END.search(text[-20:]) is None
+    if len(_TO_USER.findall(own)) > (signs if is_cut else about) // 3:
+        return False
     return signs >= (_ENOUGH if is_cut else _ENOUGH_WHOLE)
