@@ -16,7 +16,8 @@ _NUMBERS = frozenset(_LISTS["numbers"].split())
 _SKIPPED = -1
 _LEAST_STEM = 3  # characters
 _FEWEST = 8
-_FEWEST_OF_ADVICE = 5
+_FEWEST_OF_ADVICE = 3
+_FEWEST_OF_ALL = 2  # where they are most of the words
 
 
 class Tone(NamedTuple):
@@ -59,7 +60,8 @@ class Tone(NamedTuple):
     def is_sermon(self) -> bool:
         """Whether four words in ten are moral, or what short advice is about."""
         about = self.moral + self.harm + self.around
-        return not self.numbers and 10 * about >= 4 * max(_FEWEST_OF_ADVICE, self.words)
+        enough = _FEWEST_OF_ADVICE if 2 * about <= self.words else _FEWEST_OF_ALL
+        return not self.numbers and about >= max(enough, 0.4 * self.words)
 
 
 class _Stems:
