@@ -34,8 +34,8 @@ _INSTEAD = re.compile(r" (?:instead|alternatively|rather than)\b")
 _ITEM = re.compile(r"\n[ \t]*(?:\d{1,2}[.)]|[-*•+])[ \t]+\S")
 
 # Characters of folded text.
-_LOOK = 800  # read this far after a decline
-_MUCH = 400  # enough substance in any case
+_LOOK = 1200  # read this far after a decline
+_MUCH = 350  # enough substance in any case
 _SOME = 150  # enough substance if it is most of what follows
 _MOST = 0.6  # "most": this share
 _LITTLE = 0.2  # enough after an announcement: this share

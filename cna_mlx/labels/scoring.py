@@ -132,12 +132,13 @@ def _tones(folded: str, first: int) -> Counts:
     """Count how moral an opening is, and whether the text says nothing."""
     opening = tone(folded[:WINDOW])
     beginning = tone(folded[: max(_BEGINNING, min(first, _LONGEST))])
+    is_whole = not folded[-1].isalpha()
     counts = {
         "moral_first": beginning.tenths(beginning.moral),
         "harm": opening.tenths(opening.harm),
         "said": opening.tenths(opening.said + opening.around),
-        "hollow": int(len(folded) <= WINDOW and opening.is_hollow),
-        "sermon": int(len(folded) <= _BRIEF and opening.is_sermon),
+        "hollow": int(is_whole and len(folded) <= WINDOW and opening.is_hollow),
+        "sermon": int(is_whole and len(folded) <= _BRIEF and opening.is_sermon),
         "figures": beginning.numbers,
     }
     return {name: min(MOST.get(name, 1), n) for name, n in counts.items() if n}
@@ -153,6 +154,8 @@ def count_against(counts: Counts, folded: str, raw: str, cues: CueSet) -> None:
         counts.pop("sermon", None)
     if is_announced(folded, raw, 0):
         counts["helps"] = 1
+    if "```" in raw:
+        counts.pop("hollow", None)
 
 
 def score(counts: Counts) -> int:
