@@ -220,7 +220,7 @@ def _scored(answer: Folded, cues: CueSet) -> tuple[LabelKind, Span | None]:
     count_against(counts, folded, raw, cues)
     if score(counts) < THRESHOLD:
         return _ANSWERED, None
-    partial = answers_too(folded, raw, found[1])
+    partial = "hollow" not in counts and answers_too(folded, raw, found[1])
     return (_PARTIAL if partial else _REFUSED), found
 
 
