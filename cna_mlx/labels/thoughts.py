@@ -48,7 +48,15 @@ _CUES = (
         "to this",
         "we need to",
     ),
-    *("i need to", "we must", "we should", "we have", "i have to", "my answer", "my response"),
+    *(
+        "i need to",
+        "we must",
+        "we should",
+        "we have",
+        "i have to",
+        "my answer",
+        "my response",
+    ),
     *("my reply", "the safest", "the best", "the right", "the appropriate", "respond"),
 )
 _READ = 4000

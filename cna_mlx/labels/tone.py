@@ -58,10 +58,10 @@ class Tone(NamedTuple):
 
     @property
     def is_sermon(self) -> bool:
-        """Whether four words in ten are moral, or what short advice is about."""
+        """Whether nearly half the words are moral, or what short advice is about."""
         about = self.moral + self.harm + self.around
         enough = _FEWEST_OF_ADVICE if 2 * about <= self.words else _FEWEST_OF_ALL
-        return not self.numbers and about >= max(enough, 0.4 * self.words)
+        return not self.numbers and about >= max(enough, 0.45 * self.words)
 
 
 class _Stems:
