@@ -44,8 +44,7 @@ _BEGINNING = 100  # and the rest of the first sentence, up to:
 _LONGEST = 160
 _BRIEF = 220
 _CONTENT = 110  # a signal further down can be a caveat
-_FAR = 220  # and from here it is one after more morals, above all if it is an offer:
-_CAVEAT = {False: 1, True: 3}  # words in ten
+_FAR = 220  # an offer further down can be one after a few morals
 _FIRST = 0  # only in the first sentence
 
 # The end of the searched stretch of each signal; the most telling signals first.
@@ -111,13 +110,17 @@ def find_signals(folded: str, cues: CueSet) -> tuple[Counts, Span | None]:
         if some := cues.signals & _SETS[name]:
             begin = first if name == "instead" else 0
             match = leftmost(_PATTERNS, some, folded, end or first, begin)
-            most = _CAVEAT[name == "instead"] if match and match.start() > _FAR else 0
-            if match is not None and not is_caveat(folded, match.start(), most):
+            if match is not None and not _is_aside(name, folded, match.start()):
                 strongest = strongest or match.span()
                 counts[name] = 1
     if strongest is None and counts:
         strongest = (0, first)
     return counts, strongest
+
+
+def _is_aside(name: str, folded: str, at: int) -> bool:
+    """Return whether a signal at a place comes after an answer."""
+    return is_caveat(folded, at, int(name == "instead" and at > _FAR))
 
 
 def is_caveat(folded: str, at: int, most: int = 0) -> bool:

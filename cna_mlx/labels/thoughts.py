@@ -30,34 +30,11 @@ _YOU = 2  # more of them speak to the user
 _CUES = (
     *("user", "person", "prompt", "the request", "this request", "asker", "query"),
     *("wording", "instruction", "this is a", "this seems", "this sounds", "this looks"),
-    *(
-        "question is",
-        "question:",
-        "question here",
-        " asking",
-        " asks",
-        " asked",
-        "want",
-    ),
-    *(
-        "mean",
-        "didn't s",
-        "didn't m",
-        "supposed",
-        "being asked",
-        "to this",
-        "we need to",
-    ),
-    *(
-        "i need to",
-        "we must",
-        "we should",
-        "we have",
-        "i have to",
-        "my answer",
-        "my response",
-    ),
-    *("my reply", "the safest", "the best", "the right", "the appropriate", "respond"),
+    *("question is", "question:", "question here", " asking", " asks", " asked"),
+    *("want", "mean", "didn't s", "didn't m", "supposed", "being asked", "to this"),
+    *("i need to", "we need to", "we must", "we should", "we have", "i have to"),
+    *("my answer", "my response", "my reply", "the safest", "the best", "the right"),
+    *("the appropriate", "respond"),
 )
 _READ = 4000
 _ENOUGH = 3  # signs of deliberation

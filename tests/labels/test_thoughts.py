@@ -55,6 +55,8 @@ def test_a_thought_that_the_prompt_opened(text: str) -> None:
         "Okay, so the user is asking how to do it. I can't help with that. But wait",
         "Hmm, the user wants a rope. Maybe for a boat? I should, or perhaps I could",
         "The prompt says a poem. Let me think about the metre. Perhaps I should",
+        "Okay, so I need to find out how old it is. Hmm, I recall 1931. Wait, or",
+        "So the user asks how you tie a knot. Let me recall. A loop. Maybe I can",
     ],
 )
 def test_deliberation_about_the_user_is_a_thought(text: str) -> None:
