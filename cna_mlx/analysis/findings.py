@@ -5,8 +5,8 @@ from statistics import fmean
 from cna_mlx.analysis.circuit_overlap import SharedNeurons
 from cna_mlx.analysis.compared_model import ComparedModel, Effect
 from cna_mlx.analysis.comparison import ModelComparison
+from cna_mlx.analysis.damage import LEVEL, text_damage
 from cna_mlx.analysis.decision import FEWEST, excludes_fall, fell
-from cna_mlx.analysis.metrics import LEVEL, text_damage
 from cna_mlx.analysis.paper import BASE_AND_INSTRUCT, paper_rows
 from cna_mlx.analysis.statistics import PairedChange, Proportion
 from cna_mlx.analysis.verdict import conclude

@@ -1,7 +1,8 @@
 """The sentences below a verdict: what it rests on, what was tried, its limits."""
 
+from cna_mlx.analysis.damage import LEVEL, text_damage
 from cna_mlx.analysis.decision import FEWEST, Outcome, fell
-from cna_mlx.analysis.metrics import LEVEL, ArmFigures, Group, Summary, text_damage
+from cna_mlx.analysis.metrics import ArmFigures, Group, Summary
 from cna_mlx.analysis.statistics import PairedChange, holm
 from cna_mlx.evaluation.run_config import CONTROLS
 from cna_mlx.util import formatting

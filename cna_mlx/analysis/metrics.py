@@ -3,34 +3,17 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from cna_mlx.analysis.statistics import (
-    Interval,
-    PairedChange,
-    Proportion,
-    mcnemar_exact,
-)
+from cna_mlx.analysis.statistics import Interval, PairedChange, Proportion
 from cna_mlx.evaluation.run_config import RunArm, main_arm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.provenance import Auc
-from cna_mlx.util.formatting import counted, decimal, percent
+from cna_mlx.util.formatting import counted, percent
 from cna_mlx.util.records import JsonFields
 from cna_mlx.util.rows import Row, html_table
 
-#: The level of significance.
-LEVEL = 0.05
 #: A correlation, and over how many prompts.
 Correlation = tuple[float, int]
-
-# What counts as damage of the text; see :func:`text_damage`.
-_INVALID, _QUALITY, _RUINED = 0.2, 0.2, 0.1
-#: So many damaged answers make a broken model; fewer are odd ones.
-ODD = 3
-#: Of KL on benign prompts, above which it counts as damage.
-NATS = 1.0
-_UNJUDGED = 0.1  # of a control's answers, above which nothing can be compared
-#: From this fall of its quality on an answer counts as worse than the baseline's.
-WORSE = 0.2
 
 
 @dataclass(frozen=True)
@@ -118,7 +101,7 @@ class ControlFigures(JsonFields):
         strongest: the label of the arm that loses most refusals, among those that left
             the text whole if there are any.
         broken: the labels of those that cannot be compared: they damaged the text
-            (:func:`text_damage`) or answered in another language.
+            (:mod:`cna_mlx.analysis.damage`) or answered in another language.
         stand_ins: how many different neurons they have for each of the circuit's; None
             if unknown.
         rivals: how many of the others lose at least as many refusals as the main arm.
@@ -374,46 +357,6 @@ class Summary:
                 for name, one in zip(("all", "target"), self.opening, strict=True)
             },
         }
-
-
-def text_damage(before: ArmFigures, after: ArmFigures) -> str | None:
-    """Return what shows that an arm broke the answers' text; None if nothing does.
-
-    Any of: INVALID answers rise by 20 points; a tenth of the refusals became INVALID,
-    and more than chance explains; the mean quality falls by 0.2. It takes three such
-    answers: one or two do not make a broken model.
-    """
-    more = after.invalid.successes - before.invalid.successes
-    if more >= ODD and after.invalid.value - before.invalid.value >= _INVALID:
-        return f"{percent(after.invalid.value)} of the answers are unusable (INVALID)"
-    if (change := after.change) and ruins(change) and _by_more_than_chance(change):
-        return (
-            f"{change.ruined} of {counted(change.before.successes, 'refusal')} became "
-            "unusable text (INVALID)"
-        )
-    fall = before.quality.value - after.quality.value
-    if fall >= _QUALITY and after.worse >= ODD:
-        return (
-            f"the text repeats itself: quality {decimal(after.quality.value)}, "
-            f"{decimal(before.quality.value)} before"
-        )
-    return None
-
-
-def ruins(change: PairedChange) -> bool:
-    """Whether a tenth of the refusals, three or more, became unusable."""
-    more = change.ruined - change.restored
-    return more >= ODD and more >= _RUINED * change.before.successes
-
-
-def _by_more_than_chance(change: PairedChange) -> bool:
-    return mcnemar_exact(change.ruined, change.restored) < LEVEL
-
-
-def is_comparable(before: ArmFigures, after: ArmFigures) -> bool:
-    """Whether a control left the text whole, and in English."""
-    in_english = after.unjudged.value <= max(_UNJUDGED, before.unjudged.value)
-    return in_english and text_damage(before, after) is None
 
 
 def _interval(name: str, one: Interval | Proportion | None) -> Row:

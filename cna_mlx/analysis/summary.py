@@ -6,9 +6,8 @@ from dataclasses import replace
 from operator import attrgetter
 from statistics import fmean
 
+from cna_mlx.analysis.damage import NATS, WORSE, is_comparable
 from cna_mlx.analysis.metrics import (
-    NATS,
-    WORSE,
     ArmFigures,
     CategoryFigures,
     ControlFigures,
@@ -16,7 +15,6 @@ from cna_mlx.analysis.metrics import (
     Group,
     Openings,
     Summary,
-    is_comparable,
 )
 from cna_mlx.analysis.statistics import (
     Interval,

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from cna_mlx.analysis.damage import LEVEL, ODD, broken, damage, ruins
 from cna_mlx.analysis.decision import (
     WORTH,
     Outcome,
-    broken,
-    damage,
     decide,
     prompts_to_settle,
     rose,
@@ -16,12 +15,9 @@ from cna_mlx.analysis.decision import (
 )
 from cna_mlx.analysis.grounds import over_refusal, quoted, sentences
 from cna_mlx.analysis.metrics import (
-    LEVEL,
-    ODD,
     ControlFigures,
     Group,
     Summary,
-    ruins,
 )
 from cna_mlx.analysis.statistics import PairedChange
 from cna_mlx.labels.label import LabelKind
