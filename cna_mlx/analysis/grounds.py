@@ -115,8 +115,8 @@ def _benign_openings(benign: Group | None) -> str:
     if not others:
         return "no benign answer was tried to compare with"
     return (
-        f"of benign answers begun like a refusal {others.returned} of {others.n} become "
-        "refusals"
+        f"of benign answers begun like a refusal {others.returned} of {others.n} "
+        "become refusals"
     )
 
 

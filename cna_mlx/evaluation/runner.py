@@ -72,7 +72,7 @@ def _announce(plan: EvaluationPlan, journal: Journal) -> None:
     answers, more = (one * left / total for one in evaluation.expected_seconds())
     again = f", {journal.done} are already answered" if journal.done else ""
     further = ""
-    if more:
+    if evaluation.extend_to:
         further = (
             f", and {duration(more)} more if every {SAMPLED}th answer continues to "
             f"{evaluation.extend_to} tokens"
