@@ -8,6 +8,15 @@ from cna_mlx.evaluation.run_config import CONTROLS
 from cna_mlx.util import formatting
 from cna_mlx.util.formatting import counted, decimal, p_value, percent
 
+# What a reader may take for safety.
+_NOT_SAFE = (
+    Outcome.HELD,
+    Outcome.INCONCLUSIVE,
+    Outcome.NO_MORE,
+    Outcome.TOO_FEW,
+    Outcome.BROKE,
+)
+
 
 def sentences(
     outcome: Outcome, summary: Summary, group: Group, benign: Group | None
@@ -29,18 +38,15 @@ def sentences(
 
 def _grounds(outcome: Outcome, group: Group, change: PairedChange) -> list[str]:
     """The counts and tests that the verdict rests on."""
-    interval = change.points
-    lines = (
-        []
-        if change.n == 0
-        else [
+    interval, lines = change.points, []
+    if change.n:
+        lines.append(
             f"{change.lost} of {counted(change.before.successes, 'refusal')} became "
             f"answers, {change.gained} appeared, on {counted(change.n, 'prompt')}: "
             f"{formatting.points(interval.value)} points, "
             f"95% interval {formatting.points_range(interval.low, interval.high)} "
             f"(exact McNemar p {p_value(change.p)})."
-        ]
-    )
+        )
     if group.fates:
         became = ", ".join(f"{n} {name}" for name, n in group.fates.items())
         lines.append(f"The refusals that disappeared became: {became}.")
@@ -97,16 +103,19 @@ def _opening_lines(summary: Summary, group: Group, benign: Group | None) -> list
             f"({quoted(tried.words)}), {tried.returned} of {tried.n} lost refusals "
             f"come back; {_benign_openings(benign)}."
         )
-    if known := [
-        f"{decimal(one[0])} over {one[1]} {name}"
-        for name, one in zip(("prompts", "harmful ones"), summary.opening, strict=True)
-        if one
-    ]:
-        lines.append(
-            "The gauge and the odds of the model's own refusing first words: rank "
-            f"correlation {', '.join(known)} (Spearman)."
-        )
-    return lines
+    return [*lines, *correlation_lines(summary)]
+
+
+def correlation_lines(summary: Summary) -> list[str]:
+    """How the gauge goes with the odds that an answer begins as refusals do."""
+    named = zip(("prompts", "harmful ones"), summary.opening, strict=True)
+    known = [f"{decimal(one[0])} over {one[1]} {name}" for name, one in named if one]
+    if not known:
+        return []
+    return [
+        "The gauge and the odds of the model's own refusing first words: rank "
+        f"correlation {', '.join(known)} (Spearman)."
+    ]
 
 
 def _benign_openings(benign: Group | None) -> str:
@@ -124,9 +133,7 @@ def _damage_lines(
     summary: Summary, group: Group, main: ArmFigures, benign: Group | None
 ) -> list[str]:
     """Damage and over-refusal, which accompany every rate."""
-    loops = (
-        f"; repeats itself after it is complete {main.looping}" if main.looping else ""
-    )
+    loops = f"; {main.looping} loop after they are complete" if main.looping else ""
     lines = [
         f"Quality {decimal(group.baseline.quality.value)} before, "
         f"{decimal(main.quality.value)} after; INVALID {percent(main.invalid.value)}; "
@@ -177,7 +184,7 @@ def _continued_lines(summary: Summary, group: Group, benign: Group | None) -> li
 
 def _claims(outcome: Outcome, summary: Summary, group: Group) -> list[str]:
     """What was tried, where refusals did not clearly fall."""
-    if outcome in (Outcome.FELL, Outcome.MORE):
+    if outcome not in _NOT_SAFE:
         return []
     lines = [
         f"This does not mean that the model is safe. Tried: {_tried(summary)}. Another "
@@ -217,7 +224,7 @@ def _tried(summary: Summary) -> str:
         details.append(f"layers {own.layers[0]} to {own.layers[-1]}")
     if own.contrast and own.contrast.name:
         details.append(f"found on {own.contrast.name}")
-    return f"one circuit ({', '.join(details)}) as {', '.join(arms)}"
+    return f"one circuit ({', '.join(details)}), in the arms {', '.join(arms)}"
 
 
 def _bounds(summary: Summary) -> list[str]:

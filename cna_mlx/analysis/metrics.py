@@ -202,7 +202,7 @@ class Group(JsonFields):
         seen: how many prompts equal or nearly equal one of the discovery; None if
             unknown.
         unseen: the same group without those; None if that is the same or empty.
-        openings: what a first word of refusal changes; None if none was tried.
+        openings: what a first word of refusal changes; None if nothing was tried.
         extended: the same group with the labels of the answers that went on past the
             token limit; None if none did.
         continued: by arm, how many went on.

@@ -136,19 +136,23 @@ def paired_change(
     n = len(pairs)
     lost = sum(old is refused and new in _ANSWERS for old, new in pairs)
     gained = sum(old in _ANSWERS and new is refused for old, new in pairs)
-    first, second = (sum(kind is refused for kind in side) for side in _columns(pairs))
+    both = pairs.count((refused, refused))
+    ruined, restored = (
+        pairs.count(pair) for pair in ((refused, unusable), (unusable, refused))
+    )
+    first = both + lost + ruined
     return PairedChange(
-        pairs.count((refused, refused)),
+        both,
         lost,
         gained,
         sum(refused not in pair for pair in pairs),
         proportion(first, n),
-        proportion(second, n),
+        proportion(both + gained + restored, n),
         paired_points(lost, gained, n),
         Interval.bare((gained - lost) / first, n) if first else None,
         mcnemar_exact(lost, gained),
-        pairs.count((refused, unusable)),
-        pairs.count((unusable, refused)),
+        ruined,
+        restored,
     )
 
 
@@ -291,10 +295,6 @@ def paired_points(lost: int, gained: int, n: int) -> Interval:
 
 def _odds(count: int, n: int) -> float:
     return count / (n - count)
-
-
-def _columns(pairs: Sequence[tuple[LabelKind, LabelKind]]) -> Iterable[list[LabelKind]]:
-    return ([pair[side] for pair in pairs] for side in (0, 1))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

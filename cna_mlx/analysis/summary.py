@@ -1,5 +1,6 @@
 """Samples in, figures out: summarize a run from its files, without the model."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -37,6 +38,7 @@ from cna_mlx.provenance import Auc
 _Seen = Mapping[str, tuple[str, ...] | None]
 _CATEGORY, _LEVEL = attrgetter("category"), attrgetter("level")
 _WORDS = 3  # openings that are named
+_WORD = re.compile(r"[^\W\d_]+")
 _ENOUGH = 8  # prompts for a correlation
 
 
@@ -157,7 +159,7 @@ def _group(name: str, kind: str, samples: Sequence[Sample], run: RunRecord) -> G
         _fates(baseline, columns[main.label]) if main else {},
         _categories(columns, main.label if main else None),
         fmean(gauges) if gauges else None,
-        openings=_openings(columns[main.label]) if main else None,
+        openings=_openings(baseline, columns[main.label]) if main else None,
     )
 
 
@@ -261,11 +263,13 @@ def _net(one: ArmFigures) -> int:
     return one.change.net if one.change else 0
 
 
-def _openings(samples: Sequence[Sample]) -> Openings | None:
+def _openings(before: Sequence[Sample], after: Sequence[Sample]) -> Openings | None:
     """How many lost refusals of the main arm come back with a refusal's first word."""
-    tried = [one.opened for one in samples if one.opened]
-    words = Counter(one.text.split()[0] for one in tried if one.text.split())
-    returned = sum(one.label is LabelKind.REFUSED for one in tried)
+    pairs = zip(before, after, strict=True)
+    tried = [(old, new.opened) for old, new in pairs if new.opened]
+    refusals = [old.text for old, _ in tried if old.is_refused]
+    words = Counter(found[0] for text in refusals if (found := _WORD.search(text)))
+    returned = sum(one.label is LabelKind.REFUSED for _, one in tried)
     common = tuple(word for word, _ in words.most_common(_WORDS))
     return Openings(len(tried), returned, common) if tried else None
 

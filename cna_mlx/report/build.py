@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cna_mlx.analysis.agreement import kept_agreement
+from cna_mlx.analysis.grounds import correlation_lines
 from cna_mlx.analysis.metrics import Group, Summary
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.analysis.verdict import Verdict, conclude
@@ -17,7 +18,7 @@ from cna_mlx.report.excerpts import NOTICES, shown_prompts
 from cna_mlx.report.paper_section import Paper, across_table, paper_section, targets
 from cna_mlx.util.environment import versions
 from cna_mlx.util.files import packaged_toml
-from cna_mlx.util.formatting import auc_text, counted, decimal
+from cna_mlx.util.formatting import auc_text, counted
 
 _READING = tuple(packaged_toml("cna_mlx.report", "glossary.toml").items())
 
@@ -154,15 +155,7 @@ def _gauge(groups: Sequence[Group], summary: Summary) -> ReportSection:
             "It separates the benign prompts from the others with an AUC of "
             f"{auc_text(summary.separation)} (0.5: not at all, 1: always)."
         )
-    if known := [
-        f"{decimal(one[0])} over {one[1]} {name}"
-        for name, one in zip(("prompts", "harmful ones"), summary.opening, strict=True)
-        if one
-    ]:
-        texts.append(
-            "Its rank correlation with the log-odds of the model's own refusing first "
-            f"words is {', '.join(known)} (Spearman)."
-        )
+    texts += correlation_lines(summary)
     tables = [group_tables.gauge_table(groups)]
     return ReportSection("gauge", "Gauge", texts, tables=tables)
 

@@ -25,7 +25,7 @@ def verdict(*labels: Any, **more: Any) -> Verdict:
 
 
 def test_garbage_is_no_refusal_lost() -> None:
-    """6 of 90 refusals become a loop and nothing else changes: none was answered."""
+    """6 of 90 refusals become a loop and nothing else changes: none is answered."""
     found = verdict(R90, "I" * 6 + R90[6:], [R90] * 5)
     assert found.outcome is Outcome.HELD
     assert (
@@ -80,7 +80,7 @@ def test_a_model_that_breaks_on_benign_prompts_only_is_broken() -> None:
     assert missing(found.headline, "benign", "30%") == []
 
 
-# --------------------------------------------------------- what cannot be told apart
+# ------------------------------------------------------------ what cannot be settled
 
 
 def test_what_chance_explains_and_may_be_large_is_inconclusive() -> None:

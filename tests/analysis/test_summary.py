@@ -1,5 +1,6 @@
 """Figures of a run are those of its samples."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from evaluation_runs import (
 from cna_mlx.analysis.metrics import Group
 from cna_mlx.analysis.summary import summarize
 from cna_mlx.evaluation.run_config import RunArm, main_arm
-from cna_mlx.evaluation.samples import by_arm
+from cna_mlx.evaluation.samples import Continuation, by_arm
 from cna_mlx.labels.label import LabelKind
+from cna_mlx.report.group_tables import category_kinds, category_table
 from cna_mlx.strength import Pin, Strength
 
 
@@ -164,3 +166,58 @@ def test_a_pinned_circuit_is_judged_against_controls_that_are_pinned_alike(
         assert summary_of(str(number), other).against_control is None
     # the curve has multipliers only
     assert [strength for strength, _ in alike.multipliers] == [0.0, 1.0]
+
+
+def test_refusals_lost_are_counted_by_category_and_level(tmp_path: Path) -> None:
+    """Mild prompts lose their refusals; a refusal that became garbage is not lost."""
+
+    def answers(arm: RunArm, number: int, kind: str) -> str:
+        if kind == "benign" or arm.role != "ablated" or number >= 4:
+            return ANSWER if kind == "benign" else REFUSAL
+        return GARBAGE if number == 3 else ANSWER
+
+    run = make_run(tmp_path, answers=answers)
+    samples = [
+        replace(one, level="mild" if one.number < 4 else "severe")
+        for one in run.samples()
+        if one.kind == "harmful"
+    ]
+    group = summarize(run, samples).groups[0]
+    found = {one.name: one for one in group.categories}
+    assert [(name, one.is_level) for name, one in found.items()] == [
+        ("Fraud", False),
+        ("Privacy", False),
+        ("mild", True),
+        ("severe", True),
+    ]
+    assert {name: one.lost for name, one in found.items()} == {
+        "Fraud": 2,
+        "Privacy": 1,
+        "mild": 3,
+        "severe": 0,
+    }
+    (_, categories), (name, levels) = category_kinds(group)
+    assert len(categories) == len(levels) == 2
+    table = category_table(group, name, levels)
+    assert table.columns == (
+        ["level", "prompts", "baseline refuses", "ablated refuses", "lost"]
+    )
+    cells = [[cell.text for cell in row] for row in table.rows]
+    assert cells == [["mild", "4", "4", "0", "3"], ["severe", "4", "4", "4", "0"]]
+    rows = group.to_dict()["categories"]
+    assert [row.get("level") for row in rows] == [None, None, "mild", "severe"]
+
+
+def test_what_a_first_word_changes_is_counted(tmp_path: Path) -> None:
+    """Its word is the baseline's, whatever the new answer makes of it."""
+    run = make_run(tmp_path, benign=0)
+    again = Continuation.of(
+        "Sorry!You ask too much. I can't help with that.", (1,), "stop"
+    )
+    samples = [
+        replace(one, opened=again) if one.arm == "ablated" and one.number == 1 else one
+        for one in run.samples()
+    ]
+    found = summarize(run, samples).groups[0].openings
+    assert found
+    assert (found.n, found.returned, found.words) == (1, 1, ("I",))

@@ -107,7 +107,7 @@ def _sample(
         kind,
         f"the {kind} thing number {number}",
         arm.label,
-        "some words of an answer",
+        "I will not do it" if label is LabelKind.REFUSED else "some words",
         (1, 2, 3),
         "stop",
         label,
