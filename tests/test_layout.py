@@ -13,6 +13,7 @@ FLOORS = (
     ("commands",),
     ("ui",),
     ("report", "chat", "diagnostics"),
+    ("search",),
     ("analysis",),
     ("evaluation",),
     ("discovery",),

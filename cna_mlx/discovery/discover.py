@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -204,19 +204,13 @@ def run_discovery(
     sets = [contrast, *((load_bank() if bank is None else bank) if search_bank else [])]
     texts = [text for one in sets for text in (*one.positive, *one.negative)]
     ids = [render_prompt(tokenizer, text, rendering) for text in texts]
-    ranking, origin = _ranking(
+    ranking, origin = ranking_of(
         model, tokenizer, contrast, selection, rendering, ids, k, kept, progress
     )
     walk = Walk(sets, k, selection, model, ranking)
-    reading = {"positions": selection.positions} if selection.positions > 1 else {}
-    try:
-        for layer, activations in last_activations(model, ids, **reading):
-            walk.take(layer, activations)
-            del activations  # before the next layer's are made
-            progress("Reading neurons", layer + 1, len(sizes))
-    except NonFiniteError as error:
-        name = _name_of(error.prompt, sets)
-        raise NonFiniteError(error.layer, error.prompt, name) from None
+    for layer, activations in read_layers(model, sets, ids, selection, progress):
+        walk.take(layer, activations)
+        del activations  # before the next layer's are made
     if search_bank:
         universal = walk.universal()
     universal = universal if selection.universal else None
@@ -269,7 +263,7 @@ def run_discovery(
     )
 
 
-def _ranking(
+def ranking_of(
     model: Any,
     tokenizer: Any,
     contrast: PromptSet,
@@ -290,6 +284,29 @@ def _ranking(
         ranking, agreement = found.causal(k, {} if kept is None else kept)
         return ranking, {**origin, "causal_correlation": agreement}
     return found.direct() if selection.rank == "direct" else found.influence(), origin
+
+
+def read_layers(
+    model: Any,
+    sets: Sequence[PromptSet],
+    ids: Sequence[Sequence[int]],
+    selection: Selection,
+    progress: Progress,
+) -> Iterator[tuple[int, mx.array]]:
+    """The activations of all prompts of the sets, layer by layer.
+
+    See :func:`last_activations`. An error names the prompt's set.
+    """
+    reading = {"positions": selection.positions} if selection.positions > 1 else {}
+    total = len(widths(model))
+    try:
+        for found in last_activations(model, ids, **reading):
+            yield found
+            progress("Reading neurons", found[0] + 1, total)
+            del found  # before the next layer's are made
+    except NonFiniteError as error:
+        name = _name_of(error.prompt, sets)
+        raise NonFiniteError(error.layer, error.prompt, name) from None
 
 
 def _name_of(prompt: int, sets: Sequence[PromptSet]) -> str:

@@ -96,17 +96,24 @@ class Selection:
 
 
 class TopNeurons:
-    """A running top k of neurons, fed layer by layer."""
+    """A running top k of neurons, fed layer by layer from the first one."""
 
     def __init__(self, k: int) -> None:
         self._k = k
-        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._held: tuple[np.ndarray, ...] = ()  # layers, indices, scores
 
     def take(self, layer: int, scores: np.ndarray) -> None:
-        # stable, so that equal scores stay in the order of their indices
-        best = np.argsort(-scores, kind="stable")[: self._k]
-        best.sort()
-        self._parts.append((np.full(len(best), layer), best, scores[best]))
+        best = self._best(scores)
+        new: tuple[np.ndarray, ...] = np.full(len(best), layer), best, scores[best]
+        if self._held:
+            pairs = zip(self._held, new, strict=True)
+            new = tuple(np.concatenate(pair) for pair in pairs)
+        kept = self._best(new[2])
+        self._held = tuple(part[kept] for part in new)
+
+    def _best(self, scores: np.ndarray) -> np.ndarray:
+        # stable, so that equal scores stay in the order of layer and index
+        return np.sort(np.argsort(-scores, kind="stable")[: self._k])
 
     def best(self) -> list[tuple[int, int]]:
         """The k neurons with the highest scores, the highest first."""
@@ -114,10 +121,8 @@ class TopNeurons:
 
     def scores(self) -> dict[tuple[int, int], float]:
         """These neurons with their scores."""
-        layers, indices, scores = (
-            np.concatenate(part) for part in zip(*self._parts, strict=True)
-        )
-        order = np.argsort(-scores, kind="stable")[: self._k]
+        layers, indices, scores = self._held
+        order = np.argsort(-scores, kind="stable")
         return {(int(layers[i]), int(indices[i])): float(scores[i]) for i in order}
 
 

@@ -89,10 +89,7 @@ class Walk:
 
     def universal(self) -> frozenset[tuple[int, int]]:
         """The neurons in the lists of nearly all contrasts of the bank."""
-        bank = self.tops[1:]
-        needed = max(1, math.ceil(_UNIVERSAL_SHARE * len(bank)))
-        counts = Counter(neuron for top in bank for neuron in top.best())
-        return frozenset(n for n, count in counts.items() if count >= needed)
+        return universal_neurons([top.best() for top in self.tops[1:]])
 
     def split_half(self, dropped: frozenset[tuple[int, int]]) -> SplitHalf | None:
         """The overlap of the halves' circuits; None if a side has a single prompt."""
@@ -101,3 +98,12 @@ class Walk:
         odd, even = (set(half.best()) - dropped for half in self.halves)
         total = sum(len(kept[0]) for kept in self._kept.values())
         return SplitHalf(overlap(odd, even), expected_overlap(self.k, total))
+
+
+def universal_neurons(
+    bank: Sequence[Sequence[tuple[int, int]]],
+) -> frozenset[tuple[int, int]]:
+    """The neurons in the lists of nearly all contrasts of a bank."""
+    needed = max(1, math.ceil(_UNIVERSAL_SHARE * len(bank)))
+    counts = Counter(neuron for best in bank for neuron in best)
+    return frozenset(neuron for neuron, count in counts.items() if count >= needed)

@@ -1,0 +1,1 @@
+"""Many circuits in, the one that decides out."""
