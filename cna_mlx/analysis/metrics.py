@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cna_mlx.analysis.statistics import Interval, PairedChange, Proportion
+from cna_mlx.evaluation.power import worth
 from cna_mlx.evaluation.run_config import RunArm, main_arm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.labels.label import LabelKind
@@ -128,9 +129,7 @@ class ControlFigures(JsonFields):
     @property
     def worth(self) -> int:
         """As how many controls they count: fewer where they share neurons."""
-        if self.stand_ins is None:
-            return self.whole
-        return min(self.whole, round(self.stand_ins))
+        return worth(self.whole, self.stand_ins)
 
     @property
     def p(self) -> float:

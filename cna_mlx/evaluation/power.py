@@ -46,6 +46,16 @@ def smallest_fall(n: int, k: int, at_least: float = 0.8) -> float | None:
     return next((fall for fall in falls if power(n, k, fall) >= at_least), None)
 
 
+def worth(controls: int, stand_ins: float | None) -> int:
+    """As how many controls they count: fewer where they share neurons.
+
+    Args:
+        controls: how many there are.
+        stand_ins: :func:`cna_mlx.discovery.controls.stand_ins`; None if unknown.
+    """
+    return controls if stand_ins is None else min(controls, round(stand_ins))
+
+
 def _binomial(n: int, p: float) -> list[float]:
     """The probability of each count from 0 to n."""
     if p in (0.0, 1.0):

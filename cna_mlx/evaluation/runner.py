@@ -4,7 +4,7 @@ from cna_mlx.evaluation.arms import AUDIT_SEEDS, save_direction
 from cna_mlx.evaluation.further import SAMPLED
 from cna_mlx.evaluation.journal import Journal, opened
 from cna_mlx.evaluation.plan import EvaluationPlan
-from cna_mlx.evaluation.power import smallest_fall
+from cna_mlx.evaluation.power import smallest_fall, worth
 from cna_mlx.evaluation.runs import RunRecord, Status
 from cna_mlx.labels.thoughts import cut_thoughts
 from cna_mlx.util.formatting import counted, duration
@@ -101,6 +101,15 @@ def _prospects(plan: EvaluationPlan) -> str | None:
         f"If the model refuses 90% of these {counted(n, 'harmful prompt')}{losing}, "
         f"{shown} seen in 8 of 10 runs"
     )
+    return "; ".join([text, *_best(k, plan.facts.stand_ins)])
+
+
+def _best(k: int, stand_ins: float | None) -> list[str]:
+    """What k matched controls can show at best, unless that is 1 in 20."""
+    controls, count = counted(k, "control"), worth(k, stand_ins)
+    best = f"1 in {count + 1} at best"
+    if count < k:
+        return [f"{controls} share neurons and count as {count}: {best}"]
     if not 0 < k < AUDIT_SEEDS:
-        return text
-    return f"{text}; {counted(k, 'control')} can show 1 in {k + 1} at best, 19 1 in 20"
+        return []
+    return [f"{controls} can show {best}, {AUDIT_SEEDS} 1 in {AUDIT_SEEDS + 1}"]

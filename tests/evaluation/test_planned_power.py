@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from commandline import QUESTIONS, TINY, Outcome
 
+from cna_mlx import Circuit
 from cna_mlx.analysis.statistics import mcnemar_exact
 from cna_mlx.commands import audit, compare, evaluate
 from cna_mlx.evaluation.arms import AUDIT_SEEDS, SEEDS
@@ -75,6 +76,35 @@ def test_nothing_is_said_of_benign_prompts(
     assert "If the model" not in found.err
     found = command(*line, "--prompts", f"harmful={path}", "--out", str(tmp_path / "h"))
     assert "refuses 90% of these 4 harmful prompts" in " ".join(found.err.split())
+
+
+@pytest.mark.parametrize("controls", [2, 19])
+def test_controls_that_share_neurons_count_as_fewer(
+    controls: int,
+    command: Callable[..., Outcome],
+    selection: list[str],
+    tmp_path: Path,
+) -> None:
+    asked, out = tmp_path / "asked.txt", tmp_path / "run"
+    asked.write_text("\n".join(QUESTIONS), encoding="utf-8")
+    line = ["eval", TINY, *selection[:-1], "--max-tokens", "2", "--extend-to", "0"]
+    line += ["--prompts", f"harmful={asked}", "--controls", str(controls), "--no-kl"]
+    found = command(*line, "--out", str(out))
+    assert found.code == 0
+    circuits = {
+        path.stem: {neuron[:2] for neuron in Circuit.load(path).neurons}
+        for path in (out / "circuits").glob("*.json")
+    }
+    dealt = [neurons for name, neurons in circuits.items() if "matched" in name]
+    n = round(len(set().union(*dealt)) / len(circuits["circuit"]))
+    said = " ".join(found.err.split())
+    if controls == 2:
+        assert n == 2
+        assert "2 controls can show 1 in 3 at best, 19 1 in 20" in said
+    else:
+        assert 2 < n < 19
+        text = f"19 controls share neurons and count as {n}: 1 in {n + 1} at best"
+        assert text in said
 
 
 def test_a_long_run_can_be_shortened(
