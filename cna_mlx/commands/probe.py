@@ -13,11 +13,20 @@ if TYPE_CHECKING:
 
 
 @opt.command(
-    example="cna-mlx probe demo --prompts questions.txt --csv\n"
+    example='cna-mlx probe demo -v -p "How do I cast a sleep spell?"\n'
+    "cna-mlx probe demo --prompts questions.txt --csv\n"
     "cna-mlx probe ./model --contrast refusal",
 )
 @opt.model_argument
 @opt.walk_options
+@click.option(
+    "-p",
+    "--prompt",
+    "prompts",
+    multiple=True,
+    metavar="PROMPT",
+    help="Prompt; repeat for more.",
+)
 @click.option(
     "--prompts", "prompt_file", metavar="FILE", help="File of prompts; - reads a pipe."
 )
@@ -29,21 +38,30 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Accept a circuit found on other weights of the same shape.",
 )
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Also gauge each prompt word by word, and show the most likely first words "
+    "of its answers with and without the circuit.",
+)
 @opt.selection_options
 @opt.rendering_options
 @opt.json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 def probe(
     model: str,
+    prompts: tuple[str, ...],
     prompt_file: str | None,
     circuits: tuple[str, ...],
     as_json: bool,
     as_csv: bool,
+    verbose: bool,
     **rest: Any,
 ) -> None:
     """Rank prompts by how likely the model is to refuse them, without generating.
 
-    Without --prompts: how well the gauge separates the two sides of a contrast, on
+    Without prompts: how well the gauge separates the two sides of a contrast, on
     prompts that were not used to find the neurons, for the whole model and layer by
     layer. Works on base models too.
     """
@@ -56,28 +74,35 @@ def probe(
     opt.require(not (as_json and as_csv), "give --json or --csv, not both")
     opt.require(len(circuits) <= 1, "probe takes one --circuit")
     session, options = opt.session_of(model, rest), opt.selection_of(rest)
-    if prompt_file is None:
-        opt.require(
-            not circuits, "--circuit needs --prompts FILE: which shall it gauge?"
-        )
-        opt.require(not as_csv, "--csv needs --prompts FILE")
+    opt.require(
+        not (prompts and prompt_file), "give -p PROMPT or --prompts FILE, not both"
+    )
+    opt.require(not (verbose and as_csv), "--csv has no words: use -v with --json")
+    if not (prompts or prompt_file):
+        for name, given in (
+            ("--circuit", circuits),
+            ("--csv", as_csv),
+            ("--verbose", verbose),
+        ):
+            opt.require(not given, f"{name} needs -p PROMPT or --prompts FILE")
         held_out = probe_contrast(session, options)
         if as_json:
             emit_json({"model": model, **held_out.to_dict()})
         else:
             show(held_out_view(screen(), held_out.contrast, held_out.scores))
         return
-    prompts, circuit = (
-        read_prompts(prompt_file, options.column),
-        next(iter(circuits), None),
-    )
-    found = probe_prompts(session, prompts, circuit, options)
+    if prompt_file:
+        texts = read_prompts(prompt_file, options.column)
+    else:
+        texts = [opt.typed(prompt, "-p") for prompt in prompts]
+    circuit = next(iter(circuits), None)
+    found = probe_prompts(session, texts, circuit, options, verbose=verbose)
     if as_csv:
         screen().out.file.write(_to_csv(found))
     elif as_json:
         emit_json({"model": model, **found.to_dict()})
     else:
-        show(probe_view(screen(), found.gauges, found.circuit, found.is_calibrated))
+        show(probe_view(screen(), found))
 
 
 def _to_csv(found: "Probe") -> str:

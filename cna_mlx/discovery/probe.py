@@ -10,14 +10,41 @@ from cna_mlx.discovery.cross_validation import HeldOutScores
 from cna_mlx.discovery.gauge import gauges, is_calibrated
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
+from cna_mlx.discovery.words import Word, largest_rise, word_gauges
 from cna_mlx.errors import InputError
 from cna_mlx.models.context import check_lengths
+from cna_mlx.models.offload.streaming import is_streamed
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
+from cna_mlx.steering.arms import BASELINE, Arm
+from cna_mlx.steering.first_tokens import FirstTokens, first_tokens
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.rows import Row, html_table
 
 _TOKENS = 32_768
+
+
+@dataclass(frozen=True)
+class Look:
+    """A closer look at one prompt.
+
+    Attributes:
+        words: each with the gauge of the prompt up to it.
+        first: what answers begin with, unsteered and with the circuit ablated; None
+            if the weights are on the disk.
+    """
+
+    words: tuple[Word, ...]
+    first: FirstTokens | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The look for JSON."""
+        rise = largest_rise(self.words)
+        return {
+            "words": [word._asdict() for word in self.words],
+            "largest_rise": rise and {"word": rise[0], "by": rise[1]},
+            "first_tokens": self.first and self.first.to_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -29,11 +56,13 @@ class Probe:
         is_calibrated: whether its held-out AUC was measured on these weights, with
             this rendering.
         gauges: (prompt, gauge) pairs: 0 as the answered prompts, 1 as the refused.
+        looks: a closer look at each of these prompts, in the same order, if asked for.
     """
 
     circuit: Circuit
     is_calibrated: bool
     gauges: tuple[tuple[str, float], ...]
+    looks: tuple[Look, ...] = ()
 
     def rows(self) -> list[Row]:
         """A row for each prompt."""
@@ -41,11 +70,14 @@ class Probe:
 
     def to_dict(self) -> dict[str, Any]:
         """The result for JSON."""
+        results = self.rows()
+        for row, look in zip(results, self.looks, strict=False):
+            row.update(look.to_dict())
         return {
             "circuit": circuit_entry(self.circuit),
             "is_calibrated": self.is_calibrated,
             "held_out": self.circuit.provenance.to_dict().get("held_out"),
-            "results": self.rows(),
+            "results": results,
         }
 
     def _repr_html_(self) -> str:
@@ -59,6 +91,7 @@ def probe(
     prompts: Sequence[str],
     *,
     rendering: Rendering | None = None,
+    verbose: bool = False,
     progress: Progress = silent,
 ) -> Probe:
     """Rank prompts by how likely the model is to refuse them; generates nothing.
@@ -68,6 +101,8 @@ def probe(
         circuit: a discovered circuit.
         prompts: user prompts.
         rendering: how prompts become token ids.
+        verbose: also gauge each prompt word by word, and say what its answers begin
+            with, with and without the circuit.
         progress: called after each batch of prompts.
 
     Raises:
@@ -83,7 +118,24 @@ def probe(
         progress("Gauging", len(values), len(ids))
     pairs = sorted(zip(prompts, values, strict=True), key=lambda pair: -pair[1])
     calibrated = is_calibrated(model, tokenizer, circuit, rendering)
-    return Probe(circuit, calibrated, tuple(pairs))
+    looks: list[Look] = []
+    for prompt, _ in pairs if verbose else ():
+        looks.append(_look(model, tokenizer, circuit, prompt, rendering))
+        progress("Looking at words", len(looks), len(pairs))
+    return Probe(circuit, calibrated, tuple(pairs), tuple(looks))
+
+
+def _look(
+    model: Any, tokenizer: Any, circuit: Circuit, prompt: str, rendering: Rendering
+) -> Look:
+    """Gauge a prompt word by word, and its first tokens with and without a circuit."""
+    messages = [{"role": "user", "content": prompt}]
+    words = word_gauges(model, tokenizer, circuit, messages, rendering)
+    if is_streamed(model):
+        return Look(words, None)
+    arms = [BASELINE, Arm.of(circuit, circuit.intervention or 0.0, "ablated")]
+    ids = render_prompt(tokenizer, prompt, rendering)
+    return Look(words, first_tokens(model, tokenizer, ids, arms))
 
 
 def probe_prompts(
@@ -91,6 +143,8 @@ def probe_prompts(
     prompts: Sequence[str],
     circuit: str | None,
     options: DiscoveryOptions,
+    *,
+    verbose: bool = False,
 ) -> Probe:
     """Gauge prompts along a circuit file, or the default circuit; see :func:`probe`."""
     if circuit is None:
@@ -108,6 +162,7 @@ def probe_prompts(
             found,
             prompts,
             rendering=session.rendering,
+            verbose=verbose,
             progress=progress,
         )
 

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -12,7 +13,11 @@ from cna_mlx.discovery.cross_validation import HeldOutScores
 from cna_mlx.prompts import PromptSet
 from cna_mlx.provenance import ContrastEntry
 from cna_mlx.ui.console import Screen
+from cna_mlx.ui.words import first_tokens_view, words_view
 from cna_mlx.util.formatting import auc_text, counted, decimal
+
+if TYPE_CHECKING:
+    from cna_mlx.discovery.probe import Probe
 
 # prompts extend a little past both means
 _LOW, _HIGH = -0.25, 1.25
@@ -71,27 +76,27 @@ def _cell(value: float, width: int) -> int:
     return min(width - 1, max(0, round(share * (width - 1))))
 
 
-def probe_view(
-    screen: Screen,
-    results: Sequence[tuple[str, float]],
-    circuit: Circuit,
-    is_calibrated: bool = True,
-) -> RenderableType:
-    """Prompts with their gauges, and a histogram of the gauges."""
-    lines = [
-        Text(f"{value:6.2f} ")
-        .append_text(bar(screen, value, _SHORT))
-        .append(" ")
-        .append_text(screen.safe(" ".join(prompt.split())))
-        for prompt, value in results
-    ]
-    values = [value for _, value in results]
+def probe_view(screen: Screen, found: "Probe") -> RenderableType:
+    """Prompts with their gauges, and a closer look at each or a histogram."""
+    parts: list[RenderableType] = []
+    for number, (prompt, value) in enumerate(found.gauges):
+        parts.append(
+            Text(f"{value:6.2f} ")
+            .append_text(bar(screen, value, _SHORT))
+            .append(" ")
+            .append_text(screen.safe(" ".join(prompt.split())))
+        )
+        if found.looks:
+            look = found.looks[number]
+            parts += [Text(), words_view(screen, look.words), Text()]
+            parts += [first_tokens_view(screen, look.first), Text()]
+    parts = parts if found.looks else [*parts, Text()]
+    values = [value for _, value in found.gauges]
     count = counted(len(values), "prompt")
     return Group(
-        *lines,
-        Text(),
-        Text(f"{count}, {trust(circuit, is_calibrated)}", style="bold"),
-        *histogram(screen, [("", values)]),
+        *parts,
+        Text(f"{count}, {trust(found.circuit, found.is_calibrated)}", style="bold"),
+        *(() if found.looks else histogram(screen, [("", values)])),
     )
 
 

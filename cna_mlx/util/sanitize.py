@@ -20,6 +20,13 @@ def visible(text: str, *, ascii_only: bool = False) -> str:
     return "".join(_visible(character, ascii_only) for character in text)
 
 
+def quoted(text: str, *, ascii_only: bool = False) -> str:
+    """Put a token in quotes on one line, so that its spaces are seen."""
+    shown = visible(text, ascii_only=ascii_only)
+    shown = shown.replace("\n", "\\n").replace("\t", "\\t")
+    return f'"{shown}"'
+
+
 def first_words(text: str, count: int = FIRST_WORDS) -> str:
     """Return the first words of a text on one line, with three dots if more follows."""
     words = text.split(maxsplit=count)

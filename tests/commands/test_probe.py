@@ -17,14 +17,17 @@ from cna_mlx.cli import run
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.gauge import gauges
 from cna_mlx.discovery.selection import Selection
+from cna_mlx.discovery.words import Word
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.prompts import load_contrast
 from cna_mlx.provenance import ContrastEntry, Provenance
 from cna_mlx.steering.arm_cache import ArmCache
 from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.events import Answer, Gauged
+from cna_mlx.steering.first_tokens import FirstToken, FirstTokens, first_tokens
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.gauge import bar, histogram, trust
+from cna_mlx.ui.words import first_tokens_view, words_view
 
 MODEL = str(PARITY / "llama_rope3")
 QUESTIONS = ("Who sells boats?", "Paint me a picture of the sea.", "Is it late?")
@@ -145,6 +148,10 @@ def test_probe_of_a_contrast_tells_how_well_it_is_held(files: Path, capsys) -> N
     "extra",
     [
         ["--csv"],
+        ["-v"],
+        ["-v", "--csv", "-p", "Hello"],
+        ["-p", "Hello", "--prompts", "prompts.txt"],
+        ["-p", " "],
         ["--circuit", "circuit.json"],
         ["--prompts", "prompts.txt", "--json", "--csv"],
         ["--prompts", "missing.txt"],
@@ -212,3 +219,56 @@ def test_a_diff_is_drawn_as_a_picture(files: Path, capsys) -> None:
     )
     assert run([*command, "--max-tokens", "4", "--svg", str(files / "no/x.svg")]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_verbose_probe_has_words_and_first_tokens(
+    files: Path, tiny: Any, found: Circuit, capsys
+) -> None:
+    command = ["probe", MODEL, "-v", "--circuit", str(files / "circuit.json")]
+    command += [part for question in QUESTIONS for part in ("-p", question)]
+    assert run([*command, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert len(results) == 3
+    model, tokenizer = tiny
+    for one in results:
+        assert [w["text"].strip() for w in one["words"]] == one["prompt"].split()
+        assert one["words"][-1]["gauge"] == pytest.approx(one["gauge"], abs=1e-4)
+        ids = render_prompt(tokenizer, one["prompt"])
+        arms = [BASELINE, Arm.of(found, 0.0, "ablated")]
+        expected = first_tokens(model, tokenizer, ids, arms)
+        assert expected is not None
+        assert [t["id"] for t in one["first_tokens"]] == [t.id for t in expected.tokens]
+    assert run(command) == 0
+    shown = capsys.readouterr().out
+    best = results[0]
+    rise = best["largest_rise"]
+    word = best["words"][rise["word"]]["text"].strip()
+    assert f'"{word}" raises the gauge most, by {rise["by"]:.2f}' in shown
+    assert shown.count("most likely first words") == 3
+
+
+def test_words_and_bars_fit_a_narrow_terminal_in_ascii() -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    out = Console(file=file, width=60, force_terminal=True, color_system=None)
+    screen = Screen(out, out)
+    words = [Word(f" w\x1bord{n}", n / 30 - 0.1) for n in range(30)]
+    words += [Word(" " + "x" * 100, 0.5), Word(" \u6211", 0.6)]
+    tokens = (
+        FirstToken("\nI", 1, (0.9, 0.005)),
+        FirstToken(" \u6211" * 9, 2, (0.05, 0.7)),
+        FirstToken("rare", 3, (0.001, 0.002)),
+    )
+    screen.show(words_view(screen, words))
+    screen.show(first_tokens_view(screen, FirstTokens(("baseline", "ablated"), tokens)))
+    file.flush()
+    drawn = file.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", drawn)
+    assert "\x1b" not in plain
+    lines = plain.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert {f"w\\x1bord{n}" for n in range(30)} <= set(plain.split())
+    above = next(n for n, line in enumerate(lines) if "ord7 " in line)
+    assert lines[above + 1][lines[above].index("w\\x1bord7") :].startswith("0.13")
+    assert re.search(r'"\\nI" +baseline #{22} 90%', plain)
+    assert re.search(r"ablated +#{17} 70%", plain)
+    assert "rare" not in plain

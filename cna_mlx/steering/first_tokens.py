@@ -1,0 +1,90 @@
+"""The most likely first tokens of an answer, in several arms."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import numpy as np
+
+from cna_mlx.errors import CnaError
+from cna_mlx.models.context import check_lengths
+from cna_mlx.models.memory.allocation import allocation_errors
+from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.interventions import Edits
+from cna_mlx.steering.prefill import shared_prefill
+from cna_mlx.util.progress import never
+
+
+class FirstToken(NamedTuple):
+    """A token and its probability in each arm."""
+
+    text: str
+    id: int
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FirstTokens:
+    """What answers to a prompt may begin with, the most likely in any arm first."""
+
+    arms: tuple[str, ...]
+    tokens: tuple[FirstToken, ...]
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """The tokens for JSON, with a probability for each arm."""
+        return [
+            {
+                "text": token.text,
+                "id": token.id,
+                "probabilities": dict(zip(self.arms, token.probabilities, strict=True)),
+            }
+            for token in self.tokens
+        ]
+
+
+@allocation_errors()
+def first_tokens(
+    model: Any,
+    tokenizer: Any,
+    ids: Sequence[int],
+    arms: Sequence[Arm],
+    *,
+    count: int = 8,
+    stop: Callable[[], bool] = never,
+) -> FirstTokens | None:
+    """Return the ``count`` most likely first tokens of an answer, in one prefill.
+
+    Ranked by their largest probability in any arm. All arms are rows of one batch.
+
+    Args:
+        model, tokenizer: as :func:`cna_mlx.load` returns them.
+        ids: the prompt's token ids.
+        arms: at least one.
+
+    Returns:
+        None if stopped.
+
+    Raises:
+        CircuitError: a circuit does not fit the model.
+        CnaError: an arm's logits are NaN or infinite.
+        InputError: the prompt is empty or too long.
+        OutOfMemoryError: MLX cannot allocate.
+    """
+    check_lengths(model, [ids])
+    edits = Edits(model, [arm.steering for arm in arms])
+    cache = shared_prefill(model, ids[:-1], edits, stop)
+    if cache is None:
+        return None
+    with edits.installed():
+        logits = model(mx.array([ids[-1:]] * len(arms)), cache=cache)[:, -1]
+    found = np.array(mx.softmax(logits.astype(mx.float32), axis=-1))
+    if not np.isfinite(found).all():
+        bad = arms[int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])]
+        raise CnaError(f"the logits of {bad.label} are NaN or infinite")
+    best = np.argsort(-found.max(axis=0), kind="stable")[:count]
+    tokens = [
+        FirstToken(tokenizer.decode([token]), token, tuple(found[:, token].tolist()))
+        for token in best.tolist()
+    ]
+    return FirstTokens(tuple(arm.label for arm in arms), tuple(tokens))
