@@ -173,3 +173,16 @@ class ReportContent:
     reading: Sequence[tuple[str, str]]  # definitions of the figures
     level: TextLevel
     footer: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of sections about something other than a run."""
+
+    kind: str  # what it is a page of
+    title: str
+    subtitle: str
+    headline: str
+    sentences: Sequence[str]
+    sections: Sequence[ReportSection]
+    footer: str

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from cna_mlx.report.charts import draw, size
-from cna_mlx.report.content import Chart, ReportContent
+from cna_mlx.report.content import Chart, Page, ReportContent
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.sanitize import visible
 
@@ -21,12 +21,14 @@ _LOW, _HIGH = -0.25, 1.25
 _NEGATIVE = re.compile(r"(?<![\w.])-(?=\d|$)")
 
 
-def to_html(report: ReportContent) -> str:
+def to_html(report: ReportContent | Page) -> str:
     """The page as text; everything in it is escaped here."""
     from markupsafe import Markup
 
-    style, script = _part("report.css"), _part("report.js")
-    return _template().render(
+    is_report = isinstance(report, ReportContent)
+    style, script = _part("report.css"), _part("report.js") if is_report else ""
+    template = _environment().get_template("report.html" if is_report else "page.html")
+    return template.render(
         report=report,
         policy=policy(style, script),
         # ours, and neither closes its element; hashed unchanged
@@ -60,10 +62,11 @@ def _part(name: str) -> str:
 
 
 @cache
-def _template() -> Any:
-    from jinja2 import Environment, StrictUndefined
+def _environment() -> Any:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
+        loader=FunctionLoader(_part),
         autoescape=True,
         finalize=_shown,
         undefined=StrictUndefined,
@@ -73,7 +76,7 @@ def _template() -> Any:
     environment.filters.update(
         minus=_minus, picture=_picture, size=size, along=_along, counted=counted
     )
-    return environment.from_string(_part("report.html"))
+    return environment
 
 
 def _shown(value: Any) -> Any:
