@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from cna_mlx.prompts.chat_template import render as render
     from cna_mlx.prompts.chat_template import render_prompt as render_prompt
     from cna_mlx.prompts.contrasts import PromptSet as PromptSet
+    from cna_mlx.report.stability_page import (
+        write_stability_page as write_stability_page,
+    )
     from cna_mlx.report.writing import write_report as write_report
+    from cna_mlx.search.stability import stability as stability
     from cna_mlx.steering.arms import Arm as Arm
     from cna_mlx.steering.events import Answer as Answer
     from cna_mlx.steering.events import Token as Token
@@ -55,7 +59,9 @@ _HOMES = {
     "prompts.benchmarks": ("Benchmark",),
     "prompts.chat_template": ("Rendering", "render", "render_prompt"),
     "prompts.contrasts": ("PromptSet",),
+    "report.stability_page": ("write_stability_page",),
     "report.writing": ("write_report",),
+    "search.stability": ("stability",),
     "steering.arms": ("Arm",),
     "steering.events": ("Answer", "Token"),
     "steering.generation": ("generate_arms",),

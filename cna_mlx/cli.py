@@ -20,6 +20,7 @@ _COMMANDS = (
     "chat",
     "probe",
     "circuit",
+    "stability",
     "prompts",
     "audit",
     "eval",

@@ -44,8 +44,10 @@ def test_all_is_explicit_and_sorted() -> None:
         "probe",
         "render",
         "render_prompt",
+        "stability",
         "steered",
         "write_report",
+        "write_stability_page",
     ]
 
 

@@ -1,0 +1,62 @@
+"""`stability`: measure how much a circuit depends on its prompts."""
+
+from typing import Any
+
+import click
+
+from cna_mlx.commands import options as opt
+
+
+@opt.command(
+    example="cna-mlx stability demo\n"
+    "cna-mlx stability ./model --rank influence --other flattery --out stability.html",
+)
+@opt.model_argument
+@opt.walk_options
+@opt.selection_options
+@opt.rendering_options
+@click.option(
+    "--other",
+    "others",
+    multiple=True,
+    metavar="NAME",
+    help="Compare with the circuit of this built-in contrast; repeat for more.",
+)
+@click.option("--out", metavar="FILE.html", help="Write a page with charts.")
+@opt.json_option
+def stability(
+    model: str, others: tuple[str, ...], out: str | None, as_json: bool, **rest: Any
+) -> None:
+    """Measure how much a circuit depends on its prompts, its size and the filter.
+
+    Finds the circuit again from resampled prompts, from fewer, and from halves of
+    them, at several sizes. The prompts are read once, as in a discovery.
+    """
+    from cna_mlx.prompts import load_contrast
+    from cna_mlx.report.stability_page import write_stability_page
+    from cna_mlx.search.stability import stability as measure
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.stability import stability_view
+    from cna_mlx.util.files import check_writable
+
+    check_writable(out)
+    session, chosen = opt.session_of(model, rest), opt.selection_of(rest)
+    further = [load_contrast(one) for one in others]
+    session.load()
+    with session.reporter.progress("layers") as progress:
+        found = measure(
+            *session.load(),
+            chosen,
+            others=further,
+            rendering=session.rendering,
+            progress=progress,
+        )
+    if out:
+        write_stability_page(found, out)
+    if as_json:
+        emit_json({**found.to_dict(), "page": out})
+        return
+    show(stability_view(screen(), found))
+    if out:
+        session.reporter.note(f"page: {out}")
