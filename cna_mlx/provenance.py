@@ -102,6 +102,8 @@ class Provenance(Record):
         control, seed: the kind and the seed of a random control.
         expectation: the result of a trial on held-out prompts; see
             :class:`cna_mlx.discovery.trial_counts.Expectation`.
+        search: how a search chose it, and what it found on the prompts that the search
+            did not use; see :mod:`cna_mlx.search`.
     """
 
     WRITES_NULL: ClassVar[bool] = False
@@ -125,6 +127,7 @@ class Provenance(Record):
     positions: int | None = None
     openings: tuple[tuple[int, ...], ...] | None = None
     causal_correlation: float | None = None
+    search: Mapping[str, Any] | None = None
 
     def only(self, *names: str) -> "Provenance":
         """These entries, written as null if they are None."""

@@ -226,7 +226,7 @@ def run_discovery(
         tuple(moments for _, moments in chosen),
         model_entry(model, sizes),
         Provenance(
-            _contrast_entry(contrast),
+            contrast_entry(contrast),
             rendering_entry(tokenizer, rendering),
             selection.fraction,
             selection.rank,
@@ -242,7 +242,7 @@ def run_discovery(
             **origin,
             positions=selection.positions if selection.positions > 1 else None,
             stored=Provenance.nulls(
-                *("control", "seed", "expectation"),
+                *("control", "seed", "expectation", "search"),
                 *_OF_RANK,
             ),
         ),
@@ -334,7 +334,8 @@ def model_entry(model: Any, sizes: Sequence[int]) -> ModelEntry:
     )
 
 
-def _contrast_entry(contrast: PromptSet) -> ContrastEntry:
+def contrast_entry(contrast: PromptSet) -> ContrastEntry:
+    """Which prompts these are, as circuits record it."""
     return ContrastEntry(
         contrast.name,
         contrast.positive_label,

@@ -12,9 +12,7 @@ from cna_mlx.models.memory.allocation import allocation_errors
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
-from cna_mlx.steering.arms import Arm
-from cna_mlx.steering.events import Answer
-from cna_mlx.steering.generation import generate_arms
+from cna_mlx.steering.generation import answer_unsteered
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.steering.prefill import prefill
 from cna_mlx.util.progress import never
@@ -23,8 +21,6 @@ PROMPTS = 32
 _TOKENS = 3
 # An opening begins at least one in so many answers.
 _SHARE = 10
-# Prompts of a batch; few, since each has a KV cache.
-_ROWS = 8
 
 Opening = tuple[int, ...]
 
@@ -167,14 +163,5 @@ def _beginnings(
     """The first tokens of the greedy answers to a side's prompts."""
     count = min(PROMPTS, len(prompts))
     chosen = [prompts[number * len(prompts) // count] for number in range(count)]
-    found = []
-    for start in range(0, count, _ROWS):
-        part = chosen[start : start + _ROWS]
-        ids = [render_prompt(tokenizer, prompt, rendering) for prompt in part]
-        # each row of the batch is another prompt, unsteered
-        arms = [Arm(str(row)) for row in range(len(ids))]
-        events = generate_arms(model, tokenizer, [ids], arms, max_tokens=_TOKENS)
-        answers = [event for event in events if isinstance(event, Answer)]
-        answers.sort(key=lambda answer: answer.arm)
-        found += [answer.token_ids for answer in answers]
-    return found
+    ids = [render_prompt(tokenizer, prompt, rendering) for prompt in chosen]
+    return [a.token_ids for a in answer_unsteered(model, tokenizer, ids, _TOKENS)]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -20,6 +20,8 @@ from cna_mlx.prompts.validation import (
 
 FORMAT = 1
 _SIDES = ("positive", "negative")
+# The halves of a contrast, as the end of its name.
+_HALVES = ("odd", "even")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,18 @@ class PromptSet:
         """A contrast from sequences of prompts; raises as the class."""
         return cls(name, description, tuple(positive), tuple(negative))
 
+    def half(self, number: int) -> "PromptSet":
+        """The prompts 1, 3, 5, ... of each side for 0, the others for 1.
+
+        Raises:
+            InputError: a side has a single prompt.
+        """
+        name = f"{self.name}:{_HALVES[number]}"
+        if min(self.sizes) < 2:
+            raise InputError(f"{name}: a side with one prompt has no halves; add more")
+        sides = self.positive[number::2], self.negative[number::2]
+        return replace(self, name=name, positive=sides[0], negative=sides[1])
+
     @property
     def sizes(self) -> tuple[int, int]:
         """How many prompts are positive and negative."""
@@ -83,9 +97,14 @@ def contrast_names() -> list[str]:
 def load_contrast(name: str) -> PromptSet:
     """A built-in contrast by its name, one of :func:`contrast_names`.
 
+    ``NAME:odd`` and ``NAME:even`` are its halves; see :meth:`PromptSet.half`.
+
     Raises:
         InputError: no contrast has this name; the message lists the names.
     """
+    whole, colon, half = name.rpartition(":")
+    if colon and half in _HALVES:
+        return load_contrast(whole).half(_HALVES.index(half))
     for path in _data("contrasts"):
         if path.name == f"{name}.json":
             return parse_contrast(path.read_text(encoding="utf-8"), path.name)

@@ -15,9 +15,11 @@ from cna_mlx.steering.events import Answer, Gauged, Token
 from cna_mlx.steering.gauge_scale import Scale
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.steering.sampling import Greedy, Sampling, chooser
-from cna_mlx.util.progress import never
+from cna_mlx.util.progress import Progress, never, silent
 
 DEFAULT_MAX_TOKENS = 150
+# Prompts of a batch; few, since each has a KV cache.
+_TOGETHER = 8
 
 
 def generate_arms(
@@ -82,6 +84,37 @@ def generate_arms(
                 model, tokenizer, number, arms, by_arm, edits, choose, scale, stop
             )
             yield from batch.run(max_tokens, caches)
+
+
+def answer_unsteered(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int,
+    *,
+    stop: Callable[[], bool] = never,
+    progress: Progress = silent,
+) -> list[Answer]:
+    """Answer several prompts at a time, greedily; fewer than given if stopped.
+
+    Args:
+        prompts: token ids of each prompt.
+        progress: called after each batch.
+    """
+    found: list[Answer] = []
+    for start in range(0, len(prompts), _TOGETHER):
+        part = prompts[start : start + _TOGETHER]
+        # each row of the batch is another prompt
+        arms = [Arm(str(row)) for row in range(len(part))]
+        events = generate_arms(
+            model, tokenizer, [list(part)], arms, max_tokens=max_tokens, stop=stop
+        )
+        answers = [event for event in events if isinstance(event, Answer)]
+        if len(answers) < len(part) or any(a.finish == "interrupted" for a in answers):
+            break
+        found += sorted(answers, key=lambda answer: answer.arm)
+        progress("Answering", len(found), len(prompts))
+    return found
 
 
 def _scale(model: Any, gauge: Circuit, first: Arm) -> Scale:

@@ -1,0 +1,211 @@
+"""What one reading of a contrast says of every neuron: enough to rank it any way."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from cna_mlx.circuit import Circuit, Details, Moments, Neuron
+from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.deciding import Deciding
+from cna_mlx.discovery.discover import (
+    ALGORITHM,
+    contrast_entry,
+    model_entry,
+    rendering_entry,
+)
+from cna_mlx.discovery.rankings import ALL, Difference, Influence, Ranking
+from cna_mlx.discovery.refusing_openings import Opening
+from cna_mlx.discovery.selection import Rank, Selection, TopNeurons
+from cna_mlx.discovery.walk import universal_neurons
+from cna_mlx.models.families import widths
+from cna_mlx.prompts import PromptSet, load_bank
+from cna_mlx.prompts.chat_template import Rendering, render_prompt
+from cna_mlx.provenance import ModelEntry, Provenance
+from cna_mlx.util.environment import versions
+from cna_mlx.util.progress import Progress, silent
+
+#: The rankings that a search tries: all but ``causal``, which takes minutes.
+SIMPLE: tuple[Rank, ...] = ("delta", "normalized", "weighted")
+DECIDING: tuple[Rank, ...] = ("direct", "influence")
+Excluded = frozenset[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The figures of every neuron over a contrast, at the last token of the prompts.
+
+    Attributes:
+        scores: by rank, [d_ff] in float32 for each layer; -inf where it has no score.
+        moments: [4, d_ff] for each layer, in the order of :class:`Moments`.
+        magnitudes: mean |a| over the negative prompts, [d_ff] for each layer.
+        universal: the universal neurons, by the number of neurons of a circuit.
+        openings: token ids of the phrases that begin the model's refusals.
+        model, origin: of the circuits made from them; the origin without the choice.
+    """
+
+    scores: Mapping[str, Sequence[np.ndarray]]
+    moments: Sequence[np.ndarray]
+    magnitudes: Sequence[np.ndarray]
+    universal: Mapping[int, Excluded]
+    openings: tuple[Opening, ...]
+    model: ModelEntry
+    origin: Provenance
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """d_ff of each layer."""
+        return tuple(part.shape[1] for part in self.moments)
+
+    def circuit(self, selection: Selection, without: Excluded = frozenset()) -> Circuit:
+        """The circuit of a selection; reads no prompt.
+
+        Args:
+            without: neurons that are passed over, so that the next best follow.
+        """
+        k = selection.k(self.sizes)
+        first, last = selection.band(len(self.sizes))
+        top = TopNeurons(k)
+        for layer in range(first, last + 1):
+            values = self.scores[selection.rank][layer].copy()
+            values[[index for own, index in without if own == layer]] = -np.inf
+            top.take(layer, values)
+        best = {one: score for one, score in top.scores().items() if score > -math.inf}
+        dropped = self.universal.get(k, frozenset()) if selection.universal else ()
+        kept = [one for one in best if one not in dropped]
+        moments = [self._moments(*one) for one in kept]
+        signed = selection.reads_answers
+        return Circuit(
+            tuple(
+                Neuron(*one, own.positive_mean - own.negative_mean)
+                for one, own in zip(kept, moments, strict=True)
+            ),
+            tuple(moments),
+            self.model,
+            self._origin(selection, tuple(one for one in best if one in dropped)),
+            tuple(Details(score=best[one]) for one in kept) if signed else (),
+        )
+
+    def _moments(self, layer: int, index: int) -> Moments:
+        return Moments(*(float(value) for value in self.moments[layer][:, index]))
+
+    def _origin(
+        self, selection: Selection, dropped: tuple[tuple[int, int], ...]
+    ) -> Provenance:
+        return replace(
+            self.origin,
+            fraction=selection.fraction,
+            rank=selection.rank,
+            layers=selection.band(len(self.sizes)),
+            universal=selection.universal,
+            universal_dropped=dropped,
+            openings=self.openings if selection.reads_answers else None,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+
+def read_statistics(
+    model: Any,
+    tokenizer: Any,
+    contrast: PromptSet,
+    counts: Sequence[int],
+    rendering: Rendering,
+    *,
+    openings: Sequence[Opening] = (),
+    bank: Sequence[PromptSet] | None = None,
+    progress: Progress = silent,
+) -> Statistics:
+    """Read a contrast and the bank once; one backward pass for each contrast prompt.
+
+    Args:
+        counts: the numbers of neurons whose universal neurons are needed.
+        openings: of the model's refusals; without one the ranks that rest on them
+            have no scores.
+        bank: the contrasts that define universal neurons; the built-in one if None.
+
+    Raises:
+        as :func:`cna_mlx.discover`.
+    """
+    sets = [contrast, *(load_bank() if bank is None else bank)]
+    texts = [text for one in sets for text in (*one.positive, *one.negative)]
+    ids = [render_prompt(tokenizer, text, rendering) for text in texts]
+    rankings: dict[str, Ranking] = {r: Difference(model, r) for r in SIMPLE}
+    if openings:
+        own = ids[: sum(contrast.sizes)]
+        rankings |= _deciding(model, contrast, own, tuple(openings), progress)
+    scores: dict[str, list[np.ndarray]] = {rank: [] for rank in rankings}
+    moments, magnitudes = [], []
+    tops = [TopNeurons(max(counts)) for _ in sets[1:]]
+    sizes = widths(model)
+    for layer, activations in last_activations(model, ids):
+        sides = _sides(sets[0], activations)
+        for rank, ranking in rankings.items():
+            scores[rank].append(_score(ranking, layer, sides))
+        moments.append(_moments_of(*sides))
+        magnitudes.append(np.array(mx.abs(sides[1]).mean(axis=0)))
+        start = sum(contrast.sizes)
+        for one, top in zip(sets[1:], tops, strict=True):
+            own_sides = _sides(one, activations[start:])
+            top.take(layer, Difference(model).at(layer)(*own_sides, ALL, ALL))
+            start += sum(one.sizes)
+        del activations, sides
+        progress("Reading neurons", layer + 1, len(sizes))
+    lists = [top.best() for top in tops]
+    return Statistics(
+        scores,
+        moments,
+        magnitudes,
+        {k: universal_neurons([best[:k] for best in lists]) for k in counts if lists},
+        tuple(openings),
+        model_entry(model, sizes),
+        Provenance(
+            contrast_entry(contrast),
+            rendering_entry(tokenizer, rendering),
+            algorithm=ALGORITHM,
+            versions=versions(),
+        ),
+    )
+
+
+def _deciding(
+    model: Any,
+    contrast: PromptSet,
+    ids: Sequence[Sequence[int]],
+    openings: tuple[Opening, ...],
+    progress: Progress,
+) -> dict[str, Ranking]:
+    """The rankings by what neurons decide, in every layer that a search tries."""
+    last = late_bands(len(widths(model)))[0]
+    selection = Selection(rank="influence", layers=last)
+    found = Deciding(model, contrast, selection, ids, openings, progress)
+    return {"direct": found.direct(), "influence": found.influence()}
+
+
+def late_bands(n_layers: int) -> list[tuple[int, int]]:
+    """The layers without the last tenth, and without the last third."""
+    ends = (n_layers - 1 - round(part * n_layers) for part in (1 / 10, 1 / 3))
+    return [(0, end) for end in dict.fromkeys(max(0, end) for end in ends)]
+
+
+def _score(
+    ranking: Ranking, layer: int, sides: tuple[mx.array, mx.array]
+) -> np.ndarray:
+    """A layer's scores; -inf in a layer that the ranking does not have."""
+    if isinstance(ranking, Influence) and layer not in ranking.gradients:
+        return np.full(sides[0].shape[1], -np.inf, np.float32)
+    return ranking.at(layer)(*sides, ALL, ALL)
+
+
+def _sides(one: PromptSet, activations: mx.array) -> tuple[mx.array, mx.array]:
+    middle, end = len(one.positive), sum(one.sizes)
+    return activations[:middle], activations[middle:end]
+
+
+def _moments_of(positive: mx.array, negative: mx.array) -> np.ndarray:
+    parts = [(one.mean(axis=0), mx.std(one, axis=0)) for one in (positive, negative)]
+    return np.array(mx.stack([part for pair in parts for part in pair]))
