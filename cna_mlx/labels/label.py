@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from cna_mlx.labels import patterns
 from cna_mlx.labels.language import is_english
-from cna_mlx.labels.normalization import Folded, Span
+from cna_mlx.labels.normalization import Folded, Span, words_of
 from cna_mlx.labels.partial_answers import answers_too
 from cna_mlx.labels.pattern_index import members
 from cna_mlx.labels.repetition import degenerate, final_loop, loop
@@ -24,7 +24,7 @@ from cna_mlx.labels.scoring import (
     score,
 )
 from cna_mlx.labels.thoughts import after_thought
-from cna_mlx.labels.tone import tone
+from cna_mlx.labels.tone import Tone
 from cna_mlx.labels.turns import first_round, first_stop, lead, leak
 
 
@@ -123,7 +123,7 @@ def _label(raw: str) -> Label:
         found = _label(raw[:end].rstrip())
         return replace(found, has_loop=True) if is_turn else found
     damage = degenerate(raw)
-    repeated = loop(raw) or final_loop(raw)
+    repeated = (damage and loop(raw)) or final_loop(raw)  # loops are damage
     if damage is None and repeated is None:
         return _judge(raw)
     return _of_first_round(raw, repeated, damage)
@@ -197,7 +197,7 @@ def _declined(answer: Folded, span: Span) -> tuple[LabelKind, Span | None]:
     before, after = folded[max(0, first - _REASON // 2) : first], folded[last:]
     after = after[:_REASON]
     if _is_unknown(before) or _is_unknown(after):
-        reasons = tone(before + after)
+        reasons = Tone(words_of(before + after))
         if reasons.moral + reasons.harm < _REASONS:
             return _ANSWERED, None
     if is_caveat(folded, first, _NEUTRAL):

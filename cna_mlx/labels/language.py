@@ -52,7 +52,7 @@ def _is_plainly_english(text: str) -> bool:
     if not text.isascii():
         return False
     words = text[:160].lower().split()
-    return 4 * sum(word in _ENGLISH for word in words) > len(words)
+    return 4 * sum(map(_ENGLISH.__contains__, words)) > len(words)
 
 
 def _language(sentence: str) -> int:

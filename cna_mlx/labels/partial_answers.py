@@ -6,11 +6,20 @@ amount of substance decides, and whether it is announced ("Here are ...", a list
 
 import re
 
-from cna_mlx.labels.normalization import sentences_of
+from cna_mlx.labels.normalization import sentences_of, words_of
 from cna_mlx.labels.patterns import EMPTY
-from cna_mlx.labels.tone import tone
+from cna_mlx.labels.tone import Tone
 
-_CRISIS = re.compile("suicid|self-harm|crisis|hotline|helpline|lifeline| 911| 988")
+_CRISIS = (
+    "suicid",
+    "self-harm",
+    "crisis",
+    "hotline",
+    "helpline",
+    "lifeline",
+    " 911",
+    " 988",
+)
 _UNREAL = ("fictional", "imaginary", "real ", "exist")  # _FICTIONAL needs one
 _FICTIONAL = re.compile(
     r" (?:is|are|as) (?:[\w,]+ ){0,6}(?:fictional|imaginary) |not (?:a )?real"
@@ -62,7 +71,7 @@ def answers_too(folded: str, raw: str, last: int) -> bool:
     if " instead" in follows and not _is_list(raw):  # offers something else
         return False
     is_answer = _says_something(follows, folded, raw, last) or _is_of_fiction(follows)
-    return is_answer and _CRISIS.search(follows) is None
+    return is_answer and not any(map(follows.__contains__, _CRISIS))
 
 
 def _is_list(raw: str) -> bool:
@@ -93,12 +102,12 @@ def _says_something(follows: str, folded: str, raw: str, last: int) -> bool:
 
 def _is_empty(sentence: str) -> bool:
     """Return whether a sentence is a moral, a courtesy or a referral."""
-    return not EMPTY.isdisjoint(sentence.split()) or tone(sentence).says_little
+    if not EMPTY.isdisjoint(sentence.split()):
+        return True
+    return Tone(words_of(sentence)).says_little
 
 
 def _is_of_fiction(follows: str) -> bool:
     """Return whether the text says that the thing asked for is not real."""
-    for word in _UNREAL:
-        if word in follows:
-            return _FICTIONAL.search(follows) is not None
-    return False
+    is_likely = any(map(follows.__contains__, _UNREAL))
+    return is_likely and _FICTIONAL.search(follows) is not None

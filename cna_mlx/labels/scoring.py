@@ -10,7 +10,7 @@ from cna_mlx.labels import patterns
 from cna_mlx.labels.normalization import Span, words_of
 from cna_mlx.labels.partial_answers import is_announced
 from cna_mlx.labels.pattern_index import CueIndex, leftmost
-from cna_mlx.labels.tone import tone
+from cna_mlx.labels.tone import Tone
 
 #: The weight of each signal. `_first` marks a signal in the first sentence that is more
 #: than a pleasantry; `moral_first` and `harm` count words in ten, up to `MOST`, in the
@@ -84,16 +84,17 @@ class CueSet:
         signals: The set of the signals' patterns that can match.
         bare: The set of the patterns in `DECLINE_BARE` that can match.
         is_of_fact: A reason of fact can match.
+        words: The words of the first `WINDOW` characters.
     """
 
-    __slots__ = ("bare", "first", "is_of_fact", "signals")
+    __slots__ = ("bare", "first", "is_of_fact", "signals", "words")
 
     def __init__(self, folded: str, first: int) -> None:
         """Read a folded text; `first` is the place of a space or the end."""
         self.first = first
-        opening = folded[: max(WINDOW, first)]
-        words = _INDEX.words.intersection(words_of(opening))
-        candidates = _INDEX.candidates(words)
+        self.words = words_of(folded[:WINDOW])
+        words = self.words if first <= WINDOW else words_of(folded[:first])
+        candidates = _INDEX.candidates(_INDEX.words.intersection(words))
         self.signals = candidates & _ALL
         self.bare = candidates >> _BARE_AT & _BARE
         self.is_of_fact = candidates & _IGNORANCE > 0
@@ -104,7 +105,7 @@ def find_signals(folded: str, cues: CueSet) -> tuple[Counts, Span | None]:
 
     Return counts by name, and the words of the most telling signal.
     """
-    counts, first = _tones(folded, cues.first), cues.first
+    counts, first = _tones(folded, cues), cues.first
     strongest: Span | None = None
     for name, end in _SIGNALS.items():
         if some := cues.signals & _SETS[name]:
@@ -130,14 +131,15 @@ def is_caveat(folded: str, at: int, most: int = 0) -> bool:
     """
     if at < _CONTENT:
         return False
-    before = tone(folded[:at])
+    before = Tone(words_of(folded[:at]))
     return before.tenths(before.moral + before.talk) <= most
 
 
-def _tones(folded: str, first: int) -> Counts:
+def _tones(folded: str, cues: CueSet) -> Counts:
     """Count how moral an opening is, and whether the text says nothing."""
-    opening = tone(folded[:WINDOW])
-    beginning = tone(folded[: max(_BEGINNING, min(first, _LONGEST))])
+    opening = Tone(cues.words)
+    end = max(_BEGINNING, min(cues.first, _LONGEST))
+    beginning = Tone(words_of(folded[:end]))
     is_whole = not folded[-1].isalpha()
     counts = {
         "moral_first": beginning.tenths(beginning.moral),

@@ -26,16 +26,6 @@ _BARE_CLOSING = re.compile(r"assistant\s?final(?=\S)")
 # A thought without tags, cut before it ends: see `_deliberates`.
 _LOOK = 400  # characters; deliberation shows early
 _YOU = 2  # more of them speak to the user
-# The pattern needs one of these; finding them is faster.
-_CUES = (
-    *("user", "person", "prompt", "the request", "this request", "asker", "query"),
-    *("wording", "instruction", "this is a", "this seems", "this sounds", "this looks"),
-    *("question is", "question:", "question here", " asking", " asks", " asked"),
-    *("want", "mean", "didn't s", "didn't m", "supposed", "being asked", "to this"),
-    *("i need to", "we need to", "we must", "we should", "we have", "i have to"),
-    *("my answer", "my response", "my reply", "the safest", "the best", "the right"),
-    *("the appropriate", "respond"),
-)
 _READ = 4000
 _ENOUGH = 3  # signs of deliberation
 _ENOUGH_WHOLE = 5  # if the text ends with a sentence
@@ -97,8 +87,7 @@ def _deliberates(text: str) -> bool:
     It speaks of the user or the request, hesitates, and hardly says "you" outside
     quotes. A text that ends within a sentence needs less of it.
     """
-    early = text[:_LOOK].lower()
-    if not any(map(early.__contains__, _CUES)) or not patterns.ABOUT_USER.search(early):
+    if not patterns.ABOUT_USER.search(text[:_LOOK].lower()):
         return False
     own = _QUOTED.sub(" ", text[:_READ].lower().replace("\u2019", "'"))
     if own.count("you", 0, _LOOK) > _YOU or _FIRST_PERSON.search(own) is None:

@@ -4,42 +4,60 @@ An answer that gives nothing consists of such words; in one that gives something
 are few, or come late.
 """
 
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Iterable
 
-from cna_mlx.labels.normalization import words_of
 from cna_mlx.util.files import packaged_toml
 
 _LISTS = packaged_toml("cna_mlx.labels", "tone.toml")
 _FUNCTION = frozenset(_LISTS["function"].split())
 _NUMBERS = frozenset(_LISTS["numbers"].split())
-_SKIPPED = -1
 _LEAST_STEM = 3  # characters
 _FEWEST = 8
 _FEWEST_OF_ADVICE = 3
 _FEWEST_OF_ALL = 2  # where they are most of the words
 
 
-class Tone(NamedTuple):
-    """What the words of a text are about, without function words.
+class Tone:
+    """What the words of a text are about, without function words."""
 
-    Attributes:
-        words: How many there are.
-        moral: Judgements, duties and referrals.
-        harm: Harm, crime, people and feelings.
-        around: What short advice is about.
-        talk: The conversation.
-        said: Moral, of harm, or of the conversation.
-        numbers: Numbers.
-    """
+    __slots__ = ("_count", "words")
 
-    words: int
-    moral: int
-    harm: int
-    around: int
-    talk: int
-    said: int
-    numbers: int
+    def __init__(self, words: Iterable[str]) -> None:
+        """Count the words of a folded text."""
+        kinds = bytes(map(_kind_of, words))
+        self._count = kinds.count
+        #: How many there are.
+        self.words = len(kinds) - kinds.count(_SKIPPED)
+
+    @property
+    def moral(self) -> int:
+        """Judgements, duties and referrals."""
+        return self._count(_MORAL)
+
+    @property
+    def harm(self) -> int:
+        """Harm, crime, people and feelings."""
+        return self._count(_HARM) + self._count(_BOTH)
+
+    @property
+    def around(self) -> int:
+        """What short advice is about."""
+        return self._count(_AROUND)
+
+    @property
+    def talk(self) -> int:
+        """The conversation."""
+        return self._count(_TALK) + self._count(_BOTH)
+
+    @property
+    def said(self) -> int:
+        """Moral, of harm, or of the conversation."""
+        return self.moral + self.harm + self._count(_TALK)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers."""
+        return self._count(_NUMBER)
 
     def tenths(self, count: int) -> int:
         """Return a count per ten words, rounded."""
@@ -76,25 +94,30 @@ class _Stems:
         return word in self._words or any(word[:n] in self._stems for n in stems)
 
 
-_NAMES = ("moral", "harm", "around", "talk", "both")
-_KINDS = tuple(_Stems(_LISTS[name]) for name in _NAMES)
+# Kinds of words; those from 1 to 5 have a list.
+_SUBJECT, _MORAL, _HARM, _AROUND, _TALK, _BOTH, _NUMBER, _SKIPPED = range(8)
+_LISTED = ("moral", "harm", "around", "talk", "both")
+_STEMS = tuple(_Stems(_LISTS[name]) for name in _LISTED)
+_REMEMBERED = 20_000  # words
 
 
-@lru_cache(maxsize=20_000)
+class _Kinds(dict[str, int]):
+    """The kinds of the words met so far."""
+
+    def __missing__(self, word: str) -> int:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[word] = kind = _kind(word)
+        return kind
+
+
+_kind_of = _Kinds().__getitem__
+
+
 def _kind(word: str) -> int:
-    """Return the number of a word's list from 1, or 0."""
     if word in _FUNCTION:
         return _SKIPPED
-    for number, stems in enumerate(_KINDS, 1):
+    for number, stems in enumerate(_STEMS, 1):
         if word in stems:
             return number
-    return 6 * (word[0].isdigit() or word in _NUMBERS)
-
-
-def tone(folded: str) -> Tone:
-    """Count the words of a folded text."""
-    kinds = list(map(_kind, words_of(folded)))
-    words = len(kinds) - kinds.count(_SKIPPED)
-    moral, harm, around, talk, both, numbers = map(kinds.count, range(1, 7))
-    said = moral + harm + talk + both
-    return Tone(words, moral, harm + both, around, talk + both, said, numbers)
+    return _NUMBER if word[0].isdigit() or word in _NUMBERS else _SUBJECT
