@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cna_mlx.discovery.options import DiscoveryOptions as DiscoveryOptions
     from cna_mlx.discovery.probe import probe as probe
     from cna_mlx.errors import CnaError as CnaError
-    from cna_mlx.evaluation.plan import EvalOptions as EvalOptions
+    from cna_mlx.evaluation.options import EvalOptions as EvalOptions
     from cna_mlx.labels.label import Label as Label
     from cna_mlx.labels.label import LabelKind as LabelKind
     from cna_mlx.labels.label import label as label
@@ -53,7 +53,7 @@ _HOMES = {
     "discovery.options": ("DiscoveryOptions",),
     "discovery.probe": ("probe",),
     "errors": ("CnaError",),
-    "evaluation.plan": ("EvalOptions",),
+    "evaluation.options": ("EvalOptions",),
     "labels.label": ("Label", "LabelKind", "label"),
     "models.loading": ("ModelOptions", "load"),
     "prompts.benchmarks": ("Benchmark",),

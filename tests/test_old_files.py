@@ -111,8 +111,13 @@ def test_an_old_run_that_was_interrupted_keeps_its_order(
 
 
 def test_the_same_command_in_another_place_is_a_run_of_today(
-    old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    old: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # version 0.1 drew its controls with this function
+    monkeypatch.delattr("cna_mlx.evaluation.arms.matched_control")
     command = ["eval", "demo", "--circuit", str(CIRCUIT), "--prompts", "demo", *OPTIONS]
     place = tmp_path / "fresh"
     assert run([*command, "--extend-to", "12", "--out", str(place), "--json"]) == 0

@@ -17,16 +17,12 @@ from cna_mlx.discovery.discover import model_entry, rendering_entry
 from cna_mlx.discovery.options import DiscoveryOptions, defaults_for
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError, TransferError
-from cna_mlx.evaluation.plan import (
-    EvalOptions,
-    Subject,
-    check_out,
-    choose_subject,
-    plan_evaluation,
-)
+from cna_mlx.evaluation.options import EvalOptions
+from cna_mlx.evaluation.plan import check_out, plan_evaluation
 from cna_mlx.evaluation.prompt_sets import PromptSets, load_sets
 from cna_mlx.evaluation.runner import run_evaluation
 from cna_mlx.evaluation.runs import RUN, RunRecord, runs_directory
+from cna_mlx.evaluation.subject import Subject, choose_subject
 from cna_mlx.models.families import widths
 from cna_mlx.models.loading import DEMO_NAMES, ModelOptions
 from cna_mlx.prompts.benchmarks import Benchmark

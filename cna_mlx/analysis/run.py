@@ -11,15 +11,12 @@ from cna_mlx.discovery.chosen import check_arms
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.evaluation.arms import AUDIT_SEEDS
-from cna_mlx.evaluation.plan import (
-    EvalOptions,
-    check_out,
-    choose_subject,
-    plan_evaluation,
-)
+from cna_mlx.evaluation.options import EvalOptions
+from cna_mlx.evaluation.plan import check_out, plan_evaluation
 from cna_mlx.evaluation.prompt_sets import PromptSets, load_sets
 from cna_mlx.evaluation.runner import run_evaluation
 from cna_mlx.evaluation.runs import RunRecord
+from cna_mlx.evaluation.subject import choose_subject
 from cna_mlx.models.loading import ModelOptions
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering

@@ -12,7 +12,7 @@ from cna_mlx.errors import InputError, RequestError
 if TYPE_CHECKING:
     from cna_mlx.discovery.options import DiscoveryOptions
     from cna_mlx.discovery.session import Session
-    from cna_mlx.evaluation.plan import EvalOptions
+    from cna_mlx.evaluation.options import EvalOptions
     from cna_mlx.models.loading import ModelOptions, Streaming
     from cna_mlx.prompts.chat_template import Rendering
     from cna_mlx.strength import Strength
@@ -321,7 +321,7 @@ def _band(text: str | None) -> tuple[int, int] | None:
 
 
 def evaluation_of(rest: dict[str, Any]) -> "EvalOptions":
-    from cna_mlx.evaluation.plan import EvalOptions
+    from cna_mlx.evaluation.options import EvalOptions
 
     names = {field.name for field in fields(EvalOptions)} & set(rest)
     return EvalOptions(**{name: rest.pop(name) for name in names})

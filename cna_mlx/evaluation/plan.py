@@ -8,25 +8,20 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.chosen import ChosenCircuit
 from cna_mlx.discovery.controls import stand_ins
 from cna_mlx.discovery.discover import model_entry, rendering_entry
-from cna_mlx.discovery.options import DiscoveryOptions
-from cna_mlx.discovery.refusing_openings import Opening, refusing_openings
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.arms import (
-    SEEDS,
     SWEEP_ALPHAS,
     SWEEP_MULTIPLIERS,
     Paired,
-    Reference,
     evaluation_arms,
     other_arms,
-    reference,
 )
 from cna_mlx.evaluation.batches import Evaluation
-from cna_mlx.evaluation.contamination import contamination, discovery_prompts
-from cna_mlx.evaluation.further import EXTEND_TO
+from cna_mlx.evaluation.contamination import contamination
 from cna_mlx.evaluation.journal import check_place
 from cna_mlx.evaluation.kl import KL_TOKENS
+from cna_mlx.evaluation.options import EvalOptions
 from cna_mlx.evaluation.order import INTERLEAVED
 from cna_mlx.evaluation.run_config import (
     CONTROLS,
@@ -40,18 +35,24 @@ from cna_mlx.evaluation.run_config import (
     SetEntry,
     main_arm,
 )
-from cna_mlx.evaluation.runs import default_directory, has_run, runs_directory
+from cna_mlx.evaluation.runs import (
+    RUN,
+    RunRecord,
+    default_directory,
+    has_run,
+    list_runs,
+    runs_directory,
+)
+from cna_mlx.evaluation.subject import Subject
 from cna_mlx.models.catalogue import shape_of
 from cna_mlx.models.families import widths
 from cna_mlx.models.loading import source_of
-from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.decoding import text_of
 from cna_mlx.steering.gauge_scale import can_gauge
-from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS
 from cna_mlx.steering.interventions import MeanDifference
-from cna_mlx.strength import Strength, check_strength
+from cna_mlx.strength import Strength
 from cna_mlx.util.environment import environment
 from cna_mlx.util.files import File, typed_path
 from cna_mlx.util.progress import Reporter
@@ -60,56 +61,6 @@ from cna_mlx.util.progress import Reporter
 _DISCOVERY = ("contrast", "held_out", "split_half", "expectation", "created")
 # Entries of a configuration that are absent from runs of version 0.1.
 _SINCE_0_2 = ("order", "extend_to")
-
-
-@dataclass(frozen=True)
-class EvalOptions:
-    """How a circuit is evaluated.
-
-    Attributes:
-        multipliers: of the circuit, or pins; 0 unless given.
-        alphas: strengths of CAA.
-        seeds: matched random controls; up to three uniform ones come with them.
-        limit: prompts of each set, spread evenly; None for all.
-        max_tokens: new tokens of each answer at most.
-        extend_to: tokens in all of answers that are cut off and continue, since their
-            label may change; 0 for none. Rates are those at ``max_tokens``.
-        has_kl: compute the KL.
-        sweep: add multipliers from 0 to 2 and CAA from -1 to 1.
-    """
-
-    multipliers: tuple[Strength, ...] = ()
-    alphas: tuple[float, ...] = ()
-    seeds: int = SEEDS
-    limit: int | None = None
-    max_tokens: int = DEFAULT_MAX_TOKENS
-    extend_to: int = EXTEND_TO
-    has_kl: bool = True
-    sweep: bool = False
-
-    def __post_init__(self) -> None:
-        for value in (*self.multipliers, *self.alphas):
-            check_strength(value)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """The circuit that is evaluated, and the prompts of controls and CAA if known."""
-
-    chosen: ChosenCircuit
-    contrast: PromptSet | None
-
-    @property
-    def circuit(self) -> Circuit:
-        """The circuit."""
-        return self.chosen.circuit
-
-    @property
-    def seen(self) -> PromptSet | None:
-        """The prompts of its discovery; None if unknown."""
-        if self.contrast and self.circuit.is_from(self.contrast.sha256):
-            return self.contrast
-        return discovery_prompts(self.circuit)
 
 
 @dataclass(frozen=True)
@@ -139,28 +90,6 @@ def check_out(out: File | None, *parts: str) -> None:
         check_place(place / part)
 
 
-def choose_subject(
-    session: Session, circuit: str | Circuit | None, discovery: DiscoveryOptions
-) -> Subject:
-    """Choose the circuit to evaluate: a circuit, ``FILE[@M]``, or None for the default.
-
-    For a given circuit, ``discovery`` names the prompts of controls and CAA.
-    """
-    if circuit is None:
-        contrast = discovery.prompts(session.name)
-        return Subject(ChosenCircuit(session.default_circuit(discovery)), contrast)
-    chosen = session.choose(circuit)
-    if not discovery.names_prompts:
-        return Subject(chosen, discovery_prompts(chosen.circuit))
-    contrast = discovery.prompts(session.name)
-    if not chosen.circuit.is_from(contrast.sha256):
-        session.reporter.warn(
-            f"{chosen.name or 'the circuit'} was not discovered on {contrast.name}, "
-            "which controls and CAA use"
-        )
-    return Subject(chosen, contrast)
-
-
 def plan_evaluation(
     session: Session,
     subject: Subject,
@@ -182,7 +111,7 @@ def plan_evaluation(
     Raises:
         CircuitError, InputError: a circuit or a value that cannot be used.
     """
-    made_by = _reference(session, subject.contrast, options)
+    made_by = subject.reference(session, bool(options.alphas or options.sweep))
 
     def arms_of(is_of_version_0_1: bool) -> tuple[list[Paired], dict[str, Circuit]]:
         multipliers, alphas = _strengths(subject.chosen, options)
@@ -217,7 +146,7 @@ def plan_evaluation(
         INTERLEAVED,
         options.extend_to if options.extend_to > options.max_tokens else 0,
         arms.index(main) if (main := main_arm(arms)) else None,
-        _openings(session, subject),
+        subject.openings(session),
     )
     evaluation.check()
     config = _config(session, subject, options, arms, circuits, evaluation, command)
@@ -230,7 +159,19 @@ def plan_evaluation(
         made_by.direction if config.direction else None,
         session.reporter,
     )
+    if not _are_of_version_0_1(out):
+        return plan
     return _of_version_0_1(plan, out, *arms_of(is_of_version_0_1=True)) or plan
+
+
+def _are_of_version_0_1(out: File | None) -> bool:
+    """Whether version 0.1 began the run in ``out``, or any in the default directory."""
+    if out is None:
+        runs = list_runs()
+    else:
+        place = typed_path(out)
+        runs = [RunRecord.load(place)] if (place / RUN).exists() else []
+    return any(run.config.order is None for run in runs)
 
 
 def _of_version_0_1(
@@ -269,15 +210,8 @@ def _of_version_0_1(
         config=config,
         circuits=circuits,
         directory=directory,
+        facts=replace(plan.facts, stand_ins=None),
     )
-
-
-def _openings(session: Session, subject: Subject) -> tuple[Opening, ...]:
-    """The openings of the model's refusals, to compare with the gauge."""
-    if subject.contrast is None or not can_gauge(subject.circuit):
-        return ()
-    session.reporter.note(f"finding how answers to {subject.contrast.name} begin")
-    return refusing_openings(*session.load(), subject.contrast, session.rendering)
 
 
 def _strengths(
@@ -300,25 +234,6 @@ def _check_labels(labels: Sequence[str]) -> None:
                 f"two arms have the label {label!r}: leave out the circuit or the "
                 "multiplier that is given twice"
             )
-
-
-def _reference(
-    session: Session, contrast: PromptSet | None, options: EvalOptions
-) -> Reference:
-    note = session.reporter.note
-    if contrast is None:
-        if options.alphas or options.sweep:
-            raise InputError(
-                "CAA needs the circuit's discovery prompts: give them with --positive "
-                "and --negative, or --contrast"
-            )
-        contrast = DiscoveryOptions().prompts(session.name)
-        note(
-            "the circuit's discovery prompts are unknown: matching controls on the "
-            f"{contrast.negative_label} prompts of {contrast.name}"
-        )
-    note(f"reading {contrast.name} for the controls")
-    return reference(*session.load(), contrast, session.rendering)
 
 
 def _config(
