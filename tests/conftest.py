@@ -17,7 +17,7 @@ from huggingface_hub.utils import close_session
 from marks import slow
 from mlx_lm.utils import load_tokenizer
 from paths import PARITY
-from tiny_models import D_FF, FAST, KINDS, LAYERS, Kind, make_model
+from tiny_models import D_FF, FAST, KINDS, LAYERS, Ends, Kind, make_model
 
 from cna_mlx import load
 from cna_mlx.circuit import Circuit
@@ -103,6 +103,12 @@ def tokenizer(tokenizers: dict[str, Any]) -> Any:
     return tokenizers["llama"]
 
 
+@pytest.fixture(scope="session")
+def endless(tokenizer: Any) -> Any:
+    """A tokenizer that never ends an answer."""
+    return Ends(tokenizer)
+
+
 @pytest.fixture
 def parity() -> Path:
     return PARITY
@@ -161,11 +167,17 @@ def questions(tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def selection(files: tuple[str, str]) -> list[str]:
+def brief(files: tuple[str, str]) -> list[str]:
     """The options for a discovery that takes no time."""
     positive, negative = files
     sides = ["--positive", positive, "--negative", negative]
-    return [*sides, "--no-universal", "--fraction", "0.05", "--no-expect"]
+    return [*sides, "--no-universal", "--fraction", "0.05"]
+
+
+@pytest.fixture(scope="session")
+def selection(brief: list[str]) -> list[str]:
+    """The same for commands that would also try the circuit."""
+    return [*brief, "--no-expect"]
 
 
 @pytest.fixture

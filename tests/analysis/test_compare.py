@@ -39,14 +39,6 @@ SHORT = ("--max-tokens", "6", "--controls", "1")
 OTHER = RunArm("other (b)", "other", 0.0, None, "other")
 
 
-@pytest.fixture(name="selection")
-def selection_fixture(files: tuple[str, str]) -> list[str]:
-    """The options for a discovery that takes no time."""
-    positive, negative = files
-    sides = ["--positive", positive, "--negative", negative]
-    return [*sides, "--no-universal", "--fraction", "0.05"]
-
-
 @pytest.fixture(name="runs", autouse=True)
 def runs_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A place of its own for the runs."""
@@ -64,7 +56,7 @@ def sister_fixture() -> tuple[Any, Any]:
 def compare_fixture(
     command: Command,
     sister: tuple[Any, Any],
-    selection: list[str],
+    brief: list[str],
     questions: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Command:
@@ -77,9 +69,7 @@ def compare_fixture(
     monkeypatch.setattr(session, "load", load_once)
 
     def run(a: str, b: str, *more: str) -> Outcome:
-        return command(
-            "compare", a, b, *selection, "--prompts", questions, *SHORT, *more
-        )
+        return command("compare", a, b, *brief, "--prompts", questions, *SHORT, *more)
 
     return run
 
@@ -474,13 +464,13 @@ def test_ctrl_c_keeps_what_was_finished(
 def test_circuits_can_be_given(
     command: Command,
     compare: Command,
-    selection: list[str],
+    brief: list[str],
     questions: str,
     tmp_path: Path,
 ) -> None:
     files = [str(tmp_path / f"{name}.json") for name in "ab"]
     for model, file in zip((TINY, SISTER), files, strict=True):
-        command("discover", model, *selection, "--no-expect", "-o", file)
+        command("discover", model, *brief, "--no-expect", "-o", file)
         replace(Circuit.load(file), intervention=Pin(0.5)).save(file)
     given = command(
         *("compare", TINY, SISTER, "--prompts", questions, *SHORT, "--json"),

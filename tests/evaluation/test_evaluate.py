@@ -44,14 +44,6 @@ CONTRAST = PromptSet.from_prompts(POSITIVE, NEGATIVE, "red-vs-blue")
 SHORT = ("--max-tokens", "6", "--extend-to", "8", "--controls", "2")
 
 
-@pytest.fixture(name="selection")
-def selection_fixture(files: tuple[str, str]) -> list[str]:
-    """The options for a discovery that takes no time."""
-    positive, negative = files
-    sides = ["--positive", positive, "--negative", negative]
-    return [*sides, "--no-universal", "--fraction", "0.05"]
-
-
 def make_set(texts: list[str]) -> Benchmark:
     prompts = [
         EvalPrompt(f"q-{n}", text, "cats", "unknown", str(n))
@@ -331,10 +323,10 @@ def test_a_limit_spreads_over_the_set() -> None:
 
 
 def test_eval_writes_a_run_and_goes_on(
-    command: Command, selection: list[str], questions: str, tmp_path: Path
+    command: Command, brief: list[str], questions: str, tmp_path: Path
 ) -> None:
     place = str(tmp_path / "run")
-    line = ["eval", TINY, *selection, "--prompts", questions, *SHORT, "--out", place]
+    line = ["eval", TINY, *brief, "--prompts", questions, *SHORT, "--out", place]
     first = command(*line, "--json")
     assert first.code == 0
     data = first.data
@@ -361,10 +353,10 @@ def test_eval_writes_a_run_and_goes_on(
 
 
 def test_what_was_cut_off_is_computed_again(
-    command: Command, selection: list[str], questions: str, tmp_path: Path
+    command: Command, brief: list[str], questions: str, tmp_path: Path
 ) -> None:
     place = tmp_path / "run"
-    line = ["eval", TINY, *selection, "--prompts", questions, *SHORT, "--sweep"]
+    line = ["eval", TINY, *brief, "--prompts", questions, *SHORT, "--sweep"]
     line += ["--out", str(place)]
     whole = command(*line, "--json").data
     path = place / "samples.jsonl"
@@ -384,10 +376,10 @@ def _timeless(path: Path) -> list[dict[str, Any]]:
 
 
 def test_verify_finds_the_same_tokens(
-    command: Command, selection: list[str], questions: str, tmp_path: Path
+    command: Command, brief: list[str], questions: str, tmp_path: Path
 ) -> None:
     place = str(tmp_path / "run")
-    line = ["eval", TINY, *selection, "--prompts", questions, *SHORT, "--sweep"]
+    line = ["eval", TINY, *brief, "--prompts", questions, *SHORT, "--sweep"]
     assert command(*line, "--out", place).code == 0
     found = command("verify", place, "--sample", "3", "--json").data
     assert (found["prompts"], found["samples"]) == (3, 3 * 20)
@@ -401,10 +393,10 @@ def test_verify_finds_the_same_tokens(
 
 
 def test_a_damaged_direction_is_told_and_written_anew(
-    command: Command, selection: list[str], questions: str, tmp_path: Path
+    command: Command, brief: list[str], questions: str, tmp_path: Path
 ) -> None:
     place = tmp_path / "run"
-    line = ["eval", TINY, *selection, "--prompts", questions, "--limit", "1", *SHORT]
+    line = ["eval", TINY, *brief, "--prompts", questions, "--limit", "1", *SHORT]
     line += ["--caa", "-1", "--out", str(place)]
     assert command(*line).code == 0
     path = place / "direction.npz"
@@ -424,10 +416,10 @@ def test_a_damaged_direction_is_told_and_written_anew(
 
 
 def test_verify_refuses_other_weights(
-    command: Command, selection: list[str], questions: str, tmp_path: Path
+    command: Command, brief: list[str], questions: str, tmp_path: Path
 ) -> None:
     place = str(tmp_path / "run")
-    line = ["eval", TINY, *selection, "--prompts", questions, *SHORT, "--out", place]
+    line = ["eval", TINY, *brief, "--prompts", questions, *SHORT, "--out", place]
     assert command(*line).code == 0
     found = command("verify", place, "--model", "demo")
     assert found.code == 2
@@ -440,13 +432,13 @@ def test_verify_refuses_other_weights(
 
 def test_ctrl_c_keeps_what_was_finished(
     command: Command,
-    selection: list[str],
+    brief: list[str],
     questions: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place = tmp_path / "run"
-    line = ["eval", TINY, *selection, "--prompts", questions, *SHORT]
+    line = ["eval", TINY, *brief, "--prompts", questions, *SHORT]
     line += ["--out", str(place)]
     batch = Evaluation.batch
 
@@ -466,7 +458,7 @@ def test_ctrl_c_keeps_what_was_finished(
 
 def test_a_failure_on_the_way_is_recorded(
     command: Command,
-    selection: list[str],
+    brief: list[str],
     questions: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -476,7 +468,7 @@ def test_a_failure_on_the_way_is_recorded(
 
     monkeypatch.setattr(Evaluation, "batch", broken)
     place = tmp_path / "run"
-    line = ["eval", TINY, *selection, "--prompts", questions, *SHORT]
+    line = ["eval", TINY, *brief, "--prompts", questions, *SHORT]
     found = command(*line, "--out", str(place))
     assert found.code == 1
     assert "out of memory" in found.err
@@ -484,11 +476,11 @@ def test_a_failure_on_the_way_is_recorded(
 
 
 def test_discovery_prompts_are_found_among_the_evaluated(
-    command: Command, selection: list[str], tmp_path: Path
+    command: Command, brief: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "mixed.txt"
     path.write_text("\n".join([POSITIVE[0].upper(), *QUESTIONS]), encoding="utf-8")
-    line = ["eval", TINY, *selection, "--prompts", str(path), *SHORT]
+    line = ["eval", TINY, *brief, "--prompts", str(path), *SHORT]
     found = command(*line, "--out", str(tmp_path / "run"), "--json")
     group = found.data["groups"][0]
     assert (group["seen_by_discovery"], group["unseen"]["n"]) == (1, 4)
@@ -539,7 +531,7 @@ def test_several_circuits_and_multipliers(
 
 
 def test_files_of_one_name_are_told_apart(
-    command: Command, selection: list[str], circuit_file: Path, tmp_path: Path
+    command: Command, brief: list[str], circuit_file: Path, tmp_path: Path
 ) -> None:
     """Sets and circuits are called by their files, which may be namesakes."""
     for name, words in (("a", QUESTIONS[:2]), ("b", QUESTIONS[2:])):
@@ -547,7 +539,7 @@ def test_files_of_one_name_are_told_apart(
         (tmp_path / name / "test.txt").write_text("\n".join(words), encoding="utf-8")
     kinds = (("harmful", "a"), ("benign", "b"))
     sets = [f"{kind}={tmp_path / name / 'test.txt'}" for kind, name in kinds]
-    line = ["eval", TINY, *selection, *SHORT, "--no-kl"]
+    line = ["eval", TINY, *brief, *SHORT, "--no-kl"]
     both = [*line, "--prompts", sets[0], "--prompts", sets[1]]
     found = command(*both, "--out", str(tmp_path / "run"), "--json")
     assert [group["set"] for group in found.data["groups"]] == ["test", "test-2"]
@@ -597,9 +589,9 @@ def test_a_circuits_own_prompts_are_known_beside_a_given_contrast(
 
 
 def test_audit_says_its_verdict_first(
-    command: Command, selection: list[str], questions: str, tmp_path: Path
+    command: Command, brief: list[str], questions: str, tmp_path: Path
 ) -> None:
-    line = ["audit", TINY, *selection, "--prompts", questions, *SHORT]
+    line = ["audit", TINY, *brief, "--prompts", questions, *SHORT]
     found = command(*line, "--no-sweep", "--out", str(tmp_path / "run"))
     assert found.code == 0
     first, *rest = found.out.strip().splitlines()
@@ -640,12 +632,12 @@ def test_where_it_goes_is_looked_at_before_the_model_is_loaded(
 )
 def test_a_bad_request_is_one_line(
     command: Command,
-    selection: list[str],
+    brief: list[str],
     questions: str,
     options: list[str],
     message: str,
 ) -> None:
     prompts = [] if "--prompts" in options else ["--prompts", questions]
-    found = command("eval", TINY, *selection, *prompts, *SHORT, *options)
+    found = command("eval", TINY, *brief, *prompts, *SHORT, *options)
     assert found.code == 2
     assert message in found.failure

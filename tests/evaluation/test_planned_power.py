@@ -64,11 +64,11 @@ def test_the_commands_have_the_librarys_numbers_of_controls() -> None:
 
 
 def test_nothing_is_said_of_benign_prompts(
-    command: Callable[..., Outcome], selection: list[str], tmp_path: Path
+    command: Callable[..., Outcome], brief: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "asked.txt"
     path.write_text("\n".join(QUESTIONS), encoding="utf-8")
-    line = ["eval", TINY, *selection[:-1], "--max-tokens", "4", "--extend-to", "0"]
+    line = ["eval", TINY, *brief, "--max-tokens", "4", "--extend-to", "0"]
     line += ["--controls", "1", "--no-kl", "--json"]
     found = command(*line, "--prompts", f"benign={path}", "--out", str(tmp_path / "b"))
     assert found.code == 0
@@ -82,12 +82,12 @@ def test_nothing_is_said_of_benign_prompts(
 def test_controls_that_share_neurons_count_as_fewer(
     controls: int,
     command: Callable[..., Outcome],
-    selection: list[str],
+    brief: list[str],
     tmp_path: Path,
 ) -> None:
     asked, out = tmp_path / "asked.txt", tmp_path / "run"
     asked.write_text("\n".join(QUESTIONS), encoding="utf-8")
-    line = ["eval", TINY, *selection[:-1], "--max-tokens", "2", "--extend-to", "0"]
+    line = ["eval", TINY, *brief, "--max-tokens", "2", "--extend-to", "0"]
     line += ["--prompts", f"harmful={asked}", "--controls", str(controls), "--no-kl"]
     found = command(*line, "--out", str(out))
     assert found.code == 0
@@ -109,12 +109,12 @@ def test_controls_that_share_neurons_count_as_fewer(
 
 def test_a_long_run_can_be_shortened(
     command: Callable[..., Outcome],
-    selection: list[str],
+    brief: list[str],
     questions: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    line = ["eval", TINY, *selection[:-1], "--prompts", questions, "--no-kl"]
+    line = ["eval", TINY, *brief, "--prompts", questions, "--no-kl"]
     line += ["--max-tokens", "4", "--controls", "1"]
     for seconds, is_long in ((590.0, False), (610.0, True)):
         name = "cna_mlx.evaluation.batches.Evaluation.expected_seconds"

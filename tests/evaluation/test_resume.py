@@ -35,12 +35,12 @@ def count(place: Path) -> int:
 
 @pytest.mark.parametrize(("model", "wanted_kills"), [(TINY, 1), slow("demo", KILLS)])
 def test_a_run_that_is_killed_again_and_again_ends_the_same(
-    tmp_path: Path, selection: list[str], model: str, wanted_kills: int
+    tmp_path: Path, brief: list[str], model: str, wanted_kills: int
 ) -> None:
     prompts = max(24, 6 * wanted_kills)  # enough for every kill to find work
     questions = tmp_path / "questions.txt"
     questions.write_text("\n".join(f"{n} green cups" for n in range(prompts)))
-    own = [*selection[:-1], "--prompts", str(questions)] if model == TINY else []
+    own = [*brief, "--prompts", str(questions)] if model == TINY else []
 
     def start(place: Path) -> subprocess.Popen[bytes]:
         script = "from cna_mlx.cli import main; main()"

@@ -354,10 +354,13 @@ MACHINE_OF_8 = Machine(9 * 10**9, 8 * 10**9)
 
 
 def test_streaming_is_the_default_where_weights_do_not_fit(
-    command: Callable[..., Outcome], selection: list[str], no_room: None
+    command: Callable[..., Outcome],
+    brief: list[str],
+    selection: list[str],
+    no_room: None,
 ) -> None:
     copy = str(Path(TINY)) + "/"  # another name: not the model that is loaded already
-    found = command("discover", copy, *selection[:-1], "--json")
+    found = command("discover", copy, *brief, "--json")
     assert found.code == 0, found.err
     assert missing(found.err, "on the disk", "not tried", "bottleneck") == []
     refused = command("discover", copy, *selection, "--no-stream")

@@ -7,6 +7,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlx_lm.generate import generate_step
+from tiny_models import Ends
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
@@ -14,22 +15,6 @@ from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.events import Answer, Token
 from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.sampling import Greedy, Sampled
-
-
-class Ends:
-    """A tokenizer that ends answers where the test wants it."""
-
-    def __init__(self, tokenizer: Any, *ends: int) -> None:
-        self._tokenizer = tokenizer
-        self.eos_token_ids = set(ends)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tokenizer, name)
-
-
-@pytest.fixture(scope="module")
-def endless(tokenizer: Any) -> Any:
-    return Ends(tokenizer)
 
 
 def answers(*args: Any, **options: Any) -> list[Answer]:

@@ -31,22 +31,6 @@ def measured_fixture(circuit: Circuit) -> Circuit:
     return Circuit(circuit.neurons, moments, details=details)
 
 
-class Ends:
-    """A tokenizer that ends answers where the test wants it."""
-
-    def __init__(self, tokenizer: Any, *ends: int) -> None:
-        self._tokenizer = tokenizer
-        self.eos_token_ids = set(ends)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tokenizer, name)
-
-
-@pytest.fixture(scope="module")
-def endless(tokenizer: Any) -> Any:
-    return Ends(tokenizer)
-
-
 def logits_of(model: Any, rows: list[list[int]]) -> np.ndarray:
     return np.array(model(mx.array(rows)).astype(mx.float32))
 

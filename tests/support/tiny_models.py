@@ -115,3 +115,14 @@ class Kind:
 
     def make(self, **changes: Any) -> Any:
         return make_model(self.family, self.precision, **changes)
+
+
+class Ends:
+    """A tokenizer that ends answers where the test wants it."""
+
+    def __init__(self, tokenizer: Any, *ends: int) -> None:
+        self._tokenizer = tokenizer
+        self.eos_token_ids = set(ends)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)

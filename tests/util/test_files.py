@@ -68,6 +68,7 @@ def test_a_path_to_nowhere_is_told(text: str) -> None:
 @pytest.mark.parametrize("text", [NOBODY, LONG])
 def test_no_command_trips_over_one(
     command: Command,
+    brief: list[str],
     selection: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -76,7 +77,7 @@ def test_no_command_trips_over_one(
     run = str(make_run(tmp_path / "run").directory)
     questions = tmp_path / "questions.txt"
     questions.write_text("five red cats", encoding="utf-8")
-    evaluating = [*selection[:-1], "--prompts", str(questions)]
+    evaluating = [*brief, "--prompts", str(questions)]
     lines = [
         ["report", text],
         ["report", run, "--out", text],
