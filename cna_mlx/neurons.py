@@ -23,6 +23,15 @@ class Moments(NamedTuple):
     negative_mean: float
     negative_std: float
 
+    @property
+    def effect_size(self) -> float | None:
+        """Cohen's d: the difference of the means over the pooled standard deviation.
+
+        Both sides count alike. None if the neuron does not vary.
+        """
+        pooled = math.sqrt((self.positive_std**2 + self.negative_std**2) / 2)
+        return (self.positive_mean - self.negative_mean) / pooled if pooled else None
+
 
 class Details(NamedTuple):
     """What a circuit may say further of a neuron; None for what it does not say.

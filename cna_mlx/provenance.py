@@ -104,6 +104,8 @@ class Provenance(Record):
             :class:`cna_mlx.discovery.trial_counts.Expectation`.
         search: how a search chose it, and what it found on the prompts that the search
             did not use; see :mod:`cna_mlx.search`.
+        made_from: the circuits that it was combined from, and how; see
+            :mod:`cna_mlx.circuit_sets`.
     """
 
     WRITES_NULL: ClassVar[bool] = False
@@ -128,6 +130,7 @@ class Provenance(Record):
     openings: tuple[tuple[int, ...], ...] | None = None
     causal_correlation: float | None = None
     search: Mapping[str, Any] | None = None
+    made_from: Mapping[str, Any] | None = None
 
     def only(self, *names: str) -> "Provenance":
         """These entries, written as null if they are None."""

@@ -66,6 +66,11 @@ def test_all_commands_are_known() -> None:
         "stability",
         "circuit",
         "circuit show",
+        "circuit overlap",
+        "circuit union",
+        "circuit intersect",
+        "circuit minus",
+        "circuit top",
         "prompts",
         "prompts show",
         "models",
@@ -151,6 +156,9 @@ def test_commands_about_files_need_no_model(tmp_path: Path) -> None:
         ["runs"],
         ["report", str(tmp_path / "run")],
         ["circuit", "show", str(circuit)],
+        ["circuit", "overlap", str(circuit), str(circuit)],
+        ["circuit", "union", str(circuit), str(circuit), "-o", str(circuit)],
+        ["circuit", "top", str(circuit), "1", "-o", str(circuit)],
         ["prompts"],
         ["prompts", "show", "refusal-small"],
     ]
@@ -165,7 +173,7 @@ def test_commands_about_files_need_no_model(tmp_path: Path) -> None:
     )
     done = subcommand("-c", script)
     said = done.stderr.splitlines()
-    assert "[0, 0, 0, 0, 0, 0] False" in said
+    assert "[0, 0, 0, 0, 0, 0, 0, 0, 0] False" in said
     assert said[-1] == "0 []"
 
 
@@ -346,8 +354,11 @@ def test_circuit_show_for_people(command: Run, circuit_file: Path) -> None:
     counts = json.loads(circuit_file.read_text())["neurons"]
     for layer in range(4):
         count = sum(row[0] == layer for row in counts)
+        mass = sum(abs(row[2]) for row in counts if row[0] == layer)
+        share = round(100 * mass / sum(abs(row[2]) for row in counts))
+        ending = [str(count), f"{share}%"] if count else ["0"]
         assert any(
-            line.split()[:1] == [str(layer)] and line.split()[-1] == str(count)
+            line.split()[:1] == [str(layer)] and line.split()[-len(ending) :] == ending
             for line in shown.out.splitlines()
         )
 

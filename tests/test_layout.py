@@ -21,6 +21,7 @@ FLOORS = (
     ("labels",),
     ("prompts",),
     ("models",),
+    ("circuit_sets", "circuit_profile"),
     ("circuit",),
     ("provenance", "neurons", "strength"),
     ("util",),

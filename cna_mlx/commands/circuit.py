@@ -1,8 +1,10 @@
-"""`circuit`: look at circuit files."""
+"""`circuit`: look at circuit files, compare and combine them."""
+
+from typing import Any
 
 import click
 
-from cna_mlx.commands.options import Command, json_option
+from cna_mlx.commands import options as opt
 
 
 @click.group(
@@ -11,13 +13,17 @@ from cna_mlx.commands.options import Command, json_option
 )
 @click.pass_context
 def circuit(context: click.Context) -> None:
-    """Look at circuit files."""
+    """Look at circuit files, compare and combine them."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
 @circuit.command(
-    "show", cls=Command, example="cna-mlx circuit show magic.json", loads_model=False
+    "show",
+    cls=opt.Command,
+    example="cna-mlx circuit show magic.json\n"
+    "cna-mlx circuit show magic.json --model demo",
+    loads_model=False,
 )
 @click.argument("file")
 @click.option(
@@ -26,18 +32,38 @@ def circuit(context: click.Context) -> None:
     default=10,
     help="Number of neurons to list.",
 )
-@json_option
-def circuit_show(file: str, top: int, as_json: bool) -> None:
+@click.option("--model", help="Say what the listed neurons write in this model.")
+@opt.model_options
+@opt.transfer_option
+@opt.json_option
+def circuit_show(
+    file: str, top: int, model: str | None, as_json: bool, **rest: Any
+) -> None:
     """Show a circuit: its layers, its first neurons, where it comes from."""
     from cna_mlx.circuit import Circuit
+    from cna_mlx.circuit_profile import effect_sizes, mass_by_layer
     from cna_mlx.ui.console import screen
+    from cna_mlx.ui.neurons import written_view
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.tables import circuit_view
 
     found = Circuit.load(file)
+    listed, written = found.neurons[:top], []
+    if model is not None:
+        from cna_mlx.discovery.attribution import written_tokens
+
+        session = opt.session_of(model, rest)
+        session.choose(file)
+        written = [written_tokens(*session.load(), neuron) for neuron in listed]
     if not as_json:
         show(circuit_view(screen(), found, top))
+        if written:
+            show(written_view(screen(), listed, written))
         return
+    said = [
+        {"layer": neuron.layer, "index": neuron.index, **one.to_dict()}
+        for neuron, one in zip(listed, written, strict=bool(written))
+    ]
     emit_json(
         {
             "file": file,
@@ -48,6 +74,105 @@ def circuit_show(file: str, top: int, as_json: bool) -> None:
             "by_layer": {
                 str(layer): len(members) for layer, members in found.by_layer().items()
             },
+            "mass_by_layer": {
+                str(layer): mass for layer, mass in mass_by_layer(found).items()
+            },
             "neurons": [list(neuron) for neuron in found.neurons],
+            "effect_sizes": effect_sizes(found),
+            **({"written": said} if model is not None else {}),
         }
     )
+
+
+@circuit.command(
+    "overlap",
+    cls=opt.Command,
+    example="cna-mlx circuit overlap delta.json influence.json",
+    loads_model=False,
+)
+@click.argument("files", nargs=-1, required=True, metavar="A B ...")
+@opt.json_option
+def circuit_overlap(files: tuple[str, ...], as_json: bool) -> None:
+    """Count the neurons that each pair of circuits shares, and compare with chance."""
+    from itertools import combinations
+
+    from cna_mlx.analysis.circuit_overlap import compare_circuits
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.neurons import overlaps_view
+    from cna_mlx.ui.output import emit_json, show
+
+    pairs = [
+        (a.file, b.file, compare_circuits(a, b))
+        for a, b in combinations(_load(files), 2)
+    ]
+    if not as_json:
+        show(overlaps_view(screen(), pairs))
+        return
+    emit_json({"pairs": [{"a": a, "b": b, **one.to_dict()} for a, b, one in pairs]})
+
+
+def _add_combining(operation: str, what: str) -> None:
+    """Add `union`, `intersect` or `minus`."""
+
+    @circuit.command(
+        operation,
+        cls=opt.Command,
+        example=f"cna-mlx circuit {operation} a.json b.json -o c.json",
+        loads_model=False,
+        help=f"Write a circuit of the neurons that are in {what}.",
+    )
+    @click.argument("files", nargs=-1, required=True, metavar="A B ...")
+    @_output_option
+    @opt.transfer_option
+    @opt.json_option
+    def combine(
+        files: tuple[str, ...], output: str, allow_transfer: bool, as_json: bool
+    ) -> None:
+        from cna_mlx import circuit_sets
+
+        combined = getattr(circuit_sets, operation)
+        _write(combined(_load(files), allow_transfer=allow_transfer), output, as_json)
+
+
+_output_option = click.option(
+    "-o", "--output", required=True, metavar="FILE", help="Write the circuit to FILE."
+)
+_add_combining("union", "any of the files")
+_add_combining("intersect", "all of the files")
+_add_combining("minus", "the first file and in none of the others")
+
+
+@circuit.command(
+    "top",
+    cls=opt.Command,
+    example="cna-mlx circuit top magic.json 4 -o four.json",
+    loads_model=False,
+)
+@click.argument("file")
+@click.argument("count", metavar="N", type=int)
+@_output_option
+@opt.json_option
+def circuit_top(file: str, count: int, output: str, as_json: bool) -> None:
+    """Write a circuit of the first N neurons of a file."""
+    from cna_mlx.circuit import Circuit
+    from cna_mlx.circuit_sets import top
+
+    _write(top(Circuit.load(file), count), output, as_json)
+
+
+def _load(files: tuple[str, ...]) -> list[Any]:
+    from cna_mlx.circuit import Circuit
+
+    opt.require(len(files) > 1, "give two circuit files or more")
+    return [Circuit.load(file) for file in files]
+
+
+def _write(made: Any, output: str, as_json: bool) -> None:
+    from cna_mlx.ui.output import emit_json, say
+    from cna_mlx.util.formatting import counted
+
+    made.save(output)
+    if as_json:
+        emit_json({"file": output, **made.entry("contrast", "rank", "made_from")})
+    else:
+        say(f"{counted(len(made.neurons), 'neuron')} written to {output}")

@@ -101,7 +101,7 @@ rendering_options = options(
         help="Date given to templates that print today's date.  [default: 2024-07-26]",
     ),
 )
-selection_options = options(
+contrast_options = options(
     click.option(
         "--contrast", metavar="NAME", help="A built-in contrast (see cna-mlx prompts)."
     ),
@@ -112,6 +112,9 @@ selection_options = options(
     click.option(
         "--column", metavar="NAME", help="Column or key that holds the prompts."
     ),
+)
+selection_options = options(
+    contrast_options,
     click.option(
         "--fraction",
         type=float,
@@ -168,6 +171,11 @@ class _Strength(click.ParamType):  # type: ignore[type-arg]  # one since click 8
             self.fail(str(error), param, ctx)
 
 
+transfer_option = click.option(
+    "--allow-transfer",
+    is_flag=True,
+    help="Accept a circuit found on other weights of the same shape.",
+)
 circuit_options = options(
     click.option(
         "--circuit",
@@ -186,11 +194,7 @@ circuit_options = options(
         help="Scale the circuit by M: 0 ablates, 1 changes nothing; or pin it: mean "
         "(over benign prompts) or pin=C.  [default: 0]",
     ),
-    click.option(
-        "--allow-transfer",
-        is_flag=True,
-        help="Accept a circuit found on other weights of the same shape.",
-    ),
+    transfer_option,
 )
 measuring_options = options(
     click.option(

@@ -33,11 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--circuit", "circuits", multiple=True, metavar="FILE", help="Circuit file."
 )
-@click.option(
-    "--allow-transfer",
-    is_flag=True,
-    help="Accept a circuit found on other weights of the same shape.",
-)
+@opt.transfer_option
 @click.option(
     "-v",
     "--verbose",

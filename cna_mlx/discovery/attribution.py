@@ -15,6 +15,7 @@ from cna_mlx.models.memory.allocation import allocation_errors
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.util.progress import Progress, silent
+from cna_mlx.util.records import JsonFields
 
 _ROWS = 16
 # Bound the KV caches of the rows, and the activations of a step.
@@ -115,10 +116,18 @@ def output_direction(model: Any, layer: int, index: int) -> mx.array:
     return found[:, index % size].astype(mx.float32)
 
 
-def promoted_tokens(
+@dataclass(frozen=True)
+class WrittenTokens(JsonFields):
+    """The tokens that a neuron makes most and least probable, the strongest first."""
+
+    promotes: tuple[str, ...]
+    suppresses: tuple[str, ...]
+
+
+def written_tokens(
     model: Any, tokenizer: Any, neuron: Neuron, count: int = 5
-) -> tuple[str, ...]:
-    """The tokens that a neuron's output direction makes most probable.
+) -> WrittenTokens:
+    """What a neuron writes on the positive prompts.
 
     The column of ``down_proj`` goes through the final norm and the unembedding (the
     logit lens of one neuron), negated for a neuron that falls on the positive prompts.
@@ -130,5 +139,14 @@ def promoted_tokens(
         direction = -direction
     hidden = direction.astype(layer.input_layernorm.weight.dtype)
     logits = family.unembed(model, hidden[None])[0].astype(mx.float32)
-    best = np.array(mx.argsort(-logits)[:count])
-    return tuple(tokenizer.decode([int(i)]) for i in best)
+    ends = (np.array(mx.argsort(one)[:count]) for one in (-logits, logits))
+    return WrittenTokens(
+        *(tuple(tokenizer.decode([int(i)]) for i in end) for end in ends)
+    )
+
+
+def promoted_tokens(
+    model: Any, tokenizer: Any, neuron: Neuron, count: int = 5
+) -> tuple[str, ...]:
+    """The tokens that a neuron promotes; see :func:`written_tokens`."""
+    return written_tokens(model, tokenizer, neuron, count).promotes

@@ -8,13 +8,14 @@ from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.circuit_profile import mass_by_layer, scores
 from cna_mlx.discovery.trial_text import expectation_lines
 from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.provenance import ContrastEntry
 from cna_mlx.strength import effect_text
 from cna_mlx.ui.console import Screen
-from cna_mlx.ui.lists import plain_table
-from cna_mlx.util.formatting import auc_text, decimal, percent
+from cna_mlx.ui.lists import plain_table, table_or_lines
+from cna_mlx.util.formatting import NO_VALUE, auc_text, decimal, percent
 
 if TYPE_CHECKING:  # showing a circuit file must not import these
     from cna_mlx.chat.reply import Grid
@@ -59,7 +60,7 @@ def circuit_view(screen: Screen, circuit: Circuit, top: int = 10) -> RenderableT
     return Group(
         _pairs(screen, _origin(circuit)),
         Text(),
-        Text("neurons by layer", style="bold"),
+        Text(_bars_title(circuit), style="bold"),
         *_bars(screen, circuit),
         Text(),
         Text(f"the first {min(top, len(circuit.neurons))} neurons", style="bold"),
@@ -114,8 +115,13 @@ def _split_half(discovery: "Discovery") -> str:
     half = discovery.split_half
     if half is None:
         return "unknown"
-    chance = decimal(half.chance, 4)
-    return f"overlap {decimal(half.jaccard)} ({chance} expected by chance)"
+    return _halves(half.jaccard, half.chance)
+
+
+def _halves(overlap: float, chance: float | None) -> str:
+    """The overlap of the circuits of the odd and the even prompts."""
+    expected = "" if chance is None else f" ({decimal(chance, 4)} expected by chance)"
+    return f"overlap {decimal(overlap)}{expected}"
 
 
 def _gauge(discovery: "Discovery") -> str:
@@ -144,7 +150,9 @@ def _origin(circuit: Circuit) -> list[tuple[str, str]]:
         rows += _ranked(circuit)
         rows.append(("universal", _dropped(circuit)))
     if origin.split_half is not None:
-        rows.append(("split half", decimal(origin.split_half)))
+        halves = _halves(origin.split_half, origin.split_half_chance)
+        rows.append(("split half", halves))
+    rows += _made_from(circuit)
     for number, line in enumerate(expectation_lines(circuit)):
         rows.append(("" if number else "expect", line))
     if origin.created:
@@ -163,31 +171,58 @@ def _ranked(circuit: Circuit) -> list[tuple[str, str]]:
     return rows
 
 
+def _made_from(circuit: Circuit) -> list[tuple[str, str]]:
+    """What a combined circuit was made of, as far as its file says."""
+    made = circuit.provenance.made_from or {}
+    parts = made.get("circuits")
+    if not isinstance(parts, list):
+        return []
+    names = [str(one.get("file")) for one in parts if isinstance(one, dict)]
+    return [("made from", f"{made.get('operation')} of {', '.join(names)}")]
+
+
+def _bars_title(circuit: Circuit) -> str:
+    if not mass_by_layer(circuit):
+        return "neurons by layer"
+    scored = any(one is not None for one in scores(circuit))
+    what = "positive scores" if scored else "|delta|"
+    return f"neurons by layer, and their share of the {what}"
+
+
 def _bars(screen: Screen, circuit: Circuit) -> list[Text]:
-    by_layer = circuit.by_layer()
+    by_layer, masses = circuit.by_layer(), mass_by_layer(circuit)
     if not by_layer:
         return [Text("  none", style="dim")]
     n_layers = len(circuit.model.d_ff or ()) or max(by_layer) + 1
     most = max(len(members) for members in by_layer.values())
-    width = min(_BAR, max(10, screen.out.width - 16))
+    width = min(_BAR, max(10, screen.out.width - 22))
     lines = []
     for layer in range(n_layers):
         count = len(by_layer.get(layer, ()))
         bar = screen.glyph("█", "#") * -(-count * width // most)
-        line = Text(f"{layer:>5}  ").append(bar, style="cyan")
-        lines.append(line.append(f" {count}"))
+        line = Text(f"{layer:>5}  ").append(bar, style="cyan").append(f" {count}")
+        if layer in masses:
+            line.append(f"  {percent(masses[layer])}", style="dim")
+        lines.append(line)
     return lines
 
 
-def _neurons(screen: Screen, circuit: Circuit, top: int) -> Table:
-    table = plain_table(screen, "layer", "neuron", "delta", *_moment_titles(circuit))
-    for column in table.columns:
-        column.justify = "right"
-    for number, (layer, index, delta) in enumerate(circuit.neurons[:top]):
-        moments = circuit.moments[number] if circuit.moments else ()
-        means = [f"{value:.4f}" for value in moments[::2]]
-        table.add_row(str(layer), str(index), f"{delta:+.4f}", *means)
-    return table
+def _neurons(screen: Screen, circuit: Circuit, top: int) -> RenderableType:
+    has_scores = any(one is not None for one in scores(circuit))
+    names = ["layer neuron", "delta", *(["score"] if has_scores else [])]
+    names += _moment_titles(circuit)
+    rows = []
+    parts = zip(circuit.neurons[:top], scores(circuit), strict=False)
+    for number, ((layer, index, delta), score) in enumerate(parts):
+        row = [f"{layer:>5} {index:>6}", f"{delta:+.4f}"]
+        if has_scores:
+            row.append(NO_VALUE if score is None else f"{score:.3g}")
+        if circuit.moments:
+            moments = circuit.moments[number]
+            row.append(decimal(moments.effect_size))
+            row += [f"{value:.4f}" for value in moments[::2]]
+        rows.append(row)
+    return table_or_lines(screen, names, rows)
 
 
 def _moment_titles(circuit: Circuit) -> list[str]:
@@ -195,7 +230,8 @@ def _moment_titles(circuit: Circuit) -> list[str]:
         return []
     contrast = circuit.provenance.contrast or ContrastEntry()
     positive = contrast.positive_label or "positive"
-    return [f"mean, {positive}", f"mean, {contrast.negative_label or 'negative'}"]
+    negative = contrast.negative_label or "negative"
+    return ["Cohen's d", f"mean, {positive}", f"mean, {negative}"]
 
 
 def _pairs(screen: Screen, rows: Sequence[tuple[str, str]]) -> Table:
