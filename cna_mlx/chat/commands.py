@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from cna_mlx.chat import transcripts
 from cna_mlx.chat.conversation import Conversation
-from cna_mlx.chat.inspection import neurons, sweep, why
+from cna_mlx.chat.inspection import neurons, sweep, where, why
 from cna_mlx.chat.reply import Reply
 from cna_mlx.chat.settings import SETTINGS, change_setting, show_settings
 from cna_mlx.errors import InputError
@@ -184,6 +184,7 @@ COMMANDS = {
         ("/circuit FILE[@M]", "steer with another circuit", _circuit),
         ("/contrast NAME", "steer with the circuit of a built-in contrast", _contrast),
         ("/neurons [N]", "show the circuit's first neurons", neurons),
+        ("/where", "show which word raises the gauge, and the first words", where),
         ("/why [ARM]", "show the neurons that flipped the last answer", why),
         ("/sweep [X ...]", "answer the last question at many multipliers", sweep),
         ("/show", "show the settings, the circuit and the context", show_settings),

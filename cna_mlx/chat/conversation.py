@@ -15,7 +15,7 @@ from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.models.context import context_length
-from cna_mlx.prompts.chat_template import Message, render
+from cna_mlx.prompts.chat_template import Message, Rendering, render
 from cna_mlx.steering.arm_cache import ArmCache
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import ArmResult, PromptResult, label_answers
@@ -64,6 +64,8 @@ class Turn:
 class Asked:
     """The last question as the baseline saw it, for commands that look back at it."""
 
+    messages: list[Message]
+    rendering: Rendering
     ids: list[int]
     sampling: Sampling
     histories_differed: bool
@@ -233,7 +235,7 @@ class Conversation:
         self._remember(result, messages)
         memory, differ = int(mx.get_active_memory()), self.histories_differ
         self.turns.append(Turn(result, seconds, memory, differ, self.dropped))
-        self.asked = Asked(prompts[0], sampling, differed)
+        self.asked = Asked(messages[0], self.rendering, prompts[0], sampling, differed)
         yield self.turns[-1]
 
     def _catch_up(self, arms: list[Arm]) -> None:

@@ -1,14 +1,16 @@
-"""The commands that look inside: `/neurons`, `/why`, `/sweep`."""
+"""The commands that look inside: `/neurons`, `/where`, `/why`, `/sweep`."""
 
 from cna_mlx.chat.conversation import Asked, Conversation, circuit_of
 from cna_mlx.chat.reply import Grid, Reply
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.attribution import ablate_each_neuron, promoted_tokens
+from cna_mlx.discovery.words import word_gauges
 from cna_mlx.errors import InputError
 from cna_mlx.provenance import ContrastEntry
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import PromptResult, label_answers
 from cna_mlx.steering.events import Gauged
+from cna_mlx.steering.first_tokens import first_tokens
 from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.sequences import shared_length
 from cna_mlx.strength import as_typed, parse_strength
@@ -55,6 +57,24 @@ def neurons(chat: Conversation, argument: str) -> Reply:
 
 def _words(tokens: tuple[str, ...]) -> str:
     return " ".join(repr(token) for token in tokens)
+
+
+def where(chat: Conversation, _: str) -> Reply:
+    """`/where`: gauge the last question word by word; what its answers begin with."""
+    asked = _last(chat, "/where")
+    circuit = _wanted_circuit(chat, "/where")
+    model, tokenizer = chat.session.model, chat.session.tokenizer
+    words = word_gauges(model, tokenizer, circuit, asked.messages, asked.rendering)
+    remark = "the first word's gauge also has the earlier turns in it"
+    if asked.histories_differed:
+        remark += "; all arms are read after the baseline's history"
+    return Reply(
+        "the last question, with the gauge up to each word",
+        is_data=True,
+        words=words,
+        first=first_tokens(model, tokenizer, asked.ids, chat.arms),
+        remark=remark if len(asked.messages) > 1 else "",
+    )
 
 
 def why(chat: Conversation, argument: str) -> Reply:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from cna_mlx.discovery.words import Word
+from cna_mlx.steering.first_tokens import FirstTokens
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -25,11 +28,15 @@ class Reply:
         is_over: whether the chat ends.
         is_data: whether the text is a result and not a remark.
         grid: a table below the text.
-        remark: a caveat below the table.
+        words: a prompt with the gauge up to each word, below the text.
+        first: what answers begin with, below the words.
+        remark: a caveat below the rest.
     """
 
     text: str
     is_over: bool = False
     is_data: bool = False
     grid: Grid | None = None
+    words: tuple[Word, ...] = ()
+    first: FirstTokens | None = None
     remark: str = ""

@@ -26,6 +26,7 @@ from cna_mlx.ui.lines import Read, plain_lines, unquoted
 from cna_mlx.ui.live import Growing
 from cna_mlx.ui.picture import save_picture
 from cna_mlx.ui.tables import grid_view
+from cna_mlx.ui.words import first_tokens_view, words_view
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.interrupt import Interrupt
 
@@ -103,6 +104,10 @@ def _command(screen: Screen, conversation: Conversation, line: str) -> bool:
         screen.note(reply.text, style="cyan")
     if reply.grid:
         screen.show(grid_view(screen, reply.grid))
+    if reply.words:
+        screen.show(words_view(screen, reply.words))
+    if reply.first:
+        screen.show(first_tokens_view(screen, reply.first))
     if reply.remark:
         screen.note(reply.remark, style="yellow")
     return reply.is_over

@@ -14,15 +14,17 @@ import pytest
 from chats import ask, texts
 from commandline import make_screen, plain, sent
 
-from cna_mlx import Arm, Circuit
+from cna_mlx import Arm, Circuit, render
 from cna_mlx.chat.commands import run_command
 from cna_mlx.chat.conversation import STEERED, Conversation
 from cna_mlx.chat.settings import SETTINGS
 from cna_mlx.chat.transcripts import as_json
 from cna_mlx.discovery.attribution import promoted_tokens
+from cna_mlx.discovery.gauge import gauges
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.steering.arms import BASELINE
+from cna_mlx.steering.first_tokens import first_tokens
 from cna_mlx.strength import Pin
 from cna_mlx.ui.chat import run_chat
 from cna_mlx.util.sanitize import first_words, visible
@@ -104,6 +106,36 @@ def test_why_takes_the_arm_that_differs_or_the_one_that_is_named(make: Make) -> 
     for wrong in ("/why 0", "/why 3", "/why x"):
         with pytest.raises(InputError, match="2 steered arms"):
             run_command(conversation, wrong)
+
+
+def test_where_gauges_the_last_question_after_the_baselines_history(
+    make: Make, tiny: tuple[Any, Any]
+) -> None:
+    model, tokenizer = tiny
+    conversation = make(0.0, 2.0)
+    with pytest.raises(InputError, match="ask something first"):
+        run_command(conversation, "/where")
+    ask(conversation)
+    assert not run_command(conversation, "/where").remark
+    history = list(conversation.histories["baseline"])
+    ask(conversation, "two blue birds")
+    asked = conversation.rendering
+    run_command(conversation, "/system Be brief.")  # of the next question only
+    reply = run_command(conversation, "/where")
+    question = {"role": "user", "content": "two blue birds"}
+    ids = render(tokenizer, [*history, question], asked)
+    (whole,) = gauges(model, conversation.circuit, [ids])
+    assert [word.text for word in reply.words] == ["two", " blue", " birds"]
+    assert reply.words[-1].gauge == pytest.approx(whole, abs=1e-4)
+    expected = first_tokens(model, tokenizer, ids, conversation.arms)
+    assert reply.first == expected
+    assert reply.first.arms == ("baseline", "c m=0", "c m=2")
+    assert "earlier turns" in reply.remark
+    assert "baseline's history" in reply.remark
+    without = make()
+    ask(without)
+    with pytest.raises(InputError, match="/where needs a circuit"):
+        run_command(without, "/where")
 
 
 def test_views_of_several_arms(make: Make) -> None:

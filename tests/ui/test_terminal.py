@@ -239,6 +239,7 @@ def test_ctrl_c_while_the_prompt_is_read(chat: Open) -> None:
 # A line of each command, and what shows that it was carried out.
 _SESSION = (
     ("one red stone", "histories differ"),
+    ("/where", "raises the gauge.*first words"),
     ("/why", "promotes.*layer|layer.*promotes"),
     ("/sweep 0 1", "first words"),
     ("/neurons 2", "delta"),
