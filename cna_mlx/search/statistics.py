@@ -49,7 +49,7 @@ class Statistics:
         model, origin: of the circuits made from them; the origin without the choice.
     """
 
-    scores: Mapping[str, Sequence[np.ndarray]]
+    scores: Mapping[Rank, Sequence[np.ndarray]]
     moments: Sequence[np.ndarray]
     magnitudes: Sequence[np.ndarray]
     universal: Mapping[int, Excluded]
@@ -134,11 +134,11 @@ def read_statistics(
     sets = [contrast, *(load_bank() if bank is None else bank)]
     texts = [text for one in sets for text in (*one.positive, *one.negative)]
     ids = [render_prompt(tokenizer, text, rendering) for text in texts]
-    rankings: dict[str, Ranking] = {r: Difference(model, r) for r in SIMPLE}
+    rankings: dict[Rank, Ranking] = {r: Difference(model, r) for r in SIMPLE}
     if openings:
         own = ids[: sum(contrast.sizes)]
         rankings |= _deciding(model, contrast, own, tuple(openings), progress)
-    scores: dict[str, list[np.ndarray]] = {rank: [] for rank in rankings}
+    scores: dict[Rank, list[np.ndarray]] = {rank: [] for rank in rankings}
     moments, magnitudes = [], []
     tops = [TopNeurons(max(counts)) for _ in sets[1:]]
     sizes = widths(model)
@@ -178,7 +178,7 @@ def _deciding(
     ids: Sequence[Sequence[int]],
     openings: tuple[Opening, ...],
     progress: Progress,
-) -> dict[str, Ranking]:
+) -> dict[Rank, Ranking]:
     """The rankings by what neurons decide, in every layer that a search tries."""
     last = late_bands(len(widths(model)))[0]
     selection = Selection(rank="influence", layers=last)
