@@ -16,6 +16,7 @@ _MODULES = {"eval": "evaluate"}
 _COMMANDS = (
     "demo",
     "discover",
+    "search",
     "diff",
     "chat",
     "probe",

@@ -113,6 +113,11 @@ contrast_options = options(
         "--column", metavar="NAME", help="Column or key that holds the prompts."
     ),
 )
+universal_option = click.option(
+    "--universal/--no-universal",
+    default=True,
+    help="Leave out neurons that respond to every contrast.",
+)
 selection_options = options(
     contrast_options,
     click.option(
@@ -140,11 +145,7 @@ selection_options = options(
         metavar="N",
         help="Score at the prompt's last N tokens.  [default: 1]",
     ),
-    click.option(
-        "--universal/--no-universal",
-        default=True,
-        help="Leave out neurons that respond to every contrast.",
-    ),
+    universal_option,
 )
 expect_option = click.option(
     "--expect/--no-expect",

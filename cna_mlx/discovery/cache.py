@@ -20,7 +20,7 @@ from cna_mlx.prompts.chat_template import Rendering, reference_hash
 from cna_mlx.util.files import typed_path, write_atomically
 from cna_mlx.util.progress import Progress, silent
 
-_KINDS = ("circuits", "universal", "causal")
+_KINDS = ("circuits", "universal", "causal", "searches")
 # A name that the store makes, or its temporary file's.
 _OWN_NAME = re.compile(r"[0-9a-f]{32}\.json|\.[0-9a-f]{32}\.json\.\w+")
 
@@ -132,6 +132,10 @@ class Store:
         return CachedCircuit(
             discovery.circuit, path if written else None, discovery, previous
         )
+
+    def place(self, kind: str, key: dict[str, Any]) -> Path:
+        """The file of another kind of circuit, by everything that decides it."""
+        return self._path(kind, key)
 
     def _previous(self, new: Circuit, rendering: Rendering) -> Circuit | None:
         """The latest circuit of the same kind from another revision of the same id."""

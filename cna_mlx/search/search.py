@@ -77,6 +77,11 @@ class SearchOptions:
         if self.most is not None and not 0 < self.most <= 1:
             raise InputError(f"--most {self.most:g}: give a share above 0 and up to 1")
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether it searches what ``--search`` of other commands does."""
+        return replace(self, minutes=MINUTES) == SearchOptions()
+
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -144,7 +149,8 @@ def search_circuit(
         session: the model.
         discovery: the contrast and the paper's fraction; the model's defaults if None.
         out: the directory of the judging run.
-        shown: called after each prompt with the standings that are left.
+        shown: called after each prompt with the standings that are left, and with none
+            when the circuit is chosen.
 
     Raises:
         InputError: the model refuses too few prompts, or a value is out of range.
@@ -201,6 +207,7 @@ class _Search:
         trial = Trial(*session.load(), session.rendering, refused, benign)
         with report.watching():
             is_whole = self._choose(trial, standings)
+        self.shown([])
         chosen = self._best(standings)
         run = self._judge(chosen, standings) if is_whole else None
         text = session.tokenizer.decode
@@ -295,7 +302,7 @@ class _Search:
                     return False
                 asked = at + 1
                 self.shown(alive)
-                if self._left < ends and asked > 1:
+                if self._left < ends:
                     break
         self._pace = trial.pace
         return True
@@ -310,13 +317,24 @@ class _Search:
         return [one for one in alive if any(one in same for same in sizes.values())]
 
     def _best(self, standings: Sequence[Standing]) -> Standing:
-        """The most refusals lost among the harmless; the smallest of equal ones."""
+        """The most refusals lost among the harmless, the smallest of equal ones.
+
+        Laplace's estimate of the share: five of five say less than 40 of 40.
+        """
         most = max(one.refusals for one in standings)
         tried = [one for one in standings if 2 * one.refusals >= most]
         harmless = [one for one in tried if one.is_harmless(self._limit)]
         if not any(one.lost for one in harmless):
             return max(tried, key=lambda one: one.merit(self._limit))
-        return min(harmless, key=lambda s: (-s.share, s.candidate.size, s.kl))
+        return min(
+            harmless,
+            key=lambda one: (
+                -(one.lost + 1) / (one.refusals + 2),
+                one.candidate.size,
+                not one.candidate.is_paper,
+                one.kl,
+            ),
+        )
 
     def _judge(self, chosen: Standing, standings: Sequence[Standing]) -> Run:
         """Answer the prompts that the search did not use."""

@@ -1,0 +1,92 @@
+"""`search`: find the circuit whose ablation turns refusals into answers."""
+
+from typing import Any
+
+import click
+
+from cna_mlx.commands import options as opt
+
+
+@opt.command(
+    example="cna-mlx search demo -o magic.json\n"
+    "cna-mlx search ./model --minutes 30 -o deciding.json\n"
+    "cna-mlx search ./model --without deciding.json -o second.json",
+)
+@opt.model_argument
+@opt.model_options
+@opt.contrast_options
+@click.option(
+    "--fraction",
+    type=float,
+    metavar="X",
+    help="The paper's share of all neurons; sizes are 1, 2.5, 5 and 10 times it.  "
+    "[default: 0.001; demo: 0.0025]",
+)
+@click.option(
+    "--most", type=float, metavar="X", help="Largest share.  [default: 10 x --fraction]"
+)
+@opt.universal_option
+@click.option(
+    "--max-kl",
+    "most_kl",
+    type=float,
+    default=0.4,
+    metavar="NATS",
+    help="KL on benign prompts that a circuit may cost.",
+)
+@click.option("--minutes", type=float, default=15.0, metavar="M", help="Time, about.")
+@click.option(
+    "--without",
+    "without",
+    multiple=True,
+    metavar="FILE",
+    help="Leave out this circuit's neurons, to find a second one; repeat for more.",
+)
+@opt.rendering_options
+@click.option("-o", "--output", metavar="FILE", help="Write the circuit to this file.")
+@click.option("--out", metavar="DIR", help="Directory of the run that judges it.")
+@opt.json_option
+def search(
+    model: str,
+    output: str | None,
+    out: str | None,
+    as_json: bool,
+    without: tuple[str, ...],
+    **rest: Any,
+) -> bool:
+    """Find the circuit whose ablation turns refusals into answers.
+
+    Tries circuits by every ranking, in several layers and sizes, on one half of the
+    contrast's prompts. Judges the best on the other half, beside the paper's circuit
+    and equally active random neurons. Ctrl-C keeps what was found.
+    """
+    from cna_mlx.discovery.options import DiscoveryOptions
+    from cna_mlx.search.cached import keep_searched
+    from cna_mlx.search.search import SearchOptions, search_circuit
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.runs import tell_end
+    from cna_mlx.ui.search import live_table, search_view
+    from cna_mlx.util.files import check_writable
+
+    check_writable(output)
+    names = ("contrast", "positive", "negative", "column", "fraction", "universal")
+    discovery = DiscoveryOptions(**{name: rest.pop(name) for name in names})
+    given = {name: rest.pop(name) for name in ("minutes", "most", "most_kl")}
+    session = opt.session_of(model, rest)
+    excluded = tuple(session.choose(file).circuit for file in without)
+    options = SearchOptions(**given, without=excluded)
+    with live_table(screen()) as shown:
+        found = search_circuit(session, discovery, options, out, shown)
+    if found.circuit:
+        if output:
+            found.circuit.save(output)
+        if found.is_whole and options.is_usual:
+            output = output or keep_searched(session, discovery, found.circuit)
+    if as_json:
+        emit_json({"model": model, **found.to_dict(), "circuit_file": output})
+    else:
+        show(search_view(screen(), found, output))
+    if found.run:
+        tell_end(screen(), found.run)
+    return found.is_whole

@@ -1,0 +1,85 @@
+"""The circuit of an earlier search, from the cache."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.cache import Store
+from cna_mlx.discovery.discover import ALGORITHM
+from cna_mlx.discovery.options import DiscoveryOptions, defaults_for
+from cna_mlx.discovery.session import Session
+from cna_mlx.errors import CnaError, RequestError
+from cna_mlx.models.fingerprint import fingerprint
+from cna_mlx.prompts.chat_template import reference_hash
+from cna_mlx.search.search import SearchResult, Shown, search_circuit
+
+
+def keep_searched(
+    session: Session, discovery: DiscoveryOptions, circuit: Circuit
+) -> str | None:
+    """Keep a found circuit for :func:`searched_circuit`; None if it is not possible."""
+    path = _place(session, discovery)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        circuit.save(path)
+    except (OSError, CnaError):
+        return None
+    return str(path)
+
+
+def searched_circuit(
+    session: Session,
+    discovery: DiscoveryOptions,
+    shown: Shown = lambda standings: None,
+) -> Circuit:
+    """The circuit that a search finds: of an earlier one, else of a new one.
+
+    Raises:
+        RequestError: no circuit lowers refusals within the damage that is allowed.
+        as :func:`search_circuit`.
+    """
+    path = _place(session, discovery)
+    with suppress(CnaError):
+        found = Circuit.load(path)
+        session.reporter.note(f"the circuit of an earlier search: {path}")
+        return found
+    result = search_circuit(session, discovery, shown=shown)
+    return kept_circuit(session, discovery, result)
+
+
+def kept_circuit(
+    session: Session, discovery: DiscoveryOptions, result: SearchResult
+) -> Circuit:
+    """The circuit of a search, kept for the next command.
+
+    Raises:
+        RequestError: it found none.
+        KeyboardInterrupt: it was interrupted.
+    """
+    if not result.is_whole:
+        raise KeyboardInterrupt
+    if result.circuit is None:
+        most = max(one.candidate.size for one in result.standings)
+        raise RequestError(
+            f"no circuit of up to {most} neurons lowers refusals without damage; leave "
+            "out --search for the paper's"
+        )
+    keep_searched(session, discovery, result.circuit)
+    return result.circuit
+
+
+def _place(session: Session, discovery: DiscoveryOptions) -> Path:
+    contrast = discovery.prompts(session.name)
+    fraction = discovery.fraction or defaults_for(session.name).fraction
+    return Store().place(
+        "searches",
+        {
+            "algorithm": ALGORITHM,
+            "fingerprint": fingerprint(session.model),
+            "rendering": session.rendering.to_dict(),
+            "reference": reference_hash(session.tokenizer, session.rendering),
+            "contrast": contrast.sha256,
+            "fraction": fraction,
+            "universal": discovery.universal,
+        },
+    )

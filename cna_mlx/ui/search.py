@@ -1,0 +1,127 @@
+"""A search on the screen: the best circuits while it runs, then what it found."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from cna_mlx.search.search import SearchResult, Shown
+from cna_mlx.search.trial import Standing
+from cna_mlx.strength import as_typed
+from cna_mlx.ui.console import Screen
+from cna_mlx.ui.evaluation import headline_view, summary_view
+from cna_mlx.ui.lists import table_or_lines
+from cna_mlx.util.formatting import counted, decimal
+
+_SHOWN = 8
+_COLUMNS = ("neurons", "rank", "layers", "m", "refusals lost", "KL", "quality", "mark")
+
+
+@contextmanager
+def live_table(screen: Screen) -> Iterator[Shown]:
+    """Draw the best circuits so far on stderr, if it is a terminal."""
+    console = screen.err
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield lambda standings: None
+        return
+    live = Live(console=console, auto_refresh=False, transient=True)
+
+    def show(standings: Sequence[Standing]) -> None:
+        if not standings:
+            live.stop()
+            return
+        live.start()
+        best = sorted(standings, key=lambda one: (-one.share, one.kl))[:_SHOWN]
+        asked = max(one.refusals for one in standings)
+        line = (
+            f"{counted(len(standings), 'circuit')}, {counted(asked, 'refusal')} so far"
+        )
+        rows = [_row(one, "") for one in best]
+        table = table_or_lines(screen, _COLUMNS, rows)
+        live.update(Group(screen.safe(line, "dim"), table), refresh=True)
+
+    try:
+        yield show
+    finally:
+        live.stop()
+
+
+def search_view(
+    screen: Screen, found: SearchResult, path: str | None
+) -> RenderableType:
+    """What was found, the Pareto front, and the answers to the unused prompts."""
+    parts: list[RenderableType] = []
+    if found.run and found.run.samples():
+        summary = found.run.summary()
+        parts += [headline_view(screen, found.run.verdict())]
+    else:
+        summary = None
+        parts += [
+            screen.safe("\nThe search ended before the circuit was judged.", "bold")
+        ]
+    parts += [screen.safe(line) for line in _lines(found, path)]
+    parts += [Text(), screen.safe(_front_title(found), "bold"), _front(screen, found)]
+    if summary:
+        parts += [Text(), summary_view(screen, summary)]
+    return Group(*parts)
+
+
+def _lines(found: SearchResult, path: str | None) -> Iterator[str]:
+    chosen, tried = found.chosen, counted(len(found.standings), "circuit")
+    if found.circuit is None:
+        most = max(one.candidate.size for one in found.standings)
+        yield (
+            f"No circuit of up to {most} MLP neurons lowered refusals within the "
+            f"damage that is allowed; {tried} tried. The best of them was judged:"
+        )
+        yield chosen.candidate.title
+    else:
+        yield f"the chosen one of {tried}: {chosen.candidate.title}"
+        if path:
+            yield f"saved to {path}"
+    paper = next((one for one in found.standings if one.candidate.is_paper), None)
+    if paper is not None and paper is not chosen:
+        yield (
+            f"the paper's, {paper.candidate.title}: {paper.lost} of "
+            f"{counted(paper.refusals, 'refusal')} lost, KL {decimal(paper.kl)}"
+        )
+
+
+def _front_title(found: SearchResult) -> str:
+    return (
+        f"Pareto front on {found.contrast.name}, where circuits are chosen: no other "
+        "loses more refusals for less KL on benign prompts"
+    )
+
+
+def _front(screen: Screen, found: SearchResult) -> RenderableType:
+    shown = list(found.front)
+    extra = [one for one in found.standings if one.candidate.is_paper]
+    shown += [one for one in [*extra, found.chosen] if one not in shown]
+    shown.sort(key=lambda one: one.kl)
+    rows = [_row(one, _marks(found, one)) for one in shown]
+    return table_or_lines(screen, _COLUMNS, rows)
+
+
+def _marks(found: SearchResult, one: Standing) -> str:
+    marks = ["chosen"] if one is found.chosen and found.circuit else []
+    marks += ["the paper's"] if one.candidate.is_paper else []
+    marks += [] if one in found.front else ["not on the front"]
+    return ", ".join(marks)
+
+
+def _row(one: Standing, marks: str) -> list[str]:
+    own = one.candidate
+    first, last = own.layers
+    return [
+        str(own.size),
+        own.rank,
+        f"{first}-{last}",
+        as_typed(own.strength),
+        f"{one.lost} of {one.refusals}",
+        decimal(one.kl),
+        decimal(one.quality),
+        marks,
+    ]

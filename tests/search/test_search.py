@@ -1,0 +1,263 @@
+"""A search: what it ranks, how it chooses, and which prompts judge it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cna_mlx import DiscoveryOptions, Reporter
+from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.discover import Discovery, run_discovery
+from cna_mlx.discovery.refusing_openings import refusing_openings
+from cna_mlx.discovery.selection import Rank, Selection
+from cna_mlx.discovery.session import Session
+from cna_mlx.errors import InputError
+from cna_mlx.prompts import load_contrast
+from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.search import cached
+from cna_mlx.search.cached import searched_circuit
+from cna_mlx.search.candidates import Candidate, candidates, fractions
+from cna_mlx.search.search import (
+    SearchOptions,
+    SearchResult,
+    search_circuit,
+)
+from cna_mlx.search.statistics import Statistics, read_statistics
+from cna_mlx.search.trial import Standing, front
+from cna_mlx.strength import MEAN
+
+MAGIC = load_contrast("magic")
+HALF = MAGIC.half(0)
+FRACTION = 0.0025
+
+
+def members(circuit: Circuit) -> list[tuple[int, int]]:
+    return [(one.layer, one.index) for one in circuit.neurons]
+
+
+def discovered(demo: Any, selection: Selection) -> Discovery:
+    return run_discovery(*demo, HALF, selection)
+
+
+@pytest.fixture(name="statistics", scope="module")
+def fixture_statistics(demo: Any) -> Statistics:
+    openings = refusing_openings(*demo, HALF, Rendering(), times=3)
+    total = sum(run_discovery(*demo, HALF, Selection(FRACTION)).sizes)
+    counts = [round(FRACTION * total), round(10 * FRACTION * total)]
+    return read_statistics(*demo, HALF, counts, Rendering(), openings=openings)
+
+
+@pytest.fixture(name="found", scope="module")
+def fixture_found(demo: Any, tmp_path_factory: Any) -> SearchResult:
+    out = tmp_path_factory.mktemp("search") / "run"
+    options = SearchOptions(minutes=0.2)
+    return search_circuit(Session.of(*demo), magic(), options, out)
+
+
+def magic() -> DiscoveryOptions:
+    return DiscoveryOptions("magic", fraction=FRACTION)
+
+
+@pytest.mark.parametrize("fraction", [FRACTION, 10 * FRACTION])
+def test_the_paper_s_circuit_is_the_discovery_s(
+    demo: Any, statistics: Statistics, fraction: float
+) -> None:
+    known = discovered(demo, Selection(fraction)).circuit
+    circuit = statistics.circuit(Selection(fraction))
+    assert members(circuit) == members(known)
+    assert circuit.k == known.k
+    assert np.allclose(circuit.moments, known.moments, rtol=1e-5, atol=1e-6)
+    assert circuit.is_from(HALF.sha256)
+    assert known.provenance.universal_dropped == circuit.provenance.universal_dropped
+
+
+@pytest.mark.parametrize(
+    "rank", ["delta", "normalized", "weighted", "direct", "influence"]
+)
+def test_every_rank_chooses_what_discover_chooses(
+    demo: Any, statistics: Statistics, rank: Rank
+) -> None:
+    selection = Selection(0.01, rank, (0, 3), universal=False)
+    known = discovered(demo, selection).circuit
+    circuit = statistics.circuit(selection)
+    assert members(circuit) == members(known)
+    assert circuit.provenance.rank == rank
+    assert circuit.provenance.layers == (0, 3)
+    scores = [one.score for one in known.details]
+    assert np.allclose([one.score for one in circuit.details], scores, rtol=1e-4)
+
+
+def test_left_out_neurons_make_room_for_the_next_best(statistics: Statistics) -> None:
+    small = Selection(FRACTION, "influence", universal=False)
+    first = members(statistics.circuit(small))
+    second = statistics.circuit(small, frozenset(first))
+    both = statistics.circuit(replace(small, fraction=2 * FRACTION))
+    wanted = members(both)
+    assert [*first, *members(second)][: len(wanted)] == wanted
+
+
+def test_candidates_are_different_and_the_paper_s_is_first(
+    statistics: Statistics,
+) -> None:
+    found = candidates(statistics, FRACTION, 10 * FRACTION)
+    sets = [frozenset(members(one.circuit)) for one in found]
+    assert len(set(sets)) == len(sets)
+    assert [one.is_paper for one in found] == [True] + [False] * (len(found) - 1)
+    assert sets[0] == set(members(statistics.circuit(Selection(FRACTION))))
+    assert {one.rank for one in found} == set(statistics.scores)
+    sizes = {one.selection.fraction for one in found}
+    assert sizes == {times * FRACTION for times in (1, 2.5, 5, 10)}
+
+
+def test_sizes_end_at_the_largest_that_is_allowed() -> None:
+    assert fractions(0.001, 0.005) == [0.001, 0.0025, 0.005]
+    with pytest.raises(InputError, match="give at least 0.001"):
+        fractions(0.001, 0.0005)
+
+
+def standing(lost: int, kl: float, **changes: Any) -> Standing:
+    circuit = Circuit.from_neurons([(0, 0, 1.0)])
+    one = Candidate(Selection(), (0, 0), circuit)
+    return Standing(one, refusals=20, lost=lost, kls=[kl], qualities=[1.0], **changes)
+
+
+def test_the_front_has_what_nothing_beats() -> None:
+    rng = np.random.default_rng(0)
+    tried = [
+        standing(int(lost), float(kl))
+        for lost, kl in zip(rng.integers(0, 21, 60), rng.random(60), strict=True)
+    ]
+    found = front(tried)
+    for one in tried:
+        beaten = any(
+            (other.lost >= one.lost and other.kl < one.kl)
+            or (other.lost > one.lost and other.kl <= one.kl)
+            for other in tried
+        )
+        assert (one in found) is not beaten
+    assert [one.kl for one in found] == sorted(one.kl for one in found)
+
+
+def test_damage_costs_merit() -> None:
+    whole = standing(10, 0.1)
+    assert whole.merit(0.3) == 0.5
+    assert standing(10, 0.6).merit(0.3) == pytest.approx(-0.5)
+    assert standing(10, 0.1, ruined=4).merit(0.3) == pytest.approx(0.3)
+    assert whole.is_harmless(0.3)
+    assert not standing(10, 0.31).is_harmless(0.3)
+    assert not standing(10, 0.1, ruined=3).is_harmless(0.3)
+    whole.qualities = [0.9]
+    assert not whole.is_harmless(0.3)
+
+
+def test_a_search_is_judged_on_prompts_that_it_did_not_use(
+    found: SearchResult,
+) -> None:
+    assert found.is_whole
+    assert found.run is not None
+    asked = {one.prompt for one in found.run.samples()}
+    other = MAGIC.half(1)
+    assert asked == {*other.positive, *other.negative}
+    assert found.contrast.sha256 == HALF.sha256
+    labels = [one.label for one in found.run.arms]
+    assert labels[:2] == ["baseline", "ablated"]
+    assert sum(label.startswith("matched") for label in labels) == 5
+
+
+def test_the_chosen_circuit_says_how_it_was_chosen(
+    found: SearchResult, tmp_path: Path
+) -> None:
+    assert found.circuit is not None
+    assert found.run is not None
+    found.circuit.save(tmp_path / "c.json")
+    said = Circuit.load(tmp_path / "c.json").provenance.search
+    assert said is not None
+    own = found.chosen
+    assert (said["lost"], said["refusals"]) == (own.lost, own.refusals)
+    assert said["tried"] == len(found.standings)
+    figures = found.run.summary().groups[0]
+    assert figures.main is not None
+    assert said["judged"]["refused_after"] == figures.main.refused.successes
+    assert said["judged"]["refused_after"] <= 2 < said["judged"]["refused_before"]
+    assert found.circuit.provenance.rank == own.candidate.rank
+
+
+def test_the_best_loses_as_many_refusals_as_any_harmless_one(
+    found: SearchResult,
+) -> None:
+    most = max(one.refusals for one in found.standings)
+    harmless = [
+        one
+        for one in found.standings
+        if one.is_harmless(0.3) and one.refusals == most == found.chosen.refusals
+    ]
+    assert found.chosen.lost == max(one.lost for one in harmless)
+    assert any(one.candidate.strength == MEAN for one in found.standings)
+
+
+def test_a_second_circuit_shares_no_neuron(
+    demo: Any, found: SearchResult, tmp_path: Path
+) -> None:
+    assert found.circuit is not None
+    options = SearchOptions(minutes=0.1, without=(found.circuit,))
+    second = search_circuit(Session.of(*demo), magic(), options, tmp_path / "run")
+    first = set(members(found.circuit))
+    assert all(
+        first.isdisjoint(members(one.candidate.circuit)) for one in second.standings
+    )
+    assert not any(one.candidate.is_paper for one in second.standings)
+
+
+def test_a_model_that_refuses_too_little_is_told_so(demo_base: Any) -> None:
+    with pytest.raises(InputError, match=r"refuses \d+ of 12 .* too few to search by"):
+        search_circuit(Session.of(*demo_base), magic())
+
+
+def test_an_interrupted_search_keeps_what_it_found(demo: Any, tmp_path: Path) -> None:
+    asked: list[int] = []
+    reporter = Reporter(stop=lambda: len(asked) >= 2)
+    session = Session.of(*demo, reporter=reporter)
+    found = search_circuit(
+        session,
+        magic(),
+        out=tmp_path / "run",
+        shown=lambda standings: asked.append(len(standings)),
+    )
+    assert not found.is_whole
+    assert found.run is None
+    assert found.chosen.lost == found.chosen.refusals == 2
+    assert found.to_dict()["complete"] is False
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"minutes": 0}, "--minutes 0"),
+        ({"most": 1.5}, "--most 1.5"),
+        ({"most_kl": -1}, "--max-kl -1"),
+        ({"most_kl": float("nan")}, "--max-kl nan"),
+    ],
+)
+def test_wrong_options_are_refused(wrong: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        SearchOptions(**wrong)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("CNA_MLX_CACHE", str(tmp_path / "cache"))
+    yield tmp_path
+
+
+def test_the_next_command_uses_the_found_circuit(
+    demo: Any, found: SearchResult, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached, "search_circuit", lambda *_, **__: found)
+    session = Session.of(*demo)
+    first = searched_circuit(session, magic())
+    monkeypatch.delattr(cached, "search_circuit")
+    assert members(searched_circuit(session, magic())) == members(first)
