@@ -62,7 +62,7 @@ def search(
     """
     from cna_mlx.discovery.options import DiscoveryOptions
     from cna_mlx.search.cached import keep_searched
-    from cna_mlx.search.search import SearchOptions, search_circuit
+    from cna_mlx.search.search import SearchOptions, search_session
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.runs import tell_end
@@ -77,7 +77,7 @@ def search(
     excluded = tuple(session.choose(file).circuit for file in without)
     options = SearchOptions(**given, without=excluded)
     with live_table(screen()) as shown:
-        found = search_circuit(session, discovery, options, out, shown)
+        found = search_session(session, discovery, options, out, shown)
     if found.circuit:
         if output:
             found.circuit.save(output)

@@ -11,7 +11,7 @@ from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CnaError, RequestError
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts.chat_template import reference_hash
-from cna_mlx.search.search import SearchResult, Shown, search_circuit
+from cna_mlx.search.search import SearchResult, Shown, search_session
 
 
 def keep_searched(
@@ -36,14 +36,14 @@ def searched_circuit(
 
     Raises:
         RequestError: no circuit lowers refusals within the damage that is allowed.
-        as :func:`search_circuit`.
+        as :func:`search_session`.
     """
     path = _place(session, discovery)
     with suppress(CnaError):
         found = Circuit.load(path)
         session.reporter.note(f"the circuit of an earlier search: {path}")
         return found
-    result = search_circuit(session, discovery, shown=shown)
+    result = search_session(session, discovery, shown=shown)
     return kept_circuit(session, discovery, result)
 
 

@@ -20,7 +20,7 @@ from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark
-from cna_mlx.prompts.chat_template import render_prompt
+from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.search.candidates import candidates, excluded, fractions
 from cna_mlx.search.statistics import read_statistics
 from cna_mlx.search.trial import TOKENS, Standing, Trial, front
@@ -29,6 +29,7 @@ from cna_mlx.steering.generation import answer_unsteered
 from cna_mlx.strength import MEAN
 from cna_mlx.util.files import File
 from cna_mlx.util.formatting import counted
+from cna_mlx.util.progress import SILENT, Reporter
 
 #: Of KL on benign prompts, in nats, that a circuit may cost.
 MOST_KL = 0.4
@@ -132,6 +133,37 @@ class SearchResult:
 
 
 def search_circuit(
+    model: Any,
+    tokenizer: Any,
+    contrast: str | PromptSet | None = None,
+    *,
+    fraction: float | None = None,
+    universal: bool = True,
+    options: SearchOptions | None = None,
+    rendering: Rendering | None = None,
+    out: File | None = None,
+    shown: Shown = lambda standings: None,
+    reporter: Reporter = SILENT,
+) -> SearchResult:
+    """Search a loaded model for the circuit that decides; see :func:`search_session`.
+
+    Args:
+        model, tokenizer: as :func:`cna_mlx.load` returns them.
+        contrast: as for :func:`cna_mlx.discover`; the model's own if None.
+        fraction: the paper's share of all neurons; the model's own if None.
+        universal: leave out neurons that respond to every contrast.
+        rendering: how prompts become token ids.
+        reporter: called while it works; its ``stop`` ends early.
+
+    Raises:
+        as :func:`search_session`.
+    """
+    session = Session.of(model, tokenizer, rendering, reporter)
+    discovery = DiscoveryOptions(contrast, fraction=fraction, universal=universal)
+    return search_session(session, discovery, options, out, shown)
+
+
+def search_session(
     session: Session,
     discovery: DiscoveryOptions | None = None,
     options: SearchOptions | None = None,
@@ -340,7 +372,8 @@ class _Search:
         """Answer the prompts that the search did not use."""
         session, others = self.session, self._others(chosen, standings)
         arms = 2 + len(others) + _CONTROLS
-        seconds = self._pace * arms * (_TOKENS / TOKENS)
+        # longer answers, the KL, and the first words of some are tried
+        seconds = 1.3 * self._pace * arms * (_TOKENS / TOKENS)
         count = int(self._left / max(1e-9, 2 * seconds))
         limit = min(max(count, _JUDGED[0]), _JUDGED[1])
         made = Benchmark.from_prompts

@@ -17,13 +17,13 @@ from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import load_contrast
 from cna_mlx.prompts.chat_template import Rendering
-from cna_mlx.search import cached
+from cna_mlx.search import cached, search
 from cna_mlx.search.cached import searched_circuit
 from cna_mlx.search.candidates import Candidate, candidates, fractions
 from cna_mlx.search.search import (
     SearchOptions,
     SearchResult,
-    search_circuit,
+    search_session,
 )
 from cna_mlx.search.statistics import Statistics, read_statistics
 from cna_mlx.search.trial import Standing, front
@@ -54,7 +54,7 @@ def fixture_statistics(demo: Any) -> Statistics:
 def fixture_found(demo: Any, tmp_path_factory: Any) -> SearchResult:
     out = tmp_path_factory.mktemp("search") / "run"
     options = SearchOptions(minutes=0.2)
-    return search_circuit(Session.of(*demo), magic(), options, out)
+    return search_session(Session.of(*demo), magic(), options, out)
 
 
 def magic() -> DiscoveryOptions:
@@ -199,11 +199,12 @@ def test_the_best_loses_as_many_refusals_as_any_harmless_one(
 
 
 def test_a_second_circuit_shares_no_neuron(
-    demo: Any, found: SearchResult, tmp_path: Path
+    demo: Any, found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(search, "_JUDGED", (2, 2))
     assert found.circuit is not None
     options = SearchOptions(minutes=0.1, without=(found.circuit,))
-    second = search_circuit(Session.of(*demo), magic(), options, tmp_path / "run")
+    second = search_session(Session.of(*demo), magic(), options, tmp_path / "run")
     first = set(members(found.circuit))
     assert all(
         first.isdisjoint(members(one.candidate.circuit)) for one in second.standings
@@ -213,14 +214,14 @@ def test_a_second_circuit_shares_no_neuron(
 
 def test_a_model_that_refuses_too_little_is_told_so(demo_base: Any) -> None:
     with pytest.raises(InputError, match=r"refuses \d+ of 12 .* too few to search by"):
-        search_circuit(Session.of(*demo_base), magic())
+        search_session(Session.of(*demo_base), magic())
 
 
 def test_an_interrupted_search_keeps_what_it_found(demo: Any, tmp_path: Path) -> None:
     asked: list[int] = []
     reporter = Reporter(stop=lambda: len(asked) >= 2)
     session = Session.of(*demo, reporter=reporter)
-    found = search_circuit(
+    found = search_session(
         session,
         magic(),
         out=tmp_path / "run",
@@ -256,8 +257,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_next_command_uses_the_found_circuit(
     demo: Any, found: SearchResult, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cached, "search_circuit", lambda *_, **__: found)
+    monkeypatch.setattr(cached, "search_session", lambda *_, **__: found)
     session = Session.of(*demo)
     first = searched_circuit(session, magic())
-    monkeypatch.delattr(cached, "search_circuit")
+    monkeypatch.delattr(cached, "search_session")
     assert members(searched_circuit(session, magic())) == members(first)
