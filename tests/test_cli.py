@@ -63,6 +63,7 @@ def test_all_commands_are_known() -> None:
         "discover",
         "diff",
         "chat",
+        "search",
         "stability",
         "circuit",
         "circuit show",

@@ -14,8 +14,10 @@ from cna_mlx.discovery.options import DiscoveryOptions, defaults_for
 from cna_mlx.discovery.refusing_openings import Opening, distinct_openings
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.plan import EvalOptions, Subject, check_out, plan_evaluation
+from cna_mlx.evaluation.options import EvalOptions
+from cna_mlx.evaluation.plan import check_out, plan_evaluation
 from cna_mlx.evaluation.runner import run_evaluation
+from cna_mlx.evaluation.subject import Subject
 from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import PromptSet

@@ -1,6 +1,5 @@
 """A search: what it ranks, how it chooses, and which prompts judge it."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,7 +113,7 @@ def test_candidates_are_different_and_the_paper_s_is_first(
 
 def test_sizes_end_at_the_largest_that_is_allowed() -> None:
     assert fractions(0.001, 0.005) == [0.001, 0.0025, 0.005]
-    with pytest.raises(InputError, match="give at least 0.001"):
+    with pytest.raises(InputError, match=r"give at least 0\.001"):
         fractions(0.001, 0.0005)
 
 
@@ -249,9 +248,9 @@ def test_wrong_options_are_refused(wrong: Any, message: str) -> None:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CNA_MLX_CACHE", str(tmp_path / "cache"))
-    yield tmp_path
+    return tmp_path
 
 
 def test_the_next_command_uses_the_found_circuit(
