@@ -42,6 +42,7 @@ from cna_mlx.commands import options as opt
     help="Save what you type for the arrow keys of the next session.",
 )
 @opt.selection_options
+@opt.search_option
 @opt.expect_option
 @opt.rendering_options
 def chat(model: str, ablate: bool, hide_text: bool, history: bool, **rest: Any) -> None:
@@ -55,9 +56,11 @@ def chat(model: str, ablate: bool, hide_text: bool, history: bool, **rest: Any) 
     from cna_mlx.ui.chat import run_chat
     from cna_mlx.ui.console import screen
 
+    session, options = opt.session_of(model, rest), opt.selection_of(rest)
+    opt.use_search(session, options, rest)
     conversation = open_conversation(
-        opt.session_of(model, rest),
-        opt.selection_of(rest),
+        session,
+        options,
         is_ablating=ablate,
         hides_text=hide_text,
         **rest,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @click.option("--svg", metavar="FILE", help="Save what is shown as an SVG picture.")
 @opt.hide_text_option
 @opt.selection_options
+@opt.search_option
 @opt.expect_option
 @opt.rendering_options
 @opt.json_option
@@ -64,6 +65,7 @@ def diff(
     check_writable(svg)
     to = replace(screen(), hides_text=hide_text)
     session = opt.session_of(model, rest)
+    opt.use_search(session, options, rest)
     run = DiffRun.of(session, texts, options, **rest)
     if origin:
         to.note(origin)

@@ -17,6 +17,7 @@ from cna_mlx.commands import options as opt
 @opt.controls_option(default=5)
 @opt.sweep_option(default=False)
 @opt.selection_options
+@opt.search_option
 @opt.rendering_options
 @opt.json_option
 def evaluate(model: str, as_json: bool, **rest: Any) -> bool:
@@ -34,9 +35,11 @@ def evaluate(model: str, as_json: bool, **rest: Any) -> bool:
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.runs import tell_end
 
+    session, discovery = opt.session_of(model, rest), opt.selection_of(rest)
+    opt.use_search(session, discovery, rest)
     run = evaluate_session(
-        opt.session_of(model, rest),
-        discovery=opt.selection_of(rest),
+        session,
+        discovery=discovery,
         options=opt.evaluation_of(rest),
         command="eval",
         **rest,

@@ -147,6 +147,12 @@ selection_options = options(
     ),
     universal_option,
 )
+search_option = click.option(
+    "--search",
+    "is_searched",
+    is_flag=True,
+    help="Use the circuit of cna-mlx search, an earlier one's if there is one.",
+)
 expect_option = click.option(
     "--expect/--no-expect",
     default=True,
@@ -305,6 +311,21 @@ def _rendering(rest: dict[str, Any]) -> "Rendering":
         rest.pop("thinking", "off") == "on",
         day,
     )
+
+
+def use_search(
+    session: "Session", discovery: "DiscoveryOptions", rest: dict[str, Any]
+) -> None:
+    """With ``--search`` put the circuit of a search in the place of ``--circuit``."""
+    if not rest.pop("is_searched"):
+        return
+    from cna_mlx.search.cached import searched_circuit
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.search import live_table
+
+    require(not rest["circuits"], "give --search or --circuit, not both")
+    with live_table(screen()) as shown:
+        rest["circuits"] = (searched_circuit(session, discovery, shown),)
 
 
 def selection_of(rest: dict[str, Any]) -> "DiscoveryOptions":

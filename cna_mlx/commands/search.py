@@ -82,7 +82,8 @@ def search(
         if output:
             found.circuit.save(output)
         if found.is_whole and options.is_usual:
-            output = output or keep_searched(session, discovery, found.circuit)
+            kept = keep_searched(session, discovery, found.circuit)
+            output = output or kept
     if as_json:
         emit_json({"model": model, **found.to_dict(), "circuit_file": output})
     else:

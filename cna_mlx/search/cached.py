@@ -11,19 +11,22 @@ from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CnaError, RequestError
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts.chat_template import reference_hash
-from cna_mlx.search.search import SearchResult, Shown, search_session
+from cna_mlx.search.search import Shown, search_session
+from cna_mlx.util.files import file_errors
 
 
 def keep_searched(
     session: Session, discovery: DiscoveryOptions, circuit: Circuit
-) -> str | None:
-    """Keep a found circuit for :func:`searched_circuit`; None if it is not possible."""
+) -> str:
+    """Keep a found circuit for :func:`searched_circuit`; returns its file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     path = _place(session, discovery)
-    try:
+    with file_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        circuit.save(path)
-    except (OSError, CnaError):
-        return None
+    circuit.save(path)
     return str(path)
 
 
@@ -31,31 +34,20 @@ def searched_circuit(
     session: Session,
     discovery: DiscoveryOptions,
     shown: Shown = lambda standings: None,
-) -> Circuit:
-    """The circuit that a search finds: of an earlier one, else of a new one.
+) -> str:
+    """The file of the circuit that a search finds: of an earlier one, else a new one.
 
     Raises:
         RequestError: no circuit lowers refusals within the damage that is allowed.
+        KeyboardInterrupt: the search was interrupted.
         as :func:`search_session`.
     """
     path = _place(session, discovery)
     with suppress(CnaError):
-        found = Circuit.load(path)
+        Circuit.load(path)
         session.reporter.note(f"the circuit of an earlier search: {path}")
-        return found
+        return str(path)
     result = search_session(session, discovery, shown=shown)
-    return kept_circuit(session, discovery, result)
-
-
-def kept_circuit(
-    session: Session, discovery: DiscoveryOptions, result: SearchResult
-) -> Circuit:
-    """The circuit of a search, kept for the next command.
-
-    Raises:
-        RequestError: it found none.
-        KeyboardInterrupt: it was interrupted.
-    """
     if not result.is_whole:
         raise KeyboardInterrupt
     if result.circuit is None:
@@ -64,8 +56,8 @@ def kept_circuit(
             f"no circuit of up to {most} neurons lowers refusals without damage; leave "
             "out --search for the paper's"
         )
-    keep_searched(session, discovery, result.circuit)
-    return result.circuit
+    session.reporter.note(f"the search chose {result.chosen.candidate.title}")
+    return keep_searched(session, discovery, result.circuit)
 
 
 def _place(session: Session, discovery: DiscoveryOptions) -> Path:

@@ -13,7 +13,7 @@ from cna_mlx.discovery.discover import Discovery, run_discovery
 from cna_mlx.discovery.refusing_openings import refusing_openings
 from cna_mlx.discovery.selection import Rank, Selection
 from cna_mlx.discovery.session import Session
-from cna_mlx.errors import InputError
+from cna_mlx.errors import InputError, RequestError
 from cna_mlx.prompts import load_contrast
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.search import cached, search
@@ -259,5 +259,50 @@ def test_the_next_command_uses_the_found_circuit(
     monkeypatch.setattr(cached, "search_session", lambda *_, **__: found)
     session = Session.of(*demo)
     first = searched_circuit(session, magic())
+    assert Path(first).is_relative_to(cache)
     monkeypatch.delattr(cached, "search_session")
-    assert members(searched_circuit(session, magic())) == members(first)
+    assert searched_circuit(session, magic()) == first
+    assert found.circuit is not None
+    assert members(Circuit.load(first)) == members(found.circuit)
+
+
+def test_a_search_that_found_none_is_no_circuit(
+    demo: Any, found: SearchResult, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = replace(found, circuit=None)
+    monkeypatch.setattr(cached, "search_session", lambda *_, **__: none)
+    with pytest.raises(RequestError, match="leave out --search for the paper's"):
+        searched_circuit(Session.of(*demo), magic())
+
+
+def test_other_commands_use_it(
+    command: Any, found: SearchResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached, "search_session", lambda *_, **__: found)
+    wanted = ("demo", "--search", "-p", "Cast a spell.", "--max-tokens", "4")
+    done = command("diff", *wanted, "--json")
+    assert done.code == 0
+    entries = done.data["circuits"]
+    assert {one["rank"] for one in entries.values()} == {found.chosen.candidate.rank}
+    refused = command("diff", *wanted, "--circuit", "x.json")
+    assert (refused.code, "not both" in refused.failure) == (2, True)
+
+
+def test_the_command_prints_what_it_found(
+    command: Any, found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "search_session", lambda *_, **__: found)
+    file = str(tmp_path / "c.json")
+    done = command("search", "demo", "-o", file)
+    assert done.code == 0
+    assert Circuit.load(file).provenance.search
+    assert "Refusals fell from" in done.out
+    assert f"saved to {file}" in done.out
+    data = command("search", "demo", "-o", file, "--json").data
+    assert data["complete"] is True
+    assert data["tried"][0]["is_paper"] is True
+    assert data["chosen"]["lost"] == found.chosen.lost
+    monkeypatch.setattr(
+        search, "search_session", lambda *_, **__: replace(found, is_whole=False)
+    )
+    assert command("search", "demo", "-o", file).code == 130
