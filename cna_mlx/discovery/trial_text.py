@@ -110,7 +110,10 @@ def _remarks_on_refusals(found: Expectation) -> list[str]:
         ]
     fallen = _fallen(ablated, baseline)
     if _is_few(fallen, found):
-        return [f"few answers flip here: {_TRY} a larger --fraction"]
+        return [
+            "few answers flip here: cna-mlx search (or --search) looks for a circuit "
+            f"that flips more; or {_TRY} a larger --fraction"
+        ]
     if _fallen(control, baseline) >= fallen:
         return ["the control does the same here: it may not be these neurons' own"]
     return []

@@ -186,6 +186,6 @@ def all_refuse_line(results: Sequence[PromptResult]) -> str | None:
     if not refused:
         return None
     return (
-        f"{refused} of {len(results)} refused in every arm, which is common: try other "
-        "multipliers (-m), a larger --fraction, other --layers or another --rank"
+        f"{refused} of {len(results)} refused in every arm, which is common: try "
+        "--search, other multipliers (-m) or a larger --fraction"
     )
