@@ -67,6 +67,7 @@ def test_all_commands_are_known() -> None:
         "stability",
         "circuit",
         "circuit show",
+        "circuit neuron",
         "circuit overlap",
         "circuit union",
         "circuit intersect",

@@ -85,6 +85,74 @@ def circuit_show(
 
 
 @circuit.command(
+    "neuron",
+    cls=opt.Command,
+    example="cna-mlx circuit neuron magic.json 5 407 --model demo\n"
+    "cna-mlx circuit neuron magic.json 5 407 --model demo --text book.txt",
+)
+@click.argument("file")
+@click.argument("layer", type=int)
+@click.argument("index", type=int)
+@click.option("--model", required=True, help="The model to read the neuron in.")
+@click.option("--text", metavar="FILE", help="Also read each line of this file.")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=5,
+    help="Number of tokens and prompts to list.",
+)
+@opt.contrast_options
+@opt.model_options
+@opt.transfer_option
+@opt.rendering_options
+@opt.json_option
+def circuit_neuron(
+    file: str,
+    layer: int,
+    index: int,
+    model: str,
+    text: str | None,
+    top: int,
+    as_json: bool,
+    **rest: Any,
+) -> None:
+    """Show one neuron of a circuit: what it writes, where it fires, what it decides.
+
+    Reads it at every token of the contrast (the circuit's own unless given) and of
+    unrelated prompts, and ablates it alone.
+    """
+    from cna_mlx.discovery.neuron_page import neuron_page, own_contrast
+    from cna_mlx.discovery.options import DiscoveryOptions
+    from cna_mlx.prompts import read_prompts
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.neurons import neuron_view
+    from cna_mlx.ui.output import emit_json, show
+
+    names = ("contrast", "positive", "negative", "column")
+    options = DiscoveryOptions(**{name: rest.pop(name) for name in names})
+    texts = read_prompts(text) if text else []
+    session = opt.session_of(model, rest)
+    found = session.choose(file).circuit
+    contrast = own_contrast(found, options, model)
+    with session.reporter.progress("prompts") as progress:
+        page = neuron_page(
+            *session.load(),
+            found,
+            layer,
+            index,
+            contrast,
+            texts=texts,
+            rendering=session.rendering,
+            count=top,
+            progress=progress,
+        )
+    if as_json:
+        emit_json({"file": file, "model": model, **page.to_dict()})
+    else:
+        show(neuron_view(screen(), page))
+
+
+@circuit.command(
     "overlap",
     cls=opt.Command,
     example="cna-mlx circuit overlap delta.json influence.json",

@@ -35,7 +35,7 @@ CANDIDATES = 2000
 # Positive prompts on which candidates are ablated.
 PROMPTS = 8
 # How much more frequent an opening must be if all begin some harmless answers too.
-_TIMES = 3
+TIMES = 3
 # One candidate in so many is also set to its mean, to compare with influence.
 _SAMPLE = 8
 
@@ -73,9 +73,7 @@ class Deciding:
             InputError: they begin like its other answers, or the weights are on disk.
         """
         next(read_prompts(model, ids[:1], selection.positions))  # or it is refused
-        openings = refusing_openings(
-            model, tokenizer, contrast, rendering, times=_TIMES
-        )
+        openings = refusing_openings(model, tokenizer, contrast, rendering, times=TIMES)
         if not openings:
             raise InputError(
                 f"--rank {selection.rank} ranks by the first words of refusals, and "

@@ -12,6 +12,7 @@ from commandline import SISTER, TINY, Outcome
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.attribution import written_tokens
 from cna_mlx.discovery.selection import expected_overlap
+from cna_mlx.util.sanitize import quoted
 
 Run = Callable[..., Outcome]
 
@@ -60,7 +61,7 @@ def test_show_says_what_neurons_write_in_a_named_model(
         assert one["promotes"] == list(expected.promotes)
         assert one["suppresses"] == list(expected.suppresses)
     shown = command(*line).out
-    assert " ".join(map(repr, written[0]["suppresses"])) in shown
+    assert " ".join(map(quoted, written[0]["suppresses"])) in shown
 
 
 def test_show_refuses_another_models_weights(command: Run, circuit_file: Path) -> None:
@@ -144,3 +145,40 @@ def test_an_empty_result_writes_nothing(
     done = command("circuit", "top", whole, "33", "-o", str(made))
     assert done.code == 2
     assert "1 to 32" in done.failure
+
+
+def test_a_neuron_has_a_page(
+    command: Run, circuit_file: Path, files: tuple[str, str], tmp_path: Path
+) -> None:
+    neuron = Circuit.load(circuit_file).neurons[1]
+    text = tmp_path / "lines.txt"
+    text.write_text("A line of text.\n\nAnother line.\n")
+    place = (str(circuit_file), str(neuron.layer), str(neuron.index))
+    sides = ("--positive", files[0], "--negative", files[1])
+    line = ("circuit", "neuron", *place, "--model", TINY, *sides, "--text", str(text))
+    data = command(*line, "--top", "3", "--json").data
+    assert (data["layer"], data["index"], data["delta"]) == neuron
+    assert data["prompts"] == 8 + 192 + 2
+    assert len(data["highest"]) == len(data["lowest"]) == len(data["promotes"]) == 3
+    shown = command(*line, "--top", "3").out
+    for one in (*data["highest"], *data["lowest"]):
+        assert f"{one['activation']:+9.3f}" in shown
+        assert f"({one['source']})" in shown
+
+
+def test_a_neuron_needs_its_prompts_and_a_place(
+    command: Run, circuit_file: Path, files: tuple[str, str]
+) -> None:
+    layer, index, _ = Circuit.load(circuit_file).neurons[0]
+    line = ("circuit", "neuron", str(circuit_file), str(layer))
+    sides = ("--positive", files[0], "--negative", files[1])
+    for wrong, said in (
+        ((str(index), "--model", TINY), "not built in"),
+        ((str(index), *sides), "--model"),
+        (("9999", "--model", TINY, *sides), "no neuron 9999"),
+        ((str(index), "--model", SISTER, *sides), "--allow-transfer"),
+        ((str(index), "--model", TINY, *sides, "--text", "none.txt"), "no such file"),
+    ):
+        done = command(*line, *wrong)
+        assert done.code == 2
+        assert said in done.failure

@@ -19,6 +19,7 @@ from cna_mlx.discovery.attribution import (
     ablate_each_neuron,
     output_direction,
     promoted_tokens,
+    written_tokens,
 )
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CircuitError, InputError
@@ -148,6 +149,8 @@ def test_the_words_are_those_of_the_column_through_norm_and_unembedding(
         best = np.argsort(-logits)[:5]
         words = tuple(tokenizer.decode([int(i)]) for i in best)
         assert promoted_tokens(llama, tokenizer, neuron) == words
+        worst = tuple(tokenizer.decode([int(i)]) for i in np.argsort(logits)[:5])
+        assert written_tokens(llama, tokenizer, neuron).suppresses == worst
 
 
 def test_the_last_step_of_a_model_is_its_own(model: Any, ids: list[list[int]]) -> None:

@@ -1,0 +1,325 @@
+"""What one neuron does: what it writes, where it fires, how it decides alone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.activations import groups, shared_prefix
+from cna_mlx.discovery.attribution import WrittenTokens, written_tokens
+from cna_mlx.discovery.deciding import TIMES, spread_out
+from cna_mlx.discovery.gauge import is_calibrated
+from cna_mlx.discovery.influence import effects
+from cna_mlx.discovery.last_tokens import forward, read_prompts
+from cna_mlx.discovery.options import DiscoveryOptions
+from cna_mlx.discovery.refusing_openings import Opening, log_odds, refusing_openings
+from cna_mlx.errors import CircuitError, InputError
+from cna_mlx.models.context import check_lengths
+from cna_mlx.models.families import family_of, installed, widths
+from cna_mlx.models.memory.allocation import allocation_errors
+from cna_mlx.prompts import PromptSet, contrast_names, load_bank, load_contrast
+from cna_mlx.prompts.chat_template import Rendering, render_prompt
+from cna_mlx.util.progress import Progress, silent
+from cna_mlx.util.records import JsonFields, plain
+from cna_mlx.util.rows import Row
+
+
+@dataclass(frozen=True)
+class Firing(JsonFields):
+    """A token at which a neuron is high or low.
+
+    Attributes:
+        source: a side of the contrast, ``bank: NAME`` or ``text``.
+        position: the token's place in the rendered prompt, from 0.
+        before, token, after: the rendered prompt without the template's head.
+    """
+
+    activation: float
+    source: str
+    position: int
+    before: str
+    token: str
+    after: str
+
+
+@dataclass(frozen=True)
+class OwnEffect(JsonFields):
+    """How a neuron alone decides whether an answer begins like a refusal.
+
+    R is the log-odds of that; P its probability.
+
+    Attributes:
+        drop: how much R falls when the neuron is 0 at the last token, in nats; the mean
+            over ``drop_prompts`` positive prompts.
+        log_odds_correlation, probability_correlation: Pearson's, of the activation at
+            the last token with R and P over the contrast's ``prompts``; None if one of
+            the two does not vary.
+    """
+
+    drop: float
+    drop_prompts: int
+    log_odds_correlation: float | None
+    probability_correlation: float | None
+    prompts: int
+
+
+@dataclass(frozen=True)
+class NeuronPage:
+    """What is known of a neuron.
+
+    Attributes:
+        row: its row of the circuit, by column.
+        effect_size: Cohen's d; None if unknown.
+        written: what it writes on the positive prompts.
+        highest, lowest: each prompt's highest and lowest token, of the prompts where
+            these are the most extreme.
+        prompts, tokens: how many were read; the template's head is not counted.
+        contrast: the name of the contrast.
+        effect: None if the model has no refusing openings.
+    """
+
+    row: Row
+    effect_size: float | None
+    written: WrittenTokens
+    highest: tuple[Firing, ...]
+    lowest: tuple[Firing, ...]
+    prompts: int
+    tokens: int
+    contrast: str
+    effect: OwnEffect | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The page for JSON."""
+        own = {name: plain(value) for name, value in vars(self).items()}
+        del own["row"], own["written"]
+        return {**self.row, **self.written.to_dict(), **own}
+
+    def rows(self) -> list[Row]:
+        """A row for each token where the neuron is high or low."""
+        return [one.to_dict() for one in (*self.highest, *self.lowest)]
+
+
+@allocation_errors()
+def neuron_page(
+    model: Any,
+    tokenizer: Any,
+    circuit: Circuit,
+    layer: int,
+    index: int,
+    contrast: PromptSet,
+    *,
+    texts: Sequence[str] = (),
+    rendering: Rendering | None = None,
+    count: int = 5,
+    progress: Progress = silent,
+) -> NeuronPage:
+    """Describe a neuron of a circuit.
+
+    Args:
+        model, tokenizer: as :func:`cna_mlx.load` returns them.
+        contrast: the prompts to read, with those of the bank.
+        texts: further texts to read, without a chat template.
+        rendering: how prompts become token ids.
+        count: of tokens, and of prompts with the highest and the lowest activation.
+
+    Raises:
+        CircuitError: the circuit has no such neuron, or does not fit the model.
+        InputError: a prompt or a text is too long.
+    """
+    circuit.check_shape(widths(model))
+    place = _place(circuit, layer, index)
+    rendering = rendering or Rendering()
+    read = list(_read(tokenizer, contrast, texts, rendering))
+    values = neuron_activations(
+        model, [one.ids for one in read], layer, index, progress
+    )
+    sides = sum(contrast.sizes)
+    ids = [one.ids for one in read[:sides]]
+    last = np.array([one[-1] for one in values[:sides]])
+    openings = _openings(model, tokenizer, circuit, contrast, rendering)
+    effect = None
+    if openings:
+        effect = _effect(model, ids, contrast, last, (layer, index), openings, progress)
+    return NeuronPage(
+        circuit.rows()[place],
+        circuit.moments[place].effect_size if circuit.moments else None,
+        written_tokens(model, tokenizer, circuit.neurons[place], count),
+        _extremes(tokenizer, read, values, count, 1),
+        _extremes(tokenizer, read, values, count, -1),
+        len(read),
+        sum(len(one.ids) - one.head for one in read),
+        contrast.name,
+        effect,
+    )
+
+
+def own_contrast(circuit: Circuit, options: DiscoveryOptions, model: str) -> PromptSet:
+    """Return the contrast that is given, else the circuit's, else the model's default.
+
+    Raises:
+        InputError: the circuit was found on prompts that are not built in.
+    """
+    own = circuit.provenance.contrast
+    if options.names_prompts or own is None:
+        return options.prompts(model)
+    if own.name in contrast_names():
+        found = load_contrast(own.name)
+        if circuit.is_from(found.sha256):
+            return found
+    raise InputError(
+        f"the circuit was found on prompts that are not built in ({own.name}): give "
+        "them with --positive FILE and --negative FILE"
+    )
+
+
+def neuron_activations(
+    model: Any,
+    ids: Sequence[Sequence[int]],
+    layer: int,
+    index: int,
+    progress: Progress = silent,
+) -> list[np.ndarray]:
+    """Read one neuron at all tokens of each prompt, [length] each, in float32.
+
+    Layers above it do not run, and of its layer only its column is kept.
+
+    Raises:
+        InputError: a prompt is empty or too long.
+    """
+    check_lengths(model, ids)
+    family, columns, done = family_of(model), [], 0
+    found = [np.zeros(0)] * len(ids)
+    with (
+        installed(model, [layer]) as blocks,
+        blocks[layer].tapped(lambda a: columns.append(a[..., index])),
+    ):
+        for rows in groups(ids, 0):
+            length = len(ids[rows[-1]])
+            padded = [[*ids[row], *[0] * (length - len(ids[row]))] for row in rows]
+            hidden = family.embed(model, mx.array(padded))
+            forward(model, hidden, [None] * len(widths(model)), 0, layer + 1)
+            values = np.array(columns.pop().astype(mx.float32))
+            for row, own in zip(rows, values, strict=True):
+                found[row] = own[: len(ids[row])]
+            done += len(rows)
+            progress("Reading a neuron", done, len(ids))
+    return found
+
+
+def _place(circuit: Circuit, layer: int, index: int) -> int:
+    places = [neuron[:2] for neuron in circuit.neurons]
+    if (layer, index) not in places:
+        raise CircuitError(
+            f"{circuit.file or 'the circuit'} has no neuron {index} of layer {layer}: "
+            "cna-mlx circuit show FILE lists its neurons"
+        )
+    return places.index((layer, index))
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    source: str
+    ids: Sequence[int]
+    head: int  # the tokens that every prompt of this rendering begins with
+
+
+def _read(
+    tokenizer: Any, contrast: PromptSet, texts: Sequence[str], rendering: Rendering
+) -> Iterator[_Prompt]:
+    """The prompts of the contrast, then of the bank, then the texts."""
+    plain_text = Rendering(template="off")
+    sources: list[tuple[str, Sequence[str], Rendering]] = [
+        (contrast.positive_label, contrast.positive, rendering),
+        (contrast.negative_label, contrast.negative, rendering),
+        *(
+            (f"bank: {one.name}", (*one.positive, *one.negative), rendering)
+            for one in load_bank()
+        ),
+        ("text", texts, plain_text),
+    ]
+    for source, prompts, own in sources:
+        head = shared_prefix([render_prompt(tokenizer, one, own) for one in "ab"])
+        for prompt in prompts:
+            yield _Prompt(source, render_prompt(tokenizer, prompt, own), head)
+
+
+def _extremes(
+    tokenizer: Any,
+    read: Sequence[_Prompt],
+    values: Sequence[np.ndarray],
+    count: int,
+    sign: int,
+) -> tuple[Firing, ...]:
+    """The prompts with the highest tokens, or for a sign of -1 the lowest."""
+    places = [
+        prompt.head + int(np.argmax(sign * own[prompt.head :]))
+        for prompt, own in zip(read, values, strict=True)
+    ]
+    peaks = [sign * own[at] for own, at in zip(values, places, strict=True)]
+    order = np.argsort(-np.array(peaks), kind="stable")[:count]
+    return tuple(
+        Firing(
+            float(values[row][at]),
+            read[row].source,
+            at,
+            tokenizer.decode(list(read[row].ids[read[row].head : at])),
+            tokenizer.decode([read[row].ids[at]]),
+            tokenizer.decode(list(read[row].ids[at + 1 :])),
+        )
+        for row in order
+        for at in (places[row],)
+    )
+
+
+def _openings(
+    model: Any,
+    tokenizer: Any,
+    circuit: Circuit,
+    contrast: PromptSet,
+    rendering: Rendering,
+) -> tuple[Opening, ...]:
+    """How the model's refusals begin, as its circuit says or by asking it."""
+    own = circuit.provenance.openings
+    if own and is_calibrated(model, tokenizer, circuit, rendering):
+        return own
+    return refusing_openings(model, tokenizer, contrast, rendering, times=TIMES)
+
+
+def _effect(
+    model: Any,
+    ids: Sequence[Sequence[int]],
+    contrast: PromptSet,
+    last: np.ndarray,
+    place: tuple[int, int],
+    openings: Sequence[Opening],
+    progress: Progress,
+) -> OwnEffect:
+    """The effect of a neuron, whose activations at the last tokens are ``last``."""
+    layer, index = place
+    odds, done = np.zeros(len(ids)), 0
+    for part in read_prompts(model, ids):
+        odds[part.rows] = np.array(log_odds(part.run(), openings))
+        done += len(part.rows)
+        progress("Reading first words", done, len(ids))
+    neurons = {layer: np.array([index])}
+    drops = [
+        effects(prompt, neurons, None, lambda after: log_odds(after, openings))[layer]
+        for row in spread_out(len(contrast.positive))
+        for prompt in read_prompts(model, [ids[row]])
+    ]
+    return OwnEffect(
+        float(np.mean(drops)),
+        len(drops),
+        _pearson(last, odds),
+        _pearson(last, 1 / (1 + np.exp(-odds))),
+        len(ids),
+    )
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> float | None:
+    if not (np.ptp(x) and np.ptp(y)):
+        return None
+    return float(np.corrcoef(x.astype(float), y)[0, 1])
