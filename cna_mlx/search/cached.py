@@ -6,7 +6,7 @@ from pathlib import Path
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.cache import Store
 from cna_mlx.discovery.discover import ALGORITHM
-from cna_mlx.discovery.options import DiscoveryOptions, defaults_for
+from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CnaError, RequestError
 from cna_mlx.models.fingerprint import fingerprint
@@ -62,7 +62,7 @@ def searched_circuit(
 
 def _place(session: Session, discovery: DiscoveryOptions) -> Path:
     contrast = discovery.prompts(session.name)
-    fraction = discovery.fraction or defaults_for(session.name).fraction
+    fraction = discovery.selection(session.name).fraction
     return Store().place(
         "searches",
         {

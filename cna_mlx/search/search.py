@@ -10,7 +10,7 @@ from typing import Any
 from cna_mlx.analysis.run import Run
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.chosen import ChosenCircuit
-from cna_mlx.discovery.options import DiscoveryOptions, defaults_for
+from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.refusing_openings import Opening, distinct_openings
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
@@ -209,7 +209,7 @@ class _Search:
         session, report = self.session, self.session.reporter
         whole = self.discovery.prompts(session.name)
         self._half, self._other = whole.half(0), whole.half(1)
-        fraction = self.discovery.fraction or defaults_for(session.name).fraction
+        fraction = self.discovery.selection(session.name).fraction
         most = self.options.most or min(1.0, 10 * fraction)
         sizes = fractions(fraction, most)
         with report.progress("prompts") as progress:
