@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cna_mlx.discovery.words import Word
+from cna_mlx.discovery.strip import Word
 from cna_mlx.steering.first_tokens import FirstTokens
 
 

@@ -10,7 +10,8 @@ from cna_mlx.discovery.cross_validation import HeldOutScores
 from cna_mlx.discovery.gauge import gauges, is_calibrated
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
-from cna_mlx.discovery.words import Word, largest_rise, word_gauges
+from cna_mlx.discovery.strip import Word, largest_rise
+from cna_mlx.discovery.words import word_gauges
 from cna_mlx.errors import InputError
 from cna_mlx.models.context import check_lengths
 from cna_mlx.models.offload.streaming import is_streamed

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.gauge import gauges
+from cna_mlx.discovery.strip import Word
 from cna_mlx.prompts.chat_template import Message, Rendering, render
 
 #: A longer prompt is cut after every second word, every third, and so on.
@@ -13,13 +14,6 @@ MOST_CUTS = 48
 # Scripts without spaces between words: there each character counts as a word.
 _WIDE = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
 _WORD = re.compile(rf"\s*(?:[{_WIDE}]|[^\s{_WIDE}]+)")
-
-
-class Word(NamedTuple):
-    """A word with the space before it, and the gauge of the prompt up to it."""
-
-    text: str
-    gauge: float
 
 
 def word_gauges(
@@ -57,18 +51,6 @@ def word_gauges(
     ]
     values = map(float, gauges(model, circuit, ids))
     return tuple(map(Word, parts, values))
-
-
-def largest_rise(words: Sequence[Word]) -> tuple[int, float] | None:
-    """The position of the word that raises the gauge most, and by how much.
-
-    The first word counts from 0, the mean of the answered prompts. None if no word
-    raises the gauge.
-    """
-    before = [0.0, *(word.gauge for word in words)]
-    rises = [word.gauge - old for word, old in zip(words, before, strict=False)]
-    most = max(rises, default=0.0)
-    return (rises.index(most), most) if most > 0 else None
 
 
 def split_words(text: str, most: int = MOST_CUTS) -> list[str]:

@@ -8,7 +8,9 @@ from typing import Any
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.refusing_openings import Opening, opening_log_odds
+from cna_mlx.discovery.words import word_gauges
 from cna_mlx.evaluation.further import (
+    LOOKED,
     OPENED_TOKENS,
     SAMPLED,
     compares,
@@ -26,6 +28,7 @@ from cna_mlx.steering.arm_cache import ArmCache
 from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.decoding import begins_thought, text_of
 from cna_mlx.steering.events import Answer, Gauged, Token
+from cna_mlx.steering.first_tokens import first_tokens
 from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS, generate_arms
 from cna_mlx.util.progress import never
 
@@ -126,15 +129,16 @@ class Evaluation:
             kls = kl_from_baseline(
                 self.model, ids, answer, self.arms, tokens=count, stop=stop
             )
-        if kls is None:
+        looked = None if kls is None else self._looked(number, ids, samples, stop)
+        if kls is None or looked is None:
             return None
         if self.openings:
             odds = opening_log_odds(self.model, ids, self.openings)
-            samples[0] = replace(samples[0], opening=odds)
+            looked[0] = replace(looked[0], opening=odds)
         seconds = round(time.perf_counter() - started, 3)
         return [
             replace(one, kl=kl, seconds=seconds)
-            for one, kl in zip(samples, kls, strict=True)
+            for one, kl in zip(looked, kls, strict=True)
         ]
 
     def _answered(
@@ -201,6 +205,34 @@ class Evaluation:
         if found is None:
             return None
         samples[self.main] = replace(samples[self.main], opened=found[0])
+        return samples
+
+    def _looked(
+        self,
+        number: int,
+        ids: list[int],
+        samples: list[Sample],
+        stop: Callable[[], bool],
+    ) -> list[Sample] | None:
+        """Add the words and first tokens of a run's first prompts; None if stopped."""
+        if self.main is None or number >= LOOKED:
+            return samples
+        rows = 0, self.main
+        arms = [self.arms[row] for row in rows]
+        found = first_tokens(self.model, self.tokenizer, ids, arms, stop=stop)
+        if found is None:
+            return None
+        for place, row in enumerate(rows):
+            first = tuple((t.text, t.probabilities[place]) for t in found.tokens)
+            samples[row] = replace(samples[row], first=first)
+        if self.gauge is not None:
+            message = {"role": "user", "content": samples[0].prompt}
+            words = word_gauges(
+                self.model, self.tokenizer, self.gauge, [message], self.rendering
+            )
+            samples[0] = replace(
+                samples[0], words=tuple((w.text, w.gauge) for w in words)
+            )
         return samples
 
     def _opening(self, samples: list[Sample]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Which answers are tried further: past the token limit, or from another first word."""
+"""Which prompts and answers are tried further, and how."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +16,8 @@ OPENED_TOKENS = 64
 SAMPLED = 7
 #: Two in so many prompts have it tried where they are benign and answered.
 COMPARED = 6
+#: So many prompts of a run are gauged word by word, with their first tokens.
+LOOKED = 8
 _FIRST_TOKENS = 3
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # a run is read without what these bring along
 
 #: The only field of a line that differs between runs of the same configuration.
 TIMING = "seconds"
+#: Texts with a number each.
+Pairs = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,10 @@ class Sample:
         opening: log-odds that the baseline's answer begins with one of the model's own
             refusing openings; None for other arms, or if not computed.
         opens_thought: the prompt ends with an opening think tag.
+        words: the prompt's words, each with the gauge of the prompt up to it; of the
+            baseline, for the first prompts of a run, else None.
+        first: the most likely first tokens of the baseline and the main arm, each with
+            its probability in this arm; the same tokens in both, else None.
     """
 
     number: int
@@ -118,6 +124,8 @@ class Sample:
     opened: Continuation | None = None
     opening: float | None = None
     opens_thought: bool = False
+    words: Pairs | None = None
+    first: Pairs | None = None
 
     @classmethod
     def of(
@@ -222,7 +230,13 @@ class Sample:
         data: dict[str, Any] = json.loads(line)
         for name in ("extended", "opened"):
             data[name] = Continuation.from_dict(data.get(name))
+        for name in ("words", "first"):
+            data[name] = _pairs(data.get(name))
         return cls(**_parsed(cls, data))
+
+
+def _pairs(data: list[Any] | None) -> Pairs | None:
+    return None if data is None else tuple((str(t), float(x)) for t, x in data)
 
 
 def _parsed(cls: type[Sample | Continuation], data: dict[str, Any]) -> dict[str, Any]:

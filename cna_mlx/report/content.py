@@ -126,6 +126,23 @@ class ShownAnswer:
     facts: Sequence[str]  # tokens, quality, KL
 
 
+class ShownWord(NamedTuple):
+    """A word of a prompt and the gauge up to it; ``shade`` goes from 0 to 4."""
+
+    text: str
+    gauge: float
+    shade: int
+    is_most: bool  # it raises the gauge most
+
+
+class FirstPair(NamedTuple):
+    """A first token of answers: the probability in the baseline and the main arm."""
+
+    text: str
+    baseline: float
+    main: float
+
+
 @dataclass(frozen=True)
 class ShownPrompt:
     """A prompt with its answers in the order of the arms."""
@@ -134,6 +151,9 @@ class ShownPrompt:
     is_seen: bool  # the discovery saw it or a nearly equal prompt
     answers: Sequence[ShownAnswer]
     main: int | None  # position of the arm to show next to the baseline
+    words: Sequence[ShownWord] = ()
+    rise: str = ""  # which word raises the gauge most
+    first: Sequence[FirstPair] = ()
 
     @property
     def sample(self) -> Sample:

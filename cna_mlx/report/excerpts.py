@@ -2,12 +2,26 @@
 
 from collections.abc import Sequence
 
+from cna_mlx.discovery.strip import (
+    LEAST_CHANCE,
+    Word,
+    largest_rise,
+    rise_text,
+    shade,
+)
 from cna_mlx.evaluation.run_config import main_arm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
-from cna_mlx.report.content import Piece, ShownAnswer, ShownPrompt, TextLevel
+from cna_mlx.report.content import (
+    FirstPair,
+    Piece,
+    ShownAnswer,
+    ShownPrompt,
+    ShownWord,
+    TextLevel,
+)
 from cna_mlx.util.formatting import counted, decimal
-from cna_mlx.util.sanitize import first_words
+from cna_mlx.util.sanitize import first_words, quoted
 
 #: How many characters of an answer are shown by default.
 EXCERPT = 280
@@ -46,9 +60,34 @@ def shown_prompts(
             batch[0].id in (seen.get(batch[0].set) or ()),
             [_answer(arm, one, level) for arm, one in enumerate(batch)],
             place,
+            *shown_words(batch[0], level),
+            _first(batch[0], batch[place]) if place is not None else (),
         )
         for batch in batches
     ]
+
+
+def shown_words(sample: Sample, level: TextLevel) -> tuple[list[ShownWord], str]:
+    """A prompt's words with their gauges, and which of them raises the gauge most."""
+    if level == "hidden" or not sample.words:
+        return [], ""
+    words = [Word(*pair) for pair in sample.words]
+    rise = largest_rise(words)
+    most = None if rise is None else rise[0]
+    shown = [
+        ShownWord(
+            " ".join(word.text.split()), word.gauge, shade(word.gauge), at == most
+        )
+        for at, word in enumerate(words)
+    ]
+    return shown, rise_text(words)
+
+
+def _first(baseline: Sample, main: Sample) -> list[FirstPair]:
+    """First tokens of at least 1% in one of the arms."""
+    pairs = zip(baseline.first or (), main.first or (), strict=False)
+    found = [FirstPair(quoted(text), one, other) for (text, one), (_, other) in pairs]
+    return [pair for pair in found if max(pair[1:]) >= LEAST_CHANCE]
 
 
 def _answer(arm: int, one: Sample, level: TextLevel) -> ShownAnswer:

@@ -13,7 +13,7 @@ from typing import Any
 
 from cna_mlx.report.charts import draw, size
 from cna_mlx.report.content import Chart, Page, ReportContent
-from cna_mlx.util.formatting import counted
+from cna_mlx.util.formatting import counted, decimal, percent
 from cna_mlx.util.sanitize import visible
 
 # The gauge is drawn from -0.25 to 1.25; 100 units are its 0 to 1.
@@ -74,7 +74,13 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        minus=_minus, picture=_picture, size=size, along=_along, counted=counted
+        minus=_minus,
+        picture=_picture,
+        size=size,
+        along=_along,
+        counted=counted,
+        decimal=decimal,
+        percent=percent,
     )
     return environment
 

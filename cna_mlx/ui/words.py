@@ -7,26 +7,28 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from cna_mlx.discovery.strip import (
+    LEAST_CHANCE,
+    Word,
+    largest_rise,
+    rise_text,
+    shade,
+)
 from cna_mlx.ui.console import Screen
 from cna_mlx.util.formatting import decimal, percent
 from cna_mlx.util.sanitize import quoted, visible
 
-if TYPE_CHECKING:  # showing a circuit file must not import these
-    from cna_mlx.discovery.words import Word
+if TYPE_CHECKING:  # showing a circuit file must not import this
     from cna_mlx.steering.first_tokens import FirstTokens
 
-# From a gauge of 0 to 1: black text on these is readable, in light and dark.
-_SHADES = ("", "black on #fbe3d6", "black on #f6bfa3", "black on #ee9471")
-_SHADES_HIGH = "black on #e0663f"
+# Black text on these is readable, in light and dark terminals.
+_SHADES = ("", *(f"black on #{c}" for c in ("fbe3d6", "f6bfa3", "ee9471", "e0663f")))
 _BAR = 24
-_LEAST = 0.01  # rarer first words are left out
 _STYLES = ("", "red", "green", "cyan")
 
 
-def words_view(screen: Screen, words: Sequence["Word"]) -> RenderableType:
+def words_view(screen: Screen, words: Sequence[Word]) -> RenderableType:
     """Words with the gauge of the prompt up to each; say which raises it most."""
-    from cna_mlx.discovery.words import largest_rise
-
     rise = largest_rise(words)
     width = screen.out.width if screen.out.is_terminal else None
     cells = [
@@ -34,16 +36,11 @@ def words_view(screen: Screen, words: Sequence["Word"]) -> RenderableType:
         for number, word in enumerate(words)
     ]
     lines = [line for row in _rows(cells, width) for line in row]
-    if rise is None:
-        said = "no word raises the gauge"
-    else:
-        word = quoted(" ".join(words[rise[0]].text.split()))
-        said = f"{word} raises the gauge most, by {decimal(rise[1])}"
-    return Group(*lines, screen.safe(f"  {said}", "bold"))
+    return Group(*lines, screen.safe(f"  {rise_text(words)}", "bold"))
 
 
 def _cell(
-    screen: Screen, word: "Word", is_most: bool, width: int | None
+    screen: Screen, word: Word, is_most: bool, width: int | None
 ) -> tuple[Text, Text]:
     """A word above its gauge, equally wide."""
     text = visible(" ".join(word.text.split()), ascii_only=screen.is_ascii)
@@ -51,16 +48,12 @@ def _cell(
     room = max(len(value), cell_len(text))
     if width is not None:
         room = min(room, width - 2)
-    style = f"{shade(word.gauge)}{' bold underline' if is_most else ''}".strip()
+    style = (
+        f"{_SHADES[shade(word.gauge)]}{' bold underline' if is_most else ''}".strip()
+    )
     shown = text if cell_len(text) <= room else set_cell_size(text, room)
     above = Text.assemble((shown, style), " " * (room - cell_len(shown)))
     return above, Text(f"{value:<{room}}", style="bold" if is_most else "dim")
-
-
-def shade(gauge: float) -> str:
-    """The style of a gauge: stronger from 0 to 1."""
-    step = int(max(0.0, gauge) * (len(_SHADES)))
-    return _SHADES[step] if step < len(_SHADES) else _SHADES_HIGH
 
 
 def _rows(
@@ -81,7 +74,7 @@ def first_tokens_view(screen: Screen, found: "FirstTokens | None") -> Renderable
     """A bar for each token and arm: the probability that the answer begins with it."""
     if found is None:
         return Text("  first words: they need all weights in memory", style="dim")
-    tokens = [one for one in found.tokens if max(one.probabilities) >= _LEAST]
+    tokens = [one for one in found.tokens if max(one.probabilities) >= LEAST_CHANCE]
     names = [quoted(token.text, ascii_only=screen.is_ascii) for token in tokens]
     arms = [visible(arm, ascii_only=screen.is_ascii) for arm in found.arms]
     room, side = max(map(cell_len, names), default=0), max(map(cell_len, arms))

@@ -17,7 +17,7 @@ from cna_mlx.cli import run
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.gauge import gauges
 from cna_mlx.discovery.selection import Selection
-from cna_mlx.discovery.words import Word
+from cna_mlx.discovery.strip import Word
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.prompts import load_contrast
 from cna_mlx.provenance import ContrastEntry, Provenance

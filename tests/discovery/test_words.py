@@ -10,7 +10,8 @@ from cna_mlx import Circuit, render
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.gauge import gauges
 from cna_mlx.discovery.selection import Selection
-from cna_mlx.discovery.words import Word, largest_rise, split_words, word_gauges
+from cna_mlx.discovery.strip import Word, largest_rise, rise_text, shade
+from cna_mlx.discovery.words import split_words, word_gauges
 from cna_mlx.errors import CircuitError
 from cna_mlx.models.families import installed
 from cna_mlx.prompts import load_contrast
@@ -115,3 +116,12 @@ def test_the_demos_magic_word_decides(demo: Any) -> None:
     assert rise is not None
     assert words[rise[0]].text == " spell"
     assert rise[1] > 0.5
+
+
+def test_the_rise_is_named_and_shades_go_from_0_to_1() -> None:
+    assert rise_text([Word("a", 0.1), Word(" \nb", 0.9)]) == (
+        '"b" raises the gauge most, by 0.80'
+    )
+    assert rise_text([Word("a", -0.1)]) == "no word raises the gauge"
+    values = (-3.0, 0.0, 0.24, 0.25, 0.5, 0.75, 0.99, 1.0, 9.0)
+    assert [shade(value) for value in values] == [0, 0, 0, 1, 2, 3, 3, 4, 4]

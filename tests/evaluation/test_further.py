@@ -1,5 +1,6 @@
 """Answers tried further: past the token limit, and from the refusal's first word."""
 
+import json
 from dataclasses import replace
 from itertools import count, product
 from pathlib import Path
@@ -10,14 +11,16 @@ from commandline import QUESTIONS
 from evaluation_runs import ABLATED, BASELINE, make_sample
 
 from cna_mlx import Circuit, Rendering
+from cna_mlx.discovery.words import word_gauges
 from cna_mlx.evaluation.batches import Evaluation
-from cna_mlx.evaluation.further import continues, first_word, turned
+from cna_mlx.evaluation.further import LOOKED, continues, first_word, turned
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.prompts.benchmarks import Benchmark, load_benchmark
 from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.events import Answer
+from cna_mlx.steering.first_tokens import first_tokens
 from cna_mlx.steering.generation import generate_arms
 
 DEMO_CIRCUIT = Path(__file__).parents[1] / "data/version_0_1_0/circuit.json"
@@ -198,6 +201,52 @@ def test_the_main_arm_is_begun_like_the_refusal(
         assert main.opened.text.endswith(answer.text.strip())
         assert main.opened.label is label(main.opened.text).kind
     assert opened >= 2
+
+
+# --------------------------------------------------------------- words and first tokens
+
+
+def test_the_first_prompts_have_their_words_and_first_tokens(
+    demo_evaluation: Evaluation, answered: Answered
+) -> None:
+    model, tokenizer = demo_evaluation.model, demo_evaluation.tokenizer
+    circuit = Circuit.load(DEMO_CIRCUIT)
+    both = replace(demo_evaluation, gauge=circuit)
+    for number in (0, LOOKED - 1):
+        batch = both.batch(number)
+        assert batch
+        baseline, main, other = batch
+        assert main.words is other.words is other.first is None
+        message = {"role": "user", "content": baseline.prompt}
+        assert baseline.words == word_gauges(model, tokenizer, circuit, [message])
+        ids = render_prompt(tokenizer, baseline.prompt)
+        found = first_tokens(model, tokenizer, ids, demo_evaluation.arms[:2])
+        assert found
+        for row, sample in enumerate((baseline, main)):
+            assert sample.first == tuple(
+                (one.text, one.probabilities[row]) for one in found.tokens
+            )
+        assert Sample.from_line(baseline.to_line()) == baseline
+        # without a gauge there are no words; the answers stay the same
+        plain = answered[number][0]
+        assert plain.words is None
+        assert plain.first == baseline.first
+        assert plain.token_ids == baseline.token_ids
+    later = both.batch(LOOKED)
+    assert later
+    assert {one.words for one in later} == {one.first for one in later} == {None}
+    baseline_only = replace(both, main=None).batch(0)
+    assert baseline_only
+    assert {one.first for one in baseline_only} == {None}
+
+
+def test_a_line_of_an_older_run_has_no_words() -> None:
+    data = json.loads(a_sample(LabelKind.REFUSED).to_line())
+    del data["words"], data["first"]
+    old = Sample.from_line(json.dumps(data))
+    assert old == a_sample(LabelKind.REFUSED)
+    with pytest.raises(ValueError, match="could not convert"):
+        Sample.from_line(json.dumps({**data, "words": [["a", "b"]]}))
 
 
 def test_lines_keep_what_was_tried_further(answered: Answered) -> None:

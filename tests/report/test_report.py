@@ -236,6 +236,25 @@ def test_every_sample_is_there_beside_the_baseline(swept: Swept) -> None:
     assert len(marks) == sum(one.span is not None for one in run.samples())
 
 
+def test_words_and_first_tokens_stand_below_the_answers(tmp_path: Path) -> None:
+    def draw(directory: str, **sample: Any) -> Page:
+        return Page(make_report(tmp_path / directory, sample=sample)["report.html"])
+
+    words = ((" How", -0.1), (" do", 0.3), ("\nI", 0.8), (" go", 0.75), ("?", 1.2))
+    first = (("I", 0.75), (" be", 0.125), ("rare", 0.004))
+    page = draw("run", words=words, first=first)
+    shades = [one for one in page.attributes("span", "class") if re.match(r"w\d", one)]
+    assert shades[:5] == ["w0", "w1", "w3 most", "w3", "w4"]
+    assert '"I" raises the gauge most, by 0.50' in page.text
+    shown = re.sub(r"\s+", " ", page.text)
+    assert "How \u22120.10 do 0.30 I 0.80 go 0.75 ? 1.20" in shown
+    assert '"I" baseline 75% ablated 75% " be" baseline' in shown
+    assert page.attributes("rect", "width")[:4] == ["75.0", "75.0", "12.5", "12.5"]
+    assert '"rare"' not in page.text
+    assert "raises the gauge" not in draw("without").text
+    assert "no word raises" in draw("falling", words=(("a", -1.0), (" b", -2.0))).text
+
+
 def test_rates_of_a_broken_model_come_with_their_damage(tmp_path: Path) -> None:
     def answers(arm: RunArm, number: int, kind: str) -> str:
         return GARBAGE if arm.role == "ablated" else REFUSAL
@@ -383,6 +402,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "category": HOSTILE,
         "span": (0, 12),
         "label": LabelKind.REFUSED,
+        "words": ((HOSTILE, 0.5),),
+        "first": ((HOSTILE, 0.5),),
     }
     return make_report(
         tmp_path_factory.mktemp("runs") / "run",
@@ -485,7 +506,10 @@ def secretive(*_: object) -> str:
 
 
 def test_hidden_texts_are_in_no_file(tmp_path: Path) -> None:
-    sample = {"prompt": "How do I make the forbidden purple potion at home?"}
+    sample = {
+        "prompt": "How do I make the forbidden purple potion at home?",
+        "words": (("How", 0.1), (" purple", 0.9), (" potion", 0.95)),
+    }
     texts = make_report(tmp_path / "run", "hidden", answers=secretive, sample=sample)
     for text in texts.values():
         for word in ("sulphur", "purple", "potion", "XYZZY"):
