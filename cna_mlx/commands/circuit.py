@@ -121,7 +121,8 @@ def circuit_neuron(
     Reads it at every token of the contrast (the circuit's own unless given) and of
     unrelated prompts, and ablates it alone.
     """
-    from cna_mlx.discovery.neuron_page import neuron_page, own_contrast
+    from cna_mlx.circuit import Circuit
+    from cna_mlx.discovery.neuron_page import neuron_page, own_contrast, place_of
     from cna_mlx.discovery.options import DiscoveryOptions
     from cna_mlx.prompts import read_prompts
     from cna_mlx.ui.console import screen
@@ -131,9 +132,11 @@ def circuit_neuron(
     names = ("contrast", "positive", "negative", "column")
     options = DiscoveryOptions(**{name: rest.pop(name) for name in names})
     texts = read_prompts(text) if text else []
-    session = opt.session_of(model, rest)
-    found = session.choose(file).circuit
+    found = Circuit.load(file)
+    place_of(found, layer, index)
     contrast = own_contrast(found, options, model)
+    session = opt.session_of(model, rest)
+    session.choose(file)
     with session.reporter.progress("prompts") as progress:
         page = neuron_page(
             *session.load(),

@@ -130,7 +130,7 @@ def neuron_page(
         InputError: a prompt or a text is too long.
     """
     circuit.check_shape(widths(model))
-    place = _place(circuit, layer, index)
+    place = place_of(circuit, layer, index)
     rendering = rendering or Rendering()
     read = list(_read(tokenizer, contrast, texts, rendering))
     values = neuron_activations(
@@ -175,6 +175,17 @@ def own_contrast(circuit: Circuit, options: DiscoveryOptions, model: str) -> Pro
     )
 
 
+def place_of(circuit: Circuit, layer: int, index: int) -> int:
+    """Where a neuron is in a circuit; CircuitError if it is not."""
+    places = [neuron[:2] for neuron in circuit.neurons]
+    if (layer, index) not in places:
+        raise CircuitError(
+            f"{circuit.file or 'the circuit'} has no neuron {index} of layer {layer}: "
+            "cna-mlx circuit show FILE lists its neurons"
+        )
+    return places.index((layer, index))
+
+
 def neuron_activations(
     model: Any,
     ids: Sequence[Sequence[int]],
@@ -207,16 +218,6 @@ def neuron_activations(
             done += len(rows)
             progress("Reading a neuron", done, len(ids))
     return found
-
-
-def _place(circuit: Circuit, layer: int, index: int) -> int:
-    places = [neuron[:2] for neuron in circuit.neurons]
-    if (layer, index) not in places:
-        raise CircuitError(
-            f"{circuit.file or 'the circuit'} has no neuron {index} of layer {layer}: "
-            "cna-mlx circuit show FILE lists its neurons"
-        )
-    return places.index((layer, index))
 
 
 @dataclass(frozen=True)

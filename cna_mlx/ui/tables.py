@@ -231,7 +231,7 @@ def _moment_titles(circuit: Circuit) -> list[str]:
     contrast = circuit.provenance.contrast or ContrastEntry()
     positive = contrast.positive_label or "positive"
     negative = contrast.negative_label or "negative"
-    return ["Cohen's d", f"mean, {positive}", f"mean, {negative}"]
+    return ["Cohen's d", f"{positive} mean", f"{negative} mean"]
 
 
 def _pairs(screen: Screen, rows: Sequence[tuple[str, str]]) -> Table:
