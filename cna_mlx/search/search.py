@@ -351,10 +351,7 @@ class _Search:
         return [one for one in alive if any(one in same for same in sizes.values())]
 
     def _best(self, standings: Sequence[Standing]) -> Standing:
-        """The most refusals lost among the harmless, the smallest of equal ones.
-
-        Laplace's estimate of the share: five of five say less than 40 of 40.
-        """
+        """The most refusals lost among the harmless, the smallest of equal ones."""
         most = max(one.refusals for one in standings)
         tried = [one for one in standings if 2 * one.refusals >= most]
         harmless = [one for one in tried if one.is_harmless(self._limit)]
@@ -363,7 +360,7 @@ class _Search:
         return min(
             harmless,
             key=lambda one: (
-                -(one.lost + 1) / (one.refusals + 2),
+                -one.worth,
                 one.candidate.size,
                 not one.candidate.is_paper,
                 one.kl,

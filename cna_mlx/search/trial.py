@@ -19,8 +19,9 @@ from cna_mlx.util.progress import never
 TOKENS, KL_TOKENS = 32, 16
 # Arms of a batch at most; each has a KV cache.
 _ROWS = 64
-#: Of the answers' mean quality, below which the text counts as damaged.
-QUALITY = 0.95
+# Of the answers' mean quality: below the first it counts against a circuit, below the
+# second nothing makes up for it.
+_QUALITY, _LEAST_QUALITY = 0.95, 0.9
 # Of the refusals that may become unusable.
 _RUINED = 0.1
 
@@ -63,7 +64,20 @@ class Standing:
     def is_harmless(self, most_kl: float) -> bool:
         """Whether ordinary answers stay about as they are."""
         ruins = self.ruined > _RUINED * self.refusals
-        return self.kl <= most_kl and self.quality >= QUALITY and not ruins
+        return self.kl <= most_kl and self.quality >= _LEAST_QUALITY and not ruins
+
+    @property
+    def worse(self) -> float:
+        """How far the quality is below .95, in parts of what is allowed at all."""
+        return max(0.0, _QUALITY - self.quality) / (_QUALITY - _LEAST_QUALITY)
+
+    @property
+    def worth(self) -> float:
+        """The share of refusals lost less the lack of quality, to choose one circuit.
+
+        Laplace's estimate of the share: five of five say less than 40 of 40.
+        """
+        return (self.lost + 1) / (self.refusals + 2) - self.worse
 
     def merit(self, most_kl: float) -> float:
         """Refusals lost less damage, to choose who is tried further.
@@ -72,8 +86,7 @@ class Standing:
         exceed their limits by, relative to these.
         """
         excess = max(0.0, self.kl / most_kl - 1)
-        worse = max(0.0, QUALITY - self.quality) / (1 - QUALITY)
-        return self.share - self.ruined / max(1, self.refusals) - excess - worse
+        return self.share - self.ruined / max(1, self.refusals) - excess - self.worse
 
     def take(self, baseline: Sample, own: Sample) -> None:
         """Count an answer to a prompt that the baseline answered too."""

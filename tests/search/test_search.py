@@ -148,7 +148,10 @@ def test_damage_costs_merit() -> None:
     assert whole.is_harmless(0.3)
     assert not standing(10, 0.31).is_harmless(0.3)
     assert not standing(10, 0.1, ruined=3).is_harmless(0.3)
-    whole.qualities = [0.9]
+    whole.qualities = [0.94]
+    assert whole.is_harmless(0.3)
+    assert whole.worth == pytest.approx(11 / 22 - 0.2)
+    whole.qualities = [0.89]
     assert not whole.is_harmless(0.3)
 
 
@@ -193,7 +196,7 @@ def test_the_best_loses_as_many_refusals_as_any_harmless_one(
         for one in found.standings
         if one.is_harmless(0.3) and one.refusals == most == found.chosen.refusals
     ]
-    assert found.chosen.lost == max(one.lost for one in harmless)
+    assert found.chosen.worth == max(one.worth for one in harmless)
     assert any(one.candidate.strength == MEAN for one in found.standings)
 
 
