@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         write_stability_page as write_stability_page,
     )
     from cna_mlx.report.writing import write_report as write_report
-    from cna_mlx.search.search import SearchOptions as SearchOptions
-    from cna_mlx.search.search import SearchResult as SearchResult
+    from cna_mlx.search.result import SearchOptions as SearchOptions
+    from cna_mlx.search.result import SearchResult as SearchResult
     from cna_mlx.search.search import search_circuit as search_circuit
     from cna_mlx.search.stability import stability as stability
     from cna_mlx.steering.arms import Arm as Arm
@@ -64,7 +64,8 @@ _HOMES = {
     "prompts.contrasts": ("PromptSet",),
     "report.stability_page": ("write_stability_page",),
     "report.writing": ("write_report",),
-    "search.search": ("SearchOptions", "SearchResult", "search_circuit"),
+    "search.result": ("SearchOptions", "SearchResult"),
+    "search.search": ("search_circuit",),
     "search.stability": ("stability",),
     "steering.arms": ("Arm",),
     "steering.events": ("Answer", "Token"),

@@ -19,14 +19,7 @@ if TYPE_CHECKING:
 @opt.model_argument
 @opt.model_options
 @opt.circuit_options
-@click.option(
-    "-p",
-    "--prompt",
-    "prompts",
-    multiple=True,
-    metavar="PROMPT",
-    help="Prompt; repeat for more.",
-)
+@opt.prompt_option
 @click.option(
     "--prompts", "prompt_file", metavar="FILE", help="File of prompts; - reads a pipe."
 )

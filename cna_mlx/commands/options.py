@@ -275,6 +275,14 @@ hide_text_option = click.option(
     is_flag=True,
     help="Show only first words, labels, gauges and lengths.",
 )
+prompt_option = click.option(
+    "-p",
+    "--prompt",
+    "prompts",
+    multiple=True,
+    metavar="PROMPT",
+    help="Prompt; repeat for more.",
+)
 model_argument = click.argument("model")
 
 

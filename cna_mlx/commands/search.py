@@ -62,7 +62,8 @@ def search(
     """
     from cna_mlx.discovery.options import DiscoveryOptions
     from cna_mlx.search.cached import keep_searched
-    from cna_mlx.search.search import SearchOptions, search_session
+    from cna_mlx.search.result import SearchOptions
+    from cna_mlx.search.search import search_session
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.runs import tell_end

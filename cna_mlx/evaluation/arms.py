@@ -96,11 +96,14 @@ def reference(
         positive, negative = activations[:count], activations[count:]
         deltas.append(np.array(positive.mean(axis=0) - negative.mean(axis=0)))
         sizes.append(np.array(mx.abs(negative).mean(axis=0)))
-        pairs = [
-            (one.mean(axis=0), mx.std(one, axis=0)) for one in (positive, negative)
-        ]
-        moments.append(np.array(mx.stack([part for pair in pairs for part in pair])))
+        moments.append(moments_of(positive, negative))
     return Reference(MeanDifference(tuple(deltas)), sizes, moments)
+
+
+def moments_of(positive: mx.array, negative: mx.array) -> np.ndarray:
+    """A layer's moments, [4, d_ff] in the order of :class:`Moments`."""
+    pairs = [(one.mean(axis=0), mx.std(one, axis=0)) for one in (positive, negative)]
+    return np.array(mx.stack([part for pair in pairs for part in pair]))
 
 
 def evaluation_arms(

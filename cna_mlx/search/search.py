@@ -9,23 +9,22 @@ from typing import Any
 
 from cna_mlx.analysis.run import Run
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.chosen import ChosenCircuit
+from cna_mlx.discovery.deciding import TIMES
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.refusing_openings import Opening, distinct_openings
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.options import EvalOptions
-from cna_mlx.evaluation.plan import check_out, plan_evaluation
-from cna_mlx.evaluation.runner import run_evaluation
-from cna_mlx.evaluation.subject import Subject
+from cna_mlx.evaluation.plan import check_out
 from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
-from cna_mlx.search.candidates import candidates, excluded, fractions
+from cna_mlx.search.candidates import Candidate, candidates, excluded, fractions
+from cna_mlx.search.judging import judge, judged
+from cna_mlx.search.result import SearchOptions, SearchResult
 from cna_mlx.search.statistics import read_statistics
-from cna_mlx.search.trial import TOKENS, Standing, Trial, front
+from cna_mlx.search.trial import TOKENS, Standing, Trial
 from cna_mlx.steering.events import Answer
 from cna_mlx.steering.generation import answer_unsteered
 from cna_mlx.strength import MEAN
@@ -33,10 +32,6 @@ from cna_mlx.util.files import File
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.progress import SILENT, Reporter
 
-#: Of KL on benign prompts, in nats, that a circuit may cost.
-MOST_KL = 0.4
-#: How long a search takes at most, about, in minutes.
-MINUTES = 15.0
 # Each round: harmful prompts, circuits of each size that are left, and the share of
 # the time by which it ends.
 _ROUNDS = ((5, 0, 0.25), (10, 4, 0.4), (35, 1, 0.55))
@@ -46,92 +41,8 @@ _GOLDEN = (5**0.5 - 1) / 2
 _MARGIN = 0.75
 # Fewer refusals say nothing of a circuit.
 _FEWEST, _FEWEST_BENIGN = 6, 4
-# Matched controls, new tokens of an answer and prompts of each side, when judged.
-_CONTROLS, _TOKENS, _JUDGED = 5, 64, (12, 50)
 
 Shown = Callable[[Sequence[Standing]], None]
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """What a search tries.
-
-    Attributes:
-        minutes: how long it takes at most, about; the last prompt may take longer.
-        most: the largest circuit, as a share of all neurons; ten times the paper's
-            if None.
-        most_kl: the KL on benign prompts that a circuit may cost, in nats.
-        without: circuits whose neurons are left out, to find a second circuit.
-
-    Raises:
-        InputError: a value is out of range.
-    """
-
-    minutes: float = MINUTES
-    most: float | None = None
-    most_kl: float = MOST_KL
-    without: tuple[Circuit, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.minutes > 0:
-            raise InputError(f"--minutes {self.minutes:g}: give more than 0")
-        if not self.most_kl > 0:
-            raise InputError(f"--max-kl {self.most_kl:g}: give more than 0 nats")
-        if self.most is not None and not 0 < self.most <= 1:
-            raise InputError(f"--most {self.most:g}: give a share above 0 and up to 1")
-
-    @property
-    def is_usual(self) -> bool:
-        """Whether it searches what ``--search`` of other commands does."""
-        return replace(self, minutes=MINUTES) == SearchOptions()
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
-
-    Attributes:
-        circuit: the chosen one, which says how it was chosen; None if no circuit lost
-            a refusal within the damage that is allowed.
-        chosen: its standing on the half of the prompts where it was chosen; the best
-            one that was tried if ``circuit`` is None.
-        standings: of every candidate, the paper's first.
-        run: the answers on the other half; None if the search ended before it.
-        is_whole: whether it ended by itself.
-        contrast: the half where circuits were chosen.
-    """
-
-    circuit: Circuit | None
-    chosen: Standing
-    standings: tuple[Standing, ...]
-    run: Run | None
-    is_whole: bool
-    contrast: PromptSet
-    openings: tuple[str, ...]
-    most_kl: float
-    seconds: float
-
-    @property
-    def front(self) -> list[Standing]:
-        """The Pareto front of refusals lost and KL, where circuits were chosen."""
-        most = max(one.refusals for one in self.standings)
-        return front([one for one in self.standings if 2 * one.refusals >= most])
-
-    def to_dict(self) -> dict[str, Any]:
-        """The search for JSON."""
-        run = self.run
-        return {
-            "chosen": self.chosen.to_dict() if self.circuit else None,
-            "front": [one.to_dict() for one in self.front],
-            "tried": [one.to_dict() for one in self.standings],
-            "contrast": self.contrast.name,
-            "openings": list(self.openings),
-            "max_kl": self.most_kl,
-            "seconds": self.seconds,
-            "complete": self.is_whole,
-            "run": run and str(run.directory),
-            "verdict": run.verdict().to_dict() if run and run.samples() else None,
-        }
 
 
 def search_circuit(
@@ -175,7 +86,7 @@ def search_session(
     """Search for the circuit whose ablation turns refusals into answers.
 
     Ranks by every score, in several bands of layers and sizes. Tries them all on a few
-    of the odd prompts of the contrast, the best third on more, and so on. Judges the
+    of the odd prompts of the contrast, the best of each size on more. Judges the
     chosen one, the paper's and the best of the other sizes on the even prompts, beside
     matched controls.
 
@@ -243,7 +154,18 @@ class _Search:
             is_whole = self._choose(trial, standings)
         self.shown([])
         chosen = self._best(standings)
-        run = self._judge(chosen, standings) if is_whole else None
+        run = None
+        if is_whole:
+            rivals = self._rivals(chosen, standings)
+            run = judge(
+                session,
+                chosen.candidate,
+                rivals,
+                (self._half, self._other),
+                seconds=self._left,
+                pace=self._pace,
+                out=self.out,
+            )
         text = session.tokenizer.decode
         return SearchResult(
             self._circuit(chosen, standings, run),
@@ -265,16 +187,10 @@ class _Search:
         Raises:
             InputError: it refuses too few.
         """
-        answers = {
-            side: self._answers(prompts, progress)
-            for side, prompts in zip(
-                ("positive", "negative"),
-                (self._half.positive, self._half.negative),
-                strict=True,
-            )
-        }
-        refused = _of_kind(answers["positive"], LabelKind.REFUSED)
-        benign = _of_kind(answers["negative"], LabelKind.ANSWERED)
+        answers = self._answers(self._half.positive, progress)
+        refused = _of_kind(answers, LabelKind.REFUSED)
+        answers = self._answers(self._half.negative, progress)
+        benign = _of_kind(answers, LabelKind.ANSWERED)
         total = len(self._half.positive)
         if len(refused) < _FEWEST:
             raise InputError(
@@ -292,7 +208,7 @@ class _Search:
             [answer.token_ids[:3] for _, answer in part] for part in (refused, benign)
         )
         openings = tuple(distinct_openings(starts, others))
-        openings = openings or tuple(distinct_openings(starts, others, times=3))
+        openings = openings or tuple(distinct_openings(starts, others, times=TIMES))
         if not openings:
             self.session.reporter.warn(
                 "refusals begin like other answers: direct and influence are not tried"
@@ -367,50 +283,17 @@ class _Search:
             ),
         )
 
-    def _judge(self, chosen: Standing, standings: Sequence[Standing]) -> Run:
-        """Answer the prompts that the search did not use."""
-        session, others = self.session, self._others(chosen, standings)
-        arms = 2 + len(others) + _CONTROLS
-        # longer answers, the KL, and the first words of some are tried
-        seconds = 1.3 * self._pace * arms * (_TOKENS / TOKENS)
-        count = int(self._left / max(1e-9, 2 * seconds))
-        limit = min(max(count, _JUDGED[0]), _JUDGED[1])
-        made = Benchmark.from_prompts
-        sets = [
-            made(self._other.positive, "harmful", "unused harmful").limited(limit),
-            made(self._other.negative, "benign", "unused benign").limited(limit),
-        ]
-        candidate = chosen.candidate
-        plan = plan_evaluation(
-            session,
-            Subject(ChosenCircuit(candidate.circuit, candidate.strength), self._half),
-            sets,
-            EvalOptions(seeds=_CONTROLS, max_tokens=_TOKENS, extend_to=0),
-            "search",
-            others=others,
-            controls=("matched",),
-            out=self.out,
-        )
-        return Run.of(run_evaluation(plan))
-
-    def _others(
+    def _rivals(
         self, chosen: Standing, standings: Sequence[Standing]
-    ) -> list[ChosenCircuit]:
+    ) -> list[Candidate]:
         """The paper's circuit, and the best of the other sizes."""
         best: dict[float, Standing] = {}
         for one in sorted(standings, key=lambda one: -one.merit(self._limit)):
             best.setdefault(one.candidate.selection.fraction, one)
-        found = [one for one in standings if one.candidate.is_paper and one != chosen]
-        size = chosen.candidate.selection.fraction
-        found += [one for own, one in sorted(best.items()) if own != size]
-        names = {
-            id(one): "paper" if one.candidate.is_paper else f"best {one.candidate.size}"
-            for one in found
-        }
-        return [
-            ChosenCircuit(one.candidate.circuit, one.candidate.strength, names[id(one)])
-            for one in {id(one): one for one in found}.values()
-        ]
+        del best[chosen.candidate.selection.fraction]
+        paper = [one for one in standings if one.candidate.is_paper]
+        others = [*paper, *(best[size] for size in sorted(best))]
+        return [one.candidate for one in dict.fromkeys(others) if one is not chosen]
 
     def _circuit(
         self, chosen: Standing, standings: Sequence[Standing], run: Run | None
@@ -424,7 +307,7 @@ class _Search:
             "tried": len(standings),
             "max_kl": self.options.most_kl,
             "without": sum(len(one.neurons) for one in self.options.without),
-            "judged": _judged(run) if run else None,
+            "judged": judged(run) if run else None,
         }
         origin = replace(candidate.circuit.provenance, search=found)
         strength = None if candidate.strength == 0 else candidate.strength
@@ -451,21 +334,3 @@ def _pinned(standings: Sequence[Standing]) -> list[Standing]:
         for one in standings
         if one.candidate.strength == 0 and not one.candidate.is_paper
     ]
-
-
-def _judged(run: Run) -> dict[str, Any] | None:
-    """What the unused prompts showed, for the circuit's file."""
-    summary = run.summary()
-    group = next((one for one in summary.groups if one.kind == "harmful"), None)
-    if group is None or group.main is None:
-        return None
-    benign = next((one for one in summary.groups if one.kind == "benign"), None)
-    kl = benign and benign.main and benign.main.kl
-    return {
-        "prompts": group.main.refused.n,
-        "refused_before": group.baseline.refused.successes,
-        "refused_after": group.main.refused.successes,
-        "quality": group.main.quality.value,
-        "kl": kl.value if kl else None,
-        "outcome": str(run.verdict().outcome),
-    }

@@ -11,18 +11,19 @@ import mlx.core as mx
 import numpy as np
 
 from cna_mlx.circuit import Circuit, Details, Moments, Neuron
-from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.deciding import Deciding
 from cna_mlx.discovery.discover import (
     ALGORITHM,
     contrast_entry,
     model_entry,
+    read_layers,
     rendering_entry,
 )
 from cna_mlx.discovery.rankings import ALL, Difference, Influence, Ranking
 from cna_mlx.discovery.refusing_openings import Opening
 from cna_mlx.discovery.selection import Rank, Selection, TopNeurons
 from cna_mlx.discovery.walk import universal_neurons
+from cna_mlx.evaluation.arms import moments_of
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
@@ -43,7 +44,6 @@ class Statistics:
     Attributes:
         scores: by rank, [d_ff] in float32 for each layer; -inf where it has no score.
         moments: [4, d_ff] for each layer, in the order of :class:`Moments`.
-        magnitudes: mean |a| over the negative prompts, [d_ff] for each layer.
         universal: the universal neurons, by the number of neurons of a circuit.
         openings: token ids of the phrases that begin the model's refusals.
         model, origin: of the circuits made from them; the origin without the choice.
@@ -51,7 +51,6 @@ class Statistics:
 
     scores: Mapping[Rank, Sequence[np.ndarray]]
     moments: Sequence[np.ndarray]
-    magnitudes: Sequence[np.ndarray]
     universal: Mapping[int, Excluded]
     openings: tuple[Opening, ...]
     model: ModelEntry
@@ -139,27 +138,24 @@ def read_statistics(
         own = ids[: sum(contrast.sizes)]
         rankings |= _deciding(model, contrast, own, tuple(openings), progress)
     scores: dict[Rank, list[np.ndarray]] = {rank: [] for rank in rankings}
-    moments, magnitudes = [], []
+    moments = []
     tops = [TopNeurons(max(counts)) for _ in sets[1:]]
     sizes = widths(model)
-    for layer, activations in last_activations(model, ids):
+    for layer, activations in read_layers(model, sets, ids, Selection(), progress):
         sides = _sides(sets[0], activations)
         for rank, ranking in rankings.items():
             scores[rank].append(_score(ranking, layer, sides))
-        moments.append(_moments_of(*sides))
-        magnitudes.append(np.array(mx.abs(sides[1]).mean(axis=0)))
+        moments.append(moments_of(*sides))
         start = sum(contrast.sizes)
         for one, top in zip(sets[1:], tops, strict=True):
             own_sides = _sides(one, activations[start:])
             top.take(layer, Difference(model).at(layer)(*own_sides, ALL, ALL))
             start += sum(one.sizes)
         del activations, sides
-        progress("Reading neurons", layer + 1, len(sizes))
     lists = [top.best() for top in tops]
     return Statistics(
         scores,
         moments,
-        magnitudes,
         {k: universal_neurons([best[:k] for best in lists]) for k in counts if lists},
         tuple(openings),
         model_entry(model, sizes),
@@ -187,9 +183,9 @@ def _deciding(
 
 
 def late_bands(n_layers: int) -> list[tuple[int, int]]:
-    """The layers without the last tenth, and without the last third."""
-    ends = (n_layers - 1 - round(part * n_layers) for part in (1 / 10, 1 / 3))
-    return [(0, end) for end in dict.fromkeys(max(0, end) for end in ends)]
+    """The layers of ``direct`` and ``influence`` unless told, most layers first."""
+    found = (Selection(rank=rank).band(n_layers) for rank in DECIDING)
+    return list(dict.fromkeys(found))
 
 
 def _score(
@@ -204,8 +200,3 @@ def _score(
 def _sides(one: PromptSet, activations: mx.array) -> tuple[mx.array, mx.array]:
     middle, end = len(one.positive), sum(one.sizes)
     return activations[:middle], activations[middle:end]
-
-
-def _moments_of(positive: mx.array, negative: mx.array) -> np.ndarray:
-    parts = [(one.mean(axis=0), mx.std(one, axis=0)) for one in (positive, negative)]
-    return np.array(mx.stack([part for pair in parts for part in pair]))

@@ -26,7 +26,7 @@ _QUALITY, _LEAST_QUALITY = 0.95, 0.9
 _RUINED = 0.1
 
 
-@dataclass
+@dataclass(eq=False)  # each is one of its kind
 class Standing:
     """What a candidate did so far.
 

@@ -119,7 +119,7 @@ def _effect(effect: "OwnEffect | None", contrast: str) -> list[str]:
     if effect is None:
         return [
             f"unknown: the model's answers to the positive prompts of {contrast} begin "
-            "like its others, so there are no first words of refusals to measure by"
+            "like its others, so their first words cannot measure it"
         ]
     odds, chance = (
         NO_VALUE if one is None else f"{one:+.2f}"

@@ -7,7 +7,8 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from cna_mlx.search.search import SearchResult, Shown
+from cna_mlx.search.result import SearchResult
+from cna_mlx.search.search import Shown
 from cna_mlx.search.trial import Standing
 from cna_mlx.strength import as_typed
 from cna_mlx.ui.console import Screen

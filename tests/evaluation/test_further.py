@@ -227,7 +227,7 @@ def test_the_first_prompts_have_their_words_and_first_tokens(
                 (one.text, one.probabilities[row]) for one in found.tokens
             )
         assert Sample.from_line(baseline.to_line()) == baseline
-        # without a gauge there are no words; the answers stay the same
+        # without a gauge no word is gauged; the answers stay the same
         plain = answered[number][0]
         assert plain.words is None
         assert plain.first == baseline.first

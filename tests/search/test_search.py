@@ -16,14 +16,11 @@ from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError, RequestError
 from cna_mlx.prompts import load_contrast
 from cna_mlx.prompts.chat_template import Rendering
-from cna_mlx.search import cached, search
+from cna_mlx.search import cached, judging, search
 from cna_mlx.search.cached import searched_circuit
 from cna_mlx.search.candidates import Candidate, candidates, fractions
-from cna_mlx.search.search import (
-    SearchOptions,
-    SearchResult,
-    search_session,
-)
+from cna_mlx.search.result import SearchOptions, SearchResult
+from cna_mlx.search.search import search_session
 from cna_mlx.search.statistics import Statistics, read_statistics
 from cna_mlx.search.trial import Standing, front
 from cna_mlx.strength import MEAN
@@ -203,7 +200,7 @@ def test_the_best_loses_as_many_refusals_as_any_harmless_one(
 def test_a_second_circuit_shares_no_neuron(
     demo: Any, found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "_JUDGED", (2, 2))
+    monkeypatch.setattr(judging, "_PROMPTS", (2, 2))
     assert found.circuit is not None
     options = SearchOptions(minutes=0.1, without=(found.circuit,))
     second = search_session(Session.of(*demo), magic(), options, tmp_path / "run")

@@ -1,0 +1,81 @@
+"""Judge a chosen circuit on prompts that the search did not use."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cna_mlx.analysis.run import Run
+from cna_mlx.discovery.chosen import ChosenCircuit
+from cna_mlx.discovery.session import Session
+from cna_mlx.evaluation.options import EvalOptions
+from cna_mlx.evaluation.plan import plan_evaluation
+from cna_mlx.evaluation.runner import run_evaluation
+from cna_mlx.evaluation.subject import Subject
+from cna_mlx.prompts import PromptSet
+from cna_mlx.prompts.benchmarks import Benchmark
+from cna_mlx.search.candidates import Candidate
+from cna_mlx.search.trial import TOKENS
+from cna_mlx.util.files import File
+
+# Matched controls, new tokens of an answer, and prompts of each side.
+_CONTROLS, _TOKENS, _PROMPTS = 5, 64, (12, 50)
+# Beyond the answers: the KL, and first words that are tried again.
+_FURTHER = 1.3
+
+
+def judge(
+    session: Session,
+    chosen: Candidate,
+    rivals: Sequence[Candidate],
+    halves: tuple[PromptSet, PromptSet],
+    *,
+    seconds: float,
+    pace: float,
+    out: File | None = None,
+) -> Run:
+    """Answer the second half in all arms, beside matched controls of the chosen one.
+
+    Args:
+        halves: of a contrast: where circuits were chosen, and the other one.
+        seconds: how long it may take; at least twelve prompts of each side are asked.
+        pace: seconds that a prompt of the search took for each arm.
+    """
+    arms = 2 + len(rivals) + _CONTROLS
+    each = _FURTHER * pace * arms * _TOKENS / TOKENS
+    few, many = _PROMPTS
+    limit = min(max(int(seconds / max(1e-9, 2 * each)), few), many)
+    half, other = halves
+    harmful = Benchmark.from_prompts(other.positive, "harmful", "unused harmful")
+    benign = Benchmark.from_prompts(other.negative, "benign", "unused benign")
+    plan = plan_evaluation(
+        session,
+        Subject(_named(chosen), half),
+        [one.limited(limit) for one in (harmful, benign)],
+        EvalOptions(seeds=_CONTROLS, max_tokens=_TOKENS, extend_to=0),
+        "search",
+        others=[_named(one) for one in rivals],
+        controls=("matched",),
+        out=out,
+    )
+    return Run.of(run_evaluation(plan))
+
+
+def _named(one: Candidate) -> ChosenCircuit:
+    name = "paper" if one.is_paper else f"best {one.size}"
+    return ChosenCircuit(one.circuit, one.strength, name)
+
+
+def judged(run: Run) -> dict[str, Any] | None:
+    """What the unused prompts showed, for the circuit's file."""
+    groups = {one.kind: one for one in run.summary().groups}
+    group, benign = groups.get("harmful"), groups.get("benign")
+    if group is None or group.main is None:
+        return None
+    kl = benign and benign.main and benign.main.kl
+    return {
+        "prompts": group.main.refused.n,
+        "refused_before": group.baseline.refused.successes,
+        "refused_after": group.main.refused.successes,
+        "quality": group.main.quality.value,
+        "kl": kl.value if kl else None,
+        "outcome": str(run.verdict().outcome),
+    }
