@@ -57,7 +57,8 @@ def search(
     """Find the circuit whose ablation turns refusals into answers.
 
     Tries circuits by every ranking, in several layers and sizes, on one half of the
-    contrast's prompts. Judges the best on the other half, beside the paper's circuit
+    contrast's prompts; the ranking influence takes a backward pass for each. Judges the
+    best on the other half, beside the paper's circuit
     and equally active random neurons. Ctrl-C keeps what was found.
     """
     from cna_mlx.discovery.options import DiscoveryOptions
