@@ -192,7 +192,7 @@ def test_a_model_without_refusing_openings_is_told_so(
     assert page.effect is None
     screen = make_screen(60)
     screen.show(neuron_view(screen, page))
-    assert "no first words of refusals" in " ".join(sent(screen.out).split())
+    assert "first words cannot measure it" in " ".join(sent(screen.out).split())
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
