@@ -1,7 +1,7 @@
 """The slash commands of the chat."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from cna_mlx.chat import transcripts
@@ -11,6 +11,7 @@ from cna_mlx.chat.reply import Reply
 from cna_mlx.chat.settings import SETTINGS, change_setting, show_settings
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import contrast_names
+from cna_mlx.search.cached import searched_circuit
 from cna_mlx.strength import effect_text, parse_strength
 from cna_mlx.util.files import typed_path, write_atomically
 from cna_mlx.util.formatting import counted
@@ -118,6 +119,12 @@ def _circuit(chat: Conversation, argument: str) -> Reply:
     return Reply(f"{size} from {argument}, {effect_text(chat.multiplier)}")
 
 
+def _search(chat: Conversation, _: str) -> Reply:
+    session = replace(chat.session, rendering=chat.rendering)
+    file = searched_circuit(session, chat.discovery, chat.searched)
+    return _circuit(chat, file)
+
+
 def _contrast(chat: Conversation, argument: str) -> Reply:
     chat.steer(chat.find_circuit(argument))
     return Reply(f"{argument}: {_who_answers(chat)}")
@@ -182,6 +189,7 @@ COMMANDS = {
         ("/multiplier X [ARM]", "scale the circuit by X; or mean, pin=C", _multiplier),
         ("/view both|baseline|ablated", "choose the arms to show", _view),
         ("/circuit FILE[@M]", "steer with another circuit", _circuit),
+        ("/search", "look for a circuit that decides (15 minutes at most)", _search),
         ("/contrast NAME", "steer with the circuit of a built-in contrast", _contrast),
         ("/neurons [N]", "show the circuit's first neurons", neurons),
         ("/where", "show which word raises the gauge, and the first words", where),

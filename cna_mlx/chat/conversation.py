@@ -16,6 +16,7 @@ from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.models.context import context_length
 from cna_mlx.prompts.chat_template import Message, Rendering, render
+from cna_mlx.search.search import Shown
 from cna_mlx.steering.arm_cache import ArmCache
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import ArmResult, PromptResult, label_answers
@@ -85,6 +86,8 @@ class Conversation:
         hides_text: whether only the first words of answers are shown.
         rendering: how messages become token ids; at first the session's.
         export: draws the conversation into a file.
+        searched: called with the standings of a search; see
+            :func:`cna_mlx.search.search.search_session`.
     """
 
     session: Session
@@ -98,6 +101,7 @@ class Conversation:
     view: View = "both"
     hides_text: bool = False
     export: Callable[["Conversation", Path], None] | None = None
+    searched: Shown = lambda standings: None
     turns: list[Turn] = field(default_factory=list)
     histories: dict[str, list[Message]] = field(default_factory=dict)
     asked: Asked | None = None

@@ -61,6 +61,7 @@ def search(
     best on the other half, beside the paper's circuit
     and equally active random neurons. Ctrl-C keeps what was found.
     """
+    from cna_mlx.circuit import Circuit
     from cna_mlx.discovery.options import DiscoveryOptions
     from cna_mlx.search.cached import keep_searched
     from cna_mlx.search.result import SearchOptions
@@ -78,11 +79,15 @@ def search(
     session = opt.session_of(model, rest)
     excluded = tuple(session.choose(file).circuit for file in without)
     options = SearchOptions(**given, without=excluded)
-    with live_table(screen()) as shown:
-        found = search_session(session, discovery, options, out, shown)
-    if found.circuit:
+
+    def keep(circuit: Circuit) -> None:
         if output:
-            found.circuit.save(output)
+            circuit.save(output)
+
+    with live_table(screen()) as shown:
+        found = search_session(session, discovery, options, out, shown, keep)
+    if found.circuit:
+        keep(found.circuit)
         if found.is_whole and options.is_usual:
             kept = keep_searched(session, discovery, found.circuit)
             output = output or kept

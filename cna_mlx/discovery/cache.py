@@ -20,9 +20,9 @@ from cna_mlx.prompts.chat_template import Rendering, reference_hash
 from cna_mlx.util.files import typed_path, write_atomically
 from cna_mlx.util.progress import Progress, silent
 
-_KINDS = ("circuits", "universal", "causal", "searches")
+_KINDS = ("circuits", "universal", "causal", "searches", "statistics")
 # A name that the store makes, or its temporary file's.
-_OWN_NAME = re.compile(r"[0-9a-f]{32}\.json|\.[0-9a-f]{32}\.json\.\w+")
+_OWN_NAME = re.compile(r"[0-9a-f]{32}\.(json|npz)|\.[0-9a-f]{32}\.(json|npz)\.\w+")
 
 
 def cache_directory() -> Path:
@@ -127,15 +127,15 @@ class Store:
         # before it is written: the same weights have the same file
         previous = self._previous(discovery.circuit, rendering)
         if discovery.universal is not None:
-            _write(bank_path, json.dumps(sorted(discovery.universal)))
-        written = _write(path, discovery.circuit.to_text())
+            keep_file(bank_path, json.dumps(sorted(discovery.universal)))
+        written = keep_file(path, discovery.circuit.to_text())
         return CachedCircuit(
             discovery.circuit, path if written else None, discovery, previous
         )
 
-    def place(self, kind: str, key: dict[str, Any]) -> Path:
-        """The file of another kind of circuit, by everything that decides it."""
-        return self._path(kind, key)
+    def place(self, kind: str, key: dict[str, Any], suffix: str = ".json") -> Path:
+        """The file of another kind, by everything that decides it."""
+        return self._path(kind, key).with_suffix(suffix)
 
     def _previous(self, new: Circuit, rendering: Rendering) -> Circuit | None:
         """The latest circuit of the same kind from another revision of the same id."""
@@ -215,13 +215,13 @@ class _Kept(dict[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, value)
-        _write(self.path, json.dumps(self))
+        keep_file(self.path, json.dumps(self))
 
 
 def keep(found: CachedCircuit, circuit: Circuit) -> CachedCircuit:
     """Replace a cached circuit by the same one with more provenance."""
     if found.path is not None:
-        _write(found.path, circuit.to_text())
+        keep_file(found.path, circuit.to_text())
     discovery = found.discovery and replace(found.discovery, circuit=circuit)
     return replace(found, circuit=circuit, discovery=discovery)
 
@@ -255,10 +255,11 @@ def _read_neurons(path: Path) -> frozenset[tuple[int, int]] | None:
         return None
 
 
-def _write(path: Path, text: str) -> bool:
+def keep_file(path: Path, content: str | bytes) -> bool:
+    """Write a file of the store; False if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)
+        write_atomically(path, content)
     except (OSError, InputError):
         return False
     return True

@@ -1,12 +1,10 @@
 """The arms of an evaluation: the circuit at its multipliers, CAA, and controls."""
 
 import os
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import mlx.core as mx
 import numpy as np
@@ -40,7 +38,7 @@ from cna_mlx.strength import (
     check_strength,
     strength_text,
 )
-from cna_mlx.util.files import file_errors
+from cna_mlx.util.files import DAMAGED_ARCHIVE, file_errors
 
 #: Matched controls, by default; with 19 that stay whole a verdict can say 1 in 20.
 SEEDS, AUDIT_SEEDS = 5, 19
@@ -51,17 +49,6 @@ SWEEP_MULTIPLIERS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 2.0)
 SWEEP_ALPHAS = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 
 Paired = tuple[RunArm, Arm]
-
-# Exceptions of a damaged archive; zipfile takes flipped bits for features.
-_DAMAGED = (
-    BadZipFile,
-    zlib.error,
-    EOFError,
-    ValueError,
-    KeyError,
-    TypeError,
-    RuntimeError,  # and NotImplementedError
-)
 
 
 @dataclass(frozen=True)
@@ -262,7 +249,7 @@ def load_direction(directory: Path) -> MeanDifference | None:
         return None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except _DAMAGED:
+    except DAMAGED_ARCHIVE:
         raise InputError(
             f"{path}: damaged, or cut off; copy it again, or run the run's own command "
             "with its --out, which writes it again"

@@ -9,24 +9,16 @@ from typing import Any
 
 from cna_mlx.analysis.run import Run
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.deciding import TIMES
 from cna_mlx.discovery.options import DiscoveryOptions
-from cna_mlx.discovery.refusing_openings import Opening, distinct_openings
 from cna_mlx.discovery.session import Session
-from cna_mlx.errors import InputError
 from cna_mlx.evaluation.plan import check_out
-from cna_mlx.labels.label import LabelKind, label
-from cna_mlx.models.families import widths
 from cna_mlx.prompts import PromptSet
-from cna_mlx.prompts.benchmarks import Benchmark
-from cna_mlx.prompts.chat_template import Rendering, render_prompt
+from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.search.candidates import Candidate, candidates, excluded, fractions
 from cna_mlx.search.judging import judge, judged
+from cna_mlx.search.reading import read_half
 from cna_mlx.search.result import SearchOptions, SearchResult
-from cna_mlx.search.statistics import read_statistics
-from cna_mlx.search.trial import TOKENS, Standing, Trial
-from cna_mlx.steering.events import Answer
-from cna_mlx.steering.generation import answer_unsteered
+from cna_mlx.search.trial import Standing, Trial
 from cna_mlx.strength import MEAN
 from cna_mlx.util.files import File
 from cna_mlx.util.formatting import counted
@@ -36,13 +28,11 @@ from cna_mlx.util.progress import SILENT, Reporter
 # the time by which it ends.
 _ROUNDS = ((5, 0, 0.25), (10, 4, 0.4), (35, 1, 0.55))
 _CHOOSING = 0.55
-_GOLDEN = (5**0.5 - 1) / 2
 # What a circuit may cost where it is chosen: the other half of the prompts differs.
 _MARGIN = 0.75
-# Fewer refusals say nothing of a circuit.
-_FEWEST, _FEWEST_BENIGN = 6, 4
 
 Shown = Callable[[Sequence[Standing]], None]
+Keep = Callable[[Circuit], None]
 
 
 def search_circuit(
@@ -56,6 +46,7 @@ def search_circuit(
     rendering: Rendering | None = None,
     out: File | None = None,
     shown: Shown = lambda standings: None,
+    keep: Keep = lambda circuit: None,
     reporter: Reporter = SILENT,
 ) -> SearchResult:
     """Search a loaded model for the circuit that decides; see :func:`search_session`.
@@ -73,7 +64,7 @@ def search_circuit(
     """
     session = Session.of(model, tokenizer, rendering, reporter)
     discovery = DiscoveryOptions(contrast, fraction=fraction, universal=universal)
-    return search_session(session, discovery, options, out, shown)
+    return search_session(session, discovery, options, out, shown, keep)
 
 
 def search_session(
@@ -82,6 +73,7 @@ def search_session(
     options: SearchOptions | None = None,
     out: File | None = None,
     shown: Shown = lambda standings: None,
+    keep: Keep = lambda circuit: None,
 ) -> SearchResult:
     """Search for the circuit whose ablation turns refusals into answers.
 
@@ -96,13 +88,14 @@ def search_session(
         out: the directory of the judging run.
         shown: called after each prompt with the standings that are left, and with none
             when the circuit is chosen.
+        keep: called with the chosen circuit before it is judged.
 
     Raises:
         InputError: the model refuses too few prompts, or a value is out of range.
         as :func:`cna_mlx.evaluate`.
     """
     discovery, options = discovery or DiscoveryOptions(), options or SearchOptions()
-    return _Search(session, discovery, options, out, shown).run()
+    return _Search(session, discovery, options, out, shown, keep).run()
 
 
 @dataclass
@@ -112,6 +105,7 @@ class _Search:
     options: SearchOptions
     out: File | None
     shown: Shown
+    keep: Keep
     _started: float = field(default_factory=time.perf_counter)
     _pace: float = 0.0
 
@@ -122,22 +116,11 @@ class _Search:
         self._half, self._other = whole.half(0), whole.half(1)
         fraction = self.discovery.selection(session.name).fraction
         most = self.options.most or min(1.0, 10 * fraction)
-        sizes = fractions(fraction, most)
-        with report.progress("prompts") as progress:
-            refused, benign, openings = self._answered(progress)
-        counts = [max(1, round(size * sum(widths(session.model)))) for size in sizes]
-        report.note(f"reading {self._half.name} and the bank")
-        with report.progress("layers") as progress:
-            statistics = read_statistics(
-                *session.load(),
-                self._half,
-                counts,
-                session.rendering,
-                openings=openings,
-                progress=progress,
-            )
+        fractions(fraction, most)  # or it is refused
+        reading = read_half(session, self._half, fraction)
+        refused, benign = reading.benchmarks()
         found = candidates(
-            statistics,
+            reading.statistics,
             fraction,
             most,
             universal=self.discovery.universal,
@@ -155,6 +138,8 @@ class _Search:
         self.shown([])
         chosen = self._best(standings)
         run = None
+        if unjudged := self._circuit(chosen, standings, None):
+            self.keep(unjudged)
         if is_whole:
             rivals = self._rivals(chosen, standings)
             run = judge(
@@ -174,59 +159,10 @@ class _Search:
             run,
             run is not None and run.status == "complete",
             self._half,
-            tuple(text(list(one)) for one in openings),
+            tuple(text(list(one)) for one in reading.statistics.openings),
             self.options.most_kl,
             time.perf_counter() - self._started,
         )
-
-    def _answered(
-        self, progress: Any
-    ) -> tuple[Benchmark, Benchmark, tuple[Opening, ...]]:
-        """The prompts that the model refuses and answers, and how it refuses.
-
-        Raises:
-            InputError: it refuses too few.
-        """
-        answers = self._answers(self._half.positive, progress)
-        refused = _of_kind(answers, LabelKind.REFUSED)
-        answers = self._answers(self._half.negative, progress)
-        benign = _of_kind(answers, LabelKind.ANSWERED)
-        total = len(self._half.positive)
-        if len(refused) < _FEWEST:
-            raise InputError(
-                f"the model refuses {len(refused)} of {total} "
-                f"{self._half.positive_label} prompts of {self._half.name}: too "
-                f"few to search by; give a contrast with {2 * _FEWEST} refusals or more"
-            )
-        if len(benign) < _FEWEST_BENIGN:
-            raise InputError(
-                f"the model answers {len(benign)} of {len(self._half.negative)} "
-                f"{self._half.negative_label} prompts of {self._half.name}: too few to "
-                "tell what a circuit damages"
-            )
-        starts, others = (
-            [answer.token_ids[:3] for _, answer in part] for part in (refused, benign)
-        )
-        openings = tuple(distinct_openings(starts, others))
-        openings = openings or tuple(distinct_openings(starts, others, times=TIMES))
-        if not openings:
-            self.session.reporter.warn(
-                "refusals begin like other answers: direct and influence are not tried"
-            )
-        return (
-            Benchmark.from_prompts([text for text, _ in refused], "harmful", "refused"),
-            Benchmark.from_prompts([text for text, _ in benign], "benign", "answered"),
-            openings,
-        )
-
-    def _answers(
-        self, prompts: Sequence[str], progress: Any
-    ) -> list[tuple[str, Answer]]:
-        model, tokenizer = self.session.load()
-        rendering = self.session.rendering
-        ids = [render_prompt(tokenizer, prompt, rendering) for prompt in prompts]
-        answers = answer_unsteered(model, tokenizer, ids, TOKENS, progress=progress)
-        return list(zip(prompts, answers, strict=True))
 
     @property
     def _limit(self) -> float:
@@ -312,19 +248,6 @@ class _Search:
         origin = replace(candidate.circuit.provenance, search=found)
         strength = None if candidate.strength == 0 else candidate.strength
         return replace(candidate.circuit, provenance=origin, intervention=strength)
-
-
-def _of_kind(
-    answers: Sequence[tuple[str, Answer]], kind: LabelKind
-) -> list[tuple[str, Answer]]:
-    """The prompts with an answer of this kind, in an order that mixes categories."""
-    found = [
-        (prompt, answer)
-        for prompt, answer in answers
-        if label(answer.text, opens_thought=answer.opens_thought).kind is kind
-    ]
-    places = sorted(range(len(found)), key=lambda at: at * _GOLDEN % 1)
-    return [found[at] for at in places]
 
 
 def _pinned(standings: Sequence[Standing]) -> list[Standing]:

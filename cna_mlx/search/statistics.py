@@ -140,7 +140,6 @@ def read_statistics(
     scores: dict[Rank, list[np.ndarray]] = {rank: [] for rank in rankings}
     moments = []
     tops = [TopNeurons(max(counts)) for _ in sets[1:]]
-    sizes = widths(model)
     for layer, activations in read_layers(model, sets, ids, Selection(), progress):
         sides = _sides(sets[0], activations)
         for rank, ranking in rankings.items():
@@ -158,7 +157,16 @@ def read_statistics(
         moments,
         {k: universal_neurons([best[:k] for best in lists]) for k in counts if lists},
         tuple(openings),
-        model_entry(model, sizes),
+        *origin_of(model, tokenizer, contrast, rendering),
+    )
+
+
+def origin_of(
+    model: Any, tokenizer: Any, contrast: PromptSet, rendering: Rendering
+) -> tuple[ModelEntry, Provenance]:
+    """The model and the origin of circuits that are made from statistics."""
+    return (
+        model_entry(model, widths(model)),
         Provenance(
             contrast_entry(contrast),
             rendering_entry(tokenizer, rendering),

@@ -25,14 +25,15 @@ from cna_mlx.ui.diff import arms_view, gauge_lines, prompt_view, summary
 from cna_mlx.ui.lines import Read, plain_lines, unquoted
 from cna_mlx.ui.live import Growing
 from cna_mlx.ui.picture import save_picture
+from cna_mlx.ui.search import live_table
 from cna_mlx.ui.tables import grid_view
 from cna_mlx.ui.words import first_tokens_view, words_view
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.interrupt import Interrupt
 
 _ALL_REFUSE = (
-    "{} refuse, which is common: try other multipliers with /sweep, or another circuit "
-    "with a larger --fraction or other --layers; /why needs an answer that differs"
+    "{} refuse, which is common: /search looks for a circuit that decides (15 minutes "
+    "at most), /sweep tries other multipliers; /why needs an answer that differs"
 )
 
 
@@ -91,7 +92,8 @@ def _greet(screen: Screen, chat: Conversation) -> None:
 def _command(screen: Screen, conversation: Conversation, line: str) -> bool:
     """Run a command; return whether the chat is over."""
     try:
-        reply = run_command(conversation, line)
+        with live_table(screen) as conversation.searched:
+            reply = run_command(conversation, line)
     except CnaError as error:
         screen.note(str(error), style="yellow")
         return False

@@ -4,15 +4,28 @@ import errno
 import os
 import secrets
 import tomllib
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from cna_mlx.errors import InputError
 
 File = str | os.PathLike[str]
+
+#: Exceptions of a damaged npz archive; zipfile takes flipped bits for features.
+DAMAGED_ARCHIVE = (
+    BadZipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,  # and NotImplementedError
+)
 
 
 def typed_path(text: File, source: str = "") -> Path:
@@ -82,8 +95,8 @@ def existing(path: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
-    """Write a file as UTF-8: a reader sees the old text or the new, never a part.
+def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> None:
+    """Write a file, text as UTF-8: a reader sees the old or the new, never a part.
 
     ``mode`` applies from its creation, less the process's umask.
 
@@ -95,11 +108,11 @@ def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
     with file_errors(path):
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
-            # A file name may contain half a surrogate pair: escape it.
-            with os.fdopen(
-                handle, "w", encoding="utf-8", errors="backslashreplace"
-            ) as file:
-                file.write(text)
+            if isinstance(content, str):
+                # A file name may contain half a surrogate pair: escape it.
+                content = content.encode(errors="backslashreplace")
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())  # or a power loss leaves an empty file
             temporary.replace(path)

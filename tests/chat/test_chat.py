@@ -248,6 +248,7 @@ def test_every_command_is_listed(make: Make) -> None:
     text = run_command(make(), "/help").text
     assert set(COMMANDS) == {
         *("/help", "/ablate", "/multiplier", "/view", "/circuit", "/contrast"),
+        "/search",
         *("/neurons", "/where", "/why", "/sweep", "/show", "/set", "/system", "/align"),
         *("/clear", "/save", "/load", "/export", "/bye"),
     }

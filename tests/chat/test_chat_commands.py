@@ -15,6 +15,7 @@ from chats import ask, texts
 from commandline import make_screen, plain, sent
 
 from cna_mlx import Arm, Circuit, render
+from cna_mlx.chat import commands
 from cna_mlx.chat.commands import run_command
 from cna_mlx.chat.conversation import STEERED, Conversation
 from cna_mlx.chat.settings import SETTINGS
@@ -601,3 +602,26 @@ def test_a_diff_says_what_to_try_where_every_arm_refuses(
     refused = Label(LabelKind.REFUSED, (0, 1))
     monkeypatch.setattr("cna_mlx.steering.diff.label", lambda text, **_: refused)
     assert "2 of 2" in command("diff", TINY, *options).err
+
+
+def test_search_steers_with_the_circuit_that_was_found(
+    make: Make, circuit: Circuit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "found.json"
+    replace(circuit, intervention=Pin(2.0)).save(file)
+    asked: list[Any] = []
+
+    def searched(session: Session, discovery: Any, shown: Any) -> str:
+        asked.extend((session.rendering, discovery, shown))
+        return str(file)
+
+    monkeypatch.setattr(commands, "searched_circuit", searched)
+    conversation = make()
+    conversation.rendering = replace(conversation.rendering, system="Be brief.")
+    said = run_command(conversation, "/search").text
+    count = len(circuit.neurons)
+    assert said == f"{count} neurons from {file}, pinned to 2"
+    assert conversation.is_ablating
+    assert conversation.steered[0].strength == Pin(2.0)
+    wanted = (conversation.rendering, conversation.discovery, conversation.searched)
+    assert tuple(asked) == wanted

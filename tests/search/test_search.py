@@ -1,5 +1,6 @@
 """A search: what it ranks, how it chooses, and which prompts judge it."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,18 @@ import pytest
 
 from cna_mlx import DiscoveryOptions, Reporter
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.cache import Store
 from cna_mlx.discovery.discover import Discovery, run_discovery
 from cna_mlx.discovery.refusing_openings import refusing_openings
 from cna_mlx.discovery.selection import Rank, Selection
 from cna_mlx.discovery.session import Session
-from cna_mlx.errors import InputError, RequestError
+from cna_mlx.errors import CnaError, InputError, RequestError
 from cna_mlx.prompts import load_contrast
 from cna_mlx.prompts.chat_template import Rendering
-from cna_mlx.search import cached, judging, search
+from cna_mlx.search import cached, judging, reading, search
 from cna_mlx.search.cached import searched_circuit
 from cna_mlx.search.candidates import Candidate, candidates, fractions
+from cna_mlx.search.reading import read_half
 from cna_mlx.search.result import SearchOptions, SearchResult
 from cna_mlx.search.search import search_session
 from cna_mlx.search.statistics import Statistics, read_statistics
@@ -36,6 +39,13 @@ def members(circuit: Circuit) -> list[tuple[int, int]]:
 
 def discovered(demo: Any, selection: Selection) -> Discovery:
     return run_discovery(*demo, HALF, selection)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fixture_cache(tmp_path_factory: Any) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNA_MLX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(name="statistics", scope="module")
@@ -231,6 +241,64 @@ def test_an_interrupted_search_keeps_what_it_found(demo: Any, tmp_path: Path) ->
     assert found.chosen.lost == found.chosen.refusals == 2
     assert found.to_dict()["complete"] is False
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(name="quick")
+def fixture_quick(monkeypatch: pytest.MonkeyPatch) -> SearchOptions:
+    monkeypatch.setattr(judging, "_PROMPTS", (2, 2))
+    return SearchOptions(minutes=0.05)
+
+
+def test_the_next_search_reads_nothing(
+    demo: Any, quick: SearchOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session.of(*demo)
+    first = read_half(session, HALF, FRACTION)
+    monkeypatch.delattr(reading, "answer_unsteered")
+    monkeypatch.delattr(reading, "read_statistics")
+    again = read_half(session, HALF, FRACTION)
+    assert (again.refused, again.answered) == (first.refused, first.answered)
+    one, other = again.statistics, first.statistics
+    assert (one.universal, one.openings) == (other.universal, other.openings)
+    assert one.scores.keys() == other.scores.keys()
+    for rank, layers in one.scores.items():
+        for mine, theirs in zip(layers, other.scores[rank], strict=True):
+            assert np.array_equal(mine, theirs)
+    for mine, theirs in zip(one.moments, other.moments, strict=True):
+        assert np.array_equal(mine, theirs)
+    assert one.model == other.model
+    assert one.origin == other.origin
+    small = replace(quick, most=2 * FRACTION)
+    found = search_session(session, magic(), small, tmp_path / "run")
+    assert {one.candidate.size for one in found.standings} == {8}
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut off"])
+def test_a_damaged_reading_is_read_again(demo: Any, damage: bytes) -> None:
+    session = Session.of(*demo)
+    first = read_half(session, HALF, FRACTION)
+    (path,) = (one for one in Store().files() if one.suffix == ".npz")
+    whole = path.read_bytes()
+    path.write_bytes(damage or whole[: len(whole) // 2])
+    again = read_half(session, HALF, FRACTION)
+    assert again.refused == first.refused
+    assert path.read_bytes()[:4] == whole[:4]
+    assert len(path.read_bytes()) == len(whole)
+
+
+def test_what_was_chosen_is_kept_where_the_judge_fails(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise CnaError("the disk is full")
+
+    monkeypatch.setattr(search, "judge", fails)
+    file = tmp_path / "c.json"
+    done = command("search", "demo", "--minutes", "0.05", "-o", str(file))
+    assert (done.code, "the disk is full" in done.failure) == (1, True)
+    said = Circuit.load(file).provenance.search
+    assert said is not None
+    assert said["judged"] is None
 
 
 @pytest.mark.parametrize(

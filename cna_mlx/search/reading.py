@@ -1,0 +1,203 @@
+"""Read a model for a search, once: what it refuses, and the figures of every neuron."""
+
+import io
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cna_mlx.discovery.cache import Store, keep_file
+from cna_mlx.discovery.deciding import TIMES
+from cna_mlx.discovery.discover import ALGORITHM
+from cna_mlx.discovery.refusing_openings import distinct_openings
+from cna_mlx.discovery.session import Session
+from cna_mlx.errors import InputError
+from cna_mlx.labels.label import LabelKind, label
+from cna_mlx.models.families import widths
+from cna_mlx.models.fingerprint import fingerprint
+from cna_mlx.prompts import PromptSet, load_bank
+from cna_mlx.prompts.benchmarks import Benchmark
+from cna_mlx.prompts.chat_template import reference_hash, render_prompt
+from cna_mlx.search.candidates import fractions
+from cna_mlx.search.statistics import Statistics, origin_of, read_statistics
+from cna_mlx.search.trial import TOKENS
+from cna_mlx.steering.events import Answer
+from cna_mlx.steering.generation import answer_unsteered
+from cna_mlx.util.files import DAMAGED_ARCHIVE
+
+_GOLDEN = (5**0.5 - 1) / 2
+# Fewer refusals, and fewer answers to judge damage by, say nothing of a circuit.
+_FEWEST, _FEWEST_BENIGN = 6, 4
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model does with half of a contrast, before anything is tried.
+
+    Attributes:
+        refused: positions of positive prompts that it refuses.
+        answered: positions of negative prompts that it answers.
+        statistics: of every neuron.
+    """
+
+    half: PromptSet
+    refused: tuple[int, ...]
+    answered: tuple[int, ...]
+    statistics: Statistics
+
+    def benchmarks(self) -> tuple[Benchmark, Benchmark]:
+        """The prompts that are refused and those that are answered, categories mixed.
+
+        Raises:
+            InputError: too few.
+        """
+        half = self.half
+        _check(half, self.refused, self.answered)
+        refused = [half.positive[at] for at in _mixed(self.refused)]
+        answered = [half.negative[at] for at in _mixed(self.answered)]
+        return (
+            Benchmark.from_prompts(refused, "harmful", "refused"),
+            Benchmark.from_prompts(answered, "benign", "answered"),
+        )
+
+
+def read_half(session: Session, half: PromptSet, fraction: float) -> Reading:
+    """Read half of a contrast and the bank; from the cache if an earlier search did.
+
+    Args:
+        fraction: the paper's share of all neurons.
+
+    Raises:
+        InputError: the model refuses too few prompts to search by.
+        as :func:`cna_mlx.discover`.
+    """
+    path, report = _place(session, half, fraction), session.reporter
+    with suppress(OSError, *DAMAGED_ARCHIVE):
+        found = _unpack(session, half, path)
+        report.note(f"what an earlier search read: {path}")
+        return found
+    with report.progress("prompts") as progress:
+        positive = _answers(session, half.positive, progress)
+        negative = _answers(session, half.negative, progress)
+    refused = _of_kind(positive, LabelKind.REFUSED)
+    answered = _of_kind(negative, LabelKind.ANSWERED)
+    _check(half, refused, answered)
+    starts = [positive[at].token_ids[:3] for at in refused]
+    others = [negative[at].token_ids[:3] for at in answered]
+    openings = tuple(distinct_openings(starts, others))
+    openings = openings or tuple(distinct_openings(starts, others, times=TIMES))
+    if not openings:
+        report.warn(
+            "refusals begin like other answers: direct and influence are not tried"
+        )
+    total = sum(widths(session.model))
+    counts = [max(1, round(size * total)) for size in fractions(fraction, 1.0)]
+    report.note(f"reading {half.name} and the bank")
+    with report.progress("layers") as progress:
+        statistics = read_statistics(
+            *session.load(),
+            half,
+            counts,
+            session.rendering,
+            openings=openings,
+            progress=progress,
+        )
+    found = Reading(half, refused, answered, statistics)
+    keep_file(path, _pack(found))
+    return found
+
+
+def _check(half: PromptSet, refused: Sequence[int], answered: Sequence[int]) -> None:
+    if len(refused) < _FEWEST:
+        raise InputError(
+            f"the model refuses {len(refused)} of {len(half.positive)} "
+            f"{half.positive_label} prompts of {half.name}: too few to search by; "
+            f"give a contrast with {2 * _FEWEST} refusals or more"
+        )
+    if len(answered) < _FEWEST_BENIGN:
+        raise InputError(
+            f"the model answers {len(answered)} of {len(half.negative)} "
+            f"{half.negative_label} prompts of {half.name}: too few to tell what a "
+            "circuit damages"
+        )
+
+
+def _answers(session: Session, prompts: Sequence[str], progress: Any) -> list[Answer]:
+    model, tokenizer = session.load()
+    ids = [render_prompt(tokenizer, prompt, session.rendering) for prompt in prompts]
+    return answer_unsteered(model, tokenizer, ids, TOKENS, progress=progress)
+
+
+def _of_kind(answers: Sequence[Answer], kind: LabelKind) -> tuple[int, ...]:
+    return tuple(
+        at
+        for at, one in enumerate(answers)
+        if label(one.text, opens_thought=one.opens_thought).kind is kind
+    )
+
+
+def _mixed(places: Sequence[int]) -> list[int]:
+    """The same places in an order that mixes categories, which follow each other."""
+    order = sorted(range(len(places)), key=lambda at: at * _GOLDEN % 1)
+    return [places[at] for at in order]
+
+
+def _place(session: Session, half: PromptSet, fraction: float) -> Path:
+    model, tokenizer = session.load()
+    rendering = session.rendering
+    key = {
+        "algorithm": ALGORITHM,
+        "fingerprint": fingerprint(model),
+        "rendering": rendering.to_dict(),
+        "reference": reference_hash(tokenizer, rendering),
+        "contrast": half.sha256,
+        "bank": [one.sha256 for one in load_bank()],
+        "fraction": fraction,
+    }
+    return Store().place("statistics", key, ".npz")
+
+
+def _pack(found: Reading) -> bytes:
+    """A reading as an npz archive: float32 for every neuron, and a JSON text."""
+    own = found.statistics
+    head = {
+        "refused": found.refused,
+        "answered": found.answered,
+        "openings": own.openings,
+    }
+    arrays = {"head": np.array(json.dumps(head))}
+    for name, layers in (*own.scores.items(), ("moments", own.moments)):
+        arrays |= {f"{name} {layer}": one for layer, one in enumerate(layers)}
+    for k, neurons in own.universal.items():
+        pairs = np.array(sorted(neurons), np.int32).reshape(-1, 2)
+        arrays[f"universal {k}"] = pairs
+    with io.BytesIO() as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        return file.getvalue()
+
+
+def _unpack(session: Session, half: PromptSet, path: Path) -> Reading:
+    # a file of our own: np.load leaves the one that it opens open where it fails
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+        head = json.loads(str(kept["head"]))
+        parts: dict[str, dict[int, np.ndarray]] = defaultdict(dict)
+        for key in kept.files:
+            name, _, number = key.partition(" ")
+            if number:
+                parts[name][int(number)] = kept[key]
+    universal = parts.pop("universal", {})
+    layers = {name: [one[n] for n in sorted(one)] for name, one in parts.items()}
+    moments = layers.pop("moments")
+    statistics = Statistics(
+        layers,  # type: ignore[arg-type]
+        moments,
+        {k: frozenset(map(tuple, one.tolist())) for k, one in universal.items()},
+        tuple(map(tuple, head["openings"])),
+        *origin_of(*session.load(), half, session.rendering),
+    )
+    return Reading(half, tuple(head["refused"]), tuple(head["answered"]), statistics)
