@@ -209,7 +209,8 @@ measuring_options = options(
         "prompts",
         multiple=True,
         metavar="NAME|FILE",
-        help="jbb, jbb-benign, xstest, demo, or a file.  [default: jbb and jbb-benign]",
+        help="jbb, jbb-benign, xstest, demo, a contrast such as refusal:even (what a "
+        "search of refusal did not use), or a file.  [default: jbb and jbb-benign]",
     ),
     click.option(
         "--limit",

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from cna_mlx.errors import InputError
 from cna_mlx.prompts.benchmark_files import LAYOUTS, Kind, parse_rows
+from cna_mlx.prompts.contrasts import PromptSet, contrast_names, load_contrast
 from cna_mlx.prompts.files import decode, read_bytes, source_name
 from cna_mlx.prompts.published import PUBLISHED, Published, fetch
 from cna_mlx.prompts.validation import Located, check_prompt, shown
@@ -124,7 +125,9 @@ def load_benchmark(
 
     Args:
         text: ``jbb``, ``jbb-benign`` or ``xstest`` (from the local cache or the Hub),
-            ``demo`` (the demo's held-out questions), a file as for
+            ``demo`` (the demo's held-out questions), a contrast as for
+            :func:`cna_mlx.prompts.load_contrast` (both sides; ``refusal:even`` is what
+            a search of ``refusal`` did not use), a file as for
             :func:`cna_mlx.prompts.read_prompts`, or ``NAME=FILE``. Before a file
             ``jbb``, ``jbb-benign`` and ``xstest`` require a CSV with their columns, in
             any case; ``harmful`` and ``benign`` give the kind of any file. A CSV with
@@ -146,6 +149,8 @@ def load_benchmark(
     if mark and file and name in FILE_NAMES:
         return _from_file(file, name, column, stdin)
     if text != "-" and not (text and is_there(text)):
+        if text.partition(":")[0] in contrast_names():
+            return _from_contrast(load_contrast(text))
         raise _unknown(text)
     return _from_file(text, None, column, stdin)
 
@@ -156,7 +161,8 @@ def _unknown(text: str) -> InputError:
     files = ", ".join(f"{name}=FILE" for name in FILE_NAMES)
     return InputError(
         f"{shown(text) or 'nothing'}: no such file or prompt set; {hint}the sets are "
-        f"{', '.join(NAMES)}; mark a file's kind with a prefix: {files}"
+        f"{', '.join(NAMES)}, and the contrasts of cna-mlx prompts; mark a file's kind "
+        f"with a prefix: {files}"
     )
 
 
@@ -173,6 +179,21 @@ def _demo() -> Benchmark:
     # a run's identity holds the note: another wording would be another run
     note = "harmful means what the demo's model was tuned to decline: magic"
     return Benchmark(DEMO, prompts, "the demo's held-out questions", note=note)
+
+
+def _from_contrast(contrast: PromptSet) -> Benchmark:
+    sides: tuple[tuple[str, tuple[str, ...], Kind], ...] = (
+        (contrast.positive_label, contrast.positive, "harmful"),
+        (contrast.negative_label, contrast.negative, "benign"),
+    )
+    prompts = tuple(
+        EvalPrompt(f"{contrast.name}-{side}-{number}", text, side, kind)
+        for side, texts, kind in sides
+        for number, text in enumerate(texts, start=1)
+    )
+    said = f"harmful means the {contrast.positive_label} prompts of a contrast"
+    note = None if contrast.positive_label == "harmful" else said
+    return Benchmark(contrast.name, prompts, "a built-in contrast", note=note)
 
 
 def _published(one: Published, offline: bool, progress: Progress) -> Benchmark:

@@ -16,6 +16,7 @@ from huggingface_hub import constants
 from texts import missing
 
 from cna_mlx.errors import CnaError, HubError, InputError
+from cna_mlx.prompts import load_contrast
 from cna_mlx.prompts.benchmarks import Benchmark, load_benchmark
 from cna_mlx.prompts.published import PUBLISHED
 
@@ -126,6 +127,23 @@ def test_the_benign_half_is_a_file_of_its_own(
     assert kinds(found) == ["benign"] * 6
     assert found.prompts[0].id == "jbb-benign-0"
     assert found.sha256 != load_benchmark("jbb").sha256
+
+
+@pytest.mark.parametrize("name", ["refusal:even", "magic", "magic:odd"])
+def test_a_contrast_is_prompts_of_both_kinds(name: str) -> None:
+    found, contrast = load_benchmark(name), load_contrast(name)
+    texts = [prompt.text for prompt in found.prompts]
+    assert texts == [*contrast.positive, *contrast.negative]
+    harmful, benign = contrast.sizes
+    assert kinds(found) == ["harmful"] * harmful + ["benign"] * benign
+    assert found.name == name
+    assert len({prompt.id for prompt in found.prompts}) == len(texts)
+    assert ("magic" in str(found.note)) is name.startswith("magic")
+    assert kinds(found.limited(6)) == ["harmful"] * 3 + ["benign"] * 3
+
+
+def test_an_unknown_half_of_a_contrast_is_named() -> None:
+    assert "refusal:evne" in refusal(InputError, "refusal:evne")
 
 
 def test_xstest_tells_the_unsafe_by_their_type(hub: LocalHub) -> None:
