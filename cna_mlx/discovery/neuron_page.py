@@ -4,45 +4,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.activations import groups, shared_prefix
 from cna_mlx.discovery.attribution import WrittenTokens, written_tokens
 from cna_mlx.discovery.deciding import TIMES, spread_out
+from cna_mlx.discovery.firing import (
+    Firing,
+    ReadPrompt,
+    extremes,
+    read_neurons,
+    rendered,
+)
 from cna_mlx.discovery.gauge import is_calibrated
 from cna_mlx.discovery.influence import effects
-from cna_mlx.discovery.last_tokens import forward, read_prompts
+from cna_mlx.discovery.last_tokens import read_prompts
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.refusing_openings import Opening, log_odds, refusing_openings
 from cna_mlx.errors import CircuitError, InputError
-from cna_mlx.models.context import check_lengths
-from cna_mlx.models.families import family_of, installed, widths
+from cna_mlx.models.families import widths
 from cna_mlx.models.memory.allocation import allocation_errors
 from cna_mlx.prompts import PromptSet, contrast_names, load_bank, load_contrast
-from cna_mlx.prompts.chat_template import Rendering, render_prompt
+from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.records import JsonFields, plain
 from cna_mlx.util.rows import Row
-
-
-@dataclass(frozen=True)
-class Firing(JsonFields):
-    """A token at which a neuron is high or low.
-
-    Attributes:
-        source: a side of the contrast, ``bank: NAME`` or ``text``.
-        position: the token's place in the rendered prompt, from 0.
-        before, token, after: the rendered prompt without the template's head.
-    """
-
-    activation: float
-    source: str
-    position: int
-    before: str
-    token: str
-    after: str
 
 
 @dataclass(frozen=True)
@@ -133,22 +119,21 @@ def neuron_page(
     place = place_of(circuit, layer, index)
     rendering = rendering or Rendering()
     read = list(_read(tokenizer, contrast, texts, rendering))
-    values = neuron_activations(
-        model, [one.ids for one in read], layer, index, progress
-    )
+    neuron = (layer, index)
+    values = read_neurons(model, [one.ids for one in read], [neuron], progress)[neuron]
     sides = sum(contrast.sizes)
     ids = [one.ids for one in read[:sides]]
     last = np.array([one[-1] for one in values[:sides]])
     openings = _openings(model, tokenizer, circuit, contrast, rendering)
     effect = None
     if openings:
-        effect = _effect(model, ids, contrast, last, (layer, index), openings, progress)
+        effect = _effect(model, ids, contrast, last, neuron, openings, progress)
     return NeuronPage(
         circuit.rows()[place],
         circuit.moments[place].effect_size if circuit.moments else None,
         written_tokens(model, tokenizer, circuit.neurons[place], count),
-        _extremes(tokenizer, read, values, count, 1),
-        _extremes(tokenizer, read, values, count, -1),
+        extremes(tokenizer, read, values, count, 1),
+        extremes(tokenizer, read, values, count, -1),
         len(read),
         sum(len(one.ids) - one.head for one in read),
         contrast.name,
@@ -186,50 +171,9 @@ def place_of(circuit: Circuit, layer: int, index: int) -> int:
     return places.index((layer, index))
 
 
-def neuron_activations(
-    model: Any,
-    ids: Sequence[Sequence[int]],
-    layer: int,
-    index: int,
-    progress: Progress = silent,
-) -> list[np.ndarray]:
-    """Read one neuron at all tokens of each prompt, [length] each, in float32.
-
-    Layers above it do not run, and of its layer only its column is kept.
-
-    Raises:
-        InputError: a prompt is empty or too long.
-    """
-    check_lengths(model, ids)
-    family, columns, done = family_of(model), [], 0
-    found = [np.zeros(0)] * len(ids)
-    with (
-        installed(model, [layer]) as blocks,
-        blocks[layer].tapped(lambda a: columns.append(a[..., index])),
-    ):
-        for rows in groups(ids, 0):
-            length = len(ids[rows[-1]])
-            padded = [[*ids[row], *[0] * (length - len(ids[row]))] for row in rows]
-            hidden = family.embed(model, mx.array(padded))
-            forward(model, hidden, [None] * len(widths(model)), 0, layer + 1)
-            values = np.array(columns.pop().astype(mx.float32))
-            for row, own in zip(rows, values, strict=True):
-                found[row] = own[: len(ids[row])]
-            done += len(rows)
-            progress("Reading a neuron", done, len(ids))
-    return found
-
-
-@dataclass(frozen=True)
-class _Prompt:
-    source: str
-    ids: Sequence[int]
-    head: int  # the tokens that every prompt of this rendering begins with
-
-
 def _read(
     tokenizer: Any, contrast: PromptSet, texts: Sequence[str], rendering: Rendering
-) -> Iterator[_Prompt]:
+) -> Iterator[ReadPrompt]:
     """The prompts of the contrast, then of the bank, then the texts."""
     plain_text = Rendering(template="off")
     sources: list[tuple[str, Sequence[str], Rendering]] = [
@@ -242,37 +186,7 @@ def _read(
         ("text", texts, plain_text),
     ]
     for source, prompts, own in sources:
-        head = shared_prefix([render_prompt(tokenizer, one, own) for one in "ab"])
-        for prompt in prompts:
-            yield _Prompt(source, render_prompt(tokenizer, prompt, own), head)
-
-
-def _extremes(
-    tokenizer: Any,
-    read: Sequence[_Prompt],
-    values: Sequence[np.ndarray],
-    count: int,
-    sign: int,
-) -> tuple[Firing, ...]:
-    """The prompts with the highest tokens, or for a sign of -1 the lowest."""
-    places = [
-        prompt.head + int(np.argmax(sign * own[prompt.head :]))
-        for prompt, own in zip(read, values, strict=True)
-    ]
-    peaks = [sign * own[at] for own, at in zip(values, places, strict=True)]
-    order = np.argsort(-np.array(peaks), kind="stable")[:count]
-    return tuple(
-        Firing(
-            float(values[row][at]),
-            read[row].source,
-            at,
-            tokenizer.decode(list(read[row].ids[read[row].head : at])),
-            tokenizer.decode([read[row].ids[at]]),
-            tokenizer.decode(list(read[row].ids[at + 1 :])),
-        )
-        for row in order
-        for at in (places[row],)
-    )
+        yield from rendered(tokenizer, [(source, one) for one in prompts], own)
 
 
 def _openings(

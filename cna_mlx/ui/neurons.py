@@ -15,7 +15,8 @@ from cna_mlx.util.sanitize import quoted
 
 if TYPE_CHECKING:  # showing a circuit file must not import these
     from cna_mlx.discovery.attribution import WrittenTokens
-    from cna_mlx.discovery.neuron_page import Firing, NeuronPage, OwnEffect
+    from cna_mlx.discovery.firing import Firing
+    from cna_mlx.discovery.neuron_page import NeuronPage, OwnEffect
 
 _CHANCE = (
     "chance: the Jaccard overlap expected of random circuits with the same number of "

@@ -14,12 +14,8 @@ from tiny_models import D_FF
 from cna_mlx import Circuit, PromptSet, render_prompt, steered
 from cna_mlx.circuit import Details, Moments
 from cna_mlx.discovery import neuron_page as module
-from cna_mlx.discovery.neuron_page import (
-    NeuronPage,
-    neuron_activations,
-    neuron_page,
-    own_contrast,
-)
+from cna_mlx.discovery.firing import read_neurons
+from cna_mlx.discovery.neuron_page import NeuronPage, neuron_page, own_contrast
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.prompts import load_bank, load_contrast
@@ -59,14 +55,16 @@ def alone(model: Any, ids: list[int], layer: int, index: int) -> np.ndarray:
     return np.array(both[:, index].astype(mx.float32))
 
 
-def test_it_is_read_at_every_token(
-    kind: Any, model: Any, ids: list[list[int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for layer, index in ((0, 3), (1, 40), (2, D_FF - 1)):
-        mlp = model.model.layers[layer].mlp
-        found = neuron_activations(model, ids, layer, index)
-        assert model.model.layers[layer].mlp is mlp
-        expected = [alone(model, prompt, layer, index) for prompt in ids]
+def test_it_is_read_at_every_token(kind: Any, model: Any, ids: list[list[int]]) -> None:
+    places = [(0, 3), (1, 40), (2, D_FF - 1), (1, 2)]
+    mlps = [layer.mlp for layer in model.model.layers]
+    together = read_neurons(model, ids, places)
+    assert all(
+        layer.mlp is mlp for layer, mlp in zip(model.model.layers, mlps, strict=True)
+    )
+    for place in places:
+        found = together[place]
+        expected = [alone(model, prompt, *place) for prompt in ids]
         assert [len(one) for one in found] == [len(prompt) for prompt in ids]
         largest = max(np.abs(one).max() for one in expected)
         for one, other in zip(found, expected, strict=True):
@@ -75,7 +73,7 @@ def test_it_is_read_at_every_token(
 
 def test_a_prompt_without_tokens_is_refused(llama: Any) -> None:
     with pytest.raises(InputError, match="prompt 2 has no tokens"):
-        neuron_activations(llama, [[1], []], 0, 0)
+        read_neurons(llama, [[1], []], [(0, 0)])
 
 
 @pytest.fixture(scope="module")
