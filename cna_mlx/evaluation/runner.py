@@ -1,11 +1,14 @@
 """Run an evaluation: start or resume its run, and answer the remaining prompts."""
 
+from contextlib import suppress
+
 from cna_mlx.evaluation.arms import AUDIT_SEEDS, save_direction
 from cna_mlx.evaluation.further import SAMPLED
 from cna_mlx.evaluation.journal import Journal, opened
+from cna_mlx.evaluation.neurons import circuit_neurons
 from cna_mlx.evaluation.plan import EvaluationPlan
 from cna_mlx.evaluation.power import smallest_fall, worth
-from cna_mlx.evaluation.runs import RunRecord, Status
+from cna_mlx.evaluation.runs import NEURONS, RunRecord, Status
 from cna_mlx.labels.thoughts import cut_thoughts
 from cna_mlx.util.formatting import counted, duration
 
@@ -36,7 +39,26 @@ def run_evaluation(plan: EvaluationPlan) -> RunRecord:
             status = "interrupted"
         finally:
             journal.finish(status)
+        if status == "complete":
+            _keep_neurons(plan, journal.run)
         return journal.run
+
+
+def _keep_neurons(plan: EvaluationPlan, run: RunRecord) -> None:
+    """Write what the report shows of the circuit's neurons; Ctrl-C skips it."""
+    asked, circuit = plan.evaluation, next(iter(plan.circuits.values()), None)
+    if not circuit or not circuit.neurons or (run.directory / NEURONS).exists():
+        return
+    with plan.reporter.progress("prompts") as progress, suppress(KeyboardInterrupt):
+        found = circuit_neurons(
+            asked.model,
+            asked.tokenizer,
+            circuit,
+            asked.prompts,
+            asked.rendering,
+            progress,
+        )
+        run.keep(NEURONS, found.to_dict())
 
 
 def _answer(plan: EvaluationPlan, journal: Journal) -> bool:

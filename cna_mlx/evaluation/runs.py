@@ -8,10 +8,11 @@ Only their owner can read the files: answers may be harmful.
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
@@ -24,6 +25,8 @@ FORMAT = 1
 _KIND = "cna-mlx run"
 RUN, SAMPLES, CIRCUITS = "run.json", "samples.jsonl", "circuits"
 DIRECTION = "direction.npz"
+#: What a run keeps for its report only: of its circuit's neurons, and of a search.
+NEURONS, SEARCH = "neurons.json", "search.json"
 
 Status = Literal["running", "complete", "interrupted", "failed"]
 
@@ -66,6 +69,29 @@ class RunRecord:
         """
         labels = [arm.label for arm in self.arms]
         return read_samples(self.directory / SAMPLES, labels)[0]
+
+    def keep(self, name: str, data: Mapping[str, Any]) -> None:
+        """Write :data:`NEURONS` or :data:`SEARCH`, atomically.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        text = json.dumps({"kind": _kind(name), "format": FORMAT, **data})
+        write_atomically(self.directory / name, text + "\n", 0o600)
+
+    def kept(self, name: str) -> dict[str, Any] | None:
+        """Read what :meth:`keep` wrote; None if there is no such file.
+
+        Raises:
+            InputError: it is damaged, or of a newer format.
+        """
+        path = self.directory / name
+        with file_errors(path, "read"):
+            try:
+                text = path.read_text(encoding="utf-8", errors="replace")
+            except FileNotFoundError:
+                return None
+        return parse_document(text, _kind(name), FORMAT, str(path), InputError)
 
     def save(self) -> None:
         """Write ``run.json``, atomically.
@@ -127,6 +153,10 @@ class RunRecord:
             raise InputError(f"{path}: no arms or no prompts: the file is damaged")
         status = data.get("status", "running")
         return cls(place, status, config, RunFacts.from_dict(facts))
+
+
+def _kind(name: str) -> str:
+    return f"cna-mlx {Path(name).stem}"
 
 
 def runs_directory() -> Path:

@@ -16,6 +16,7 @@ from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.search.candidates import Candidate, candidates, excluded, fractions
 from cna_mlx.search.judging import judge, judged
+from cna_mlx.search.kept import keep_search
 from cna_mlx.search.reading import read_half
 from cna_mlx.search.result import SearchOptions, SearchResult
 from cna_mlx.search.trial import Standing, Trial
@@ -152,7 +153,7 @@ class _Search:
                 out=self.out,
             )
         text = session.tokenizer.decode
-        return SearchResult(
+        result = SearchResult(
             self._circuit(chosen, standings, run),
             chosen,
             tuple(standings),
@@ -163,6 +164,8 @@ class _Search:
             self.options.most_kl,
             time.perf_counter() - self._started,
         )
+        keep_search(result, reading.statistics)
+        return result
 
     @property
     def _limit(self) -> float:

@@ -1,5 +1,6 @@
 """A search: what it ranks, how it chooses, and which prompts judge it."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +175,28 @@ def test_a_search_is_judged_on_prompts_that_it_did_not_use(
     labels = [one.label for one in found.run.arms]
     assert labels[:2] == ["baseline", "ablated"]
     assert sum(label.startswith("matched") for label in labels) == 5
+
+
+def test_the_run_keeps_what_was_tried_and_each_layer_s_best(
+    statistics: Statistics, found: SearchResult
+) -> None:
+    assert found.run is not None
+    path = found.run.directory / "search.json"
+    data = json.loads(path.read_text())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert data["tried"] == found.to_dict()["tried"]
+    assert data["chosen"] == found.chosen.to_dict()
+    assert "verdict" not in data
+    for layer, moments in enumerate(statistics.moments):
+        gaps = np.abs(moments[0] - moments[2])
+        best = data["layers"]["delta"][layer]
+        assert len(best) == 48
+        order = sorted(range(len(gaps)), key=lambda at: -gaps[at])[:48]
+        assert np.allclose([score for _, score in best], gaps[order], rtol=1e-3)
+        assert np.allclose(gaps[[index for index, _ in best]], gaps[order], rtol=1e-3)
+    shown = [len(layer) for layer in data["layers"]["influence"]]
+    assert any(shown)
+    assert all(score > 0 for layer in data["layers"]["influence"] for _, score in layer)
 
 
 def test_the_chosen_circuit_says_how_it_was_chosen(
