@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from cna_mlx.analysis.agreement import kept_agreement
 from cna_mlx.analysis.grounds import correlation_lines
@@ -15,8 +14,8 @@ from cna_mlx.evaluation.samples import Sample
 from cna_mlx.report import curves, facts, group_tables
 from cna_mlx.report.content import ReportContent, ReportSection, RunContent, TextLevel
 from cna_mlx.report.excerpts import NOTICES, shown_prompts
+from cna_mlx.report.neuron_sections import circuit_sections, search_section
 from cna_mlx.report.paper_section import Paper, across_table, paper_section, targets
-from cna_mlx.util.environment import versions
 from cna_mlx.util.files import packaged_toml
 from cna_mlx.util.formatting import auc_text, counted
 
@@ -64,7 +63,6 @@ def build(
     runs = [_run(entry, level) for entry in entries]
     many = len(entries) > 1
     across = across_table([(one.summary, one.paper) for one in entries])
-    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return ReportContent(
         f"{counted(len(entries), 'run')} compared" if many else runs[0].title,
         NOTICES[level],
@@ -72,7 +70,7 @@ def build(
         runs,
         _READING,
         level,
-        f"Written by cna-mlx {versions('cna-mlx')['cna-mlx']}, {written}.",
+        facts.written(),
     )
 
 
@@ -109,6 +107,8 @@ def _sections(entry: ReportedRun, level: TextLevel) -> Iterator[ReportSection]:
     if agreement := kept_agreement(run, entry.samples):
         known.append(("judge", agreement))
     yield ReportSection("facts", "What was run", facts=known, folded=more)
+    if searched := search_section(run):
+        yield searched
     yield _refusals(run, "refusals", "Refusals", wanted)
     if rest := [one for one in groups if one not in wanted]:
         text = "Benign prompts: each refusal here is one too many."
@@ -128,6 +128,7 @@ def _sections(entry: ReportedRun, level: TextLevel) -> Iterator[ReportSection]:
             tables=[group_tables.category_table(*one) for one in sorted_out],
             charts=[curves.category_chart(*one) for one in sorted_out],
         )
+    yield from circuit_sections(run, entry.samples, level)
     yield _contamination(groups)
     if entry.paper:
         yield paper_section(summary, entry.paper)

@@ -94,6 +94,70 @@ class Chart:
         return percent(value / 100) if self.unit == "%" else decimal(value)
 
 
+class Mark(NamedTuple):
+    """A shape of a picture: path data, classes of the page's style, a tooltip."""
+
+    d: str
+    look: str
+    said: str = ""
+
+
+class Caption(NamedTuple):
+    """A text of a picture, from ``x`` on, or with its middle or its end there."""
+
+    x: float
+    y: float
+    text: str
+    look: str = ""  # ``middle``, ``end``, ``strong``, ``soft``
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in the page itself; its colours follow the page."""
+
+    title: str
+    alt: str  # what it shows, in words
+    width: float
+    height: float
+    parts: Sequence[Mark | Caption]
+    note: str = ""
+
+    @property
+    def marks(self) -> list[Mark]:
+        """The shapes, the lowest first; captions are above all."""
+        return [one for one in self.parts if isinstance(one, Mark)]
+
+    @property
+    def captions(self) -> list[Caption]:
+        """The texts."""
+        return [one for one in self.parts if isinstance(one, Caption)]
+
+
+class Piece(NamedTuple):
+    """A stretch of a text: plain, the words that decided its label, or a gap."""
+
+    text: str
+    kind: Literal["plain", "mark", "gap"] = "plain"
+
+
+class ShownFiring(NamedTuple):
+    """A token at which a neuron is high or low, marked in its prompt."""
+
+    activation: str
+    source: str
+    pieces: Sequence[Piece]
+
+
+@dataclass(frozen=True)
+class ShownNeuron:
+    """A neuron's page, as far as it is shown."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    highest: Sequence[ShownFiring]
+    lowest: Sequence[ShownFiring]
+
+
 @dataclass(frozen=True)
 class ReportSection:
     """A part of what a report says of a run."""
@@ -104,16 +168,11 @@ class ReportSection:
     facts: Sequence[tuple[str, str]] = ()
     tables: Sequence[ReportTable] = ()
     charts: Sequence[Chart] = ()
+    pictures: Sequence[Picture] = ()
+    neurons: Sequence[ShownNeuron] = ()
     items: Sequence[str] = ()
     items_title: str = ""
     folded: Sequence[tuple[str, str]] = ()  # facts that a page shows on demand
-
-
-class Piece(NamedTuple):
-    """A stretch of a text: plain, the words that decided its label, or a gap."""
-
-    text: str
-    kind: Literal["plain", "mark", "gap"] = "plain"
 
 
 @dataclass(frozen=True)

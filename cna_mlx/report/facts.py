@@ -1,12 +1,14 @@
 """The facts of a run: model, circuit, prompts, rendering, machine."""
 
 from collections.abc import Collection
+from datetime import UTC, datetime
 
 from cna_mlx.analysis.metrics import Summary
 from cna_mlx.evaluation.run_config import CircuitEntry, SetEntry
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.provenance import ModelEntry, Provenance, RenderingEntry
 from cna_mlx.report.content import TextLevel
+from cna_mlx.util.environment import versions
 from cna_mlx.util.formatting import counted, decimal
 from cna_mlx.util.sanitize import first_words
 
@@ -80,6 +82,12 @@ def notes(run: RunRecord, names: Collection[str]) -> list[str]:
     """The notes on these sets of prompts."""
     sets = [one for one in run.config.sets if one.name in names and one.note]
     return [f"{one.name}: {one.note}." for one in sets]
+
+
+def written() -> str:
+    """Which version writes a page, and when."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"Written by cna-mlx {versions('cna-mlx')['cna-mlx']}, {now}."
 
 
 def model_name(run: RunRecord) -> str:

@@ -46,6 +46,9 @@ def _section(section: ReportSection, level: str) -> Iterator[str]:
         yield _facts(section.facts)
     for table in section.tables:
         yield from _table(table)
+    for neuron in section.neurons:
+        yield f"**{escaped(neuron.title)}**"
+        yield _facts(neuron.facts)
     if section.items:
         yield f"{escaped(section.items_title)}:"
         yield "\n".join(f"- {escaped(item)}" for item in section.items)

@@ -1,7 +1,6 @@
 """A page on how stable a circuit is: the findings, charts, and every neuron."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from cna_mlx.report.content import (
     Cell,
@@ -12,10 +11,10 @@ from cna_mlx.report.content import (
     ReportTable,
     Series,
 )
+from cna_mlx.report.facts import written
 from cna_mlx.report.html import to_html
 from cna_mlx.search.stability import Overlaps, Stability
 from cna_mlx.search.stability_text import a_side, stability_lines
-from cna_mlx.util.environment import versions
 from cna_mlx.util.files import File, typed_path, write_atomically
 from cna_mlx.util.formatting import counted, decimal, decimal_range, percent
 
@@ -35,7 +34,6 @@ def write_stability_page(found: Stability, path: File) -> None:
 def stability_page(found: Stability) -> Page:
     """The content of the page."""
     headline, *sentences = stability_lines(found)
-    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return Page(
         "stability",
         f"How stable the circuit of {found.model} is",
@@ -44,7 +42,7 @@ def stability_page(found: Stability) -> Page:
         headline,
         [*sentences, _JACCARD],
         list(_sections(found)),
-        f"Written by cna-mlx {versions('cna-mlx')['cna-mlx']}, {written}.",
+        written(),
     )
 
 

@@ -189,7 +189,7 @@ def test_every_section_is_in_the_page_and_in_markdown(swept: Swept) -> None:
     page = Page(texts["report.html"])
     sections = content.runs[0].sections
     keys = ["facts", "refusals", "over-refusal", "gauge", "controls"]
-    keys += ["strength", "categories", "contamination"]
+    keys += ["strength", "categories", "circuit", "contamination"]
     assert [section.key for section in sections] == keys
     titles = [section.title for section in sections]
     for title in titles:
