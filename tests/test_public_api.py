@@ -49,6 +49,7 @@ def test_all_is_explicit_and_sorted() -> None:
         "search_circuit",
         "stability",
         "steered",
+        "write_circuit_page",
         "write_report",
         "write_stability_page",
     ]

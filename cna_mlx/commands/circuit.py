@@ -26,6 +26,7 @@ def circuit(context: click.Context) -> None:
     loads_model=False,
 )
 @click.argument("file")
+@click.option("--out", metavar="FILE.html", help="Draw the circuit on a page.")
 @click.option(
     "--top",
     type=click.IntRange(min=0),
@@ -37,7 +38,12 @@ def circuit(context: click.Context) -> None:
 @opt.transfer_option
 @opt.json_option
 def circuit_show(
-    file: str, top: int, model: str | None, as_json: bool, **rest: Any
+    file: str,
+    out: str | None,
+    top: int,
+    model: str | None,
+    as_json: bool,
+    **rest: Any,
 ) -> None:
     """Show a circuit: its layers, its first neurons, where it comes from."""
     from cna_mlx.circuit import Circuit
@@ -48,6 +54,10 @@ def circuit_show(
     from cna_mlx.ui.tables import circuit_view
 
     found = Circuit.load(file)
+    if out:
+        from cna_mlx.report.circuit_page import write_circuit_page
+
+        write_circuit_page(found, out)
     listed, written = found.neurons[:top], []
     if model is not None:
         from cna_mlx.discovery.attribution import written_tokens
@@ -79,6 +89,7 @@ def circuit_show(
             },
             "neurons": [list(neuron) for neuron in found.neurons],
             "effect_sizes": effect_sizes(found),
+            **({"page": out} if out else {}),
             **({"written": said} if model is not None else {}),
         }
     )
