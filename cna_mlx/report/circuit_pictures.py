@@ -132,10 +132,10 @@ def heat_map(data: Mapping[str, Any], samples: Sequence[Sample]) -> Picture:
         WIDTH,
         end + 36,
         parts,
-        "A row is a neuron, ordered by layer (left); a column is a prompt, ordered by "
-        "gauge. Shades are the activation at the prompt's last token without steering, "
-        f"from {_FAR:g} standard deviations of this neuron below its mean to {_FAR:g} "
-        "above. The line on top marks the prompts that the baseline refuses.",
+        "A row is a neuron, ordered by layer (left); a column is a prompt, the highest "
+        "gauge first. Shades are the activation at the prompt's last token without "
+        f"steering, from {_FAR:g} standard deviations of this neuron below its mean to "
+        f"{_FAR:g} above. The line on top marks the prompts that the baseline refuses.",
     )
 
 

@@ -160,12 +160,14 @@ def _firing(one: Mapping[str, Any], level: TextLevel) -> ShownFiring:
     activation = f"{one['activation']:+.2f}"
     if level == "hidden":
         return ShownFiring(activation, str(one["source"]), ())
-    before, after = one["before"], one["after"]
+    before, token, after = (
+        one[part].replace("\n", "\\n") for part in ("before", "token", "after")
+    )
     head, tail = before[-_BEFORE:], after[:_AFTER]
     pieces = (
         *([Piece("[…] ", "gap")] if head != before else []),
         Piece(head),
-        Piece(one["token"].replace("\n", "\\n"), "mark"),
+        Piece(token, "mark"),
         Piece(tail),
         *([Piece(" […]", "gap")] if tail != after else []),
     )

@@ -103,7 +103,8 @@ def front_table(data: Mapping[str, Any]) -> ReportTable:
             ]
         )
     columns = ("circuit", "refusals lost", "KL", "quality")
-    return ReportTable("The circuits on the front", columns, rows)
+    shown_as = "The front, the chosen circuit and the paper's"
+    return ReportTable(shown_as, columns, rows)
 
 
 def _distinct(tried: Sequence[Tried]) -> list[Tried]:

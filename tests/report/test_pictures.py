@@ -306,7 +306,7 @@ def kept(run: RunRecord) -> None:
         "activation": -1.5,
         "source": f"harmful, {EVIL}",
         "position": 12,
-        "before": f"secret before {EVIL}",
+        "before": f"secret before\n{EVIL}",
         "token": EVIL,
         "after": "secret after",
     }
@@ -337,7 +337,7 @@ def test_text_of_a_model_is_only_text(tmp_path: Path, level: Any) -> None:
     assert EVIL[:-1] in page.text
     assert "<script>" not in found["report.md"]
     is_shown = level != "hidden"
-    assert ("secret before" in page.text) is is_shown
+    assert ("secret before\\n" in page.text) is is_shown
     assert ("secret after" in page.text) is is_shown
     assert page.text.count("\u22121.50") == 2
 
