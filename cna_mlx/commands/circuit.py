@@ -50,7 +50,7 @@ def circuit_show(
     from cna_mlx.circuit_profile import effect_sizes, mass_by_layer
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.neurons import written_view
-    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.output import emit_json, say, show
     from cna_mlx.ui.tables import circuit_view
 
     found = Circuit.load(file)
@@ -69,6 +69,8 @@ def circuit_show(
         show(circuit_view(screen(), found, top))
         if written:
             show(written_view(screen(), listed, written))
+        if out:
+            say(f"page: {out}")
         return
     said = [
         {"layer": neuron.layer, "index": neuron.index, **one.to_dict()}
