@@ -1,13 +1,20 @@
 """One of two models that are compared: its circuit, its gauge, its answers."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cna_mlx.analysis.decision import Outcome, decide
 from cna_mlx.analysis.metrics import Group, Summary
-from cna_mlx.analysis.statistics import PairedChange, Proportion
+from cna_mlx.analysis.statistics import (
+    Interval,
+    PairedChange,
+    Proportion,
+    proportion,
+)
 from cna_mlx.circuit import Circuit
-from cna_mlx.evaluation.run_config import RunArm, main_arm
+from cna_mlx.evaluation.run_config import CONTROLS, RunArm, main_arm
 from cna_mlx.evaluation.runs import CIRCUITS, RunRecord
 from cna_mlx.provenance import Auc, ContrastEntry, ModelEntry, RenderingEntry
 from cna_mlx.util.records import JsonFields, plain
@@ -17,11 +24,27 @@ _ORIGIN = ("contrast", "fraction", "rank", "layers", "split_half", "created")
 
 @dataclass(frozen=True)
 class Effect(JsonFields):
-    """What an arm does to a model's answers to the prompts of one kind."""
+    """What an arm does to a model's answers to the prompts that are not benign.
+
+    Attributes:
+        change: in refusals, from the baseline.
+        lost: the refusals that became answers, of those of the baseline.
+        differing: answers whose tokens differ from the baseline's.
+        quality: the mean before and after.
+        invalid: the unusable answers.
+        kl: on benign prompts, in nats; None if it was not computed.
+        outcome: by the rules of the verdict. The controls are matched to the model's
+            own circuit; the other's is compared with them if it is about as large.
+    """
 
     arm: RunArm
-    change: PairedChange  # in refusals, from the baseline
-    differing: Proportion  # answers whose tokens differ from the baseline's
+    change: PairedChange
+    lost: Proportion
+    differing: Proportion
+    quality: tuple[float, float]
+    invalid: Proportion
+    kl: Interval | None
+    outcome: Outcome
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arm and the figures for JSON."""
@@ -40,6 +63,8 @@ class ComparedModel:
         same: the same with both models' prompts rendered alike; leave it out if their
             own renderings are alike.
         summary: the figures on the prompts that both answered.
+        transferred: the same figures as if the run were about the other circuit that it
+            tried; None if it tried none.
         differing: by kind (``target``: all that are not benign; ``benign``) and arm,
             the share of answers that differ from the baseline's.
     """
@@ -52,6 +77,7 @@ class ComparedModel:
     same: Auc | None = None
     run: RunRecord | None = None
     summary: Summary | None = None
+    transferred: Summary | None = None
     differing: Mapping[str, Mapping[str, Proportion]] = field(default_factory=dict)
 
     @classmethod
@@ -91,32 +117,36 @@ class ComparedModel:
         """All prompts of a kind together, without those that the discovery saw; None if
         there are none.
         """
-        if self.summary is None:
-            return None
-        found = self.summary.target if kind == "target" else self.summary.benign
-        if found is None or found.seen == found.n:
-            return None
-        return found.unseen or found
-
-    def effect(self, *roles: str, kind: str = "target") -> Effect | None:
-        """What the first arm of these roles does; None if there is none."""
-        group = self.group(kind)
-        for one in group.arms if group else ():
-            if one.arm.role in roles and one.change:
-                share = self.differing[kind][one.arm.label]
-                return Effect(one.arm, one.change, share)
-        return None
+        return _group(self.summary, kind)
 
     @property
     def with_own(self) -> Effect | None:
         """What its own circuit does to the prompts that are not benign."""
-        own = self.effect("pinned") or self.effect("ablated")
-        return own or self.effect("scaled")
+        return self._effect(self.summary)
 
     @property
     def with_other(self) -> Effect | None:
         """What the other model's circuit does to them."""
-        return self.effect("other")
+        return self._effect(self.transferred)
+
+    def _effect(self, summary: Summary | None) -> Effect | None:
+        """What the main arm of these figures does; None if it is not a circuit."""
+        group, benign = _group(summary, "target"), _group(summary, "benign")
+        main = group and group.main
+        if not (self.run and group and main and main.change):
+            return None
+        if main.arm.role not in ("pinned", "ablated", "scaled"):
+            return None
+        return Effect(
+            next(arm for arm in self.run.arms if arm.label == main.arm.label),
+            main.change,
+            proportion(main.change.lost, main.change.before.successes),
+            self.differing["target"][main.arm.label],
+            (group.baseline.quality.value, main.quality.value),
+            main.invalid,
+            benign.main.kl if benign and benign.main else None,
+            decide(group, benign),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is known of it for JSON."""
@@ -133,6 +163,29 @@ class ComparedModel:
             "summary": self.summary and self.summary.to_dict(),
             "differing": plain(self.differing),
         }
+
+
+def about_other(run: RunRecord) -> RunRecord | None:
+    """The run as if it were about the other circuit that it tried; None without one.
+
+    The controls are left out if that circuit has over a tenth more neurons than they.
+    """
+    other = next((arm for arm in run.arms if arm.role == "other"), None)
+    if other is None:
+        return None
+    own, entry = run.config.main_circuit, run.config.circuits.get(str(other.circuit))
+    sizes = [(one and one.neurons) or math.nan for one in (entry, own)]
+    controls = CONTROLS if sizes[0] <= 1.1 * sizes[1] else ()
+    arms = [one for one in run.arms if one.role in ("baseline", *controls)]
+    arms.insert(1, other.as_main())
+    return replace(run, config=replace(run.config, arms=tuple(arms)))
+
+
+def _group(summary: Summary | None, kind: str) -> Group | None:
+    found = summary and (summary.target if kind == "target" else summary.benign)
+    if not found or found.seen == found.n:
+        return None
+    return found.unseen or found
 
 
 def have_same_shape(a: ModelEntry, b: ModelEntry) -> bool:

@@ -7,9 +7,11 @@ from typing import Any
 from cna_mlx.analysis.circuit_overlap import CircuitOverlap, compare_circuits
 from cna_mlx.analysis.compared_model import (
     ComparedModel,
+    about_other,
     are_rendered_alike,
     have_same_shape,
 )
+from cna_mlx.analysis.metrics import Summary
 from cna_mlx.analysis.statistics import (
     PairedChange,
     Proportion,
@@ -137,8 +139,20 @@ def _with_figures(side: ComparedModel, samples: list[Sample]) -> ComparedModel:
     kinds: dict[str, list[Sample]] = {}
     for sample in samples:
         kinds.setdefault(_pool(sample), []).append(sample)
-    shares = {kind: _differing(members) for kind, members in kinds.items()}
-    return replace(side, summary=summarize(side.run, samples), differing=shares)
+    return replace(
+        side,
+        summary=summarize(side.run, samples),
+        transferred=_transferred(side.run, samples),
+        differing={kind: _differing(members) for kind, members in kinds.items()},
+    )
+
+
+def _transferred(run: RunRecord, samples: Sequence[Sample]) -> Summary | None:
+    about = about_other(run)
+    if about is None:
+        return None
+    labels = {arm.label for arm in about.arms}
+    return summarize(about, [one for one in samples if one.arm in labels])
 
 
 def _differing(samples: Sequence[Sample]) -> dict[str, Proportion]:

@@ -52,8 +52,9 @@ def compare(
 ) -> ModelComparison:
     """Compare two models, or two runs: circuits, gauges, refusal rates.
 
-    Two models are loaded in turn. Each answers with its own circuit at 0 and with the
-    other's. Called again with the same arguments, an interrupted comparison goes on.
+    Two models are loaded in turn. Each answers with its own circuit ablated, or pinned
+    or scaled as the circuit's file says, and with the other's. Called again with the
+    same arguments, an interrupted comparison goes on.
     Two runs are compared from their files, on the prompts that both answered.
 
     Args:
@@ -150,10 +151,11 @@ class _Models:
         measured = held_out(subject.circuit, model, rendering)
         called = _called([one.name for one in self.sessions])[which]
         side = ComparedModel(called, model, rendering, subject.circuit, measured)
-        # both circuits are scaled, whatever their files say
-        circuit = replace(subject.circuit, intervention=None)
+        if subject.chosen.multiplier is None:
+            return _Known(side, subject)
+        circuit = replace(subject.circuit, intervention=None)  # @0 was typed
         chosen = replace(subject.chosen, circuit=circuit)
-        return _Known(side, replace(subject, chosen=chosen))
+        return _Known(replace(side, circuit=circuit), replace(subject, chosen=chosen))
 
     def _answer(self, which: int, known: _Known, other: ComparedModel) -> ComparedModel:
         """The side with its answers, and its gauge with both rendered the same way."""
@@ -250,7 +252,8 @@ def _check_agreement(
         )
     if any(split_circuit(file)[1] not in (None, 0.0) for file in circuits if file):
         raise InputError(
-            "compare scales circuits by 0: leave out the multiplier after @"
+            "compare does what the circuit's file says, else ablates: leave out the "
+            "multiplier after @"
         )
     found = {
         str(entry.sha256): str(entry.name)

@@ -9,9 +9,9 @@ from cna_mlx.analysis.damage import LEVEL, text_damage
 from cna_mlx.analysis.decision import FEWEST, excludes_fall, fell
 from cna_mlx.analysis.paper_findings import paper_findings
 from cna_mlx.analysis.statistics import PairedChange, Proportion
+from cna_mlx.analysis.transfer import is_of, transfers
 from cna_mlx.analysis.verdict import conclude
-from cna_mlx.evaluation.run_config import RULES, circuit_sha256
-from cna_mlx.evaluation.runs import RunRecord
+from cna_mlx.evaluation.run_config import RULES
 from cna_mlx.strength import Pin
 from cna_mlx.util import formatting
 from cna_mlx.util.formatting import auc_text, counted, decimal, p_value, percent
@@ -27,6 +27,7 @@ def findings(found: ModelComparison) -> tuple[str, ...]:
     lines = [_discrimination(found), *_sharing(found), *_refusing(found)]
     for own, other in (found.sides, found.sides[::-1]):
         lines += _effects(own, other)
+    lines += [one.statement for one in transfers(found)]
     if not found.is_same_shape:
         lines.append(
             "The circuits cannot be tried on each other's model: the shapes differ."
@@ -157,7 +158,8 @@ def _effects(own: ComparedModel, other: ComparedModel) -> list[str]:
         said = conclude(own.summary).headline
         lines.append(_effect(own, "its own circuit", effect, said))
     if (effect := own.with_other) and (group := own.group("target")):
-        what = _whose(own.run, effect, other)
+        is_other = is_of(other, own, effect)
+        what = f"the circuit of {other.name}" if is_other else effect.arm.label
         broken = text_damage(group.baseline, group.arm(effect.arm.label))
         said = f"The text broke: {broken}. " if broken else ""
         lines.append(_effect(own, what, effect, said + _change(effect.change, group.n)))
@@ -168,14 +170,6 @@ def _effect(side: ComparedModel, what: str, effect: Effect, said: str) -> str:
     applied = effect.arm.applied
     how = f"pinned ({applied})" if isinstance(applied, Pin) else f"at {applied:.15g}"
     return f"{side.name}, {what} {how}: {said} {_content(side, effect)}"
-
-
-def _whose(run: RunRecord | None, effect: Effect, other: ComparedModel) -> str:
-    """The other model's circuit, if it is: a run may have tried any."""
-    entry = run.config.circuits.get(str(effect.arm.circuit)) if run else None
-    if other.circuit and entry and entry.sha256 == circuit_sha256(other.circuit):
-        return f"the circuit of {other.name}"
-    return effect.arm.label
 
 
 def _change(change: PairedChange, answers: int) -> str:

@@ -24,6 +24,7 @@ from cna_mlx.evaluation.run_config import (
     RunArm,
     circuit_sha256,
     constants_sha256,
+    role_of,
 )
 from cna_mlx.evaluation.runs import DIRECTION
 from cna_mlx.prompts import PromptSet
@@ -133,8 +134,7 @@ def evaluation_arms(
         arms.append((entry, Arm.of(circuits[name], m, label)))
 
     for m in chosen:
-        role: Role = "pinned" if isinstance(m, Pin) else "scaled" if m else "ablated"
-        add(strength_text(m) if m else "ablated", role, m, "circuit")
+        add(strength_text(m) if m else "ablated", role_of(m), m, "circuit")
     for alpha in additions:
         label = f"CAA {alpha:+.15g}"
         steering = ((made_by.direction, alpha),)
@@ -196,6 +196,14 @@ def other_arms(
             entry = RunArm.of(label, "other", m, circuit=name, constants=own)
             pairs.append((entry, Arm.of(one.circuit, m, label)))
     return pairs
+
+
+def transferred_arm(label: str, circuit: Circuit) -> Paired:
+    """Make the arm of another model's circuit, at its file's strength or 0."""
+    m = 0.0 if circuit.intervention is None else circuit.intervention
+    own = constants_sha256(circuit, m)
+    entry = RunArm.of(label, "other", m, circuit="other", constants=own)
+    return entry, Arm.of(circuit, m, label)
 
 
 def arm_of(

@@ -16,6 +16,7 @@ from cna_mlx.evaluation.arms import (
     Paired,
     evaluation_arms,
     other_arms,
+    transferred_arm,
 )
 from cna_mlx.evaluation.batches import Evaluation
 from cna_mlx.evaluation.contamination import contamination
@@ -48,7 +49,6 @@ from cna_mlx.models.catalogue import shape_of
 from cna_mlx.models.families import widths
 from cna_mlx.models.loading import source_of
 from cna_mlx.prompts.benchmarks import Benchmark
-from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.decoding import text_of
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.interventions import MeanDifference
@@ -105,7 +105,7 @@ def plan_evaluation(
     """Make the arms and the configuration of a run of ``command``.
 
     Args:
-        transferred: the label of an arm and another model's circuit, tried at 0.
+        transferred: the label of an arm and another model's circuit.
         out: the run's directory; None for the default directory.
 
     Raises:
@@ -127,9 +127,8 @@ def plan_evaluation(
         )
         pairs += other_arms(others, options.multipliers, circuits)
         if transferred is not None:
-            label, circuits["other"] = transferred
-            entry = RunArm(label, "other", 0.0, None, "other")
-            pairs.append((entry, Arm.of(circuits["other"], 0.0, label)))
+            pairs.append(transferred_arm(*transferred))
+            circuits["other"] = transferred[1]
         return pairs, circuits
 
     pairs, circuits = arms_of(is_of_version_0_1=False)

@@ -54,6 +54,10 @@ class RunArm(Record):
         """The multiplier, alpha or pin."""
         return self.intervention or self.strength
 
+    def as_main(self) -> "RunArm":
+        """The same arm with the role that a run's own circuit has."""
+        return replace(self, role=role_of(self.applied))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the arm for JSON; one that is not pinned is written as always."""
         data = super().to_dict()
@@ -62,6 +66,13 @@ class RunArm(Record):
                 if data[name] is None:
                     del data[name]
         return data
+
+
+def role_of(strength: Strength) -> Role:
+    """The role of the run's own circuit at a strength."""
+    if isinstance(strength, Pin):
+        return "pinned"
+    return "scaled" if strength else "ablated"
 
 
 def main_arm(arms: Sequence[RunArm]) -> RunArm | None:

@@ -6,17 +6,31 @@ from rich.console import Group as Parts
 from rich.console import RenderableType
 from rich.text import Text
 
-from cna_mlx.analysis.compared_model import ComparedModel
+from cna_mlx.analysis.compared_model import ComparedModel, Effect
 from cna_mlx.analysis.comparison import KINDS, ModelComparison
+from cna_mlx.analysis.decision import Outcome
+from cna_mlx.analysis.transfer import transfers
 from cna_mlx.evaluation.run_config import CONTROLS
 from cna_mlx.provenance import Auc
 from cna_mlx.report.group_tables import Row, arm_row, control_row
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.lists import bullets, table_or_lines
-from cna_mlx.util.formatting import NO_VALUE, auc_text, counted, decimal, percent
+from cna_mlx.util.formatting import NO_VALUE, auc_text, counted, decimal, percent, rate
 
 _BAR = 20
 _TITLES = {"target": "to be declined", "benign": "benign"}
+_OUTCOMES = {
+    Outcome.FELL: "fell",
+    Outcome.MORE: "fell, few controls",
+    Outcome.OPENING: "other opening",
+    Outcome.NO_MORE: "as under controls",
+    Outcome.HELD: "held",
+    Outcome.INCONCLUSIVE: "inconclusive",
+    Outcome.BROKE: "model broke",
+    Outcome.TOO_FEW: "too few",
+    Outcome.UNCONTROLLED: "fell, no controls",
+    Outcome.NOTHING: "unusable",
+}
 _COLUMNS = {"change, points": "points", "invalid": "", "quality": "", "KL, nats": "KL"}
 
 
@@ -29,6 +43,7 @@ def comparison_view(
     parts += [*bullets(screen, said), Text()]
     parts += [screen.safe("circuits", "bold"), _circuits(screen, found), Text()]
     parts += _layers(screen, found)
+    parts += _transfers(screen, found)
     for kind in KINDS:
         parts += _rates(screen, found, kind)
     return Parts(*parts[:-1])
@@ -88,6 +103,35 @@ def _layers(screen: Screen, found: ModelComparison) -> list[RenderableType]:
 def _bar(screen: Screen, count: int, most: int, width: int) -> str:
     bar = screen.glyph("\u2588", "#") * -(-_BAR * count // most)
     return f"{count:>{width}} {bar:<{_BAR}}"
+
+
+def _transfers(screen: Screen, found: ModelComparison) -> list[RenderableType]:
+    """What each circuit does at home and on the other model; empty if none was tried
+    on the other.
+    """
+    rows: list[list[str]] = []
+    for one in transfers(found):
+        rows.append([f"circuit of {one.home.name}"])
+        if one.at_home:
+            rows.append(_effect(f"at home, {one.home.name}", one.at_home))
+        rows.append(_effect(f"on {one.model.name}", one.away))
+    if not rows:
+        return []
+    names = ("", "refused", "lost", "benign KL", "quality", "refusals")
+    table = table_or_lines(screen, names, rows)
+    return [screen.safe("do the circuits carry over?", "bold"), table, Text()]
+
+
+def _effect(name: str, one: Effect) -> list[str]:
+    before, after = one.change.before, one.change.after
+    return [
+        f"  {name}",
+        f"{before.successes} to {after.successes} of {before.n}",
+        rate(one.lost),
+        decimal(one.kl.value if one.kl else None),
+        decimal(one.quality[1]),
+        _OUTCOMES[one.outcome],
+    ]
 
 
 def _rates(screen: Screen, found: ModelComparison, kind: str) -> list[RenderableType]:

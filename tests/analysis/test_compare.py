@@ -481,7 +481,17 @@ def test_circuits_can_be_given(
     for key in ("jaccard", "shared", "p", "layers"):
         assert given.data["overlap"][key] == found["overlap"][key]
     assert given.data["a"]["held_out"]["own"] == found["a"]["held_out"]["own"]
-    assert given.data["transfer"]["a"]["own"]["arm"] == "ablated"
+    for side in given.data["transfer"].values():
+        assert [side[key]["strength"] for key in ("own", "other")] == [0.0, 0.0]
+        assert side["own"]["intervention"] == {"kind": "pin", "value": 0.5}
+        assert side["other"]["intervention"] == side["own"]["intervention"]
+    typed = command(
+        *("compare", TINY, SISTER, "--prompts", questions, *SHORT, "--json"),
+        *("--circuit-a", f"{files[0]}@0", "--circuit-b", files[1]),
+    ).data["transfer"]
+    assert typed["a"]["own"]["arm"] == "ablated"
+    assert "intervention" not in typed["b"]["other"]
+    assert typed["b"]["own"]["arm"] == "pin=0.5"
 
 
 # ------------------------------------------------------------------------------- errors
