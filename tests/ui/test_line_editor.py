@@ -57,7 +57,7 @@ def completed(line: str) -> list[str]:
 def test_commands_and_their_words_are_completed(tmp_path: Path) -> None:
     assert completed("") == [f"{name} " for name in COMMANDS]
     assert completed("/mul") == ["/multiplier "]
-    names = ("/sweep", "/show", "/set", "/system", "/save")
+    names = ("/search", "/sweep", "/show", "/set", "/system", "/save")
     assert completed("/s") == [f"{name} " for name in names]
     assert completed("/set te") == ["/set temp "]
     assert completed("/set ") == [f"/set {name} " for name in SETTINGS]

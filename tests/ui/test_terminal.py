@@ -183,8 +183,8 @@ def test_a_conversation(chat: Open, tmp_path: Path) -> None:
     term.prompt(r"scaled by 0\.5")
     # or lists what there is; Enter takes the choice, and does not send it
     term.type("/s\t")
-    term.wait_for("/sweep .*/show .*/set .*/system .*/save ")
-    term.type("\t\t\r\r")
+    term.wait_for("/search .*/sweep .*/show .*/set .*/system .*/save ")
+    term.type("\t\t\t\r\r")
     term.prompt("max-tokens")
     saved = tmp_path / "chat.md"
     term.type(f"/save {saved}\r")
@@ -258,6 +258,7 @@ _SESSION = (
     ("/load c.json", "continuing 1 turn"),
     ("/circuit c.json", "c.json"),
     ("/contrast", "refusal"),
+    ("/search", "too few to search by"),
     ("/help", "several lines"),
 )
 
