@@ -68,6 +68,7 @@ def _plan_entry(plan: "Plan") -> dict[str, object]:
         "discovery_bytes": plan.discovery,
         "kept_bytes": kept_bytes(plan.shape),
         "influence_bytes": plan.influence,
+        "causal_bytes": plan.causal,
         "streamed_discovery_bytes": plan.streamed,
         "fit": plan.fit,
     }

@@ -130,13 +130,17 @@ selection_options = options(
     click.option(
         "--rank",
         type=click.Choice(
-            ["delta", "normalized", "weighted", "direct", "influence", "causal"]
+            [
+                *("delta", "normalized", "weighted", "residual"),
+                *("direct", "influence", "causal"),
+            ]
         ),
         default="delta",
         help="Score: |delta| (the paper's), over the layer's RMS, or times the output "
-        "norm; or what a neuron adds to the first words of refusals: direct (without "
-        "the last tenth of the layers), by gradient (influence) or by ablating it "
-        "alone (causal; both without the last third).",
+        "norm; or what a neuron adds to the difference of the residual stream "
+        "(residual, without the last two fifths of the layers) or to the first words "
+        "of refusals: direct (without the last tenth), by gradient (influence) or by "
+        "ablating it alone (causal; both without the last third).",
     ),
     click.option(
         "--positions",

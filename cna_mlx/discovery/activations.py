@@ -14,6 +14,7 @@ from cna_mlx.models.families import Family, block_of, family_of
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.models.mlx_lm_internals import ConcatenateKVCache
 from cna_mlx.models.offload.streaming import Embed, turns
+from cna_mlx.util.progress import Progress, silent
 
 # Enough rows to keep the arithmetic busy, few enough to bound the memory of a walk.
 BATCH_TOKENS = 512
@@ -25,6 +26,14 @@ class _Batch:
     rows: list[int]  # which prompts these are
     last: mx.array  # [rows] index of each last token, [rows, positions] for several
     hidden: mx.array  # [rows, length, hidden], padded on the right
+
+    def at_last(self, values: mx.array) -> mx.array:
+        """The last tokens of [rows, length, n], [rows, n] or [rows, positions, n].
+
+        A gather, not a slice: a slice would keep the whole buffer alive.
+        """
+        rows = mx.arange(len(self.rows))
+        return values[rows[:, None] if self.last.ndim > 1 else rows, self.last]
 
 
 def last_activations(
@@ -54,6 +63,59 @@ def last_activations(
             than ``positions``.
         NonFiniteError: an activation is NaN or infinite; names layer and prompt.
     """
+    for layer, batches in _walk(model, ids, batch_tokens, positions):
+        rows = _Rows(len(ids), layer.index)
+        for batch, cache in batches:
+            rows.take(batch.rows, layer.forward_batch(batch, cache))
+        yield layer.index, rows.all()
+
+
+def last_residuals(
+    model: Any,
+    ids: Sequence[Sequence[int]],
+    layer: int,
+    *,
+    positions: int = 1,
+    progress: Progress = silent,
+) -> mx.array:
+    """The residual stream after a layer at the last token of every prompt.
+
+    Args:
+        positions: take the mean of so many of each prompt's last tokens.
+        progress: called after each layer.
+
+    Returns:
+        [n_prompts, hidden] in float32.
+
+    Raises:
+        as :func:`last_activations`.
+    """
+    rows = _Rows(len(ids), layer)
+    for step, batches in _walk(model, ids, BATCH_TOKENS, positions, whole=True):
+        for batch, cache in batches:
+            step.forward_batch(batch, cache)
+            if step.index == layer:
+                found = batch.at_last(batch.hidden).astype(mx.float32)
+                rows.take(batch.rows, found if positions == 1 else found.mean(axis=1))
+        progress("Reading the residual stream", step.index + 1, layer + 1)
+        if step.index == layer:
+            break
+    return rows.all()
+
+
+def _walk(
+    model: Any,
+    ids: Sequence[Sequence[int]],
+    batch_tokens: int,
+    positions: int,
+    *,
+    whole: bool = False,
+) -> Iterator[tuple["_Layer", Iterator[tuple[_Batch, Any]]]]:
+    """Each layer, and the batches to take through it with the shared ids' cache.
+
+    Args:
+        whole: also take all tokens through the last layer.
+    """
     family = family_of(model)
     check_lengths(model, ids)
     check_positions(ids, positions)
@@ -64,15 +126,13 @@ def last_activations(
         with weights.embedding(family, chain(_PADDING, *ids)) as embed:
             header, batches = _embedded(embed, ids, shared, batch_tokens, positions)
         for index, weight in weights.layers():
-            layer = _Layer(family, model, index, weight, index == count - 1)
+            is_last = index == count - 1 and not whole
+            layer = _Layer(family, model, index, weight, is_last)
             prefix = ConcatenateKVCache() if header is not None else None
             if header is not None:
                 header = layer.forward_prefix(header, prefix)
-            rows = _Rows(len(ids), index)
-            for batch in batches:
-                cache = _shared_cache(prefix, len(batch.rows))
-                rows.take(batch.rows, layer.forward_batch(batch, cache))
-            yield index, rows.all()
+            caches = (_shared_cache(prefix, len(one.rows)) for one in batches)
+            yield layer, zip(batches, caches, strict=True)
 
 
 def check_positions(ids: Sequence[Sequence[int]], positions: int) -> None:
@@ -193,18 +253,15 @@ class _Layer:
         attended = self._attend(batch.hidden, cache)
         block = block_of(self.family, self.layer)
         norm = self.layer.post_attention_layernorm
-        several = batch.last.ndim > 1
-        rows = mx.arange(len(batch.rows))
-        rows = rows[:, None] if several else rows
         if self.is_last:  # nothing comes after: only the last tokens are needed
-            ends = attended[rows, batch.last]
+            several = batch.last.ndim > 1
+            ends = batch.at_last(attended)
             read = block.activations(norm(ends if several else ends[:, None]))
             found = (read if several else read[:, 0]).astype(mx.float32)
             mx.eval(found)
             return found
         activations = block.activations(norm(attended))
-        # A gather, not a slice: a slice would keep the whole buffer alive.
-        found = activations[rows, batch.last].astype(mx.float32)
+        found = batch.at_last(activations).astype(mx.float32)
         batch.hidden = attended + block.down_proj(activations)
         mx.eval(batch.hidden, found)
         return found

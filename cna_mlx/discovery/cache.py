@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.discover import ALGORITHM, Discovery, run_discovery
+from cna_mlx.discovery.discover import Discovery, algorithm_of, run_discovery
 from cna_mlx.discovery.selection import Selection, SplitHalf, expected_overlap, overlap
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.fingerprint import fingerprint
@@ -94,7 +94,7 @@ class Store:
         bank = load_bank() if bank is None and selection.universal else bank or []
         # The key of the universal neurons: all but the contrast.
         common = {
-            "algorithm": ALGORITHM,
+            "algorithm": algorithm_of(selection),
             "fingerprint": fingerprint(model),
             "rendering": rendering.to_dict(),
             "reference": reference_hash(tokenizer, rendering),

@@ -34,8 +34,6 @@ from cna_mlx.util.progress import Progress
 CANDIDATES = 2000
 # Positive prompts on which candidates are ablated.
 PROMPTS = 8
-# How much more frequent an opening must be if all begin some harmless answers too.
-TIMES = 3
 # One candidate in so many is also set to its mean, to compare with influence.
 _SAMPLE = 8
 
@@ -73,12 +71,14 @@ class Deciding:
             InputError: they begin like its other answers, or the weights are on disk.
         """
         next(read_prompts(model, ids[:1], selection.positions))  # or it is refused
-        openings = refusing_openings(model, tokenizer, contrast, rendering, times=TIMES)
+        openings = refusing_openings(
+            model, tokenizer, contrast, rendering, progress=progress
+        )
         if not openings:
             raise InputError(
                 f"--rank {selection.rank} ranks by the first words of refusals, and "
                 f"this model's answers to the {contrast.positive_label} prompts of "
-                f"{contrast.name} begin like the others: choose --rank normalized"
+                f"{contrast.name} begin like the others: choose --rank residual"
             )
         return cls(model, contrast, selection, ids, openings, progress)
 

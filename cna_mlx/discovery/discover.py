@@ -11,10 +11,10 @@ import mlx.core as mx
 import numpy as np
 
 from cna_mlx.circuit import Circuit, Details
-from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.activations import last_activations, last_residuals
 from cna_mlx.discovery.cross_validation import Fold, HeldOutScores
 from cna_mlx.discovery.deciding import Deciding
-from cna_mlx.discovery.rankings import Difference, Ranking
+from cna_mlx.discovery.rankings import Difference, Ranking, Residual
 from cna_mlx.discovery.selection import DEFAULT_FRACTION, Rank, Selection, SplitHalf
 from cna_mlx.discovery.walk import Walk
 from cna_mlx.errors import InputError, NonFiniteError
@@ -38,6 +38,13 @@ from cna_mlx.util.records import plain
 _OF_RANK = ("positions", "openings", "causal_correlation")
 # Count up when circuits are computed differently: cached ones are then not used.
 ALGORITHM = 1
+# Of ranks that read answers: 2 takes the phrases of labelled refusals.
+_READING_ANSWERS = 2
+
+
+def algorithm_of(selection: Selection) -> int:
+    """The version of how a selection's circuits are computed."""
+    return _READING_ANSWERS if selection.reads_answers else ALGORITHM
 
 
 @dataclass(frozen=True)
@@ -217,7 +224,7 @@ def run_discovery(
     dropped = universal or frozenset()
     top = walk.tops[0].scores()
     scores = tuple(score for entry, score in top.items() if entry not in dropped)
-    signed = scores if selection.reads_answers else ()
+    signed = scores if selection.is_signed else ()
     chosen = [walk.neuron(*entry) for entry in top if entry not in dropped]
     split_half, held_out = walk.split_half(dropped), walk.held_out.result(dropped)
     peak = int(mx.get_peak_memory())
@@ -230,13 +237,13 @@ def run_discovery(
             rendering_entry(tokenizer, rendering),
             selection.fraction,
             selection.rank,
-            selection.band(len(sizes)) if selection.reads_answers else selection.layers,
+            selection.band(len(sizes)) if selection.is_signed else selection.layers,
             selection.universal,
             tuple(n for n in top if n in dropped),
             split_half.jaccard if split_half else None,
             split_half.chance if split_half else None,
             held_out.auc if held_out else None,
-            ALGORITHM,
+            algorithm_of(selection),
             versions(),
             datetime.now(UTC).isoformat(timespec="seconds"),
             **origin,
@@ -275,15 +282,33 @@ def ranking_of(
     progress: Progress,
 ) -> tuple[Ranking, dict[str, Any]]:
     """The ranking of a selection, and what a circuit's file says of it."""
-    if not selection.reads_answers:
+    if not selection.is_signed:
         return Difference(model, selection.rank), {}
     own = ids[: sum(contrast.sizes)]
+    if selection.rank == "residual":
+        return residual(model, contrast, selection, own, progress), {}
     found = Deciding.of(model, tokenizer, contrast, selection, rendering, own, progress)
     origin: dict[str, Any] = {"openings": found.openings}
     if selection.rank == "causal":
         ranking, agreement = found.causal(k, {} if kept is None else kept)
         return ranking, {**origin, "causal_correlation": agreement}
     return found.direct() if selection.rank == "direct" else found.influence(), origin
+
+
+def residual(
+    model: Any,
+    contrast: PromptSet,
+    selection: Selection,
+    ids: Sequence[Sequence[int]],
+    progress: Progress,
+) -> Residual:
+    """The ranking along the residual stream after the selection's last layer."""
+    _, layer = selection.band(len(widths(model)))
+    stream = last_residuals(
+        model, ids, layer, positions=selection.positions, progress=progress
+    )
+    middle = len(contrast.positive)
+    return Residual(model, (stream[:middle], stream[middle:]))
 
 
 def read_layers(

@@ -23,10 +23,12 @@ from cna_mlx.discovery.last_tokens import (
 from cna_mlx.discovery.refusing_openings import Opening, log_odds
 from cna_mlx.errors import CnaError
 from cna_mlx.models.families import family_of, widths
+from cna_mlx.models.memory.forecast import (
+    ABLATED_LOGITS,
+    ABLATED_ROWS,
+    ABLATED_TOKENS,
+)
 from cna_mlx.util.progress import Progress, silent
-
-# Bound the rows of a batch, the tokens in their KV caches, and their logits.
-_ROWS, _TOKENS, _LOGITS = 128, 8192, 1 << 24
 
 
 def gradients(
@@ -123,8 +125,9 @@ def effects(
 
 def _rows_at_once(prompt: LastTokens) -> int:
     length = prompt.caches[0].offset + prompt.ids.shape[1]
+    most = min(ABLATED_ROWS, ABLATED_TOKENS // length)
     vocabulary = family_of(prompt.model).unembedding(prompt.model).weight.shape[0]
-    return max(2, min(_ROWS, _TOKENS // length, _LOGITS // vocabulary))
+    return max(2, min(most, ABLATED_LOGITS // vocabulary))
 
 
 def _parts(indices: Sequence[int] | np.ndarray, size: int) -> list[np.ndarray]:

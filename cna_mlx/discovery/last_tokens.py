@@ -96,7 +96,7 @@ def read_prompts(
     if is_streamed(model):
         raise InputError(
             "this rank reads how the model's answers begin, which needs all weights in "
-            "memory: choose --rank delta, normalized or weighted"
+            "memory: choose --rank residual, delta, normalized or weighted"
         )
     check_lengths(model, ids)
     check_positions(ids, positions)

@@ -8,7 +8,7 @@ import numpy as np
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.attribution import WrittenTokens, written_tokens
-from cna_mlx.discovery.deciding import TIMES, spread_out
+from cna_mlx.discovery.deciding import spread_out
 from cna_mlx.discovery.firing import (
     Firing,
     ReadPrompt,
@@ -200,7 +200,7 @@ def _openings(
     own = circuit.provenance.openings
     if own and is_calibrated(model, tokenizer, circuit, rendering):
         return own
-    return refusing_openings(model, tokenizer, contrast, rendering, times=TIMES)
+    return refusing_openings(model, tokenizer, contrast, rendering)
 
 
 def _effect(

@@ -75,6 +75,34 @@ class Direct:
 
 
 @dataclass(frozen=True)
+class Residual:
+    """delta times the column's part along the residual stream's mean difference.
+
+    That is how far the difference falls, along itself and directly, when the neuron's
+    own difference goes.
+
+    Attributes:
+        stream: after the last ranked layer, for each side, [n, hidden] in float32.
+    """
+
+    model: Any
+    stream: tuple[mx.array, mx.array]
+
+    def at(self, layer: int) -> LayerScore:
+        mlp = family_of(self.model).layers(self.model)[layer].mlp
+        above, below = (columns_along(mlp, side) for side in self.stream)
+
+        def score(
+            positive: mx.array, negative: mx.array, some: Some, others: Some
+        ) -> np.ndarray:
+            length = mx.linalg.norm(_delta(*self.stream, some, others))
+            along = _delta(above, below, some, others) / mx.maximum(length, 1e-30)
+            return np.array(_delta(positive, negative, some, others) * along)
+
+        return score
+
+
+@dataclass(frozen=True)
 class Influence:
     """delta times the mean gradients over both sides (arXiv 2605.08513, Eq. 3).
 

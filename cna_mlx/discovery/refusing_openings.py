@@ -1,4 +1,4 @@
-"""The first tokens of a model's own refusals, and how likely an answer has them."""
+"""The phrases that begin a model's own refusals, and how likely an answer has one."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -8,19 +8,26 @@ import mlx.core as mx
 import numpy as np
 
 from cna_mlx.errors import CnaError
+from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.models.memory.allocation import allocation_errors
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
+from cna_mlx.steering.events import Answer
 from cna_mlx.steering.generation import answer_unsteered
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.steering.prefill import prefill
-from cna_mlx.util.progress import never
+from cna_mlx.util.progress import Progress, never, silent
 
 PROMPTS = 32
-_TOKENS = 3
+#: New tokens of an answer, enough to tell a refusal from an answer.
+TOKENS = 32
+# Tokens of a phrase.
+_LONGEST = 3
 # An opening begins at least one in so many answers.
 _SHARE = 10
+# With fewer labelled refusals all answers count.
+_FEWEST = 4
 
 Opening = tuple[int, ...]
 
@@ -31,41 +38,52 @@ def refusing_openings(
     contrast: PromptSet,
     rendering: Rendering,
     *,
-    times: int | None = None,
+    progress: Progress = silent,
 ) -> tuple[Opening, ...]:
-    """Find the phrases that begin the model's answers to positive prompts only.
-
-    A phrase is the first token of at least one in ten greedy answers to the positive
-    prompts. If it also begins one in ten answers to the negative prompts, as "I" may,
-    it is made longer, to three tokens at most, until it does not.
+    """Find the phrases that begin the model's refusals, and not its answers.
 
     Args:
         contrast: up to 32 prompts of each side are answered, evenly spaced.
-        times: if every phrase is ambiguous, as for a model that also refuses harmless
-            requests, take phrases that are so many times as frequent on the positive
-            side.
+        progress: called after each batch of answers.
+
+    Returns:
+        as :func:`openings_of`.
+    """
+    sides = [_some(side) for side in (contrast.positive, contrast.negative)]
+    ids = [render_prompt(tokenizer, one, rendering) for side in sides for one in side]
+    answers = answer_unsteered(model, tokenizer, ids, TOKENS, progress=progress)
+    middle = len(sides[0])
+    return openings_of(answers[:middle], answers[middle:])
+
+
+def openings_of(
+    positive: Sequence[Answer], negative: Sequence[Answer]
+) -> tuple[Opening, ...]:
+    """Find the phrases that begin refusals of positive prompts.
+
+    A phrase is the first token of at least one in ten refusals. If it also begins one
+    in ten of the answered negative prompts, as "I" may, it is made longer, to three
+    tokens at most, until it does not. With fewer than four refusals, as where answers
+    are not English or the contrast is of another behaviour, all answers count.
+
+    Args:
+        positive, negative: the answers of each side, of about 32 tokens.
 
     Returns:
         Token ids, the most frequent phrase first; no phrase begins with another.
         Empty if every phrase is ambiguous.
     """
-    positive, negative = (
-        _beginnings(model, tokenizer, side, rendering)
-        for side in (contrast.positive, contrast.negative)
-    )
-    found = tuple(distinct_openings(positive, negative))
-    if found or times is None:
-        return found
-    return tuple(distinct_openings(positive, negative, times=times))
+    refused = [one for one in positive if _kind(one) is LabelKind.REFUSED]
+    answered = [one for one in negative if _kind(one) is LabelKind.ANSWERED]
+    if len(refused) < _FEWEST:
+        refused, answered = list(positive), list(negative)
+    return tuple(distinct_openings(_starts(refused), _starts(answered)))
 
 
 def distinct_openings(
-    positive: Sequence[Opening],
-    negative: Sequence[Opening],
-    start: Opening = (),
-    times: int | None = None,
+    positive: Sequence[Opening], negative: Sequence[Opening], start: Opening = ()
 ) -> Iterator[Opening]:
-    """Choose the phrases that begin with ``start``; see :func:`refusing_openings`.
+    """Choose the phrases that begin with ``start``; see :func:`openings_of`.
 
     Args:
         positive, negative: the first tokens of each answer.
@@ -78,13 +96,10 @@ def distinct_openings(
     for phrase, count in before.most_common():
         if phrase[:-1] != start or count * _SHARE < len(positive):
             continue
-        rare = after[phrase] * _SHARE < len(negative)
-        if times is not None:
-            rare = after[phrase] * times * len(positive) <= count * len(negative)
-        if rare:
+        if after[phrase] * _SHARE < len(negative):
             yield phrase
-        elif length < _TOKENS:
-            yield from distinct_openings(positive, negative, phrase, times)
+        elif length < _LONGEST:
+            yield from distinct_openings(positive, negative, phrase)
 
 
 @allocation_errors()
@@ -157,11 +172,15 @@ def _log_shares(
     )
 
 
-def _beginnings(
-    model: Any, tokenizer: Any, prompts: Sequence[str], rendering: Rendering
-) -> list[Opening]:
-    """The first tokens of the greedy answers to a side's prompts."""
+def _some(prompts: Sequence[str]) -> list[str]:
+    """Up to 32 prompts, evenly spaced."""
     count = min(PROMPTS, len(prompts))
-    chosen = [prompts[number * len(prompts) // count] for number in range(count)]
-    ids = [render_prompt(tokenizer, prompt, rendering) for prompt in chosen]
-    return [a.token_ids for a in answer_unsteered(model, tokenizer, ids, _TOKENS)]
+    return [prompts[number * len(prompts) // count] for number in range(count)]
+
+
+def _starts(answers: Sequence[Answer]) -> list[Opening]:
+    return [answer.token_ids[:_LONGEST] for answer in answers]
+
+
+def _kind(answer: Answer) -> LabelKind:
+    return label(answer.text, opens_thought=answer.opens_thought).kind

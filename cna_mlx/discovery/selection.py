@@ -12,10 +12,12 @@ DEFAULT_FRACTION = 0.001
 # Below it, fewer than two in five neurons are found in both halves.
 LOW_OVERLAP = 0.25
 
-Rank = Literal["delta", "normalized", "weighted", "direct", "influence", "causal"]
+Rank = Literal[
+    "delta", "normalized", "weighted", "residual", "direct", "influence", "causal"
+]
 #: The part of the layers, from the last one, that a rank leaves out unless told: late
 #: neurons write words more than they decide. The other ranks are of all layers.
-_LATE = {"direct": 1 / 10, "influence": 1 / 3, "causal": 1 / 3}
+_LATE = {"residual": 2 / 5, "direct": 1 / 10, "influence": 1 / 3, "causal": 1 / 3}
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,11 @@ class Selection:
         rank: the score: ``delta`` is |delta|, the paper's; ``normalized`` divides it
             by the RMS activation of its layer; ``weighted`` multiplies it by the norm
             of the neuron's ``down_proj`` column. The others are signed, positive where
-            ablation lowers the refusal: see :mod:`cna_mlx.discovery.rankings`.
+            ablation lowers the refusal, or for ``residual`` the difference of the
+            residual stream: see :mod:`cna_mlx.discovery.rankings`.
         layers: first and last layer to rank within; None for all, or for ``direct``
-            all but the last tenth, for ``influence`` and ``causal`` the last third.
+            all but the last tenth, for ``influence`` and ``causal`` the last third,
+            for ``residual`` the last two fifths.
         universal: leave out neurons that respond to every contrast.
         positions: score at so many of the prompt's last tokens.
     """
@@ -57,9 +61,14 @@ class Selection:
             )
 
     @property
+    def is_signed(self) -> bool:
+        """Whether the score says what a neuron decides, and its sign which way."""
+        return self.rank in _LATE
+
+    @property
     def reads_answers(self) -> bool:
         """Whether the score rests on how the model's own refusals begin."""
-        return self.rank in _LATE
+        return self.is_signed and self.rank != "residual"
 
     def identity(self) -> dict[str, Any]:
         """What decides the choice, for a cache key."""

@@ -48,8 +48,8 @@ class Walk:
         self.held_out = HeldOut(self.sets[0].sizes, self.k, self.selection.fraction)
         layers = family_of(self.model).layers(self.model)
         self._band = self.selection.band(len(layers))
-        # what decides a refusal says nothing of other contrasts
-        decides = self.selection.reads_answers
+        # what decides this contrast says nothing of others
+        decides = self.selection.is_signed
         self.bank_ranking = Difference(self.model) if decides else self.ranking
 
     def take(self, layer: int, activations: mx.array) -> None:

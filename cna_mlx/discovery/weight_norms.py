@@ -15,8 +15,12 @@ def column_norms(mlp: Any) -> mx.array:
 
 
 def columns_along(mlp: Any, direction: mx.array) -> mx.array:
-    """Return the part of each neuron's column along a direction, [d_ff] in float32."""
-    return _sum_rows(mlp.down_proj, lambda rows, held: direction[held] @ rows)
+    """Return the part of each neuron's column along directions, [..., d_ff] in float32.
+
+    Args:
+        direction: [..., hidden] in float32.
+    """
+    return _sum_rows(mlp.down_proj, lambda rows, held: direction[..., held] @ rows)
 
 
 def mean_row(projection: Any) -> mx.array:

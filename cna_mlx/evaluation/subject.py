@@ -38,7 +38,10 @@ class Subject:
         if self.contrast is None or not can_gauge(self.circuit):
             return ()
         session.reporter.note(f"finding how answers to {self.contrast.name} begin")
-        return refusing_openings(*session.load(), self.contrast, session.rendering)
+        with session.reporter.progress("prompts") as progress:
+            return refusing_openings(
+                *session.load(), self.contrast, session.rendering, progress=progress
+            )
 
     def reference(self, session: Session, has_caa: bool) -> Reference:
         """Read what controls and CAA are made from.

@@ -91,6 +91,7 @@ def candidates(
     n_layers, late = len(statistics.sizes), late_bands(len(statistics.sizes))
     bands = {rank: [(0, n_layers - 1), *late] for rank in SIMPLE}
     bands |= dict.fromkeys(DECIDING, late)
+    bands["residual"] = [Selection(rank="residual").band(n_layers)]
     found: list[Candidate] = []
     for size in fractions(fraction, most):
         for rank in statistics.scores:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from cna_mlx.discovery.cache import Store, keep_file
-from cna_mlx.discovery.deciding import TIMES
-from cna_mlx.discovery.discover import ALGORITHM
-from cna_mlx.discovery.refusing_openings import distinct_openings
+from cna_mlx.discovery.discover import algorithm_of
+from cna_mlx.discovery.refusing_openings import openings_of
+from cna_mlx.discovery.selection import Selection
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.labels.label import LabelKind, label
@@ -87,10 +87,7 @@ def read_half(session: Session, half: PromptSet, fraction: float) -> Reading:
     refused = _of_kind(positive, LabelKind.REFUSED)
     answered = _of_kind(negative, LabelKind.ANSWERED)
     _check(half, refused, answered)
-    starts = [positive[at].token_ids[:3] for at in refused]
-    others = [negative[at].token_ids[:3] for at in answered]
-    openings = tuple(distinct_openings(starts, others))
-    openings = openings or tuple(distinct_openings(starts, others, times=TIMES))
+    openings = openings_of(positive, negative)
     if not openings:
         report.warn(
             "refusals begin like other answers: direct and influence are not tried"
@@ -151,7 +148,7 @@ def _place(session: Session, half: PromptSet, fraction: float) -> Path:
     model, tokenizer = session.load()
     rendering = session.rendering
     key = {
-        "algorithm": ALGORITHM,
+        "algorithm": algorithm_of(Selection(rank="influence")),
         "fingerprint": fingerprint(model),
         "rendering": rendering.to_dict(),
         "reference": reference_hash(tokenizer, rendering),

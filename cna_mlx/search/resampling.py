@@ -95,9 +95,9 @@ def rank_draws(
     sets = [contrast, *others, *bank]
     texts = [[*one.positive, *one.negative] for one in sets]
     ids = [[render_prompt(tokenizer, one, rendering) for one in part] for part in texts]
-    simple = Difference(model, "delta" if selection.reads_answers else selection.rank)
+    simple = Difference(model, "delta" if selection.is_signed else selection.rank)
     rankings: list[Ranking] = [simple] * len(sets)
-    if selection.reads_answers:
+    if selection.is_signed:
         for number, one in enumerate(sets[: 1 + len(others)]):
             rankings[number], _ = ranking_of(
                 *(model, tokenizer, one, selection, rendering),

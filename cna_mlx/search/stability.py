@@ -217,7 +217,7 @@ def stability(
     own = _Measured.of(lists, k, total)
     raw = _Measured(lists, k, total)
     halves = list(lists.subsets.values())[-1]
-    related = selection.universal and not selection.reads_answers
+    related = selection.universal and not selection.is_signed
     return Stability(
         name,
         contrast.name,

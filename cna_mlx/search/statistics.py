@@ -13,11 +13,12 @@ import numpy as np
 from cna_mlx.circuit import Circuit, Details, Moments, Neuron
 from cna_mlx.discovery.deciding import Deciding
 from cna_mlx.discovery.discover import (
-    ALGORITHM,
+    algorithm_of,
     contrast_entry,
     model_entry,
     read_layers,
     rendering_entry,
+    residual,
 )
 from cna_mlx.discovery.rankings import ALL, Difference, Influence, Ranking
 from cna_mlx.discovery.refusing_openings import Opening
@@ -78,7 +79,7 @@ class Statistics:
         dropped = self.universal.get(k, frozenset()) if selection.universal else ()
         kept = [one for one in best if one not in dropped]
         moments = [self._moments(*one) for one in kept]
-        signed = selection.reads_answers
+        signed = selection.is_signed
         return Circuit(
             tuple(
                 Neuron(*one, own.positive_mean - own.negative_mean)
@@ -103,6 +104,7 @@ class Statistics:
             layers=selection.band(len(self.sizes)),
             universal=selection.universal,
             universal_dropped=dropped,
+            algorithm=algorithm_of(selection),
             openings=self.openings if selection.reads_answers else None,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
@@ -133,9 +135,11 @@ def read_statistics(
     sets = [contrast, *(load_bank() if bank is None else bank)]
     texts = [text for one in sets for text in (*one.positive, *one.negative)]
     ids = [render_prompt(tokenizer, text, rendering) for text in texts]
+    own = ids[: sum(contrast.sizes)]
     rankings: dict[Rank, Ranking] = {r: Difference(model, r) for r in SIMPLE}
+    chosen = Selection(rank="residual")
+    rankings["residual"] = residual(model, contrast, chosen, own, progress)
     if openings:
-        own = ids[: sum(contrast.sizes)]
         rankings |= _deciding(model, contrast, own, tuple(openings), progress)
     scores: dict[Rank, list[np.ndarray]] = {rank: [] for rank in rankings}
     moments = []
@@ -170,7 +174,6 @@ def origin_of(
         Provenance(
             contrast_entry(contrast),
             rendering_entry(tokenizer, rendering),
-            algorithm=ALGORITHM,
             versions=versions(),
         ),
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from commandline import NEGATIVE, POSITIVE
@@ -15,8 +15,8 @@ from commandline import NEGATIVE, POSITIVE
 import cna_mlx.discovery.cache as store_module
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.cache import CachedCircuit, Store, cache_directory
-from cna_mlx.discovery.discover import run_discovery
-from cna_mlx.discovery.selection import Selection, SplitHalf, expected_overlap
+from cna_mlx.discovery.discover import algorithm_of, run_discovery
+from cna_mlx.discovery.selection import Rank, Selection, SplitHalf, expected_overlap
 from cna_mlx.models.loading import Source
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
@@ -149,9 +149,17 @@ def test_another_version_of_the_algorithm_misses(
     find: Find, walks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find()
-    monkeypatch.setattr(store_module, "ALGORITHM", 99)
+    monkeypatch.setattr("cna_mlx.discovery.discover.ALGORITHM", 99)
     find()
     assert len(walks) == 2
+
+
+def test_ranks_that_read_answers_have_a_version_of_their_own() -> None:
+    versions = {rank: algorithm_of(Selection(rank=rank)) for rank in get_args(Rank)}
+    assert {rank for rank, one in versions.items() if one == 2} == {
+        *("direct", "influence", "causal"),
+    }
+    assert set(versions.values()) == {1, 2}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from cna_mlx import Circuit, Rendering, steered
 from cna_mlx.discovery import deciding
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.deciding import Deciding, spread_out
-from cna_mlx.discovery.discover import run_discovery
+from cna_mlx.discovery.discover import residual, run_discovery
 from cna_mlx.discovery.influence import effects, gradients
 from cna_mlx.discovery.last_tokens import read_prompts
 from cna_mlx.discovery.rankings import ALL
@@ -107,7 +107,7 @@ def test_the_plan_has_room_for_the_gradients(llama: Any, ids: list[list[int]]) -
 def test_an_effect_is_what_changing_the_neuron_alone_does(
     kind: Kind, model: Any, ids: list[list[int]], positions: int, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("cna_mlx.discovery.influence._ROWS", 2)
+    monkeypatch.setattr("cna_mlx.discovery.influence.ABLATED_ROWS", 2)
     neurons = {0: np.array([3, 90]), 1: np.array([17]), 2: np.array([5, 127])}
     targets = {layer: np.full(D_FF, 0.5, np.float32) for layer in range(LAYERS)}
     (prompt,) = read_prompts(model, [ids[4]], positions)
@@ -175,6 +175,63 @@ def test_direct_is_the_linear_part_of_the_logits(
         np.testing.assert_allclose(
             found, expected, atol=np.abs(expected).max() * kind.tolerance
         )
+
+
+def stream_after(model: Any, ids: Sequence[int], layer: int) -> np.ndarray:
+    """The residual stream after a layer at the last token, by mlx-lm's own call."""
+    norm, layers = model.model.norm, model.model.layers
+    model.model.norm, model.model.layers = lambda hidden: hidden, layers[: layer + 1]
+    try:
+        found = model.model(mx.array([list(ids)]))[0, -1].astype(mx.float32)
+    finally:
+        model.model.norm, model.model.layers = norm, layers
+    return np.array(found, np.float64)
+
+
+def residual_of(model: Any, ids: Sequence[Sequence[int]], end: int) -> Any:
+    contrast = PromptSet.from_prompts(list("abcde"), list("fghi"))
+    chosen = Selection(rank="residual", layers=(0, end))
+    return residual(model, contrast, chosen, ids, silent)
+
+
+@pytest.mark.parametrize("end", [1, LAYERS - 1])
+def test_residual_is_the_part_along_the_mean_difference(
+    kind: Kind, model: Any, ids: list[list[int]], end: int
+) -> None:
+    ranking = residual_of(model, ids, end)
+    streams = np.stack([stream_after(model, one, end) for one in ids])
+    some, others = np.array([0, 2, 3]), np.array([1, 2])
+    for layer, a in last_activations(model, ids):
+        if layer > end:
+            break
+        written = rows_of(model.layers[layer].mlp.down_proj)
+        for above, below in ((np.arange(5), np.arange(4)), (some, others)):
+            sides = above, 5 + below
+            first, second = (streams[side].mean(axis=0) for side in sides)
+            direction = (first - second) / np.linalg.norm(first - second)
+            means = [np.array(a, np.float64)[side].mean(axis=0) for side in sides]
+            expected = (means[0] - means[1]) * (direction @ written)
+            found = ranking.at(layer)(a[:5], a[5:], above, below)
+            slack = np.abs(expected).max() * kind.tolerance
+            np.testing.assert_allclose(found, expected, atol=slack)
+
+
+def test_a_positive_residual_score_falls_when_the_difference_goes(
+    llama: Any, ids: list[list[int]]
+) -> None:
+    ranking, end = residual_of(llama, ids, 1), 1
+    before = np.stack([stream_after(llama, one, end) for one in ids])
+    difference = before[:5].mean(axis=0) - before[5:].mean(axis=0)
+    direction = difference / np.linalg.norm(difference)
+    a = dict(last_activations(llama, ids))[end]
+    delta = np.array(a[:5].mean(axis=0) - a[5:].mean(axis=0))
+    scores = ranking.at(end)(a[:5], a[5:], ALL, ALL)
+    for index in np.argsort(scores)[[0, 1, -2, -1]].tolist():
+        with steered(llama, shift(end, index), -float(delta[index])):
+            after = np.stack([stream_after(llama, one, end) for one in ids[:5]])
+        fall = direction @ (before[:5].mean(axis=0) - after.mean(axis=0))
+        assert fall == pytest.approx(scores[index], rel=1e-3)
+        assert abs(fall) > 0.01
 
 
 def test_a_positive_influence_falls_when_the_difference_goes(
@@ -252,6 +309,7 @@ def test_prompts_are_spread_over_folds_and_halves() -> None:
 
 def test_bands_leave_late_layers_out_unless_told() -> None:
     ends = {"delta": 29, "normalized": 29, "direct": 26, "influence": 19, "causal": 19}
+    ends["residual"] = 17
     for rank, end in ends.items():
         assert Selection(rank=rank).band(30) == (0, end)
         assert Selection(rank=rank, layers=(8, 29)).band(30) == (8, 29)
@@ -322,7 +380,7 @@ def test_a_model_that_does_not_refuse_is_told_so(
     monkeypatch.setattr(deciding, "refusing_openings", lambda *_, **__: ())
     result = command("discover", TINY, "--rank", "direct", *selection)
     assert result.code == 2
-    assert "--rank normalized" in result.err
+    assert "--rank residual" in result.err
     result = command("discover", "demo", "--stream", "--rank", "influence")
     assert result.code == 2
     assert "all weights in memory" in result.err

@@ -12,6 +12,7 @@ from cna_mlx import Rendering
 from cna_mlx.discovery.refusing_openings import (
     distinct_openings,
     opening_log_odds,
+    openings_of,
     refusing_openings,
 )
 from cna_mlx.errors import CnaError
@@ -52,13 +53,42 @@ def test_one_in_ten_counts_and_fewer_do_not() -> None:
     assert distinct([(ME,)] * 20, [(ME,)] * 2 + [(SURE,)] * 18) == []
 
 
-def test_openings_of_a_model_that_refuses_too_much_are_the_frequent_ones() -> None:
-    positive = [(ME, CANNOT, TO)] * 9 + [(ME, LIKE, TO)]
-    negative = [(ME, CANNOT, TO)] * 3 + [(ME, LIKE, TO)] * 3 + [(SURE,)] * 4
-    assert distinct(positive, negative) == []
-    found = list(distinct_openings(positive, negative, times=3))
-    assert found == [(ME, CANNOT)]
-    assert list(distinct_openings(positive, negative, times=4)) == []
+REFUSAL = "I cannot help you with that. It is against the law."
+HELP = "Here is what you need: two cups of flour, some milk and an egg."
+
+
+def answers(*parts: tuple[int, str, tuple[int, ...]]) -> list[Answer]:
+    """So many answers of a text, with other first tokens than the text's."""
+    return [
+        Answer(number, 0, text, ids, "length")
+        for count, text, ids in parts
+        for number in range(count)
+    ]
+
+
+def test_openings_of_a_model_that_refuses_too_much_are_those_of_its_refusals() -> None:
+    positive = answers(
+        (9, REFUSAL, (ME, CANNOT, TO, ME)), (3, HELP, (SURE, ME)), (1, "", ())
+    )
+    negative = answers(
+        (8, REFUSAL, (ME, CANNOT, TO)), (5, HELP, (ME, LIKE)), (1, HELP, (SURE,))
+    )
+    starts = ([one.token_ids for one in side] for side in (positive, negative))
+    assert (ME, CANNOT, TO) not in list(distinct_openings(*starts))
+    assert openings_of(positive, negative) == ((ME, CANNOT),)
+
+
+def test_without_labelled_refusals_all_answers_count() -> None:
+    positive = answers((3, REFUSAL, (ME, CANNOT)), (7, HELP, (SORRY, ME)))
+    negative = answers((10, HELP, (SURE,)))
+    assert openings_of(positive, negative) == ((SORRY,), (ME,))
+    positive += answers((1, REFUSAL, (ME, CANNOT)))
+    assert openings_of(positive, negative) == ((ME,),)
+
+
+def test_a_model_that_answers_nothing_has_no_openings() -> None:
+    refusals = answers((10, REFUSAL, (ME, CANNOT, TO)))
+    assert openings_of(refusals, refusals) == ()
 
 
 def test_empty_answers_begin_with_nothing() -> None:

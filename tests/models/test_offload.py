@@ -77,7 +77,9 @@ def on_disk(
     return from_disk(read, Rows(rows or directory))
 
 
-@pytest.mark.parametrize("rank", ["delta", slow("normalized"), slow("weighted")])
+@pytest.mark.parametrize(
+    "rank", ["delta", "residual", slow("normalized"), slow("weighted")]
+)
 def test_the_same_circuit_to_the_neuron(
     kind: Any, model: Any, tokenizer: Any, tmp_path: Path, rank: Any
 ) -> None:

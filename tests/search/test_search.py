@@ -51,7 +51,7 @@ def fixture_cache(tmp_path_factory: Any) -> Iterator[None]:
 
 @pytest.fixture(name="statistics", scope="module")
 def fixture_statistics(demo: Any) -> Statistics:
-    openings = refusing_openings(*demo, HALF, Rendering(), times=3)
+    openings = refusing_openings(*demo, HALF, Rendering())
     total = sum(run_discovery(*demo, HALF, Selection(FRACTION)).sizes)
     counts = [round(FRACTION * total), round(10 * FRACTION * total)]
     return read_statistics(*demo, HALF, counts, Rendering(), openings=openings)
@@ -82,7 +82,7 @@ def test_the_paper_s_circuit_is_the_discovery_s(
 
 
 @pytest.mark.parametrize(
-    "rank", ["delta", "normalized", "weighted", "direct", "influence"]
+    "rank", ["delta", "normalized", "weighted", "residual", "direct", "influence"]
 )
 def test_every_rank_chooses_what_discover_chooses(
     demo: Any, statistics: Statistics, rank: Rank

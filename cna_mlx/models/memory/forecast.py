@@ -121,6 +121,11 @@ _HELD = {
     2: {"hidden": 9.8, "d_ff": 1.87, "heads": 6.0, "keys": 3.9, "all_keys": 1.9},
 }
 _SCORES = 1.4
+# Bounds of a batch in which each row changes another neuron: its rows, their tokens in
+# the KV caches, their logits.
+ABLATED_ROWS, ABLATED_TOKENS, ABLATED_LOGITS = 128, 8192, 1 << 24
+# Copies of these logits at once.
+_LOGITS = 4
 # The formula was within 5% of all measurements: this margin is added.
 _MARGIN = 1.038
 
@@ -167,6 +172,18 @@ def influence_bytes(shape: Shape, work: Workload | None = None) -> int:
     work = work or Workload()
     gradients = 2 * 4 * work.contrast * shape.layers * shape.d_ff
     return gradients + max(512, work.header + work.length) * shape.kv_per_token
+
+
+def causal_bytes(shape: Shape, work: Workload | None = None) -> int:
+    """What a discovery by ``causal`` holds besides another one's memory, at most.
+
+    First the gradients that choose its candidates, then a batch whose rows each change
+    another neuron: its keys and values in all layers, and copies of its logits.
+    """
+    work = work or Workload()
+    tokens = max(ABLATED_TOKENS, 2 * (work.header + work.length))
+    batch = tokens * shape.kv_per_token + _LOGITS * 4 * ABLATED_LOGITS
+    return max(influence_bytes(shape, work), batch)
 
 
 def kept_bytes(shape: Shape, work: Workload | None = None) -> int:

@@ -8,6 +8,7 @@ from cna_mlx.models import catalogue
 from cna_mlx.models.memory.forecast import (
     Shape,
     Workload,
+    causal_bytes,
     discovery_bytes,
     influence_bytes,
     kept_bytes,
@@ -58,6 +59,11 @@ class Plan:
     def influence(self) -> int:
         """What ``--rank influence`` needs besides, for the built-in prompts."""
         return influence_bytes(self.shape)
+
+    @property
+    def causal(self) -> int:
+        """What ``--rank causal`` needs besides, for the built-in prompts."""
+        return causal_bytes(self.shape)
 
     @property
     def streamed(self) -> int:
