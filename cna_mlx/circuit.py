@@ -269,11 +269,16 @@ class Circuit:
 
     def strongest(self, count: int) -> "Circuit":
         """Return the circuit's first ``count`` neurons only."""
+        return self.part(range(len(self.neurons))[:count])
+
+    def part(self, places: Iterable[int]) -> "Circuit":
+        """Return the circuit's neurons at these places, from 0, in their order."""
+        kept = sorted(places)
         return replace(
             self,
-            neurons=self.neurons[:count],
-            moments=self.moments[:count],
-            details=self.details[:count],
+            neurons=tuple(self.neurons[at] for at in kept),
+            moments=tuple(self.moments[at] for at in kept if self.moments),
+            details=tuple(self.details[at] for at in kept if self.details),
         )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.chosen import ChosenCircuit
 from cna_mlx.discovery.selection import Rank, Selection
 from cna_mlx.errors import InputError
 from cna_mlx.search.statistics import (
@@ -49,6 +50,12 @@ class Candidate:
         done = "" if self.strength == 0 else f", {strength_text(self.strength)}"
         neurons = counted(self.size, "neuron")
         return f"{neurons} by {self.rank}, layers {first}-{last}{done}"
+
+    @property
+    def named(self) -> ChosenCircuit:
+        """The circuit with the name of its arm where it is judged."""
+        name = "paper" if self.is_paper else f"best {self.size}"
+        return ChosenCircuit(self.circuit, self.strength, name)
 
     def arm(self, label: str) -> Arm:
         """The arm that answers with it."""

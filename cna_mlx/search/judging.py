@@ -1,4 +1,4 @@
-"""Judge a chosen circuit on prompts that the search did not use."""
+"""Judge a chosen circuit on prompts that did not choose it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,6 @@ from cna_mlx.evaluation.runner import run_evaluation
 from cna_mlx.evaluation.subject import Subject
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark
-from cna_mlx.search.candidates import Candidate
 from cna_mlx.search.trial import TOKENS
 from cna_mlx.util.files import File
 
@@ -24,8 +23,9 @@ _FURTHER = 1.3
 
 def judge(
     session: Session,
-    chosen: Candidate,
-    rivals: Sequence[Candidate],
+    command: str,
+    chosen: ChosenCircuit,
+    rivals: Sequence[ChosenCircuit],
     halves: tuple[PromptSet, PromptSet],
     *,
     seconds: float,
@@ -37,7 +37,7 @@ def judge(
     Args:
         halves: of a contrast: where circuits were chosen, and the other one.
         seconds: how long it may take; at least twelve prompts of each side are asked.
-        pace: seconds that a prompt of the search took for each arm.
+        pace: seconds that a prompt of the choice took for each arm.
     """
     arms = 2 + len(rivals) + _CONTROLS
     each = _FURTHER * pace * arms * _TOKENS / TOKENS
@@ -48,20 +48,15 @@ def judge(
     benign = Benchmark.from_prompts(other.negative, "benign", "unused benign")
     plan = plan_evaluation(
         session,
-        Subject(_named(chosen), half),
+        Subject(chosen, half),
         [one.limited(limit) for one in (harmful, benign)],
         EvalOptions(seeds=_CONTROLS, max_tokens=_TOKENS, extend_to=0),
-        "search",
-        others=[_named(one) for one in rivals],
+        command,
+        others=rivals,
         controls=("matched",),
         out=out,
     )
     return Run.of(run_evaluation(plan))
-
-
-def _named(one: Candidate) -> ChosenCircuit:
-    name = "paper" if one.is_paper else f"best {one.size}"
-    return ChosenCircuit(one.circuit, one.strength, name)
 
 
 def judged(run: Run) -> dict[str, Any] | None:

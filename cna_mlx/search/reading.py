@@ -25,12 +25,11 @@ from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.prompts.chat_template import reference_hash, render_prompt
 from cna_mlx.search.candidates import fractions
 from cna_mlx.search.statistics import Statistics, origin_of, read_statistics
-from cna_mlx.search.trial import TOKENS
+from cna_mlx.search.trial import TOKENS, mixed
 from cna_mlx.steering.events import Answer
 from cna_mlx.steering.generation import answer_unsteered
 from cna_mlx.util.files import DAMAGED_ARCHIVE
 
-_GOLDEN = (5**0.5 - 1) / 2
 # Fewer refusals, and fewer answers to judge damage by, say nothing of a circuit.
 _FEWEST, _FEWEST_BENIGN = 6, 4
 
@@ -58,8 +57,8 @@ class Reading:
         """
         half = self.half
         _check(half, self.refused, self.answered)
-        refused = [half.positive[at] for at in _mixed(self.refused)]
-        answered = [half.negative[at] for at in _mixed(self.answered)]
+        refused = [half.positive[at] for at in mixed(self.refused)]
+        answered = [half.negative[at] for at in mixed(self.answered)]
         return (
             Benchmark.from_prompts(refused, "harmful", "refused"),
             Benchmark.from_prompts(answered, "benign", "answered"),
@@ -136,12 +135,6 @@ def _of_kind(answers: Sequence[Answer], kind: LabelKind) -> tuple[int, ...]:
         for at, one in enumerate(answers)
         if label(one.text, opens_thought=one.opens_thought).kind is kind
     )
-
-
-def _mixed(places: Sequence[int]) -> list[int]:
-    """The same places in an order that mixes categories, which follow each other."""
-    order = sorted(range(len(places)), key=lambda at: at * _GOLDEN % 1)
-    return [places[at] for at in order]
 
 
 def _place(session: Session, half: PromptSet, fraction: float) -> Path:

@@ -145,8 +145,9 @@ class _Search:
             rivals = self._rivals(chosen, standings)
             run = judge(
                 session,
-                chosen.candidate,
-                rivals,
+                "search",
+                chosen.candidate.named,
+                [one.named for one in rivals],
                 (self._half, self._other),
                 seconds=self._left,
                 pace=self._pace,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from cna_mlx.evaluation.batches import Evaluation
 from cna_mlx.evaluation.samples import Sample
@@ -12,7 +12,7 @@ from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.search.candidates import Candidate
-from cna_mlx.steering.arms import BASELINE
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.util.progress import never
 
 #: New tokens of an answer, enough to recognize a refusal; tokens of the KL.
@@ -24,11 +24,28 @@ _ROWS = 64
 _QUALITY, _LEAST_QUALITY = 0.95, 0.9
 # Of the refusals that may become unusable.
 _RUINED = 0.1
+_GOLDEN = (5**0.5 - 1) / 2
+
+_T = TypeVar("_T")
+
+
+class Tried(Protocol):
+    """A circuit and what is done to its neurons."""
+
+    @property
+    def size(self) -> int:
+        """How many neurons it has."""
+
+    def arm(self, label: str) -> Arm:
+        """The arm that answers with it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its choice for JSON, without the neurons."""
 
 
 @dataclass(eq=False)  # each is one of its kind
-class Standing:
-    """What a candidate did so far.
+class Counts:
+    """What a circuit did so far.
 
     Attributes:
         refusals: of the unsteered model; ``lost`` of them became answers, ``ruined``
@@ -38,7 +55,7 @@ class Standing:
         changed: benign answers with another text.
     """
 
-    candidate: Candidate
+    candidate: Tried
     refusals: int = 0
     lost: int = 0
     ruined: int = 0
@@ -113,6 +130,13 @@ class Standing:
         }
 
 
+@dataclass(eq=False)
+class Standing(Counts):
+    """What a candidate of a search did so far."""
+
+    candidate: Candidate
+
+
 @dataclass
 class Trial:
     """Prompts to try circuits on: some that the model refuses, some that it answers.
@@ -128,7 +152,7 @@ class Trial:
     pace: float = 0.0
 
     def ask(
-        self, standings: Sequence[Standing], at: int, stop: Callable[[], bool] = never
+        self, standings: Sequence[Counts], at: int, stop: Callable[[], bool] = never
     ) -> bool:
         """Answer a prompt with every candidate; False if stopped.
 
@@ -143,7 +167,7 @@ class Trial:
 
     def _take(
         self,
-        standings: Sequence[Standing],
+        standings: Sequence[Counts],
         benchmark: Benchmark,
         number: int,
         kl_tokens: int,
@@ -167,6 +191,12 @@ class Trial:
             for one, sample in zip(part, samples[1:], strict=True):
                 one.take(samples[0], sample)
         return True
+
+
+def mixed(several: Sequence[_T]) -> list[_T]:
+    """The same in an order that mixes categories, which follow each other."""
+    places = sorted(range(len(several)), key=lambda at: at * _GOLDEN % 1)
+    return [several[at] for at in places]
 
 
 def front(

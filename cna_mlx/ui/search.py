@@ -1,7 +1,8 @@
 """A search on the screen: the best circuits while it runs, then what it found."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -19,29 +20,41 @@ from cna_mlx.util.formatting import counted, decimal
 _SHOWN = 8
 _COLUMNS = ("neurons", "rank", "layers", "m", "refusals lost", "KL", "quality", "mark")
 
+_Counts = TypeVar("_Counts")
 
-@contextmanager
-def live_table(screen: Screen) -> Iterator[Shown]:
+
+def live_table(screen: Screen) -> AbstractContextManager[Shown]:
     """Draw the best circuits so far on stderr, if it is a terminal."""
-    console = screen.err
-    if not console.is_terminal or console.is_dumb_terminal:
-        yield lambda standings: None
-        return
-    live = Live(console=console, auto_refresh=False, transient=True)
 
-    def show(standings: Sequence[Standing]) -> None:
-        if not standings:
-            live.stop()
-            return
-        live.start()
+    def draw(standings: Sequence[Standing]) -> RenderableType:
         best = sorted(standings, key=lambda one: (-one.share, one.kl))[:_SHOWN]
         asked = max(one.refusals for one in standings)
         line = (
             f"{counted(len(standings), 'circuit')}, {counted(asked, 'refusal')} so far"
         )
-        rows = [_row(one, "") for one in best]
-        table = table_or_lines(screen, _COLUMNS, rows)
-        live.update(Group(screen.safe(line, "dim"), table), refresh=True)
+        table = table_or_lines(screen, _COLUMNS, [_row(one, "") for one in best])
+        return Group(screen.safe(line, "dim"), table)
+
+    return live_view(screen, draw)
+
+
+@contextmanager
+def live_view(
+    screen: Screen, draw: Callable[[Sequence[_Counts]], RenderableType]
+) -> Iterator[Callable[[Sequence[_Counts]], None]]:
+    """Draw counts on stderr while they grow, if it is a terminal; none ends it."""
+    console = screen.err
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield lambda counts: None
+        return
+    live = Live(console=console, auto_refresh=False, transient=True)
+
+    def show(counts: Sequence[_Counts]) -> None:
+        if not counts:
+            live.stop()
+            return
+        live.start()
+        live.update(draw(counts), refresh=True)
 
     try:
         yield show
