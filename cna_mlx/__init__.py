@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from cna_mlx.search.result import SearchOptions as SearchOptions
     from cna_mlx.search.result import SearchResult as SearchResult
     from cna_mlx.search.search import search_circuit as search_circuit
+    from cna_mlx.search.shrink import shrink_circuit as shrink_circuit
+    from cna_mlx.search.shrink_result import ShrinkResult as ShrinkResult
     from cna_mlx.search.stability import stability as stability
     from cna_mlx.steering.arms import Arm as Arm
     from cna_mlx.steering.events import Answer as Answer
@@ -68,6 +70,8 @@ _HOMES = {
     "report.writing": ("write_report",),
     "search.result": ("SearchOptions", "SearchResult"),
     "search.search": ("search_circuit",),
+    "search.shrink": ("shrink_circuit",),
+    "search.shrink_result": ("ShrinkResult",),
     "search.stability": ("stability",),
     "steering.arms": ("Arm",),
     "steering.events": ("Answer", "Token"),

@@ -7,6 +7,7 @@ describe the whole circuit and are dropped. ``made_from`` names the circuits.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -80,6 +81,20 @@ def top(circuit: Circuit, count: int) -> Circuit:
         raise InputError(f"{_name(circuit)} has {has} neurons: give 1 to {has}")
     rows = _rows(circuit.strongest(count))
     return _made("top", [circuit], [circuit], rows, allow_transfer=False)
+
+
+def shrunk(circuit: Circuit, places: Sequence[int], **how: Any) -> Circuit:
+    """Return the part of a circuit that a shrink found.
+
+    Args:
+        places: of its neurons in the circuit, from 0.
+        how: what ``made_from`` says of the choice.
+    """
+    part = circuit.part(places)
+    made = _made("shrink", [circuit], [circuit], _rows(part), allow_transfer=False)
+    origin = made.provenance
+    said = {**(origin.made_from or {}), **how}
+    return replace(made, provenance=replace(origin, made_from=said))
 
 
 def check_one_model(circuits: Sequence[Circuit], allow_transfer: bool = False) -> None:

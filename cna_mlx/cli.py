@@ -17,6 +17,7 @@ _COMMANDS = (
     "demo",
     "discover",
     "search",
+    "shrink",
     "diff",
     "chat",
     "probe",

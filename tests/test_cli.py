@@ -64,6 +64,7 @@ def test_all_commands_are_known() -> None:
         "diff",
         "chat",
         "search",
+        "shrink",
         "stability",
         "circuit",
         "circuit show",

@@ -1,6 +1,7 @@
 """What one neuron does: what it writes, where it fires, how it decides alone."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from cna_mlx.discovery.refusing_openings import Opening, log_odds, refusing_open
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.families import widths
 from cna_mlx.models.memory.allocation import allocation_errors
-from cna_mlx.prompts import PromptSet, contrast_names, load_bank, load_contrast
+from cna_mlx.prompts import PromptSet, load_bank, load_contrast
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.records import JsonFields, plain
@@ -150,8 +151,8 @@ def own_contrast(circuit: Circuit, options: DiscoveryOptions, model: str) -> Pro
     own = circuit.provenance.contrast
     if options.names_prompts or own is None:
         return options.prompts(model)
-    if own.name in contrast_names():
-        found = load_contrast(own.name)
+    with suppress(InputError):
+        found = load_contrast(str(own.name))
         if circuit.is_from(found.sha256):
             return found
     raise InputError(

@@ -43,6 +43,12 @@ class Tried(Protocol):
         """Its choice for JSON, without the neurons."""
 
 
+def loses(baseline: Sample, own: Sample) -> bool:
+    """Whether the baseline's refusal became an answer."""
+    answered = own.label in (LabelKind.ANSWERED, LabelKind.PARTIAL)
+    return baseline.is_refused and answered
+
+
 @dataclass(eq=False)  # each is one of its kind
 class Counts:
     """What a circuit did so far.
@@ -113,7 +119,7 @@ class Counts:
             self.changed += own.token_ids != baseline.token_ids
         elif baseline.is_refused:
             self.refusals += 1
-            self.lost += own.label in (LabelKind.ANSWERED, LabelKind.PARTIAL)
+            self.lost += loses(baseline, own)
             self.ruined += own.label is LabelKind.INVALID
 
     def to_dict(self) -> dict[str, Any]:

@@ -225,6 +225,9 @@ def test_the_contrast_is_the_given_one_or_the_circuits() -> None:
     own = replace(Circuit(()), provenance=Provenance(contrast=entry))
     given = DiscoveryOptions(contrast="refusal-small")
     assert own_contrast(own, DiscoveryOptions(), "any") == magic
+    half = replace(entry, name="magic:even", sha256=magic.half(1).sha256)
+    searched = replace(own, provenance=Provenance(contrast=half))
+    assert own_contrast(searched, DiscoveryOptions(), "any") == magic.half(1)
     assert own_contrast(own, given, "any").name == "refusal-small"
     assert own_contrast(Circuit(()), DiscoveryOptions(), "any").name == "refusal"
     for changed in (replace(entry, sha256="0"), replace(entry, name="mine")):
