@@ -104,7 +104,7 @@ class Provenance(Record):
             :class:`cna_mlx.discovery.trial_counts.Expectation`.
         search: how a search chose it, and what it found on the prompts that the search
             did not use; see :mod:`cna_mlx.search`.
-        made_from: the circuits that it was combined from, and how; see
+        made_from: the circuits that it was combined or shrunk from, and how; see
             :mod:`cna_mlx.circuit_sets`.
     """
 
