@@ -257,7 +257,7 @@ def fixture_found(demo: Any, circuit: Circuit, tmp_path_factory: Any) -> ShrinkR
     out = tmp_path_factory.mktemp("shrink") / "run"
     patch = pytest.MonkeyPatch()
     patch.setattr(judging, "_PROMPTS", (6, 6))
-    result = shrink_session(Session.of(*demo), circuit, minutes=1, out=out)
+    result = shrink_session(Session.of(*demo), circuit, out=out)
     patch.undo()
     return result
 
