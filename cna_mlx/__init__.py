@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cna_mlx.analysis.comparison_run import compare as compare
     from cna_mlx.analysis.metrics import Summary as Summary
+    from cna_mlx.analysis.patching_run import PatchOptions as PatchOptions
+    from cna_mlx.analysis.patching_run import PatchResult as PatchResult
+    from cna_mlx.analysis.patching_run import patch_circuit as patch_circuit
     from cna_mlx.analysis.run import Run as Run
     from cna_mlx.analysis.run import audit as audit
     from cna_mlx.analysis.run import evaluate as evaluate
@@ -53,6 +56,7 @@ __version__ = "0.2.0"
 _HOMES = {
     "analysis.comparison_run": ("compare",),
     "analysis.metrics": ("Summary",),
+    "analysis.patching_run": ("PatchOptions", "PatchResult", "patch_circuit"),
     "analysis.run": ("Run", "audit", "evaluate"),
     "circuit": ("Circuit",),
     "discovery.discover": ("discover",),

@@ -23,6 +23,7 @@ _COMMANDS = (
     "probe",
     "circuit",
     "stability",
+    "patch",
     "prompts",
     "audit",
     "eval",

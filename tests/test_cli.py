@@ -66,6 +66,7 @@ def test_all_commands_are_known() -> None:
         "search",
         "shrink",
         "stability",
+        "patch",
         "circuit",
         "circuit show",
         "circuit neuron",

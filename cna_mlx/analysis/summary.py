@@ -104,7 +104,8 @@ def _with_extended(
     name: str, kind: str, samples: Sequence[Sample], run: RunRecord
 ) -> Group:
     """A group, and the same group with the labels of its continued answers."""
-    group = _group(name, kind, samples, run)
+    about = run.arms, run.facts.stand_ins
+    group = group_figures(name, kind, samples, *about)
     continued = [(one, one.extended) for one in samples if one.extended]
     if not continued:
         return group
@@ -121,7 +122,7 @@ def _with_extended(
     ]
     return replace(
         group,
-        extended=_group(name, kind, later, run),
+        extended=group_figures(name, kind, later, *about),
         continued=dict(Counter(one.arm for one, _ in continued)),
         moved={arm: dict(counts) for arm, counts in moved.items()},
     )
@@ -136,8 +137,19 @@ def _separation(target: list[Sample], benign: list[Sample]) -> Auc | None:
     return auc(*sides) if all(sides) else None
 
 
-def _group(name: str, kind: str, samples: Sequence[Sample], run: RunRecord) -> Group:
-    arms, stand_ins = run.arms, run.facts.stand_ins
+def group_figures(
+    name: str,
+    kind: str,
+    samples: Sequence[Sample],
+    arms: Sequence[RunArm],
+    stand_ins: float | None,
+) -> Group:
+    """The figures of a group of prompts.
+
+    Args:
+        arms: the first is the baseline.
+        stand_ins: as in :class:`ControlFigures`.
+    """
     columns = by_arm(samples)
     baseline = columns[arms[0].label]
     figures = tuple(_figures(arm, columns[arm.label], baseline) for arm in arms)

@@ -61,6 +61,7 @@ class Batch:
         prompts: token ids of each arm.
         choose: from logits [rows, vocabulary] to the next token of each row.
         scale: reads the gauge at the last token of the prompt.
+        once: steer the prompt's last token only.
     """
 
     model: Any
@@ -72,6 +73,7 @@ class Batch:
     choose: Callable[[mx.array], mx.array]
     scale: Scale | None
     stop: Callable[[], bool]
+    once: bool = False
 
     def __post_init__(self) -> None:
         self._eos = set(self.tokenizer.eos_token_ids)
@@ -85,6 +87,7 @@ class Batch:
             for arm, prompt in enumerate(self.prompts)
         ]
         self._fed: list[mx.array] = []  # [rows] for each step
+        self._unsteered = Edits(self.model, [()] * len(self.arms))
 
     def run(
         self, max_tokens: int, caches: dict[str, ArmCache] | None
@@ -112,11 +115,12 @@ class Batch:
         first = self.prompts[0]
         is_new = not any(start for _, start in kept)
         if is_new and all(prompt == first for prompt in self.prompts):
-            return shared_prefill(self.model, first[:-1], self.edits, self.stop)
+            edits = self._unsteered if self.once else self.edits
+            return shared_prefill(self.model, first[:-1], edits, self.stop)
         for arm, prompt, (layers, start) in zip(
             self.arms, self.prompts, kept, strict=True
         ):
-            edits = Edits(self.model, arm.steering)
+            edits = Edits(self.model, () if self.once else arm.steering)
             if not prefill(self.model, prompt[start:-1], layers, edits, self.stop):
                 return None
         if len(kept) == 1:
@@ -170,7 +174,8 @@ class Batch:
     def _next(self, tokens: mx.array, cache: list[Any]) -> mx.array:
         # Installed only while the graph is built: the caller may use the model
         # between two tokens.
-        with self.edits.installed():
+        is_steered = not (self.once and self._fed)
+        with (self.edits if is_steered else self._unsteered).installed():
             logits = self.model(tokens[:, None], cache=cache)[:, -1]
         self._fed.append(tokens)
         chosen = self.choose(logits)

@@ -32,6 +32,7 @@ def generate_arms(
     sampling: Sampling | None = None,
     caches: dict[str, ArmCache] | None = None,
     gauge: Circuit | None = None,
+    once: bool = False,
     stop: Callable[[], bool] = never,
 ) -> Iterator[Gauged | Token | Answer]:
     """Answer every prompt in every arm; all arms of a prompt decode in one batch.
@@ -51,6 +52,8 @@ def generate_arms(
             steering is dropped.
         gauge: a circuit to gauge each prompt along, in the pass over the prompt's
             last token. The first arm must be unsteered.
+        once: steer only at the prompt's last token; what follows attends to it. Not
+            with ``caches``.
         stop: called before each token; True ends the answers as ``interrupted``.
 
     Yields:
@@ -81,7 +84,7 @@ def generate_arms(
                 return
             choose = chooser(sampling or Greedy(), number)
             batch = Batch(
-                model, tokenizer, number, arms, by_arm, edits, choose, scale, stop
+                model, tokenizer, number, arms, by_arm, edits, choose, scale, stop, once
             )
             yield from batch.run(max_tokens, caches)
 
