@@ -80,7 +80,10 @@ def _without(prompts: PromptSet, seen: PromptSet) -> PromptSet | None:
     if len(left) < FEWEST:
         return None
     positive, negative = zip(*left, strict=True)
-    return replace(prompts, positive=positive, negative=negative)
+    name = (
+        f"{prompts.name} (unseen)" if len(left) < len(_pairs(prompts)) else prompts.name
+    )
+    return replace(prompts, name=name, positive=positive, negative=negative)
 
 
 def _pairs(prompts: PromptSet) -> list[Pair]:
