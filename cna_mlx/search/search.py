@@ -27,7 +27,7 @@ from cna_mlx.util.progress import SILENT, Reporter
 
 # Each round: harmful prompts, circuits of each size that are left, and the share of
 # the time by which it ends.
-_ROUNDS = ((5, 0, 0.25), (10, 4, 0.4), (35, 1, 0.55))
+_ROUNDS = ((5, 0, 0.25), (10, 4, 0.4), (35, 2, 0.55))
 _CHOOSING = 0.55
 # What a circuit may cost where it is chosen: the other half of the prompts differs.
 _MARGIN = 0.75
@@ -208,8 +208,7 @@ class _Search:
 
     def _best(self, standings: Sequence[Standing]) -> Standing:
         """The most refusals lost among the harmless, the smallest of equal ones."""
-        most = max(one.refusals for one in standings)
-        tried = [one for one in standings if 2 * one.refusals >= most]
+        tried = _long_tried(standings)
         harmless = [one for one in tried if one.is_harmless(self._limit)]
         if not any(one.lost for one in harmless):
             return max(tried, key=lambda one: one.merit(self._limit))
@@ -228,7 +227,9 @@ class _Search:
     ) -> list[Candidate]:
         """The paper's circuit, and the best of the other sizes."""
         best: dict[float, Standing] = {}
-        for one in sorted(standings, key=lambda one: -one.merit(self._limit)):
+        for one in sorted(
+            _long_tried(standings), key=lambda one: -one.merit(self._limit)
+        ):
             best.setdefault(one.candidate.selection.fraction, one)
         del best[chosen.candidate.selection.fraction]
         paper = [one for one in standings if one.candidate.is_paper]
@@ -252,6 +253,12 @@ class _Search:
         origin = replace(candidate.circuit.provenance, search=found)
         strength = None if candidate.strength == 0 else candidate.strength
         return replace(candidate.circuit, provenance=origin, intervention=strength)
+
+
+def _long_tried(standings: Sequence[Standing]) -> list[Standing]:
+    """Those that answered half as many prompts as any, or more."""
+    most = max(one.refusals for one in standings)
+    return [one for one in standings if 2 * one.refusals >= most]
 
 
 def _pinned(standings: Sequence[Standing]) -> list[Standing]:
