@@ -2,6 +2,7 @@
 trial: halve by several orders, then leave out what can be left out.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -106,7 +107,7 @@ class Shrinking:
         At most one: the smallest that keeps the effect.
         """
         tried = {self._less(group): group for group in several}
-        self._race(list(tried), self.count)
+        self._race(list(tried), self.count, _DROPPED)
         kept = sorted(filter(self._keeps, tried), key=lambda one: (-one.lost, one.kl))
         total = self.path[-1].candidate.size
         more = [
@@ -114,7 +115,7 @@ class Shrinking:
             for gone in unions([tried[one] for one in kept])
             if len(gone) < total
         ]
-        self._race(more, self.count)
+        self._race(more, self.count, _DROPPED)
         kept = [*kept[:1], *filter(self._keeps, more)]
         return sorted(kept, key=lambda one: one.candidate.size)[:1]
 
@@ -129,7 +130,7 @@ class Shrinking:
             self.is_minimal = False
 
     def _race(
-        self, parts: Sequence[PartCounts], until: int, share: float = _DROPPED
+        self, parts: Sequence[PartCounts], until: int, share: float = math.inf
     ) -> None:
         """Ask up to ``until`` prompts, without parts that can keep no more.
 

@@ -147,9 +147,12 @@ def test_the_parts_answer_in_one_batch() -> None:
 
 
 def test_when_the_time_is_over_the_smallest_so_far_stays() -> None:
-    whole = choose(lambda at, part: True, 16, is_over=lambda share: True)
-    assert chosen(whole) == set(range(16))
-    assert not whole.is_minimal
+    halved = choose(
+        lambda at, part: {0, 1, 2} <= part, 64, is_over=lambda share: share < 1
+    )
+    assert chosen(halved) == {0, 1, 2, 3}
+    assert not halved.is_minimal
+    assert {one.candidate.by for one in halved.tried.values()} == {"whole", "file"}
     sizes: list[int] = []
     found = choose(
         lambda at, part: {0, 1, 2} <= part,
