@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from commandline import TINY
-from tiny_models import D_FF, HIDDEN, LAYERS, Kind
+from tiny_models import D_FF, HIDDEN, LAYERS, VOCABULARY, Kind
 
 from cna_mlx import Circuit, Rendering, steered
 from cna_mlx.discovery import deciding
@@ -22,7 +22,12 @@ from cna_mlx.discovery.refusing_openings import log_odds, opening_log_odds
 from cna_mlx.discovery.selection import Selection
 from cna_mlx.errors import InputError
 from cna_mlx.models.families import family_of
-from cna_mlx.models.memory.forecast import Shape, Workload, influence_bytes
+from cna_mlx.models.memory.forecast import (
+    Shape,
+    Workload,
+    causal_bytes,
+    influence_bytes,
+)
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.prompts import PromptSet, load_contrast
 from cna_mlx.prompts.chat_template import render_prompt
@@ -101,6 +106,24 @@ def test_the_plan_has_room_for_the_gradients(llama: Any, ids: list[list[int]]) -
     held = sum(part.nbytes for part in found.values())
     assert held == 4 * len(ids) * LAYERS * D_FF
     assert mx.get_active_memory() - before < influence_bytes(shape, work)
+
+
+def test_the_plan_has_room_for_a_batch_of_ablations(
+    llama: Any, monkeypatch: Any
+) -> None:
+    shape = Shape(LAYERS, HIDDEN, D_FF, 4, 2, HIDDEN // 4, value_bytes=4)
+    prompt = np.random.default_rng(0).integers(0, VOCABULARY, 64).tolist()
+    (read,) = read_prompts(llama, [prompt])  # 128 rows: as many tokens as there may be
+    logits = 128 * VOCABULARY  # this vocabulary is too small to bound the rows
+    monkeypatch.setattr("cna_mlx.models.memory.forecast.ABLATED_LOGITS", logits)
+    mx.eval(llama.parameters())
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    effects(read, {0: np.arange(D_FF)}, None, lambda f: log_odds(f, OPENINGS))
+    held = mx.get_peak_memory() - before
+    few = Workload(1, 1, 1, 1, 1, 1)
+    assert held < causal_bytes(shape, few) < 2 * held
 
 
 @pytest.mark.parametrize("positions", [1, 3])
