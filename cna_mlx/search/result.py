@@ -7,7 +7,7 @@ from cna_mlx.analysis.run import Run
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import PromptSet
-from cna_mlx.search.trial import Standing, front
+from cna_mlx.search.trial import Standing, front, long_tried
 
 #: Of KL on benign prompts, in nats, that a circuit may cost.
 MOST_KL = 0.4
@@ -77,8 +77,7 @@ class SearchResult:
     @property
     def front(self) -> list[Standing]:
         """The Pareto front of refusals lost and KL, where circuits were chosen."""
-        most = max(one.refusals for one in self.standings)
-        return front([one for one in self.standings if 2 * one.refusals >= most])
+        return front(long_tried(self.standings))
 
     def to_dict(self) -> dict[str, Any]:
         """The search for JSON."""

@@ -19,7 +19,7 @@ from cna_mlx.search.judging import judge, judged
 from cna_mlx.search.kept import keep_search
 from cna_mlx.search.reading import read_half
 from cna_mlx.search.result import SearchOptions, SearchResult
-from cna_mlx.search.trial import Standing, Trial
+from cna_mlx.search.trial import Standing, Trial, long_tried
 from cna_mlx.strength import MEAN
 from cna_mlx.util.files import File
 from cna_mlx.util.formatting import counted
@@ -208,7 +208,7 @@ class _Search:
 
     def _best(self, standings: Sequence[Standing]) -> Standing:
         """The most refusals lost among the harmless, the smallest of equal ones."""
-        tried = _long_tried(standings)
+        tried = long_tried(standings)
         harmless = [one for one in tried if one.is_harmless(self._limit)]
         if not any(one.lost for one in harmless):
             return max(tried, key=lambda one: one.merit(self._limit))
@@ -228,7 +228,7 @@ class _Search:
         """The paper's circuit, and the best of the other sizes."""
         best: dict[float, Standing] = {}
         for one in sorted(
-            _long_tried(standings), key=lambda one: -one.merit(self._limit)
+            long_tried(standings), key=lambda one: -one.merit(self._limit)
         ):
             best.setdefault(one.candidate.selection.fraction, one)
         del best[chosen.candidate.selection.fraction]
@@ -253,12 +253,6 @@ class _Search:
         origin = replace(candidate.circuit.provenance, search=found)
         strength = None if candidate.strength == 0 else candidate.strength
         return replace(candidate.circuit, provenance=origin, intervention=strength)
-
-
-def _long_tried(standings: Sequence[Standing]) -> list[Standing]:
-    """Those that answered half as many prompts as any, or more."""
-    most = max(one.refusals for one in standings)
-    return [one for one in standings if 2 * one.refusals >= most]
 
 
 def _pinned(standings: Sequence[Standing]) -> list[Standing]:

@@ -205,6 +205,12 @@ def mixed(several: Sequence[_T]) -> list[_T]:
     return [several[at] for at in places]
 
 
+def long_tried(standings: Sequence[Standing]) -> list[Standing]:
+    """Those that answered half as many prompts as any, or more."""
+    most = max(one.refusals for one in standings)
+    return [one for one in standings if 2 * one.refusals >= most]
+
+
 def front(
     standings: Sequence[Standing],
 ) -> list[Standing]:
