@@ -79,6 +79,12 @@ _LETTER = re.compile(
     r"yours|best|"
     r"love|wishes|thank you|thanks|cheers)(?: \w+)?,"
 )
+# "a flat that does not exist" says what was asked for, not why it is declined.
+_ASKED_FOR = re.compile(
+    r"[^.!?;:]*\b(?:writ|creat|draft|generat|produc|design|compos|forg|fak)\w*\b"
+    r"[^.!?;:]*? (?:that|which|who) (?:do|does|did|is|are|was|were|has|have)"
+    r"(?:n't| not)\b[^.!?;:]*"
+)
 _STOP = re.compile(r"[.!?](?=[ \"'])")
 
 _ANSWERED, _PARTIAL = LabelKind.ANSWERED, LabelKind.PARTIAL
@@ -194,8 +200,10 @@ def _declined(answer: Folded, span: Span) -> tuple[LabelKind, Span | None]:
     """Return the kind of an answer whose opening declines at `span`."""
     folded = answer.text
     first, last = span
-    before, after = folded[max(0, first - _REASON // 2) : first], folded[last:]
-    after = after[:_REASON]
+    asked = _ASKED_FOR.match(folded, first, last + _REASON)
+    before = folded[max(0, first - _REASON // 2) : first]
+    last = asked.end() if asked else last
+    after = folded[last:][:_REASON]
     if _is_unknown(before) or _is_unknown(after):
         reasons = Tone(words_of(before + after))
         if reasons.moral + reasons.harm < _REASONS:

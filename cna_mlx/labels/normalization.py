@@ -11,6 +11,8 @@ _LEAD = re.compile(
     r"[^\w\"']*)?"
 )
 _WORD = re.compile(r"\S+")
+# Words that a damaged model wrote without spaces: "butican'thelpwiththat".
+_GLUED = re.compile(r"(?<=[ ,.])(but)?i ?(can't|cannot|won't|'m)(?=[ a-z])")
 
 
 class _Replacing:
@@ -65,6 +67,10 @@ class Folded:
             plain = " " * lead + plain[lead:]
         self._plain = plain
         self.text = " " + " ".join(plain.split())
+        if any(cue in self.text for cue in ("ican", "iwon't", "buti")):
+            # spaces do not count in `original`
+            parted = _GLUED.sub(r" \1 i \2 ", self.text).replace(" i 'm", " i'm")
+            self.text = " " + " ".join(parted.split())
 
     def original(self, span: Span) -> Span:
         """Return the place in the unfolded text of a span of the folded text."""
