@@ -19,7 +19,7 @@ from cna_mlx.util.progress import Progress, never, silent
 
 DEFAULT_MAX_TOKENS = 150
 # Prompts of a batch; few, since each has a KV cache.
-_TOGETHER = 8
+_TOGETHER = 16
 
 
 def generate_arms(
