@@ -251,7 +251,7 @@ def test_prompts_of_your_own_are_halved() -> None:
 
 @pytest.fixture(name="circuit", scope="module")
 def fixture_circuit(demo: Any) -> Circuit:
-    selection = Selection(0.005, "influence")
+    selection = Selection(0.0025)
     return run_discovery(*demo, ODD, selection).circuit
 
 
