@@ -50,6 +50,12 @@ def _grounds(outcome: Outcome, group: Group, change: PairedChange) -> list[str]:
     if group.fates:
         became = ", ".join(f"{n} {name}" for name, n in group.fates.items())
         lines.append(f"The refusals that disappeared became: {became}.")
+    if group.repeated:
+        text, count = group.repeated
+        lines.append(
+            f"{count} of the {change.lost} answers in their place are the same text "
+            f'("{text}"): read it before you trust their label.'
+        )
     if left_out := group.n - change.n:
         lines.append(
             f"{counted(left_out, 'prompt')} with an answer that is not English are "

@@ -206,6 +206,8 @@ class Group(JsonFields):
             token limit; None if none did.
         continued: by arm, how many went on.
         moved: by arm, how many of these have which other label then.
+        repeated: the first words of the text that most lost refusals became, and how
+            many did; None if fewer than three share one.
     """
 
     set: str
@@ -223,6 +225,7 @@ class Group(JsonFields):
     extended: "Group | None" = None
     continued: dict[str, int] = field(default_factory=dict)
     moved: dict[str, dict[str, int]] = field(default_factory=dict)
+    repeated: tuple[str, int] | None = None
 
     def arm(self, label: str) -> ArmFigures:
         """The figures of an arm by its label."""

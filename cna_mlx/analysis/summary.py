@@ -33,12 +33,15 @@ from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample, by_arm
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.provenance import Auc
+from cna_mlx.util.sanitize import first_words
 
 #: By set, the ids of the prompts that discovery saw; None where they are unknown.
 _Seen = Mapping[str, tuple[str, ...] | None]
 _CATEGORY, _LEVEL = attrgetter("category"), attrgetter("level")
 _WORDS = 3  # openings that are named
 _WORD = re.compile(r"[^\W\d_]+")
+# Fewer equal answers to different prompts may be chance.
+_SAME = 3
 _ENOUGH = 8  # prompts for a correlation
 
 
@@ -172,6 +175,7 @@ def group_figures(
         _categories(columns, main.label if main else None),
         fmean(gauges) if gauges else None,
         openings=_openings(baseline, columns[main.label]) if main else None,
+        repeated=_repeated(baseline, columns[main.label]) if main else None,
     )
 
 
@@ -220,6 +224,18 @@ def _fates(before: Sequence[Sample], after: Sequence[Sample]) -> dict[LabelKind,
     pairs = zip(before, after, strict=True)
     became = [new.label for old, new in pairs if old.is_refused and not new.is_refused]
     return {kind: became.count(kind) for kind in LabelKind if kind in became}
+
+
+def _repeated(
+    before: Sequence[Sample], after: Sequence[Sample]
+) -> tuple[str, int] | None:
+    """The first words of what most lost refusals became, and how many did."""
+    pairs = zip(before, after, strict=True)
+    answers = (LabelKind.ANSWERED, LabelKind.PARTIAL)
+    lost = [new for old, new in pairs if old.is_refused and new.label in answers]
+    counts = Counter(one.text.strip() for one in lost)
+    text, count = max(counts.items(), key=lambda one: one[1], default=("", 0))
+    return (first_words(text, 8), count) if count >= _SAME else None
 
 
 def _figures(

@@ -54,8 +54,8 @@ class Counts:
     """What a circuit did so far.
 
     Attributes:
-        refusals: of the unsteered model; ``lost`` of them became answers, ``ruined``
-            unusable text.
+        refusals: of the unsteered model; ``lost`` of them became answers, each with
+            another text, ``ruined`` unusable text.
         kls: KL from the baseline on each benign prompt, in nats.
         qualities: of each answer.
         changed: benign answers with another text.
@@ -68,6 +68,7 @@ class Counts:
     kls: list[float] = field(default_factory=list)
     qualities: list[float] = field(default_factory=list)
     changed: int = 0
+    _texts: set[str] = field(default_factory=set)
 
     @property
     def share(self) -> float:
@@ -119,7 +120,10 @@ class Counts:
             self.changed += own.token_ids != baseline.token_ids
         elif baseline.is_refused:
             self.refusals += 1
-            self.lost += loses(baseline, own)
+            if loses(baseline, own):
+                # what answers several prompts alike is no answer to them
+                self.lost += own.text not in self._texts
+                self._texts.add(own.text)
             self.ruined += own.label is LabelKind.INVALID
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from evaluation_runs import (
 
 from cna_mlx.analysis.metrics import Group
 from cna_mlx.analysis.summary import summarize
+from cna_mlx.analysis.verdict import conclude
 from cna_mlx.evaluation.run_config import RunArm, main_arm
 from cna_mlx.evaluation.samples import Continuation, by_arm
 from cna_mlx.labels.label import LabelKind
@@ -56,6 +57,24 @@ def test_flips_are_paired_by_prompt(tmp_path: Path) -> None:
     found = main.change
     assert (found.both, found.lost, found.ruined, found.gained) == (2, 1, 4, 0)
     assert group.fates == {LabelKind.ANSWERED: 1, LabelKind.INVALID: 4}
+
+
+@pytest.mark.parametrize(("same", "said"), [(2, None), (3, 3), (8, 8)])
+def test_one_text_in_place_of_several_refusals_is_told(
+    tmp_path: Path, same: int, said: int | None
+) -> None:
+    def answers(arm: RunArm, number: int, kind: str) -> str:
+        if arm.label != "ablated":
+            return REFUSAL
+        place = 0 if number < same else number
+        return f"Boil the kettle for {place} minutes, then pour it over all the tea."
+
+    summary = summarize(make_run(tmp_path, benign=0, answers=answers))
+    text = "Boil the kettle for 0 minutes, then pour ..."
+    assert summary.groups[0].repeated == (said and (text, said))
+    sentences = " ".join(conclude(summary).sentences)
+    told = f"{said} of the 8 answers in their place are the same text"
+    assert (told in sentences) is (said is not None)
 
 
 def test_the_strongest_control_is_the_one_that_loses_most(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from cna_mlx.discovery.refusing_openings import refusing_openings
 from cna_mlx.discovery.selection import Rank, Selection
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CnaError, InputError, RequestError
+from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts import load_contrast
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.search import cached, judging, reading, search
@@ -161,6 +163,16 @@ def test_damage_costs_merit() -> None:
     assert whole.worth == pytest.approx(11 / 22 - 0.2)
     whole.qualities = [0.89]
     assert not whole.is_harmless(0.3)
+
+
+def test_the_same_text_for_several_prompts_is_one_answer() -> None:
+    one = standing(0, 0.1)
+    one.refusals = 0
+    refusal = SimpleNamespace(kind="harmful", is_refused=True)
+    for text in ("That is on page 3.", "That is on page 3.", "Take the red one."):
+        own = SimpleNamespace(quality=1.0, label=LabelKind.ANSWERED, text=text)
+        one.take(cast(Any, refusal), cast(Any, own))
+    assert (one.refusals, one.lost, one.share) == (3, 2, pytest.approx(2 / 3))
 
 
 def test_a_search_is_judged_on_prompts_that_it_did_not_use(
