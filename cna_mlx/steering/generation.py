@@ -62,13 +62,15 @@ def generate_arms(
 
     Raises:
         InputError: no arms, two arms with the same label, a prompt that does not fit,
-            or a gauge with a steered first arm.
+            a gauge with a steered first arm, or ``once`` with ``caches``.
         CircuitError: a circuit does not fit the model, or cannot be a gauge.
     """
     if not arms or len({arm.label for arm in arms}) < len(arms):
         raise InputError("give one or more arms, each with its own label")
     if max_tokens < 1:
         raise InputError(f"max_tokens {max_tokens}: give 1 or more")
+    if once and caches is not None:
+        raise InputError("caches hold steered tokens: leave out once or caches")
     scale = None if gauge is None else _scale(model, gauge, arms[0])
     # all prompts are checked before the first is answered
     histories = [

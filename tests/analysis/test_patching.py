@@ -36,7 +36,7 @@ from cna_mlx.models.families import widths
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.prompts import load_contrast
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
-from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.events import Answer
 from cna_mlx.steering.generation import generate_arms
 from cna_mlx.ui.patch import patch_view
@@ -362,3 +362,9 @@ def test_nothing_is_claimed_before_the_first_pair(demo: Any) -> None:
 def test_too_few_pairs_is_a_request_to_change() -> None:
     with pytest.raises(InputError, match="give 6 or more"):
         PatchOptions(pairs=3)
+
+
+def test_a_patch_takes_no_caches(demo: Any) -> None:
+    events = generate_arms(*demo, [[1, 2]], [BASELINE], once=True, caches={})
+    with pytest.raises(InputError, match="leave out once or caches"):
+        next(events)
