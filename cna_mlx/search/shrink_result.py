@@ -94,12 +94,14 @@ class ShrinkResult:
         return f"{neurons} {verb} {lost} on {judges}, which did not choose them{less}."
 
     def _why_whole(self) -> str:
-        if not self.is_minimal:
-            return "no smaller part was found before the shrink ended"
-        return (
-            f"no smaller part that was tried keeps {percent(self.keep)} of the "
-            f"refusals that they lose on {self.halves[0].name}"
+        why = (
+            f"none of the {len(self.tried) - 1} smaller parts that were tried keeps "
+            f"{percent(self.keep)} of the refusals that they lose on "
+            f"{self.halves[0].name}"
         )
+        if self.is_minimal:
+            return why
+        return f"{why}, and the shrink ended early (--minutes gives it more time)"
 
     def to_dict(self) -> dict[str, Any]:
         """The shrink for JSON."""

@@ -353,6 +353,18 @@ def test_the_other_half_judges(found: ShrinkResult) -> None:
     )
 
 
+def test_the_headline_says_why_all_stay(found: ShrinkResult) -> None:
+    all_stay = replace(found, part=found.effect, is_minimal=True)
+    count = len(found.tried) - 1
+    start = f"All {found.whole} neurons stay: none of the {count} smaller parts"
+    assert all_stay.headline.startswith(start)
+    assert all_stay.headline.endswith(
+        "80% of the refusals that they lose on magic:odd."
+    )
+    early = replace(all_stay, is_minimal=False)
+    assert "ended early (--minutes gives it more time)" in early.headline
+
+
 def test_an_intervention_is_kept(
     demo: Any, circuit: Circuit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
