@@ -221,7 +221,11 @@ def _strengths(
     multipliers += [m for m in options.multipliers if m not in multipliers]
     alphas = list(options.alphas)
     if options.sweep:
-        multipliers += [m for m in SWEEP_MULTIPLIERS if m not in multipliers]
+        # an ablated arm would take the verdict from the strength of the file
+        own = chosen.circuit.intervention
+        is_own = isinstance(own, float) and own != 0 and multipliers[0] == own
+        swept = [m for m in SWEEP_MULTIPLIERS if m or not is_own]
+        multipliers += [m for m in swept if m not in multipliers]
         alphas += [a for a in SWEEP_ALPHAS if a not in alphas]
     return multipliers, alphas
 

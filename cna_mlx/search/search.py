@@ -29,6 +29,8 @@ from cna_mlx.util.progress import SILENT, Reporter
 # the time by which it ends.
 _ROUNDS = ((5, 0, 0.25), (10, 4, 0.4), (35, 2, 0.55))
 _CHOOSING = 0.55
+# A multiplier beyond ablation.
+_NEGATIVE = -0.5
 # What a circuit may cost where it is chosen: the other half of the prompts differs.
 _MARGIN = 0.75
 
@@ -183,7 +185,7 @@ class _Search:
         for count, keep, share in _ROUNDS:
             if asked:
                 alive = self._kept(alive, keep)
-                new = _pinned(alive) if len(alive) > keep and share < _CHOOSING else []
+                new = _variants(alive, self._limit) if share < _CHOOSING else []
                 standings += new
                 alive += new
             ends = (1 - share) * budget
@@ -255,10 +257,24 @@ class _Search:
         return replace(candidate.circuit, provenance=origin, intervention=strength)
 
 
-def _pinned(standings: Sequence[Standing]) -> list[Standing]:
-    """The same circuits pinned to their mean over the negative prompts."""
-    return [
-        Standing(one.candidate.at(MEAN))
+def _variants(standings: Sequence[Standing], limit: float) -> list[Standing]:
+    """The same circuits pinned to their mean over the negative prompts.
+
+    The largest ones also at a negative multiplier, where the KL leaves room: smaller
+    ones gain as much by more neurons.
+    """
+    plain = [
+        one
         for one in standings
         if one.candidate.strength == 0 and not one.candidate.is_paper
+    ]
+    largest = max((one.candidate.selection.fraction for one in plain), default=0.0)
+    strong = [
+        one
+        for one in plain
+        if one.candidate.selection.fraction == largest and 2 * one.kl < limit
+    ]
+    return [
+        *(Standing(one.candidate.at(MEAN)) for one in plain),
+        *(Standing(one.candidate.at(_NEGATIVE)) for one in strong),
     ]

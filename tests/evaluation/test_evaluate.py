@@ -14,6 +14,7 @@ from texts import missing
 from cna_mlx import Circuit, Rendering
 from cna_mlx.circuit import Details
 from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.chosen import ChosenCircuit
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.arms import (
@@ -24,6 +25,8 @@ from cna_mlx.evaluation.arms import (
     save_direction,
 )
 from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.options import EvalOptions
+from cna_mlx.evaluation.plan import _strengths
 from cna_mlx.evaluation.run_config import RunArm, main_arm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
@@ -641,3 +644,22 @@ def test_a_bad_request_is_one_line(
     found = command("eval", TINY, *brief, *prompts, *SHORT, *options)
     assert found.code == 2
     assert message in found.failure
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "has_zero", "first"),
+    [
+        (None, (), True, 0.0),
+        (-0.5, (), False, -0.5),
+        (-0.5, (0.25,), True, 0.25),
+        (MEAN, (), True, MEAN),
+    ],
+)
+def test_a_sweep_leaves_the_verdict_to_the_files_strength(
+    own: Any, given: tuple[float, ...], has_zero: bool, first: Any
+) -> None:
+    circuit = replace(Circuit.from_neurons([(0, 0, 1.0)]), intervention=own)
+    options = EvalOptions(multipliers=given, sweep=True)
+    found, _ = _strengths(ChosenCircuit(circuit), options)
+    assert found[0] == first
+    assert (0.0 in found) is has_zero

@@ -409,3 +409,19 @@ def test_the_command_prints_what_it_found(
         search, "search_session", lambda *_, **__: replace(found, is_whole=False)
     )
     assert command("search", "demo", "-o", file).code == 130
+
+
+def test_only_the_largest_are_tried_beyond_ablation() -> None:
+    def one(fraction: float, kl: float) -> Standing:
+        found = standing(5, kl)
+        found.candidate = replace(found.candidate, selection=Selection(fraction))
+        return found
+
+    tried = [one(0.001, 0.05), one(0.01, 0.05), one(0.01, 0.2)]
+    found = search._variants(tried, 0.3)
+    strengths = [
+        (new.candidate.selection.fraction, new.candidate.strength) for new in found
+    ]
+    wanted = [(0.001, MEAN), (0.01, MEAN), (0.01, MEAN), (0.01, -0.5)]
+    assert strengths == wanted
+    assert not any(new.refusals for new in found)
