@@ -94,10 +94,8 @@ class Store:
         bank = load_bank() if bank is None and selection.universal else bank or []
         # The key of the universal neurons: all but the contrast.
         common = {
+            **identity_of(model, tokenizer, rendering),
             "algorithm": algorithm_of(selection),
-            "fingerprint": fingerprint(model),
-            "rendering": rendering.to_dict(),
-            "reference": reference_hash(tokenizer, rendering),
             "selection": selection.identity(),
             "bank": [one.sha256 for one in bank],
         }
@@ -253,6 +251,15 @@ def _read_neurons(path: Path) -> frozenset[tuple[int, int]] | None:
         return frozenset((int(layer), int(index)) for layer, index in pairs)
     except (OSError, ValueError, TypeError, OverflowError, RecursionError):
         return None
+
+
+def identity_of(model: Any, tokenizer: Any, rendering: Rendering) -> dict[str, Any]:
+    """The part of every key that says which weights read prompts, and how."""
+    return {
+        "fingerprint": fingerprint(model),
+        "rendering": rendering.to_dict(),
+        "reference": reference_hash(tokenizer, rendering),
+    }
 
 
 def keep_file(path: Path, content: str | bytes) -> bool:

@@ -4,13 +4,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.cache import Store
-from cna_mlx.discovery.discover import ALGORITHM
+from cna_mlx.discovery.cache import Store, identity_of
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CnaError, RequestError
-from cna_mlx.models.fingerprint import fingerprint
-from cna_mlx.prompts.chat_template import reference_hash
+from cna_mlx.search.reading import VERSION
 from cna_mlx.search.search import Shown, search_session
 from cna_mlx.util.files import file_errors
 
@@ -66,10 +64,8 @@ def _place(session: Session, discovery: DiscoveryOptions) -> Path:
     return Store().place(
         "searches",
         {
-            "algorithm": ALGORITHM,
-            "fingerprint": fingerprint(session.model),
-            "rendering": session.rendering.to_dict(),
-            "reference": reference_hash(session.tokenizer, session.rendering),
+            **identity_of(*session.load(), session.rendering),
+            "algorithm": VERSION,
             "contrast": contrast.sha256,
             "fraction": fraction,
             "universal": discovery.universal,

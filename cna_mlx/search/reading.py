@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cna_mlx.discovery.cache import Store, keep_file
+from cna_mlx.discovery.cache import Store, identity_of, keep_file
 from cna_mlx.discovery.discover import algorithm_of
 from cna_mlx.discovery.refusing_openings import openings_of
 from cna_mlx.discovery.selection import Selection
@@ -19,10 +19,9 @@ from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.models.families import widths
-from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.benchmarks import Benchmark
-from cna_mlx.prompts.chat_template import reference_hash, render_prompt
+from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.search.candidates import fractions
 from cna_mlx.search.statistics import Statistics, origin_of, read_statistics
 from cna_mlx.search.trial import TOKENS, mixed
@@ -30,6 +29,8 @@ from cna_mlx.steering.events import Answer
 from cna_mlx.steering.generation import answer_unsteered
 from cna_mlx.util.files import DAMAGED_ARCHIVE
 
+#: Of what a search keeps: it rests on labels, and changes with their rules.
+VERSION = 2
 # Fewer refusals, and fewer answers to judge damage by, say nothing of a circuit.
 _FEWEST, _FEWEST_BENIGN = 6, 4
 
@@ -138,13 +139,9 @@ def _of_kind(answers: Sequence[Answer], kind: LabelKind) -> tuple[int, ...]:
 
 
 def _place(session: Session, half: PromptSet, fraction: float) -> Path:
-    model, tokenizer = session.load()
-    rendering = session.rendering
     key = {
-        "algorithm": algorithm_of(Selection(rank="influence")),
-        "fingerprint": fingerprint(model),
-        "rendering": rendering.to_dict(),
-        "reference": reference_hash(tokenizer, rendering),
+        **identity_of(*session.load(), session.rendering),
+        "algorithm": [algorithm_of(Selection(rank="influence")), VERSION],
         "contrast": half.sha256,
         "bank": [one.sha256 for one in load_bank()],
         "fraction": fraction,

@@ -121,7 +121,7 @@ class Counts:
         elif baseline.is_refused:
             self.refusals += 1
             if loses(baseline, own):
-                # what answers several prompts alike is no answer to them
+                # a text that fits several prompts does not answer them
                 self.lost += own.text not in self._texts
                 self._texts.add(own.text)
             self.ruined += own.label is LabelKind.INVALID

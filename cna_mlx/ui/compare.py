@@ -106,8 +106,9 @@ def _bar(screen: Screen, count: int, most: int, width: int) -> str:
 
 
 def _transfers(screen: Screen, found: ModelComparison) -> list[RenderableType]:
-    """What each circuit does at home and on the other model; empty if none was tried
-    on the other.
+    """What each circuit does at home and on the other model.
+
+    Empty if each model answered with its own circuit only.
     """
     rows: list[list[str]] = []
     for one in transfers(found):
