@@ -111,10 +111,9 @@ def _front_title(found: SearchResult) -> str:
 
 
 def _front(screen: Screen, found: SearchResult) -> RenderableType:
-    shown = list(found.front)
-    extra = [one for one in found.standings if one.candidate.is_paper]
-    shown += [one for one in [*extra, found.chosen] if one not in shown]
-    shown.sort(key=lambda one: one.kl)
+    paper = [one for one in found.standings if one.candidate.is_paper]
+    all_of_them = dict.fromkeys([*found.front, *paper, found.chosen])
+    shown = sorted(all_of_them, key=lambda one: one.kl)
     rows = [_row(one, _marks(found, one)) for one in shown]
     return table_or_lines(screen, _COLUMNS, rows)
 

@@ -425,3 +425,15 @@ def test_only_the_largest_are_tried_beyond_ablation() -> None:
     wanted = [(0.001, MEAN), (0.01, MEAN), (0.01, MEAN), (0.01, -0.5)]
     assert strengths == wanted
     assert not any(new.refusals for new in found)
+
+
+def test_no_circuit_stands_twice_in_the_front(
+    command: Any, found: SearchResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paper = replace(found.standings[0], kls=[9.0], lost=0)  # off the front
+    assert paper.candidate.is_paper
+    made = replace(found, chosen=paper, standings=(paper, *found.standings[1:]))
+    assert paper not in made.front
+    monkeypatch.setattr(search, "search_session", lambda *_, **__: made)
+    lines = command("search", "demo").out.splitlines()
+    assert sum("the paper's" in line and "chosen" in line for line in lines) == 1
