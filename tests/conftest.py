@@ -49,6 +49,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep tests out of the user's cache."""
+    os.environ["CNA_MLX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(
     scope="session",
     params=[Kind(*kind) if kind in FAST else slow(Kind(*kind)) for kind in KINDS],

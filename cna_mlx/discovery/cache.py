@@ -20,7 +20,7 @@ from cna_mlx.prompts.chat_template import Rendering, reference_hash
 from cna_mlx.util.files import typed_path, write_atomically
 from cna_mlx.util.progress import Progress, silent
 
-_KINDS = ("circuits", "universal", "causal", "searches", "statistics")
+_KINDS = ("circuits", "universal", "causal", "searches", "statistics", "openings")
 # A name that the store makes, or its temporary file's.
 _OWN_NAME = re.compile(r"[0-9a-f]{32}\.(json|npz)|\.[0-9a-f]{32}\.(json|npz)\.\w+")
 

@@ -17,11 +17,11 @@ from cna_mlx.discovery.firing import (
     read_neurons,
     rendered,
 )
-from cna_mlx.discovery.gauge import is_calibrated
 from cna_mlx.discovery.influence import effects
+from cna_mlx.discovery.kept_openings import kept_openings
 from cna_mlx.discovery.last_tokens import read_prompts
 from cna_mlx.discovery.options import DiscoveryOptions
-from cna_mlx.discovery.refusing_openings import Opening, log_odds, refusing_openings
+from cna_mlx.discovery.refusing_openings import Opening, log_odds
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.families import widths
 from cna_mlx.models.memory.allocation import allocation_errors
@@ -125,7 +125,7 @@ def neuron_page(
     sides = sum(contrast.sizes)
     ids = [one.ids for one in read[:sides]]
     last = np.array([one[-1] for one in values[:sides]])
-    openings = _openings(model, tokenizer, circuit, contrast, rendering)
+    openings = kept_openings(model, tokenizer, circuit, contrast, rendering)
     effect = None
     if openings:
         effect = _effect(model, ids, contrast, last, neuron, openings, progress)
@@ -188,20 +188,6 @@ def _read(
     ]
     for source, prompts, own in sources:
         yield from rendered(tokenizer, [(source, one) for one in prompts], own)
-
-
-def _openings(
-    model: Any,
-    tokenizer: Any,
-    circuit: Circuit,
-    contrast: PromptSet,
-    rendering: Rendering,
-) -> tuple[Opening, ...]:
-    """How the model's refusals begin, as its circuit says or by asking it."""
-    own = circuit.provenance.openings
-    if own and is_calibrated(model, tokenizer, circuit, rendering):
-        return own
-    return refusing_openings(model, tokenizer, contrast, rendering)
 
 
 def _effect(

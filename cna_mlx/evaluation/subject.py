@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.chosen import ChosenCircuit
+from cna_mlx.discovery.kept_openings import kept_openings
 from cna_mlx.discovery.options import DiscoveryOptions
-from cna_mlx.discovery.refusing_openings import Opening, refusing_openings
+from cna_mlx.discovery.refusing_openings import Opening
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.arms import Reference, reference
@@ -39,8 +40,12 @@ class Subject:
             return ()
         session.reporter.note(f"finding how answers to {self.contrast.name} begin")
         with session.reporter.progress("prompts") as progress:
-            return refusing_openings(
-                *session.load(), self.contrast, session.rendering, progress=progress
+            return kept_openings(
+                *session.load(),
+                self.circuit,
+                self.contrast,
+                session.rendering,
+                progress=progress,
             )
 
     def reference(self, session: Session, has_caa: bool) -> Reference:

@@ -88,7 +88,7 @@ def one() -> Circuit:
 def page(
     llama: Any, tokenizer: Any, one: Circuit, monkeypatch: pytest.MonkeyPatch
 ) -> NeuronPage:
-    monkeypatch.setattr(module, "refusing_openings", lambda *_, **__: OPENINGS)
+    monkeypatch.setattr(module, "kept_openings", lambda *_, **__: OPENINGS)
     return neuron_page(
         llama, tokenizer, one, LAYER, INDEX, CONTRAST, texts=TEXTS, count=4
     )
@@ -185,7 +185,7 @@ def test_it_has_the_row_of_the_file(page: NeuronPage) -> None:
 def test_a_model_without_refusing_openings_is_told_so(
     llama: Any, tokenizer: Any, one: Circuit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "refusing_openings", lambda *_, **__: ())
+    monkeypatch.setattr(module, "kept_openings", lambda *_, **__: ())
     page = neuron_page(llama, tokenizer, one, LAYER, INDEX, CONTRAST)
     assert page.effect is None
     screen = make_screen(60)
