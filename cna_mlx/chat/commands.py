@@ -11,7 +11,7 @@ from cna_mlx.chat.reply import Reply
 from cna_mlx.chat.settings import SETTINGS, change_setting, show_settings
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import contrast_names
-from cna_mlx.search.cached import searched_circuit
+from cna_mlx.search.cached import SearchInterrupted, searched_circuit
 from cna_mlx.strength import effect_text, parse_strength
 from cna_mlx.util.files import typed_path, write_atomically
 from cna_mlx.util.formatting import counted
@@ -121,8 +121,10 @@ def _circuit(chat: Conversation, argument: str) -> Reply:
 
 def _search(chat: Conversation, _: str) -> Reply:
     session = replace(chat.session, rendering=chat.rendering)
-    file = searched_circuit(session, chat.discovery, chat.searched)
-    return _circuit(chat, file)
+    try:
+        return _circuit(chat, searched_circuit(session, chat.discovery, chat.searched))
+    except SearchInterrupted as early:
+        return _circuit(chat, early.file)
 
 
 def _contrast(chat: Conversation, argument: str) -> Reply:

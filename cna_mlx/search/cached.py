@@ -13,15 +13,33 @@ from cna_mlx.search.search import Shown, search_session
 from cna_mlx.util.files import file_errors
 
 
+class SearchInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a search that has a circuit to show, not judged.
+
+    Attributes:
+        file: of the best circuit so far.
+    """
+
+    def __init__(self, file: str) -> None:
+        super().__init__(file)
+        self.file = file
+
+
 def keep_searched(
-    session: Session, discovery: DiscoveryOptions, circuit: Circuit
+    session: Session,
+    discovery: DiscoveryOptions,
+    circuit: Circuit,
+    *,
+    is_whole: bool = True,
 ) -> str:
     """Keep a found circuit for :func:`searched_circuit`; returns its file.
+
+    One of a search that did not end is kept apart, and is not used again.
 
     Raises:
         InputError: it cannot be written.
     """
-    path = _place(session, discovery)
+    path = _place(session, discovery, is_whole)
     with file_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     circuit.save(path)
@@ -37,17 +55,22 @@ def searched_circuit(
 
     Raises:
         RequestError: no circuit lowers refusals within the damage that is allowed.
-        KeyboardInterrupt: the search was interrupted.
+        SearchInterrupted: the search was interrupted; the best circuit so far is kept.
+        KeyboardInterrupt: it was interrupted, and no circuit did enough.
         as :func:`search_session`.
     """
-    path = _place(session, discovery)
+    path = _place(session, discovery, is_whole=True)
     with suppress(CnaError):
         Circuit.load(path)
         session.reporter.note(f"the circuit of an earlier search: {path}")
         return str(path)
     result = search_session(session, discovery, shown=shown)
     if not result.is_whole:
-        raise KeyboardInterrupt
+        if result.circuit is None:
+            raise KeyboardInterrupt
+        file = keep_searched(session, discovery, result.circuit, is_whole=False)
+        session.reporter.note(f"the best circuit so far, not judged: {file}")
+        raise SearchInterrupted(file)
     if result.circuit is None:
         most = max(one.candidate.size for one in result.standings)
         raise RequestError(
@@ -58,7 +81,7 @@ def searched_circuit(
     return keep_searched(session, discovery, result.circuit)
 
 
-def _place(session: Session, discovery: DiscoveryOptions) -> Path:
+def _place(session: Session, discovery: DiscoveryOptions, is_whole: bool) -> Path:
     contrast = discovery.prompts(session.name)
     fraction = discovery.selection(session.name).fraction
     return Store().place(
@@ -69,5 +92,6 @@ def _place(session: Session, discovery: DiscoveryOptions) -> Path:
             "contrast": contrast.sha256,
             "fraction": fraction,
             "universal": discovery.universal,
+            **({} if is_whole else {"interrupted": True}),
         },
     )

@@ -24,6 +24,7 @@ from cna_mlx.discovery.attribution import promoted_tokens
 from cna_mlx.discovery.gauge import gauges
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CircuitError, InputError
+from cna_mlx.search.cached import SearchInterrupted
 from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.first_tokens import first_tokens
 from cna_mlx.strength import Pin
@@ -604,8 +605,13 @@ def test_a_diff_says_what_to_try_where_every_arm_refuses(
     assert "2 of 2" in command("diff", TINY, *options).err
 
 
+@pytest.mark.parametrize("is_whole", [True, False])
 def test_search_steers_with_the_circuit_that_was_found(
-    make: Make, circuit: Circuit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    is_whole: bool,
+    make: Make,
+    circuit: Circuit,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = tmp_path / "found.json"
     replace(circuit, intervention=Pin(2.0)).save(file)
@@ -613,6 +619,8 @@ def test_search_steers_with_the_circuit_that_was_found(
 
     def searched(session: Session, discovery: Any, shown: Any) -> str:
         asked.extend((session.rendering, discovery, shown))
+        if not is_whole:
+            raise SearchInterrupted(str(file))
         return str(file)
 
     monkeypatch.setattr(commands, "searched_circuit", searched)

@@ -22,7 +22,7 @@ from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts import load_contrast
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.search import cached, judging, reading, search
-from cna_mlx.search.cached import searched_circuit
+from cna_mlx.search.cached import SearchInterrupted, searched_circuit
 from cna_mlx.search.candidates import Candidate, candidates, fractions
 from cna_mlx.search.reading import read_half
 from cna_mlx.search.result import SearchOptions, SearchResult
@@ -376,6 +376,29 @@ def test_a_search_that_found_none_is_no_circuit(
     monkeypatch.setattr(cached, "search_session", lambda *_, **__: none)
     with pytest.raises(RequestError, match="leave out --search for the paper's"):
         searched_circuit(Session.of(*demo), magic())
+
+
+def test_an_interrupted_search_keeps_its_best_circuit_apart(
+    demo: Any, found: SearchResult, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early = replace(found, is_whole=False)
+    monkeypatch.setattr(cached, "search_session", lambda *_, **__: early)
+    said: list[str] = []
+    session = Session.of(*demo, reporter=Reporter(note=said.append))
+    files = []
+    for _ in range(2):  # it is not taken for the circuit of a finished search
+        with pytest.raises(SearchInterrupted) as stopped:
+            searched_circuit(session, magic())
+        files.append(stopped.value.file)
+    assert files[0] == files[1]
+    assert said == [f"the best circuit so far, not judged: {files[0]}"] * 2
+    assert found.circuit is not None
+    assert members(Circuit.load(files[0])) == members(found.circuit)
+    none = replace(early, circuit=None)
+    monkeypatch.setattr(cached, "search_session", lambda *_, **__: none)
+    with pytest.raises(KeyboardInterrupt) as plain:
+        searched_circuit(session, magic())
+    assert plain.type is KeyboardInterrupt
 
 
 def test_other_commands_use_it(
