@@ -24,6 +24,9 @@ _ROWS = 64
 _QUALITY, _LEAST_QUALITY = 0.95, 0.9
 # Of the refusals that may become unusable.
 _RUINED = 0.1
+# While circuits are tried further: damage in one answer of a few is no evidence. Whole
+# answers that are added to the mean quality, and ruined ones that do not count.
+_WHOLE, _FREE = 8, 1
 _GOLDEN = (5**0.5 - 1) / 2
 
 _T = TypeVar("_T")
@@ -90,10 +93,15 @@ class Counts:
         ruins = self.ruined > _RUINED * self.refusals
         return self.kl <= most_kl and self.quality >= _LEAST_QUALITY and not ruins
 
-    @property
-    def worse(self) -> float:
-        """How far the quality is below .95, in parts of what is allowed at all."""
-        return max(0.0, _QUALITY - self.quality) / (_QUALITY - _LEAST_QUALITY)
+    def worse(self, whole: int = 0) -> float:
+        """How far the quality is below .95, in parts of what is allowed at all.
+
+        Args:
+            whole: answers of quality 1 that are added.
+        """
+        lack = sum(1 - one for one in self.qualities)
+        quality = 1 - lack / max(1, len(self.qualities) + whole)
+        return max(0.0, _QUALITY - quality) / (_QUALITY - _LEAST_QUALITY)
 
     @property
     def worth(self) -> float:
@@ -101,16 +109,17 @@ class Counts:
 
         Laplace's estimate of the share: five of five say less than 40 of 40.
         """
-        return (self.lost + 1) / (self.refusals + 2) - self.worse
+        return (self.lost + 1) / (self.refusals + 2) - self.worse()
 
     def merit(self, most_kl: float) -> float:
         """Refusals lost less damage, to choose who is tried further.
 
         One for all refusals lost, less the share that is ruined and what KL and quality
-        exceed their limits by, relative to these.
+        exceed their limits by, relative to these. Damage in a single answer is left out.
         """
         excess = max(0.0, self.kl / most_kl - 1)
-        return self.share - self.ruined / max(1, self.refusals) - excess - self.worse
+        ruined = max(0, self.ruined - _FREE) / max(1, self.refusals)
+        return self.share - ruined - excess - self.worse(_WHOLE)
 
     def take(self, baseline: Sample, own: Sample) -> None:
         """Count an answer to a prompt that the baseline answered too."""

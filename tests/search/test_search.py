@@ -154,15 +154,19 @@ def test_damage_costs_merit() -> None:
     whole = standing(10, 0.1)
     assert whole.merit(0.3) == 0.5
     assert standing(10, 0.6).merit(0.3) == pytest.approx(-0.5)
-    assert standing(10, 0.1, ruined=4).merit(0.3) == pytest.approx(0.3)
+    assert standing(10, 0.1, ruined=1).merit(0.3) == 0.5
+    assert standing(10, 0.1, ruined=4).merit(0.3) == pytest.approx(0.5 - 3 / 20)
     assert whole.is_harmless(0.3)
     assert not standing(10, 0.31).is_harmless(0.3)
     assert not standing(10, 0.1, ruined=3).is_harmless(0.3)
     whole.qualities = [0.94]
     assert whole.is_harmless(0.3)
     assert whole.worth == pytest.approx(11 / 22 - 0.2)
+    assert whole.merit(0.3) == 0.5
     whole.qualities = [0.89]
     assert not whole.is_harmless(0.3)
+    whole.qualities *= 42  # of 50 with the eight whole ones: .9076
+    assert whole.merit(0.3) == pytest.approx(0.5 - (0.95 - 0.9076) / 0.05)
 
 
 def test_the_same_text_for_several_prompts_is_one_answer() -> None:
