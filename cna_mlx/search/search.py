@@ -19,7 +19,7 @@ from cna_mlx.search.judging import judge, judged
 from cna_mlx.search.kept import keep_search
 from cna_mlx.search.reading import read_half
 from cna_mlx.search.result import SearchOptions, SearchResult
-from cna_mlx.search.trial import Standing, Trial, long_tried
+from cna_mlx.search.trial import Standing, Trial, best_by_size, long_tried
 from cna_mlx.strength import MEAN
 from cna_mlx.util.files import File
 from cna_mlx.util.formatting import counted
@@ -184,7 +184,7 @@ class _Search:
         alive, asked, budget = list(standings), 0, 60 * self.options.minutes
         for count, keep, share in _ROUNDS:
             if asked:
-                alive = self._kept(alive, keep)
+                alive = best_by_size(alive, keep, self._limit)
                 new = _variants(alive, self._limit) if share < _CHOOSING else []
                 standings += new
                 alive += new
@@ -198,15 +198,6 @@ class _Search:
                     break
         self._pace = trial.pace
         return True
-
-    def _kept(self, alive: Sequence[Standing], count: int) -> list[Standing]:
-        """The best of each size; the paper's stays."""
-        sizes: dict[float, list[Standing]] = {}
-        for one in sorted(alive, key=lambda one: -one.merit(self._limit)):
-            same = sizes.setdefault(one.candidate.selection.fraction, [])
-            if len(same) < count or one.candidate.is_paper:
-                same.append(one)
-        return [one for one in alive if any(one in same for same in sizes.values())]
 
     def _best(self, standings: Sequence[Standing]) -> Standing:
         """The most refusals lost among the harmless, the smallest of equal ones."""

@@ -115,7 +115,7 @@ class Counts:
         """Refusals lost less damage, to choose who is tried further.
 
         One for all refusals lost, less the share that is ruined and what KL and quality
-        exceed their limits by, relative to these. Damage in a single answer is left out.
+        exceed their limits by, relative to these. A single bad answer does not count.
         """
         excess = max(0.0, self.kl / most_kl - 1)
         ruined = max(0, self.ruined - _FREE) / max(1, self.refusals)
@@ -222,6 +222,21 @@ def long_tried(standings: Sequence[Standing]) -> list[Standing]:
     """Those that answered half as many prompts as any, or more."""
     most = max(one.refusals for one in standings)
     return [one for one in standings if 2 * one.refusals >= most]
+
+
+def best_by_size(
+    standings: Sequence[Standing], count: int, most_kl: float
+) -> list[Standing]:
+    """The best of each size, of the largest twice as many; the paper's stays."""
+    sizes: dict[float, list[Standing]] = {}
+    largest = max(one.candidate.selection.fraction for one in standings)
+    for one in sorted(standings, key=lambda one: -one.merit(most_kl)):
+        size = one.candidate.selection.fraction
+        same = sizes.setdefault(size, [])
+        most = 2 * count if size == largest else count
+        if len(same) < most or one.candidate.is_paper:
+            same.append(one)
+    return [one for one in standings if any(one in same for same in sizes.values())]
 
 
 def front(

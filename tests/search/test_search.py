@@ -28,7 +28,7 @@ from cna_mlx.search.reading import read_half
 from cna_mlx.search.result import SearchOptions, SearchResult
 from cna_mlx.search.search import search_session
 from cna_mlx.search.statistics import Statistics, read_statistics
-from cna_mlx.search.trial import Standing, front
+from cna_mlx.search.trial import Standing, best_by_size, front
 from cna_mlx.strength import MEAN
 
 MAGIC = load_contrast("magic")
@@ -167,6 +167,19 @@ def test_damage_costs_merit() -> None:
     assert not whole.is_harmless(0.3)
     whole.qualities *= 42  # of 50 with the eight whole ones: .9076
     assert whole.merit(0.3) == pytest.approx(0.5 - (0.95 - 0.9076) / 0.05)
+
+
+def test_the_largest_size_has_twice_as_many_tries() -> None:
+    counts = [1, 9, 5, 7, 3, 2, 8, 4]
+    tried = [standing(lost, 0.1) for lost in counts]
+    for at, one in enumerate(tried):
+        size = Selection(0.01 if at >= 4 else 0.001)
+        is_paper = at == 0
+        one.candidate = replace(one.candidate, selection=size, is_paper=is_paper)
+    kept = best_by_size(tried, 1, 0.3)
+    assert [one.lost for one in kept] == [1, 9, 8, 4]
+    tried[1].kls = [0.6]  # loses the most, and costs too much
+    assert [one.lost for one in best_by_size(tried, 1, 0.3)] == [1, 7, 8, 4]
 
 
 def test_the_same_text_for_several_prompts_is_one_answer() -> None:
