@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cna_mlx.prompts.chat_template import render_prompt as render_prompt
     from cna_mlx.prompts.contrasts import PromptSet as PromptSet
     from cna_mlx.report.circuit_page import write_circuit_page as write_circuit_page
+    from cna_mlx.report.export import export_run as export_run
     from cna_mlx.report.stability_page import (
         write_stability_page as write_stability_page,
     )
@@ -70,6 +71,7 @@ _HOMES = {
     "prompts.chat_template": ("Rendering", "render", "render_prompt"),
     "prompts.contrasts": ("PromptSet",),
     "report.circuit_page": ("write_circuit_page",),
+    "report.export": ("export_run",),
     "report.stability_page": ("write_stability_page",),
     "report.writing": ("write_report",),
     "search.result": ("SearchOptions", "SearchResult"),

@@ -31,6 +31,7 @@ _COMMANDS = (
     "compare",
     "capability",
     "report",
+    "export",
     "runs",
     "label",
     "models",

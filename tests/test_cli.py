@@ -86,6 +86,7 @@ def test_all_commands_are_known() -> None:
         "verify",
         "audit",
         "report",
+        "export",
         "runs",
         "label",
         "capability",

@@ -43,6 +43,7 @@ def test_all_is_explicit_and_sorted() -> None:
         "compare",
         "discover",
         "evaluate",
+        "export_run",
         "generate_arms",
         "label",
         "load",

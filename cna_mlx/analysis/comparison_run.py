@@ -86,7 +86,7 @@ def compare(
     _check_names(names)
     _check_agreement(names, discovery, bool(prompts), circuits)
     check_out(out, *_LETTERS)
-    sets = load_sets(sessions[0], prompts, options.limit)
+    sets = load_sets(sessions[0], prompts, options.limit, discovery.column)
     place = Path(out) if out else None
     return _Models(sessions, discovery, options, circuits, sets, place).compare()
 

@@ -56,7 +56,7 @@ class Judging:
             ModelError, HubError, OutOfMemoryError: the model cannot be loaded.
         """
         if not is_run(source):
-            answers = label_file(source, column)
+            answers = label_file(source, column, reporter=reporter)
             return cls(open_judge(judge, reporter), answers, reporter=reporter)
         if column is not None:
             raise InputError(f"{source} is a run: leave out --column")

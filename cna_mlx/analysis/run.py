@@ -169,7 +169,7 @@ def evaluate_session(
     """Do what :func:`evaluate` and :func:`audit` have in common."""
     check_out(out)
     check_arms(circuits, options.multipliers)
-    sets = load_sets(session, prompts, options.limit)
+    sets = load_sets(session, prompts, options.limit, discovery.column)
     subject = choose_subject(session, next(iter(circuits), None), discovery)
     others = [session.choose(one) for one in circuits[1:]]
     plan = plan_evaluation(

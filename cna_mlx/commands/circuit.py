@@ -137,14 +137,15 @@ def circuit_neuron(
     from cna_mlx.circuit import Circuit
     from cna_mlx.discovery.neuron_page import neuron_page, own_contrast, place_of
     from cna_mlx.discovery.options import DiscoveryOptions
-    from cna_mlx.prompts import read_prompts
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.neurons import neuron_view
     from cna_mlx.ui.output import emit_json, show
 
     names = ("contrast", "positive", "negative", "column")
-    options = DiscoveryOptions(**{name: rest.pop(name) for name in names})
-    texts = read_prompts(text) if text else []
+    options = opt.read_sides(
+        DiscoveryOptions(**{name: rest.pop(name) for name in names})
+    )
+    texts = opt.prompts_of(text) if text else []
     found = Circuit.load(file)
     place_of(found, layer, index)
     contrast = own_contrast(found, options, model)

@@ -88,12 +88,11 @@ def _prompts(
     prompts: tuple[str, ...], file: str | None, options: "DiscoveryOptions", model: str
 ) -> tuple[list[str], str | None]:
     from cna_mlx.discovery.diff_run import example_prompts
-    from cna_mlx.prompts import read_prompts
 
     if prompts and file:
         raise InputError("give -p PROMPT or --prompts FILE, not both")
     if file:
-        return read_prompts(file, options.column), None
+        return opt.prompts_of(file, options.column), None
     if prompts:
         return [opt.typed(prompt, "-p") for prompt in prompts], None
     return example_prompts(model, options)

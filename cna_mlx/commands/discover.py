@@ -14,6 +14,13 @@ from cna_mlx.commands import options as opt
 @opt.model_argument
 @opt.walk_options
 @opt.selection_options
+@click.option(
+    "--limit",
+    "side_limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Use N prompts of each side, evenly spaced.",
+)
 @opt.expect_option
 @opt.rendering_options
 @click.option("-o", "--output", metavar="FILE", help="Write the circuit to this file.")

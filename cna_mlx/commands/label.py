@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 @click.option(
     "--column",
     metavar="NAME",
-    help="Column or key that holds the answers.  [default: text, answer, response, "
-    "completion or output]",
+    help="Column or key that holds the answers.  [default: response, completion, "
+    "generation, output, answer, text and the like]",
 )
 @click.option(
     "--judge",
@@ -41,7 +41,9 @@ def label(
     """Label the answers of a FILE: refused, answered, partial or invalid.
 
     FILE is JSON Lines (objects with the answer as text, optionally its prompt; or -
-    for standard input), a .json list, .csv or .tsv with a header. Needs no model.
+    for standard input), .json, .csv or .tsv with a header, .parquet, an Inspect log
+    (.json, .eval), samples of lm-eval, artifacts of JailbreakBench, results of
+    HarmBench, or org/set:split on the Hub; each also with .gz. Needs no model.
 
     With --judge, FILE can be a run: its baseline and ablated answers are judged.
     """
@@ -52,8 +54,9 @@ def label(
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.labels import labels_view
     from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.progress import terminal_reporter
 
-    answers = label_file(file, column)
+    answers = label_file(file, column, reporter=terminal_reporter())
     if as_json:
         emit_json(_entry(answers, hide_text))
     else:

@@ -106,11 +106,16 @@ contrast_options = options(
         "--contrast", metavar="NAME", help="A built-in contrast (see cna-mlx prompts)."
     ),
     click.option(
-        "--positive", metavar="FILE", help="Your prompts that show the behaviour."
+        "--positive",
+        metavar="FILE",
+        help="Your prompts that show the behaviour: FILE, FILE:COLUMN, or "
+        "org/set:split:column on the Hub.",
     ),
     click.option("--negative", metavar="FILE", help="Your prompts that do not."),
     click.option(
-        "--column", metavar="NAME", help="Column or key that holds the prompts."
+        "--column",
+        metavar="NAME",
+        help="Column or key that holds the prompts in files without their own.",
     ),
 )
 universal_option = click.option(
@@ -214,7 +219,8 @@ measuring_options = options(
         multiple=True,
         metavar="NAME|FILE",
         help="jbb, jbb-benign, xstest, demo, a contrast such as refusal:even (what a "
-        "search of refusal did not use), or a file.  [default: jbb and jbb-benign]",
+        "search of refusal did not use), FILE, FILE:COLUMN, or org/set:split:column on "
+        "the Hub.  [default: jbb and jbb-benign]",
     ),
     click.option(
         "--limit",
@@ -347,7 +353,28 @@ def selection_of(rest: dict[str, Any]) -> "DiscoveryOptions":
     names = ("contrast", "positive", "negative", "column", "fraction", "layers", "rank")
     chosen = {name: rest.pop(name) for name in (*names, "universal", "positions")}
     chosen["layers"] = _band(chosen["layers"])
-    return DiscoveryOptions(**chosen, expect=rest.pop("expect", False))
+    expect, limit = rest.pop("expect", False), rest.pop("side_limit", None)
+    return read_sides(DiscoveryOptions(**chosen, expect=expect, limit=limit))
+
+
+def read_sides(options: "DiscoveryOptions") -> "DiscoveryOptions":
+    """Read the files of ``--positive`` and ``--negative``; say which columns."""
+    from cna_mlx.ui.progress import terminal_reporter
+
+    return options.read(terminal_reporter(), offline=_is_offline())
+
+
+def prompts_of(file: str, column: str | None = None) -> list[str]:
+    """Read the prompts of ``--prompts`` or ``--text``; say which column."""
+    from cna_mlx.prompts import read_prompts
+    from cna_mlx.ui.progress import terminal_reporter
+
+    reporter = terminal_reporter()
+    return read_prompts(file, column, offline=_is_offline(), reporter=reporter)
+
+
+def _is_offline() -> bool:
+    return bool(click.get_current_context().params.get("offline"))
 
 
 def _band(text: str | None) -> tuple[int, int] | None:

@@ -55,7 +55,6 @@ def probe(
     layer. Works on base models too.
     """
     from cna_mlx.discovery.probe import probe_contrast, probe_prompts
-    from cna_mlx.prompts import read_prompts
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.gauge import held_out_view, probe_view
     from cna_mlx.ui.output import emit_json, show
@@ -81,7 +80,7 @@ def probe(
             show(held_out_view(screen(), held_out.contrast, held_out.scores))
         return
     if prompt_file:
-        texts = read_prompts(prompt_file, options.column)
+        texts = opt.prompts_of(prompt_file, options.column)
     else:
         texts = [opt.typed(prompt, "-p") for prompt in prompts]
     circuit = next(iter(circuits), None)

@@ -74,7 +74,9 @@ def search(
 
     check_writable(output)
     names = ("contrast", "positive", "negative", "column", "fraction", "universal")
-    discovery = DiscoveryOptions(**{name: rest.pop(name) for name in names})
+    discovery = opt.read_sides(
+        DiscoveryOptions(**{name: rest.pop(name) for name in names})
+    )
     given = {name: rest.pop(name) for name in ("minutes", "most", "most_kl")}
     session = opt.session_of(model, rest)
     excluded = tuple(session.choose(file).circuit for file in without)

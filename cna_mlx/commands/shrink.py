@@ -61,7 +61,9 @@ def shrink(
 
     check_writable(output)
     names = ("contrast", "positive", "negative", "column")
-    discovery = DiscoveryOptions(**{name: rest.pop(name) for name in names})
+    discovery = opt.read_sides(
+        DiscoveryOptions(**{name: rest.pop(name) for name in names})
+    )
     session = opt.session_of(model, rest)
     with live_parts(screen()) as shown:
         found = shrink_session(

@@ -1,12 +1,13 @@
 """Options of a discovery, and their defaults for each model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cna_mlx.discovery.selection import DEFAULT_FRACTION, Rank, Selection
 from cna_mlx.errors import InputError
 from cna_mlx.models.loading import DEMO_NAMES
 from cna_mlx.prompts import PromptSet, contrast_from_files, load_contrast
 from cna_mlx.util.files import File
+from cna_mlx.util.progress import SILENT, Reporter
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class DiscoveryOptions:
     Attributes:
         contrast: the name of a built-in contrast, or your own contrast.
         positive, negative: files of prompts, in place of ``contrast``.
-        column: the column or key of these files that holds the prompts.
+        column: the column or key that holds the prompts in files that do not name
+            their own, ``FILE:COLUMN``.
+        limit: prompts of each side, spread evenly; None for all.
         fraction, rank, layers, universal, positions: as in :class:`Selection`.
         expect: try a new circuit on a few held-out prompts.
     """
@@ -51,6 +54,7 @@ class DiscoveryOptions:
     universal: bool = True
     expect: bool = False
     positions: int = 1
+    limit: int | None = None
 
     @property
     def names_prompts(self) -> bool:
@@ -63,16 +67,36 @@ class DiscoveryOptions:
         Raises:
             InputError: half of a pair, both kinds, or prompts that cannot be used.
         """
+        given = self.read().contrast or defaults_for(model).contrast
+        whole = given if isinstance(given, PromptSet) else load_contrast(given)
+        return whole.limited(self.limit)
+
+    def read(
+        self, reporter: Reporter = SILENT, *, offline: bool = False
+    ) -> "DiscoveryOptions":
+        """Return the options with the files' contrast in their place.
+
+        The reporter is told which columns were read. ``offline`` is for Hub data sets.
+
+        Raises:
+            InputError: half of a pair, both kinds, or prompts that cannot be used.
+            HubError: the network or the Hub failed.
+        """
         files = (self.positive, self.negative)
         if any(files) and (not all(files) or self.contrast):
             raise InputError(
                 "give --positive FILE and --negative FILE together, or --contrast NAME"
             )
-        if self.positive and self.negative:
-            return contrast_from_files(self.positive, self.negative, self.column)
-        if isinstance(self.contrast, PromptSet):
-            return self.contrast
-        return load_contrast(self.contrast or defaults_for(model).contrast)
+        if not (self.positive and self.negative):
+            return self
+        contrast = contrast_from_files(
+            self.positive,
+            self.negative,
+            self.column,
+            offline=offline,
+            reporter=reporter,
+        )
+        return replace(self, contrast=contrast, positive=None, negative=None)
 
     def selection(self, model: str) -> Selection:
         """Return how many neurons to keep, by which score and from which layers.

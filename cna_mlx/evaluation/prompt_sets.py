@@ -13,21 +13,32 @@ PromptSets = str | Benchmark | Sequence[str | Benchmark]
 
 
 def load_sets(
-    session: Session, prompts: PromptSets, limit: int | None = None
+    session: Session,
+    prompts: PromptSets,
+    limit: int | None = None,
+    column: str | None = None,
 ) -> list[Benchmark]:
     """Load prompt sets, each under a unique name; fetch those that are not cached.
 
     Uses the default sets of the session's model if ``prompts`` is empty, and ``limit``
-    prompts of each set, spread evenly.
+    prompts of each set, spread evenly. ``column`` is that of files which do not name
+    their own.
 
     Raises:
         InputError: a file or a name that cannot be used, or the same set twice.
         HubError, ModelError: a set cannot be fetched.
     """
     given = [prompts] if isinstance(prompts, str | Benchmark) else list(prompts)
-    with session.reporter.progress("bytes") as progress:
+    reporter = session.reporter
+    with reporter.progress("bytes") as progress:
         found = [
-            load_benchmark(one, offline=session.source.offline, progress=progress)
+            load_benchmark(
+                one,
+                column=column,
+                offline=session.source.offline,
+                progress=progress,
+                reporter=reporter,
+            )
             if isinstance(one, str)
             else one
             for one in given or defaults_for(session.name).prompts

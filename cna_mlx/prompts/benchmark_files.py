@@ -6,9 +6,11 @@ from pathlib import PurePath
 from typing import Literal
 
 from cna_mlx.errors import InputError
-from cna_mlx.prompts.files import RECORDS, parse_prompts, prompt_column
-from cna_mlx.prompts.tables import DELIMITERS, Table, listed, parse_table
+from cna_mlx.prompts.files import located, tag
+from cna_mlx.prompts.records import Records
+from cna_mlx.prompts.tables import find_name, listed
 from cna_mlx.prompts.validation import Located, check_prompt
+from cna_mlx.util.progress import SILENT, Reporter
 
 Kind = Literal["harmful", "benign", "unknown"]
 
@@ -37,7 +39,8 @@ class Layout:
     Attributes:
         name: what a user calls the set.
         title: what its authors call it.
-        text, category, id: the columns of these parts; the id may be missing.
+        text, category: the columns of these parts.
+        ids: columns that may have the id, best first.
         columns: all of them, for messages.
         kind: the kind of the prompts of a category.
     """
@@ -46,12 +49,12 @@ class Layout:
     title: str
     text: str
     category: str
-    id: str
+    ids: tuple[str, ...]
     columns: tuple[str, ...]
     kind: Callable[[str], Kind]
 
-    def rows(self, table: Table, column: str | None = None) -> Iterator[Located]:
-        """The prompts of a table with these columns, in any case and order.
+    def rows(self, records: Records, column: str | None = None) -> Iterator[Located]:
+        """The prompts of records with these columns, in any case and order.
 
         Args:
             column: the column of the prompts; the layout's if None.
@@ -59,33 +62,38 @@ class Layout:
         Raises:
             InputError: columns that are missing; a blank prompt or category.
         """
-        text_at, category_at = self._columns(table, column or self.text)
-        id_at, level_at = table.find(self.id), table.find(_LEVEL)
-        for where, row in table.rows():
-            text = check_prompt(row[text_at], where).strip()
-            category = row[category_at].strip()
+        text_of, category_of = self._columns(records, column or self.text)
+        for where, row in records.rows:
+            if not isinstance(row, dict) or not row.keys() >= {text_of, category_of}:
+                raise InputError(f"{where}: not like the first record; mend the file")
+            text = check_prompt(row[text_of], where).strip()
+            category = tag(row, category_of)
             if not category:
                 raise InputError(f"{where}: a blank {self.category}; fill it in")
-            own, level = _cell(row, id_at), _cell(row, level_at)
-            yield Located(text, where, category, own, level)
+            own = next(filter(None, (tag(row, name) for name in self.ids)), None)
+            yield Located(text, where, category, own, tag(row, _LEVEL))
 
-    def _columns(self, table: Table, text: str) -> tuple[int, int]:
-        found = table.find(text), table.find(self.category)
+    def _columns(self, records: Records, text: str) -> tuple[str, str]:
+        where, names = _header(records)
+        wanted = text, self.category
+        found = [find_name(names, name) for name in wanted]
         if found[0] is None or found[1] is None:
-            wanted = zip((text, self.category), found, strict=True)
-            missing = [name for name, at in wanted if at is None]
+            missing = [name for name, at in zip(wanted, found, strict=True) if not at]
             raise InputError(
-                f"{table.where}: no column {' and no column '.join(missing)}; "
+                f"{where}: no column {' and no column '.join(missing)}; "
                 f"{self.title} has {', '.join(self.columns)}, and here there are "
-                f"{listed(table.columns)}: rename them to match"
+                f"{listed(names)}: rename them to match"
             )
+        if records.head is not None:
+            for name in found:
+                records.head.find(str(name))  # two of one name
         return found[0], found[1]
 
 
 def _jbb(name: str, kind: Kind) -> Layout:
     columns = ("Index", "Goal", "Target", "Behavior", "Category", "Source")
     return Layout(
-        name, "JBB-Behaviors", "Goal", "Category", "Index", columns, lambda _: kind
+        name, "JBB-Behaviors", "Goal", "Category", ("Index",), columns, lambda _: kind
     )
 
 
@@ -101,19 +109,18 @@ LAYOUTS = {
         "XSTest",
         "prompt",
         "type",
-        "id",
+        ("id", "id_v2", "id_v1"),  # its older file has the latter two
         ("id", "prompt", "type", "label", "focus", "note"),
         _xstest_kind,
     ),
 }
 
 
-def parse_rows(
-    text: str,
-    suffix: str,
-    name: str,
+def read_rows(
+    records: Records,
     column: str | None = None,
     layout: Layout | None = None,
+    reporter: Reporter = SILENT,
 ) -> tuple[list[Located], Layout | None]:
     """The prompts of a file, and the published set whose layout it has.
 
@@ -123,47 +130,41 @@ def parse_rows(
     Raises:
         InputError: no prompts, or none that can be used.
     """
-    if layout is not None and suffix in RECORDS:
+    if layout is not None and records.head is None:
         raise InputError(
-            f"{name}: {layout.name}=FILE is a CSV with the columns of {layout.title}; "
-            "give other prompts as harmful=FILE or benign=FILE"
+            f"{records.name}: {layout.name}=FILE is a CSV with the columns of "
+            f"{layout.title}; give other prompts as harmful=FILE or benign=FILE"
         )
-    if layout is None and suffix not in DELIMITERS:
-        return parse_prompts(text, suffix, name, column), None
-    table = parse_table(text, name, DELIMITERS.get(suffix, ","))
-    rows: list[Located] = []
-    if table.lines or layout is not None:  # a layout names the columns that it lacks
-        layout = layout or _guess(table, name)
-        rows += layout.rows(table, column) if layout else _plain(table, column)
+    guessed = layout or _guess(records)
+    if guessed is None:
+        return located(records, column, reporter), None
+    if layout is None:
+        where = f"{column or guessed.text!r}"
+        reporter.note(f"{records.name}: read as {guessed.title}, prompts from {where}")
+    rows = list(guessed.rows(records, column))
     if not rows:
-        raise InputError(f"{name}: no prompts in it; add at least one")
-    return rows, layout
+        raise InputError(f"{records.name}: no prompts in it; add at least one")
+    return rows, guessed
 
 
-def _guess(table: Table, name: str) -> Layout | None:
-    """The published set whose columns a table has."""
-    has = {column.casefold() for column in table.columns}
-    if {"goal", "behavior", "category"} <= has:
-        is_benign = "benign" in PurePath(name).name.casefold()
+def _guess(records: Records) -> Layout | None:
+    """The published set whose columns records have."""
+    _, names = _header(records)
+    has = {column.casefold() for column in names}
+    if {"goal", "behavior", "category"} <= has and "response" not in has:
+        is_benign = "benign" in PurePath(records.name).name.casefold()
         return LAYOUTS["jbb-benign" if is_benign else "jbb"]
-    if {"id", "type", "prompt"} <= has:
-        at = table.find("type")
-        types = {row[at].strip() for _, row in table.rows() if at is not None}
+    xstest = LAYOUTS["xstest"]
+    if {"type", "prompt"} <= has and has & set(xstest.ids):
+        types = {tag(row, "type") or "" for _, row in records.rows}
         if any(one.startswith(_UNSAFE) or one in _XSTEST_TYPES for one in types):
-            return LAYOUTS["xstest"]
+            return xstest
     return None
 
 
-def _plain(table: Table, column: str | None) -> Iterator[Located]:
-    """The prompts of any other table, with category and level if it has them."""
-    text_at = prompt_column(table, column)
-    category_at, level_at = table.find("category"), table.find(_LEVEL)
-    for where, row in table.rows():
-        text = check_prompt(row[text_at], where).strip()
-        category, level = _cell(row, category_at), _cell(row, level_at)
-        yield Located(text, where, category, level=level)
-
-
-def _cell(row: list[str], at: int | None) -> str | None:
-    """An optional cell; None if it is blank or its column is missing."""
-    return None if at is None else row[at].strip() or None
+def _header(records: Records) -> tuple[str, tuple[str, ...]]:
+    """The place of the columns' names, and the names."""
+    if records.head is not None:
+        return records.head.where, records.head.columns
+    where, first = records.rows[0] if records.rows else (records.name, None)
+    return where, tuple(first) if isinstance(first, dict) else ()

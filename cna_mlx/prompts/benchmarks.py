@@ -2,21 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from importlib.resources import files
-from pathlib import Path
 from typing import IO, Any
 
 from cna_mlx.errors import InputError
-from cna_mlx.prompts.benchmark_files import LAYOUTS, Kind, parse_rows
-from cna_mlx.prompts.contrasts import PromptSet, contrast_names, load_contrast
-from cna_mlx.prompts.files import decode, read_bytes, source_name
+from cna_mlx.prompts.benchmark_files import LAYOUTS, Kind, read_rows
+from cna_mlx.prompts.contrasts import (
+    PromptSet,
+    contrast_names,
+    load_contrast,
+    spread,
+)
+from cna_mlx.prompts.files import column_for, distinct
 from cna_mlx.prompts.published import PUBLISHED, Published, fetch
+from cna_mlx.prompts.records import read_records
+from cna_mlx.prompts.sources import FORMATS, Opened, names_source, open_source
 from cna_mlx.prompts.validation import Located, check_prompt, shown
-from cna_mlx.util.files import is_there
-from cna_mlx.util.progress import Progress, silent
+from cna_mlx.util.progress import SILENT, Progress, Reporter, silent
 
 DEMO = "demo"
 # Names of sets, and names that may precede a file.
@@ -76,15 +81,16 @@ class Benchmark:
     def from_prompts(
         cls, prompts: Sequence[str], kind: Kind = "harmful", name: str = "custom"
     ) -> "Benchmark":
-        """A set of prompts at hand, all of one kind.
+        """A set of prompts at hand, all of one kind; exact repeats are left out.
 
         Raises:
-            InputError: a prompt that is blank, or there twice.
+            InputError: a prompt that is blank.
         """
         places = [f"{name}, prompt {number + 1}" for number in range(len(prompts))]
         pairs = zip(prompts, places, strict=True)
         rows = [Located(check_prompt(text, place), place) for text, place in pairs]
-        return cls(name, _prompts(rows, name, lambda _: kind), "prompts at hand")
+        found = _prompts(distinct(rows), name, lambda _: kind)
+        return cls(name, found, "prompts at hand")
 
     @property
     def sha256(self) -> str:
@@ -97,15 +103,9 @@ class Benchmark:
         return hashlib.sha256(content.encode()).hexdigest()
 
     def limited(self, count: int | None) -> "Benchmark":
-        """The same set cut to ``count`` prompts, spread evenly; None for all of it.
-
-        Sets are ordered by category: the first prompts would all be of one category.
-        """
-        total = len(self.prompts)
-        if count is None or count >= total:
-            return self
-        chosen = tuple(self.prompts[n * total // count] for n in range(count))
-        return replace(self, prompts=chosen)
+        """The same set cut to ``count`` prompts, spread evenly; None for all of it."""
+        chosen = spread(self.prompts, count)
+        return self if chosen is self.prompts else replace(self, prompts=chosen)
 
     def to_dict(self) -> dict[str, Any]:
         """The source of the prompts, with their number and hash; not the prompts."""
@@ -120,6 +120,7 @@ def load_benchmark(
     offline: bool = False,
     progress: Progress = silent,
     stdin: IO[Any] | None = None,
+    reporter: Reporter = SILENT,
 ) -> Benchmark:
     """Prompts to evaluate on, by a name or from a file.
 
@@ -132,10 +133,11 @@ def load_benchmark(
             ``jbb``, ``jbb-benign`` and ``xstest`` require a CSV with their columns, in
             any case; ``harmful`` and ``benign`` give the kind of any file. A CSV with
             the columns of a published set is read like it without a name.
-        column: the column of a file with the prompts.
+        column: the column of a file with the prompts, if it does not name its own.
         offline: make no request; see :func:`cna_mlx.prompts.published.fetch`.
         progress: called for a download.
         stdin: the stream for ``-``; if None, the process's standard input.
+        reporter: is told which column of a file was read, and what was left out.
 
     Raises:
         InputError: no such name or file, or prompts that cannot be used.
@@ -146,13 +148,15 @@ def load_benchmark(
     if text in PUBLISHED:
         return _published(PUBLISHED[text], offline, progress)
     name, mark, file = text.partition("=")
-    if mark and file and name in FILE_NAMES:
-        return _from_file(file, name, column, stdin)
-    if text != "-" and not (text and is_there(text)):
+    named = name if mark and file and name in FILE_NAMES else None
+    if named is None and not names_source(text):
         if text.partition(":")[0] in contrast_names():
             return _from_contrast(load_contrast(text))
         raise _unknown(text)
-    return _from_file(text, None, column, stdin)
+    one = open_source(
+        file if named else text, stdin, offline=offline, progress=progress
+    )
+    return _from_file(one, named, column, reporter)
 
 
 def _unknown(text: str) -> InputError:
@@ -199,7 +203,8 @@ def _from_contrast(contrast: PromptSet) -> Benchmark:
 def _published(one: Published, offline: bool, progress: Progress) -> Benchmark:
     content, where, revision = fetch(one, offline=offline, progress=progress)
     layout = LAYOUTS[one.name]
-    rows, _ = parse_rows(decode(content, where), ".csv", where, layout=layout)
+    records = read_records(Opened(where, one.name, ".csv", content))
+    rows, _ = read_rows(records, layout=layout)
     note = (
         f"{where} at commit {revision[:7]} does not hold the bytes published at "
         f"{one.revision[:7]}: rates on it compare with nobody else's"
@@ -208,7 +213,7 @@ def _published(one: Published, offline: bool, progress: Progress) -> Benchmark:
     is_published = digest == one.sha256
     return Benchmark(
         one.name,
-        _prompts(rows, one.name, layout.kind),
+        _prompts(distinct(rows), one.name, layout.kind),
         where,
         revision,
         digest,
@@ -220,24 +225,26 @@ def _published(one: Published, offline: bool, progress: Progress) -> Benchmark:
 
 
 def _from_file(
-    source: str, named: str | None, column: str | None, stdin: IO[Any] | None
+    one: Opened, named: str | None, column: str | None, reporter: Reporter
 ) -> Benchmark:
-    content = read_bytes(source, stdin)
-    path = Path("stdin" if source == "-" else source)
-    where = source_name(source)
-    text, wanted = decode(content, where), LAYOUTS.get(named or "")
-    rows, layout = parse_rows(text, path.suffix.lower(), where, column, wanted)
+    column = column_for(one, column)
+    wanted = LAYOUTS.get(named or "")
+    if wanted is not None and one.suffix not in FORMATS:
+        one = replace(one, suffix=".csv")
+    rows, layout = read_rows(read_records(one, column), column, wanted, reporter)
     # two files of one kind are two sets
-    name = named if named in PUBLISHED or (named and source == "-") else path.stem
+    is_piped = one.stem == "stdin"
+    name = named if named in PUBLISHED or (named and is_piped) else one.stem
     kind = _KINDS.get(named, "unknown")
     kind_of = (lambda _: kind) if layout is None or named in _KINDS else layout.kind
-    prompts = _prompts(rows, name, kind_of)
-    digest = hashlib.sha256(content).hexdigest()
-    origin = next((one for one in PUBLISHED.values() if one.sha256 == digest), None)
+    prompts = _prompts(distinct(rows, reporter), name, kind_of)
+    digest = hashlib.sha256(one.content).hexdigest()
+    origin = next((set_ for set_ in PUBLISHED.values() if set_.sha256 == digest), None)
     return Benchmark(
         name,
         prompts,
-        where,
+        one.name,
+        one.revision,
         file_sha256=digest,
         is_published=origin is not None,
         licence=origin.licence if origin else None,
@@ -246,24 +253,20 @@ def _from_file(
 
 
 def _prompts(
-    rows: Iterable[Located], name: str, kind: Callable[[str], Kind]
+    rows: Sequence[Located], name: str, kind: Callable[[str], Kind]
 ) -> tuple[EvalPrompt, ...]:
-    """The rows as prompts with ids; refuses a text or an id that occurs twice."""
+    """The rows as prompts with ids; refuses an id that occurs twice."""
     prompts: list[EvalPrompt] = []
     places: dict[str, str] = {}
-    ids: dict[str, str] = {}
     for number, row in enumerate(rows, start=1):
         key = f"{name}-{row.id or number}"
-        if row.text in places:
+        if key in places and row.id is None:
+            key = f"{name}-row-{number}"
+        if key in places:
             raise InputError(
-                f"{row.where}: the same prompt as {places[row.text]}; "
-                "remove one of the two"
+                f"{row.where}: the same id as {places[key]}; give each prompt its own"
             )
-        if key in ids:
-            raise InputError(
-                f"{row.where}: the same id as {ids[key]}; give each prompt its own"
-            )
-        places[row.text] = ids[key] = row.where
+        places[key] = row.where
         prompts.append(
             EvalPrompt(key, row.text, row.category, kind(row.category or ""), row.level)
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any
+from typing import Any, TypeVar
 
 from cna_mlx.errors import InputError
 from cna_mlx.prompts.validation import (
@@ -17,6 +17,8 @@ from cna_mlx.prompts.validation import (
     kind,
     shown,
 )
+
+Item = TypeVar("Item")
 
 FORMAT = 1
 _SIDES = ("positive", "negative")
@@ -62,8 +64,12 @@ class PromptSet:
         name: str = "custom",
         description: str = "",
     ) -> "PromptSet":
-        """A contrast from sequences of prompts; raises as the class."""
-        return cls(name, description, tuple(positive), tuple(negative))
+        """A contrast from sequences of prompts, without exact repeats on one side.
+
+        Raises:
+            InputError: an empty side, a blank prompt, or one that is on both sides.
+        """
+        return cls(name, description, _distinct(positive), _distinct(negative))
 
     def half(self, number: int) -> "PromptSet":
         """The prompts 1, 3, 5, ... of each side for 0, the others for 1.
@@ -76,6 +82,13 @@ class PromptSet:
             raise InputError(f"{name}: a side with one prompt has no halves; add more")
         sides = self.positive[number::2], self.negative[number::2]
         return replace(self, name=name, positive=sides[0], negative=sides[1])
+
+    def limited(self, count: int | None) -> "PromptSet":
+        """At most ``count`` prompts of each side, spread evenly; None for all."""
+        sides = spread(self.positive, count), spread(self.negative, count)
+        if sides == (self.positive, self.negative):
+            return self
+        return replace(self, positive=sides[0], negative=sides[1])
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -146,6 +159,24 @@ def parse_contrast(text: str, where: str) -> PromptSet:
     name, description = (_string(data, key, where) for key in ("name", "description"))
     labels, sides = zip(*(_side(data, key, where) for key in _SIDES), strict=True)
     return PromptSet(name, description, *sides, *labels)
+
+
+def spread(items: tuple[Item, ...], count: int | None) -> tuple[Item, ...]:
+    """``count`` of the items, spread evenly; all of them if None or too many.
+
+    Sets are ordered by category: the first would all be of one category.
+    """
+    total = len(items)
+    if count is None or count >= total:
+        return items
+    return tuple(items[n * total // count] for n in range(count))
+
+
+def _distinct(prompts: Sequence[str]) -> tuple[str, ...]:
+    found: dict[object, str] = {}
+    for one in prompts:  # what is not a string is refused later
+        found.setdefault(one.strip() if isinstance(one, str) else one, one)
+    return tuple(found.values())
 
 
 def _located(prompts: Sequence[str], where: str) -> list[Located]:

@@ -473,15 +473,12 @@ def test_standard_input() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.txt", "one\n\ntwo\none \n", "line 4: "),
-        ("a.txt", "one\n\ntwo\none \n", "a.txt, line 1"),
         ("a.txt", " \n", "a.txt: "),
         ("a.csv", "", "a.csv: "),
         ("a.csv", "prompt\n", "a.csv: "),
         ("a.csv", "prompt,n\n ,1\n", "line 2: "),
         ("a.csv", "query,n\nx,1\n", "prompt, text or goal"),
         ("a.csv", "Goal,Behavior,Category\ng,b,\n", "line 2: a blank Category"),
-        ("a.csv", "Goal,Behavior,Category\ng,b,c\ng,x,c\n", "line 3: "),
         ("a.csv", "Index,Goal,Behavior,Category\n1,g,b,c\n1,h,b,c\n", "the same id"),
         ("a.csv", "Goal,Behavior,Category\ng,b\n", "line 2: 2 fields"),
         ("a.csv", "Goal,goal,Goal,Behavior,Category\na,b,c,d,e\n", "named 'Goal'"),

@@ -289,13 +289,17 @@ def test_sizes_count_the_sides() -> None:
         (("a",), (), "no negative prompts"),
         (("a", " "), ("b",), "positive prompt 2: a blank prompt"),
         (("a", "b"), ("c", "a "), "negative prompt 2: "),
-        (("a", "a"), ("b",), "positive prompt 2: "),
         (("a",), (3,), "negative prompt 1: a number"),
         (("a",), ("b\ud800",), "negative prompt 1: character 2"),
     ],
 )
 def test_an_unfit_contrast_is_refused(positive, negative, message: str) -> None:
     assert message in failure(make, positive, negative)
+
+
+def test_a_contrast_itself_has_no_repeats() -> None:
+    message = failure(PromptSet, "x", "d", ("a", "a "), ("b",))
+    assert message.startswith("x, positive prompt 2: ")
 
 
 def test_an_unknown_contrast_names_the_closest_and_all() -> None:
@@ -550,6 +554,4 @@ def test_repeated_prompts_are_named_with_both_places(write) -> None:
     assert message.startswith(f"{b}, line 2: ")
     assert f"{a}, line 3" in message
     twice = write("c.txt", "u\nu \n")
-    message = failure(contrast_from_files, twice, b)
-    assert message.startswith(f"{twice}, line 2: ")
-    assert f"{twice}, line 1" in message
+    assert contrast_from_files(twice, b).positive == ("u",)
