@@ -58,6 +58,8 @@ _MAY_BELONG = ("context", "contextstring", "context_string", "system", "system_p
 # of a message, lm-eval's arguments.
 _INNER = ("completion", "choices", "message", "content", "text", "value")
 _ARGUMENTS = ("gen_args_0", "arg_0")
+# What a tool keeps next to its own columns is not another choice.
+_WRAPPED = ("messages", "conversations", "arguments", "resps", "filtered_resps")
 _ROLES = {"user": ("user", "human"), "assistant": ("assistant", "gpt")}
 _TEMPLATE = re.compile(
     r"<\|(?:im_start|start_header_id|user|begin_of_text)|\[INST\]|<start_of_turn>"
@@ -130,7 +132,7 @@ class ColumnReader:
     def report(self, reporter: Reporter) -> None:
         """Say what was read where there was a choice, and what was not read."""
         parts = {part for main, part, *_ in _PARTS if find_name(list(self._read), main)}
-        taken = {name.casefold() for name in (*self._read, *parts)}
+        taken = {name.casefold() for name in (*self._read, *parts, *_WRAPPED)}
         others = [name for name in self._others if name.casefold() not in taken]
         usual = {"prompt"} if self.role == "user" else {"text"}
         is_plain = {name.casefold() for name in self._read} <= usual

@@ -133,8 +133,8 @@ def column_for(one: Opened, column: str | None) -> str | None:
     column = one.column or column
     if column is not None and one.suffix not in FORMATS:
         raise InputError(
-            f"{one.name}: text has no column {column!r}; "
-            "leave the column out, or give a .csv, .tsv, .json or .jsonl file"
+            f"{one.name}: text has no column {column!r}; name it after the file that "
+            f"has it, FILE:{column}, or give a .csv, .tsv, .json or .jsonl file"
         )
     return column
 

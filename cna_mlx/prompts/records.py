@@ -2,8 +2,9 @@
 
 import io
 import json
+import struct
+import sys
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from cna_mlx.prompts.columns import KNOWN
 from cna_mlx.prompts.sources import Opened
 from cna_mlx.prompts.tables import DELIMITERS, Table, find_name, parse_table
 from cna_mlx.prompts.validation import kind
+from cna_mlx.util.files import DAMAGED_ARCHIVE
 
 RECORDS = (".json", ".jsonl", ".ndjson")
 
@@ -21,6 +23,8 @@ _KEYS = ("samples", "jailbreaks")
 _DEEPEST = 4  # keys down to a list
 _MOST_NAMED = 8
 _MOST_BYTES = 1 << 30  # of the samples of a log
+_ZSTD = 93  # the method of compression, as zip archives number it
+_EXTRA = "needs an extra: pip install 'cna-mlx[files]'"
 
 
 class Records(NamedTuple):
@@ -204,9 +208,7 @@ def _of_parquet(one: Opened) -> Iterator[tuple[str, object]]:
         from pyarrow import ArrowException
         from pyarrow.parquet import read_table
     except ImportError:
-        raise InputError(
-            f"{one.name}: parquet needs an extra: pip install 'cna-mlx[parquet]'"
-        ) from None
+        raise InputError(f"{one.name}: parquet {_EXTRA}") from None
     try:
         rows = read_table(io.BytesIO(one.content)).to_pylist()
     except (ArrowException, OSError, ValueError) as error:
@@ -222,21 +224,11 @@ def _of_log(one: Opened) -> Iterator[tuple[str, object]]:
     """The samples of an Inspect log, a zip archive with a file for each."""
     try:
         with zipfile.ZipFile(io.BytesIO(one.content)) as archive:
-            entries = [
-                entry
-                for entry in archive.infolist()
-                if entry.filename.startswith("samples/")
-                and entry.filename.endswith(".json")
-            ]
+            entries = [entry for entry in archive.infolist() if _is_sample(entry)]
             if sum(entry.file_size for entry in entries) > _MOST_BYTES:
                 raise InputError(f"{one.name}: over 1 GiB of samples; cut the log")
-            texts = [(entry.filename, archive.read(entry)) for entry in entries]
-    except NotImplementedError:
-        raise InputError(
-            f"{one.name}: compressed in a way that Python cannot unpack; write it as "
-            "JSON: inspect log convert --to json"
-        ) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
+            texts = [(entry.filename, _unzip(archive, entry, one)) for entry in entries]
+    except (*DAMAGED_ARCHIVE, OSError) as error:
         raise InputError(
             f"{one.name}: not an Inspect log, or damaged ({error}); fetch it again"
         ) from None
@@ -250,3 +242,26 @@ def _of_log(one: Opened) -> Iterator[tuple[str, object]]:
             yield where, json.loads(text)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: not JSON ({error}); fetch it again") from None
+
+
+def _is_sample(entry: zipfile.ZipInfo) -> bool:
+    name = entry.filename
+    return name.startswith("samples/") and name.endswith(".json")
+
+
+def _unzip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, one: Opened) -> bytes:
+    """The content of an entry; zstd is beyond zipfile before Python 3.14."""
+    if entry.compress_type != _ZSTD or sys.version_info >= (3, 14):
+        return archive.read(entry)
+    try:
+        from pyarrow import Codec
+    except ImportError:
+        raise InputError(
+            f"{one.name}: a log compressed with zstd {_EXTRA}, or write it as JSON: "
+            "inspect log convert --to json"
+        ) from None
+    at = entry.header_offset
+    start = at + 30 + sum(struct.unpack_from("<HH", one.content, at + 26))
+    packed = one.content[start : start + entry.compress_size]
+    unpacked = Codec("zstd").decompress(packed, entry.file_size)
+    return bytes(unpacked)

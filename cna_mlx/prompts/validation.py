@@ -78,10 +78,13 @@ def check_contrast(
         if not side:
             raise InputError(f"{where}: no {label} prompts; a contrast needs both")
     first: dict[str, str] = {}
+    repeats = []
     for text, place, *_ in (*positive, *negative):
-        key = text.strip()
-        if key in first:
-            raise InputError(
-                f"{place}: the same prompt as {first[key]}; remove one of the two"
-            )
-        first[key] = place
+        if first.setdefault(text.strip(), place) != place:
+            repeats.append((place, first[text.strip()]))
+    if repeats:
+        more = f" (and {len(repeats) - 1:,} more like it)" if len(repeats) > 1 else ""
+        raise InputError(
+            f"{repeats[0][0]}: the same prompt as {repeats[0][1]}{more}; remove one of "
+            "the two"
+        )

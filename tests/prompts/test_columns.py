@@ -130,6 +130,7 @@ def test_further_turns_and_system_messages_are_said(
     path.write_text(json.dumps({"messages": turns}), "utf-8")
     assert read_prompts(path, reporter=reporter) == ["1"]
     assert len(said) == 3
+    assert said[0] == f"{path}: prompts from 'messages'"
     assert "conversations with more turns, which are not read: 1" in said[1]
     assert "system messages, which are not read" in said[2]
     assert [(one.prompt, one.text) for one in label_file(path)] == [("1", "2")]

@@ -553,5 +553,7 @@ def test_repeated_prompts_are_named_with_both_places(write) -> None:
     message = failure(contrast_from_files, a, b)
     assert message.startswith(f"{b}, line 2: ")
     assert f"{a}, line 3" in message
+    several = failure(contrast_from_files, a, write("d.txt", "x\ny\nz\n"))
+    assert "(and 1 more like it)" in several
     twice = write("c.txt", "u\nu \n")
     assert contrast_from_files(twice, b).positive == ("u",)

@@ -3,7 +3,9 @@
 import gzip
 import io
 import json
+import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,8 +165,8 @@ def test_parquet(tmp_path: Path) -> None:
 def test_parquet_without_its_reader(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(InputError, match=r"pip install 'cna-mlx\[parquet\]'"):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"pip install 'cna-mlx\[files\]'"):
         read_prompts(write("a.parquet", b"PAR1"))
 
 
@@ -216,15 +218,34 @@ def test_what_cannot_be_read_is_named(name: str, write: Write) -> None:
     assert said in str(caught.value)
 
 
-def test_a_log_compressed_in_an_unknown_way(
+def zstd_log(samples: list[dict[str, Any]]) -> bytes:
+    """A log as Inspect writes it: the method of each entry is 93."""
+    from pyarrow import Codec
+
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for one in samples:
+            text = json.dumps(one).encode()
+            entry = zipfile.ZipInfo(f"samples/{one['id']}_epoch_1.json")
+            archive.writestr(entry, Codec("zstd").compress(text, asbytes=True))
+            entry.compress_type, entry.file_size = 93, len(text)
+            entry.CRC = zlib.crc32(text)
+    return content.getvalue()
+
+
+def test_a_log_compressed_with_zstd(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> bytes:
-        raise NotImplementedError("That compression method is not supported")
-
-    monkeypatch.setattr(zipfile.ZipFile, "read", refuse)
-    with pytest.raises(InputError, match="--to json"):
-        read_prompts(write("a.eval", eval_log(SAMPLES)))
+    pytest.importorskip("pyarrow")
+    path = write("a.eval", zstd_log(SAMPLES))
+    assert read_prompts(path) == ["p1", "p2"]
+    damaged = zstd_log(SAMPLES).replace(b"\x28\xb5\x2f\xfd", b"none")
+    with pytest.raises(InputError, match="not an Inspect log, or damaged"):
+        read_prompts(write("b.eval", damaged))
+    if sys.version_info < (3, 14):
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(InputError, match=r"cna-mlx\[files\].*--to json"):
+            read_prompts(path)
 
 
 def test_what_a_tool_left_out_is_counted(write: Write) -> None:
