@@ -7,37 +7,45 @@ from importlib import import_module
 
 import click
 
+from cna_mlx.commands.options import write_commands
 from cna_mlx.errors import CnaError
 
 _PROGRAM = "cna-mlx"
 _INTERRUPTED = 130
 # A command's module, where it is not called as the command is.
 _MODULES = {"eval": "evaluate"}
-_COMMANDS = (
-    "demo",
-    "discover",
-    "search",
-    "shrink",
-    "diff",
-    "chat",
-    "probe",
-    "circuit",
-    "stability",
-    "patch",
-    "prompts",
-    "audit",
-    "eval",
-    "verify",
-    "compare",
-    "capability",
-    "report",
-    "export",
-    "runs",
-    "label",
-    "models",
-    "doctor",
-    "bench",
-)
+# The commands of the help, by what they are for.
+_GROUPS = {
+    "Start": ("demo", "chat", "diff"),
+    "Find a circuit": ("discover", "search", "shrink", "stability"),
+    "Look inside": ("circuit", "probe", "patch", "prompts"),
+    "Measure": ("audit", "eval", "verify", "compare", "capability", "label"),
+    "Report": ("report", "runs", "export"),
+    "Models and this machine": ("models", "doctor", "bench"),
+}
+_COMMANDS = tuple(name for names in _GROUPS.values() for name in names)
+_WIDEST = max(map(len, _COMMANDS))
+# What users of ollama, mlx_lm and lm-eval type, and what it is here.
+_HABITS = {
+    **dict.fromkeys(("list", "ls", "ps"), "cna-mlx models lists the models here"),
+    "run": "cna-mlx chat MODEL talks to a model",
+    "generate": "cna-mlx chat MODEL PROMPT answers once",
+    "pull": "a model is fetched when it is first used: cna-mlx chat MODEL",
+    "show": "cna-mlx circuit show FILE, or cna-mlx doctor MODEL",
+    "evaluate": "cna-mlx eval MODEL measures refusals, cna-mlx capability benchmarks",
+    "version": "cna-mlx --version",
+    "help": "cna-mlx --help",
+    "--model": "the model is the first argument: cna-mlx COMMAND MODEL",
+    "--temperature": "it is --temp",
+    "--top_p": "it is --top-p",
+    "--top_k": "it is --top-k",
+    "--min_p": "it is --min-p",
+    "--max_tokens": "it is --max-tokens",
+    "--max-new-tokens": "it is --max-tokens",
+    "--num-predict": "it is --max-tokens",
+    "--system-prompt": "it is --system",
+    "--tasks": "cna-mlx capability runs tasks of lm-eval",
+}
 
 
 class Commands(click.Group):
@@ -57,11 +65,26 @@ class Commands(click.Group):
         )
         return command
 
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; say what another tool's command is called here."""
+        if (name := arguments[0]) not in _COMMANDS and name in _HABITS:
+            raise click.UsageError(f"no command {name!r}: {_HABITS[name]}", context)
+        return super().resolve_command(context, arguments)
+
+    def format_commands(
+        self, context: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write the commands by what they are for, each with its whole sentence."""
+        for title, names in _GROUPS.items():
+            write_commands(self, context, formatter, title, names, _WIDEST)
+
 
 @click.group(
     cls=Commands,
     invoke_without_command=True,
-    context_settings={"show_default": True},
+    context_settings={"show_default": True, "help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="cna-mlx", prog_name=_PROGRAM)
 @click.pass_context
@@ -69,7 +92,7 @@ def cli(context: click.Context) -> None:
     """Find the neurons behind a model's refusals, scale them, and see what changes.
 
     MODEL is a directory, a Hugging Face id, or demo: an embedded model that needs no
-    download.
+    download. COMMAND -h shows a command's options.
 
     \b
     Start with:
@@ -124,7 +147,10 @@ def _fail(message: str, code: int) -> int:
 def _usage(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else _PROGRAM
-    return f"{error.format_message()} ({command} --help)"
+    said = error.format_message()
+    if habit := _HABITS.get(getattr(error, "option_name", "")):
+        said = f"no such option {error.option_name}: {habit}"  # type: ignore[attr-defined]
+    return f"{said} ({command} --help)"
 
 
 def _unexpected(error: Exception) -> tuple[str, int]:

@@ -87,6 +87,11 @@ def strength_text(value: Strength) -> str:
     return str(value) if isinstance(value, Pin) else f"m={value:.15g}"
 
 
+def arm_label(value: Strength) -> str:
+    """The name of an arm that is steered so: ``ablated``, ``m=0.5``, ``mean``."""
+    return "ablated" if value == 0.0 else strength_text(value)
+
+
 def effect_text(value: Strength) -> str:
     """What the strength does to neurons, as the end of a sentence."""
     if not isinstance(value, Pin):

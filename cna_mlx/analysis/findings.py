@@ -35,6 +35,31 @@ def findings(found: ModelComparison) -> tuple[str, ...]:
     return tuple(lines + paper_findings(found) + _bounds(found))
 
 
+def headline(found: ModelComparison) -> str:
+    """Return the comparison in one sentence: refusals first, then the circuits."""
+    a, b = (side.name for side in found.sides)
+    between, overlap = found.of("target", "baseline"), found.overlap
+    parts = []
+    if between is not None:
+        change = between.change
+        counts = f"{change.before.successes} and {_count(change.after)}"
+        parts.append(f"{_more(change, a, b)} ({counts} prompts)")
+    if overlap is not None and overlap.shared is not None:
+        more = "more" if overlap.shared.p < LEVEL else "no more"
+        shared = f"{overlap.shared.shared} of {min(overlap.sizes)}"
+        parts.append(f"their circuits share {more} neurons than chance ({shared})")
+    if not parts:
+        return f"{a} and {b} have nothing that can be compared directly."
+    return f"{'; '.join(parts)}."
+
+
+def _more(change: PairedChange, a: str, b: str) -> str:
+    if change.p >= LEVEL:
+        return f"{a} and {b} are not shown to differ in refusals"
+    more, less = (a, b) if fell(change) else (b, a)
+    return f"{more} refuses more than {less}"
+
+
 # ----------------------------------------------------------------- telling sides apart
 
 
@@ -126,11 +151,7 @@ def _refusing(found: ModelComparison) -> list[str]:
         return []
     a, b = (side.name for side in found.sides)
     change = between.change
-    if change.p >= LEVEL:
-        what = f"Unsteered, {a} and {b} are not shown to differ in refusals"
-    else:
-        more, less = (a, b) if fell(change) else (b, a)
-        what = f"Unsteered, {more} refuses more than {less}"
+    what = f"Unsteered, {_more(change, a, b)}"
     points = formatting.points_range(change.points.low, change.points.high)
     return [
         f"{what}: {_count(change.before)} and {_count(change.after)} prompts "

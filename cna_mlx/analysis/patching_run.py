@@ -168,7 +168,8 @@ class _Patch:
         if pairs is None:
             return self._result(options.pairs, {}, [])
         session.reporter.note(f"reading {prompts.name}")
-        made_by = reference(*session.load(), prompts, session.rendering)
+        with session.reporter.progress("layers") as progress:
+            made_by = reference(*session.load(), prompts, session.rendering, progress)
         controls = matched_controls(circuit, made_by.magnitudes, options.controls)
         samples = self._patched(pairs, [circuit, *controls])
         return self._result(len(pairs), samples, controls)

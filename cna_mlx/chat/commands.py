@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 
 from cna_mlx.chat import transcripts
 from cna_mlx.chat.conversation import Conversation
@@ -13,8 +14,12 @@ from cna_mlx.errors import InputError
 from cna_mlx.prompts import contrast_names
 from cna_mlx.search.cached import SearchInterrupted, searched_circuit
 from cna_mlx.strength import effect_text, parse_strength
-from cna_mlx.util.files import typed_path, write_atomically
+from cna_mlx.util.files import is_there, typed_path, write_atomically
 from cna_mlx.util.formatting import counted
+from cna_mlx.util.overwriting import Kind, check_replaceable
+from cna_mlx.util.sanitize import first_words
+
+_FORCE = " --force"
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class ChatCommand:
 def run_command(conversation: Conversation, line: str) -> Reply:
     """Run a line that begins with a slash."""
     name, _, argument = line.strip().partition(" ")
+    name = _ALIASES.get(name, name)
     if name not in COMMANDS:
         close = get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {close[0]}?" if close else "/help lists the commands"
@@ -151,12 +157,33 @@ def _clear(chat: Conversation, _: str) -> Reply:
     return Reply("conversation cleared")
 
 
+def _undo(chat: Conversation, _: str) -> Reply:
+    first = first_words(chat.undo())
+    left = counted(len(chat.turns), "turn")
+    return Reply(f"took back: {first} ({left} left)")
+
+
+def _retry(chat: Conversation, _: str) -> Reply:
+    return Reply("", ask=chat.undo())
+
+
 def _save(chat: Conversation, argument: str) -> Reply:
-    path = typed_path(argument)
-    is_markdown = path.suffix == ".md"
+    is_markdown = argument.removesuffix(_FORCE).rstrip().endswith(".md")
+    path = _free(chat, argument, "Markdown" if is_markdown else "conversation")
     write = transcripts.as_markdown if is_markdown else transcripts.as_json
     write_atomically(path, write(chat))
+    chat.written.add(path.resolve())
     return Reply(f"saved {counted(len(chat.turns), 'turn')} to {path}")
+
+
+def _free(chat: Conversation, argument: str, kind: Kind) -> Path:
+    """The typed path, if nothing is lost by writing to it."""
+    text = argument.removesuffix(_FORCE).rstrip()
+    path = typed_path(text)
+    is_own = is_there(path) and path.resolve() in chat.written
+    force = is_own or argument.endswith(_FORCE)
+    check_replaceable(path, kind, force=force, confirm=chat.confirm)
+    return path
 
 
 def _load(chat: Conversation, argument: str) -> Reply:
@@ -167,15 +194,18 @@ def _load(chat: Conversation, argument: str) -> Reply:
 
 
 def _export(chat: Conversation, argument: str) -> Reply:
-    path = typed_path(argument)
-    if path.suffix.lower() == ".md":
+    suffix = typed_path(argument.removesuffix(_FORCE).rstrip()).suffix.lower()
+    if suffix == ".md":
+        path = _free(chat, argument, "Markdown")
         write_atomically(path, transcripts.as_markdown(chat))
-    elif path.suffix.lower() in (".svg", ".html", ".htm") and chat.export is not None:
+    elif suffix in (".svg", ".html", ".htm") and chat.export is not None:
         if not chat.turns:
             raise InputError("nothing to draw yet: ask something first")
+        path = _free(chat, argument, "picture" if suffix == ".svg" else "page")
         chat.export(chat, path)
     else:
         raise InputError("/export FILE: use a name that ends in .svg, .html or .md")
+    chat.written.add(path.resolve())
     return Reply(f"wrote {counted(len(chat.turns), 'turn')} to {path}")
 
 
@@ -183,10 +213,13 @@ def _bye(_: Conversation, __: str) -> Reply:
     return Reply("", is_over=True)
 
 
+# Habits of other chats.
+_ALIASES = {"/?": "/help", "/exit": "/bye", "/quit": "/bye"}
+
 COMMANDS = {
     usage.split()[0]: ChatCommand(usage, text, run)
     for usage, text, run in (
-        ("/help", "list the commands", _help),
+        ("/help", "list the commands (also /?)", _help),
         ("/ablate on|off", "turn the steered arms on or off", _ablate),
         ("/multiplier X [ARM]", "scale the circuit by X; or mean, pin=C", _multiplier),
         ("/view both|baseline|ablated", "choose the arms to show", _view),
@@ -201,10 +234,12 @@ COMMANDS = {
         ("/set NAME VALUE", "change a setting", change_setting),
         ("/system TEXT", "set the system prompt", _system),
         ("/align", "continue all arms from the baseline's answers", _align),
+        ("/retry", "ask the last question again, with what was changed", _retry),
+        ("/undo", "take back the last question and its answers", _undo),
         ("/clear", "forget the conversation", _clear),
-        ("/save FILE", "save as JSON, or as Markdown with .md", _save),
+        ("/save FILE [--force]", "save as JSON, or as Markdown with .md", _save),
         ("/load FILE", "continue a conversation that was saved as JSON", _load),
-        ("/export FILE", "draw as .svg, .html or .md", _export),
+        ("/export FILE [--force]", "draw as .svg, .html or .md", _export),
         ("/bye", "leave (or Ctrl-D)", _bye),
     )
 }

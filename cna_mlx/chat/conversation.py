@@ -24,10 +24,9 @@ from cna_mlx.steering.events import Answer, Gauged, Token
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.sampling import Greedy, Sampled, Sampling
-from cna_mlx.strength import Strength, strength_text
+from cna_mlx.strength import Strength, arm_label
 from cna_mlx.util.progress import never
 
-STEERED = "ablated"
 # The baseline and three more fit side by side on a wide terminal.
 MOST_ARMS = 4
 View = Literal["both", "baseline", "ablated"]
@@ -54,6 +53,11 @@ class Turn:
     memory: int
     histories_differ: bool
     dropped: int
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether an answer was stopped."""
+        return any(arm.finish == "interrupted" for arm in self.result.arms)
 
     @property
     def tokens(self) -> int:
@@ -86,6 +90,9 @@ class Conversation:
         hides_text: whether only the first words of answers are shown.
         rendering: how messages become token ids; at first the session's.
         export: draws the conversation into a file.
+        confirm: asks the user a question with yes or no, if somebody can answer.
+        written: files that this chat wrote, which it may replace.
+        undone: turns that were taken back, so that a sampled answer is another one.
         searched: called with the standings of a search; see
             :func:`cna_mlx.search.search.search_session`.
     """
@@ -98,14 +105,20 @@ class Conversation:
     temperature: float = 0.0
     seed: int = 0
     max_tokens: int = 512
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
     view: View = "both"
     hides_text: bool = False
     export: Callable[["Conversation", Path], None] | None = None
     searched: Shown = lambda standings: None
+    confirm: Callable[[str], bool] = lambda question: False
+    written: set[Path] = field(default_factory=set)
     turns: list[Turn] = field(default_factory=list)
     histories: dict[str, list[Message]] = field(default_factory=dict)
     asked: Asked | None = None
     dropped: int = 0
+    undone: int = 0
     _caches: dict[str, ArmCache] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -134,7 +147,7 @@ class Conversation:
         """Replace the steered arms by one of this circuit, and let it answer."""
         if multiplier is None:
             multiplier = self.multiplier
-        self.steered = [Arm.of(circuit, multiplier, STEERED)]
+        self.steered = [Arm.of(circuit, multiplier)]
         self.multiplier = multiplier
         self.is_ablating = True
 
@@ -190,9 +203,27 @@ class Conversation:
         """Forget all turns; keep the arms and the settings."""
         self.turns.clear()
         self.asked = None
-        self.dropped = 0
+        self.dropped = self.undone = 0
         self.histories.clear()
         self._caches.clear()
+
+    def undo(self) -> str:
+        """Forget the last turn, in every arm; return its question.
+
+        Raises:
+            InputError: there is no turn.
+        """
+        if not self.turns:
+            raise InputError("there is no turn to go back to; ask something first")
+        last = self.turns.pop().result
+        self.asked = None
+        self.undone += 1
+        if any(arm.token_ids for arm in last.arms):  # else it was not remembered
+            length = len(self.histories[BASELINE.label])
+            for label, history in self.histories.items():
+                if len(history) == length:  # an arm that was off is shorter
+                    self.histories[label] = history[:-2]
+        return last.prompt
 
     def align(self) -> None:
         """Give every arm the baseline's history."""
@@ -285,8 +316,14 @@ class Conversation:
     def _sampling(self) -> Sampling:
         if self.temperature <= 0:
             return Greedy()
-        # new noise in every turn, the same when the chat is repeated
-        return Sampled(self.temperature, seed=self.seed + len(self.turns))
+        # new noise for every answer, the same when the chat is repeated
+        return Sampled(
+            self.temperature,
+            self.top_p,
+            self.seed + len(self.turns) + self.undone,
+            self.top_k,
+            self.min_p,
+        )
 
 
 def circuit_of(arm: Arm) -> Circuit:
@@ -297,7 +334,7 @@ def circuit_of(arm: Arm) -> Circuit:
 
 
 def _relabelled(arm: Arm, multiplier: Strength) -> str:
-    before = strength_text(arm.strength)
+    before = arm_label(arm.strength)
     if not arm.label.endswith(before):
         return arm.label
-    return f"{arm.label.removesuffix(before)}{strength_text(multiplier)}"
+    return f"{arm.label.removesuffix(before)}{arm_label(multiplier)}"

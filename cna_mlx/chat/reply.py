@@ -31,6 +31,7 @@ class Reply:
         words: a prompt with the gauge up to each word, below the text.
         first: what answers begin with, below the words.
         remark: a caveat below the rest.
+        ask: a message to answer next.
     """
 
     text: str
@@ -40,3 +41,4 @@ class Reply:
     words: tuple[Word, ...] = ()
     first: FirstTokens | None = None
     remark: str = ""
+    ask: str | None = None

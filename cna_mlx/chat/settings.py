@@ -56,7 +56,7 @@ def change_setting(chat: Conversation, argument: str) -> Reply:
     """`/set [NAME [VALUE]]`: change a setting, or show it, or show all."""
     name, _, text = argument.partition(" ")
     if not name:
-        return Reply("", grid=Grid((), tuple(_settings(chat))), is_data=True)
+        return Reply("", grid=Grid((), tuple(settings_of(chat))), is_data=True)
     if name not in SETTINGS:
         close = get_close_matches(name, SETTINGS, 1)
         hint = f"did you mean {close[0]}?" if close else ", ".join(SETTINGS)
@@ -77,19 +77,21 @@ def show_settings(chat: Conversation, _: str) -> Reply:
     none_yet = "none yet (/ablate on, /circuit FILE, /contrast NAME)"
     rows = (
         ("model", f"{chat.session.name} ({quantization(chat.session.model)})"),
-        ("circuit", _circuit(chat.circuit) if chat.circuit else none_yet),
+        ("circuit", circuit_text(chat.circuit) if chat.circuit else none_yet),
         ("arms", ", ".join(arm.title for arm in chat.arms)),
-        *_settings(chat),
+        *settings_of(chat),
         ("context", _context(chat)),
     )
     return Reply("", grid=Grid((), rows), is_data=True)
 
 
-def _settings(chat: Conversation) -> list[tuple[str, str]]:
+def settings_of(chat: Conversation) -> list[tuple[str, str]]:
+    """All settings with their values."""
     return [(name, setting.show(chat)) for name, setting in SETTINGS.items()]
 
 
-def _circuit(circuit: Circuit) -> str:
+def circuit_text(circuit: Circuit) -> str:
+    """A circuit in a line: its size, its contrast, how it was chosen."""
     origin = circuit.provenance
     parts = [counted(len(circuit.neurons), "neuron")]
     if contrast := origin.contrast:
@@ -133,6 +135,9 @@ SETTINGS = {
         "temperature", "0 (greedy) or a number above it", _between(float, 0, 1e6)
     ),
     "seed": Setting("seed", "a whole number", _between(int, 0, 2**32 - 1)),
+    "top-p": Setting("top_p", "a number above 0 and up to 1", _between(float, 1e-9, 1)),
+    "top-k": Setting("top_k", "a whole number, 0 for all", _between(int, 0, 10**9)),
+    "min-p": Setting("min_p", "a number from 0 to 1", _between(float, 0, 1)),
     "max-tokens": Setting(
         "max_tokens", "a whole number, 1 or more", _between(int, 1, 10**9)
     ),

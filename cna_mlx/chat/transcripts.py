@@ -5,20 +5,28 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cna_mlx.chat.conversation import MOST_ARMS, Conversation, Turn, circuit_of
+from cna_mlx.chat.settings import circuit_text, settings_of
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CircuitError, InputError
-from cna_mlx.models.fingerprint import fingerprint
+from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import ArmResult, PromptResult
 from cna_mlx.steering.events import Answer, Finish
 from cna_mlx.strength import Pin, Strength, as_typed, from_intervention
 from cna_mlx.util.environment import versions
+from cna_mlx.util.formatting import counted, decimal
 from cna_mlx.util.sanitize import first_words
 
 #: The newest. Conversations without pins are of version 1, which 0.1 reads too.
 SCHEMA_VERSION = 2
 _KIND = "cna-mlx conversation"
+# Settings of the sampling that version 0.1 did not have.
+_FILTERS: dict[str, type[float] | type[int]] = {
+    "top_p": float,
+    "top_k": int,
+    "min_p": float,
+}
 
 
 def as_json(chat: Conversation) -> str:
@@ -31,6 +39,7 @@ def as_json(chat: Conversation) -> str:
         "rendering": chat.rendering.to_dict(),
         "temperature": chat.temperature,
         "seed": chat.seed,
+        **{name: getattr(chat, name) for name in _FILTERS},
         "max_tokens": chat.max_tokens,
         "is_ablating": chat.is_ablating,
         "arms": [
@@ -61,14 +70,46 @@ def _version(chat: Conversation) -> int:
 def as_markdown(chat: Conversation) -> str:
     """Return the conversation as Markdown; cut hidden answers to their first words."""
     parts = [f"# A conversation with {chat.session.name}\n"]
+    parts.append("\n".join(f"- {name}: {said}" for name, said in facts(chat)) + "\n")
     for turn in chat.turns:
         parts.append(f"## {' '.join(turn.result.prompt.split())}\n")
+        gauge = turn.result.gauge
+        said = [] if gauge is None else [f"gauge {decimal(gauge)}"]
+        if said := [*said, *filter(None, [turn_remarks(turn)])]:
+            parts.append(f"{'; '.join(said)}\n")
         for arm in turn.result.arms:
             text = first_words(arm.text) if chat.hides_text else arm.text
             quoted = "\n".join(f"> {line}" for line in text.splitlines())
             title = f"**{arm.arm.label}** ({_strength_text(arm.arm.strength)})"
             parts.append(f"{title} — {arm.label.kind}\n\n{quoted or '> '}\n")
     return "\n".join(parts)
+
+
+def facts(chat: Conversation) -> list[tuple[str, str]]:
+    """What somebody who was not there must know: model, circuits, settings."""
+    model = f"{chat.session.name} ({quantization(chat.session.model)})"
+    circuits = [
+        (f"arm {arm.label}", circuit_text(circuit_of(arm))) for arm in chat.steered
+    ]
+    settings = ", ".join(map(" ".join, settings_of(chat)))
+    made = f"cna-mlx {versions('cna-mlx')['cna-mlx']}"
+    return [
+        ("model", model),
+        *circuits,
+        ("settings", settings),
+        ("made with", made),
+    ]
+
+
+def turn_remarks(turn: Turn) -> str:
+    """Which answers of a turn were stopped or cut off; how many turns it forgot."""
+    parts, arms = [], turn.result.arms
+    for finish, said in (("interrupted", "interrupted"), ("length", "cut off")):
+        if names := [arm.arm.label for arm in arms if arm.finish == finish]:
+            parts.append(f"{said}: {', '.join(names)}")
+    if turn.dropped:
+        parts.append(f"{counted(turn.dropped, 'early turn')} dropped")
+    return "; ".join(parts)
 
 
 def _strength_text(strength: Strength) -> str:
@@ -120,6 +161,7 @@ def _state(data: dict[str, Any], where: str) -> dict[str, Any]:
         "temperature": float(data["temperature"]),
         "seed": int(data["seed"]),
         "max_tokens": int(data["max_tokens"]),
+        **{name: kind(data[name]) for name, kind in _FILTERS.items() if name in data},
         "is_ablating": bool(data["is_ablating"]) and bool(steered),
         "dropped": int(data["dropped_turns"]),
     }

@@ -17,8 +17,9 @@ from cna_mlx.commands import options as opt
 @opt.selection_options
 @opt.search_option
 @opt.rendering_options
+@opt.open_option
 @opt.json_option
-def audit(model: str, as_json: bool, **rest: Any) -> bool:
+def audit(model: str, is_opened: bool, as_json: bool, **rest: Any) -> bool:
     """Discover, evaluate, sweep and judge in one go, and write a report.
 
     The first screen says whether refusals fell more than equally active random neurons
@@ -29,7 +30,12 @@ def audit(model: str, as_json: bool, **rest: Any) -> bool:
     from cna_mlx.analysis.verdict import conclude
     from cna_mlx.report.writing import write_report
     from cna_mlx.ui.console import screen
-    from cna_mlx.ui.evaluation import discovery_lines, summary_view, verdict_view
+    from cna_mlx.ui.evaluation import (
+        discovery_lines,
+        headline_view,
+        summary_view,
+        verdict_view,
+    )
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.runs import tell_end
 
@@ -58,6 +64,9 @@ def audit(model: str, as_json: bool, **rest: Any) -> bool:
         show(verdict_view(screen(), verdict))
         show(discovery_lines(screen(), summary))
         show(summary_view(screen(), summary))
+        show(headline_view(screen(), verdict))
     if report:
         screen().note(f"the report: {report.html}")
+        if is_opened:
+            opt.open_page(report.html)
     return tell_end(screen(), run)

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
 
 
@@ -24,6 +25,7 @@ from cna_mlx.commands import options as opt
 @click.option(
     "--include-path",
     metavar="DIR",
+    shell_complete=complete.directories,
     help="Also look for tasks (YAML files of lm-eval) here.",
 )
 @click.option(

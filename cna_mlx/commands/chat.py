@@ -9,19 +9,35 @@ from cna_mlx.commands import options as opt
 
 @opt.command(
     example="cna-mlx chat demo --ablate\n"
+    'cna-mlx chat demo "How do I cast a sleep spell?" --ablate\n'
     "cna-mlx chat ./model --circuit refusal.json@0.5 --temp 0.7 --seed 1\n"
     "cna-mlx chat ./model --circuit a.json@0 --circuit b.json@1.5",
 )
 @opt.model_argument
+@opt.prompt_argument
 @opt.model_options
 @click.option("--ablate", is_flag=True, help="Also answer with the circuit ablated.")
 @opt.circuit_options
+@opt.prompt_option
 @click.option(
     "--temp",
     "temperature",
     type=float,
     default=0.0,
     help="Sampling temperature; 0 is greedy.",
+)
+@click.option("--top-p", type=float, default=1.0, help="Keep this probability mass.")
+@click.option(
+    "--top-k",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Keep this many tokens; 0 keeps all.",
+)
+@click.option(
+    "--min-p",
+    type=float,
+    default=0.0,
+    help="Keep tokens at least this likely, relative to the first.",
 )
 @click.option(
     "--seed",
@@ -45,17 +61,26 @@ from cna_mlx.commands import options as opt
 @opt.search_option
 @opt.expect_option
 @opt.rendering_options
-def chat(model: str, ablate: bool, hide_text: bool, history: bool, **rest: Any) -> None:
+def chat(
+    model: str,
+    prompt: str | None,
+    prompts: tuple[str, ...],
+    ablate: bool,
+    hide_text: bool,
+    history: bool,
+    **rest: Any,
+) -> bool:
     """Talk to a model, and to the same model with its circuit scaled.
 
     Up to four arms answer at once: the baseline, and one for each circuit and
-    multiplier.
+    multiplier. With a PROMPT (or -p) the chat answers it and ends.
     """
     from cna_mlx.chat.opening import open_conversation
     from cna_mlx.discovery.cache import cache_directory
-    from cna_mlx.ui.chat import run_chat
+    from cna_mlx.ui.chat import answer_once, run_chat
     from cna_mlx.ui.console import screen
 
+    messages = opt.prompts_of(prompt, prompts)
     session, options = opt.session_of(model, rest), opt.selection_of(rest)
     opt.use_search(session, options, rest)
     conversation = open_conversation(
@@ -65,5 +90,8 @@ def chat(model: str, ablate: bool, hide_text: bool, history: bool, **rest: Any) 
         hides_text=hide_text,
         **rest,
     )
+    if messages:
+        return answer_once(screen(), conversation, messages)
     kept = cache_directory() / "chat.history" if history else None
     run_chat(screen(), conversation, history=kept)
+    return True

@@ -4,10 +4,12 @@ from typing import Any
 
 import click
 
+from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
 
 
 @click.group(
+    cls=opt.Group,
     invoke_without_command=True,
     epilog="\b\nExample:\n  cna-mlx circuit show magic.json",
 )
@@ -25,8 +27,15 @@ def circuit(context: click.Context) -> None:
     "cna-mlx circuit show magic.json --model demo",
     loads_model=False,
 )
-@click.argument("file")
-@click.option("--out", metavar="FILE.html", help="Draw the circuit on a page.")
+@click.argument("file", shell_complete=complete.files)
+@click.option(
+    "--out",
+    metavar="FILE.html",
+    shell_complete=complete.files,
+    help="Draw the circuit on a page.",
+)
+@opt.force_option
+@opt.open_option
 @click.option(
     "--top",
     type=click.IntRange(min=0),
@@ -40,6 +49,8 @@ def circuit(context: click.Context) -> None:
 def circuit_show(
     file: str,
     out: str | None,
+    force: bool,
+    is_opened: bool,
     top: int,
     model: str | None,
     as_json: bool,
@@ -53,11 +64,15 @@ def circuit_show(
     from cna_mlx.ui.output import emit_json, say, show
     from cna_mlx.ui.tables import circuit_view
 
+    opt.require(out or not is_opened, "--open needs --out FILE.html")
+    opt.check_output(out, "page", force)
     found = Circuit.load(file)
     if out:
         from cna_mlx.report.circuit_page import write_circuit_page
 
         write_circuit_page(found, out)
+        if is_opened:
+            opt.open_page(out)
     listed, written = found.neurons[:top], []
     if model is not None:
         from cna_mlx.discovery.attribution import written_tokens
@@ -103,11 +118,21 @@ def circuit_show(
     example="cna-mlx circuit neuron magic.json 5 407 --model demo\n"
     "cna-mlx circuit neuron magic.json 5 407 --model demo --text book.txt",
 )
-@click.argument("file")
+@click.argument("file", shell_complete=complete.files)
 @click.argument("layer", type=int)
 @click.argument("index", type=int)
-@click.option("--model", required=True, help="The model to read the neuron in.")
-@click.option("--text", metavar="FILE", help="Also read each line of this file.")
+@click.option(
+    "--model",
+    required=True,
+    shell_complete=complete.models,
+    help="The model to read the neuron in.",
+)
+@click.option(
+    "--text",
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="Also read each line of this file.",
+)
 @click.option(
     "--top",
     type=click.IntRange(min=1),
@@ -175,7 +200,9 @@ def circuit_neuron(
     example="cna-mlx circuit overlap delta.json influence.json",
     loads_model=False,
 )
-@click.argument("files", nargs=-1, required=True, metavar="A B ...")
+@click.argument(
+    "files", nargs=-1, required=True, metavar="A B ...", shell_complete=complete.files
+)
 @opt.json_option
 def circuit_overlap(files: tuple[str, ...], as_json: bool) -> None:
     """Count the neurons that each pair of circuits shares, and compare with chance."""
@@ -206,21 +233,40 @@ def _add_combining(operation: str, what: str) -> None:
         loads_model=False,
         help=f"Write a circuit of the neurons that are in {what}.",
     )
-    @click.argument("files", nargs=-1, required=True, metavar="A B ...")
+    @click.argument(
+        "files",
+        nargs=-1,
+        required=True,
+        metavar="A B ...",
+        shell_complete=complete.files,
+    )
     @_output_option
     @opt.transfer_option
     @opt.json_option
     def combine(
-        files: tuple[str, ...], output: str, allow_transfer: bool, as_json: bool
+        files: tuple[str, ...],
+        output: str,
+        force: bool,
+        allow_transfer: bool,
+        as_json: bool,
     ) -> None:
         from cna_mlx import circuit_sets
 
+        opt.check_output(output, "circuit", force)
         combined = getattr(circuit_sets, operation)
         _write(combined(_load(files), allow_transfer=allow_transfer), output, as_json)
 
 
-_output_option = click.option(
-    "-o", "--output", required=True, metavar="FILE", help="Write the circuit to FILE."
+_output_option = opt.options(
+    click.option(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        shell_complete=complete.files,
+        help="Write the circuit to FILE.",
+    ),
+    opt.force_option,
 )
 _add_combining("union", "any of the files")
 _add_combining("intersect", "all of the files")
@@ -233,15 +279,16 @@ _add_combining("minus", "the first file and in none of the others")
     example="cna-mlx circuit top magic.json 4 -o four.json",
     loads_model=False,
 )
-@click.argument("file")
+@click.argument("file", shell_complete=complete.files)
 @click.argument("count", metavar="N", type=int)
 @_output_option
 @opt.json_option
-def circuit_top(file: str, count: int, output: str, as_json: bool) -> None:
+def circuit_top(file: str, count: int, output: str, force: bool, as_json: bool) -> None:
     """Write a circuit of the first N neurons of a file."""
     from cna_mlx.circuit import Circuit
     from cna_mlx.circuit_sets import top
 
+    opt.check_output(output, "circuit", force)
     _write(top(Circuit.load(file), count), output, as_json)
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
 from cna_mlx.errors import InputError
 
@@ -15,16 +16,22 @@ _TYPED = click.core.ParameterSource.COMMANDLINE
     "cna-mlx compare ./model-bf16 ./model-4bit --limit 50 --out ./comparison\n"
     "cna-mlx compare eval-demo-460fdcb54e ./my-run --json",
 )
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=complete.models_and_runs)
+@click.argument("b", shell_complete=complete.models_and_runs)
 @click.option(
     "--offline", is_flag=True, help="Use what is on this machine; no network."
 )
 @click.option(
-    "--circuit-a", metavar="FILE", help="A's circuit, instead of the default."
+    "--circuit-a",
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="A's circuit, instead of the default.",
 )
 @click.option(
-    "--circuit-b", metavar="FILE", help="B's circuit, instead of the default."
+    "--circuit-b",
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="B's circuit, instead of the default.",
 )
 @opt.measuring_options
 @opt.controls_option(default=5)
@@ -43,7 +50,7 @@ def compare(
     compared from their files, on the prompts that both answered.
     """
     from cna_mlx.analysis import comparison_run as library
-    from cna_mlx.analysis.findings import findings
+    from cna_mlx.analysis.findings import findings, headline
     from cna_mlx.ui.compare import comparison_view
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show
@@ -68,7 +75,8 @@ def compare(
     )
     said = findings(found)
     if as_json:
-        emit_json({**found.to_dict(), "statements": list(said)})
+        first = {"headline": headline(found), "statements": list(said)}
+        emit_json({**found.to_dict(), **first})
     else:
         show(comparison_view(screen(), found, said))
     if all(runs):

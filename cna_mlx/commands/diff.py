@@ -1,27 +1,36 @@
 """`diff`: answer prompts with and without the circuit, side by side."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
 from cna_mlx.errors import InputError
 
 if TYPE_CHECKING:
     from cna_mlx.discovery.options import DiscoveryOptions
+    from cna_mlx.discovery.session import Session
+    from cna_mlx.util.progress import Progress
 
 
 @opt.command(
-    example='cna-mlx diff demo -p "How do I cast a sleep spell?"\n'
+    example='cna-mlx diff demo "How do I cast a sleep spell?"\n'
     "cna-mlx diff ./model --circuit refusal.json -m 0 -m 0.5 --prompts list.txt --json",
 )
 @opt.model_argument
+@opt.prompt_argument
 @opt.model_options
 @opt.circuit_options
 @opt.prompt_option
 @click.option(
-    "--prompts", "prompt_file", metavar="FILE", help="File of prompts; - reads a pipe."
+    "--prompts",
+    "prompt_file",
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="File of prompts; - reads a pipe.",
 )
 @click.option(
     "--max-tokens",
@@ -29,7 +38,13 @@ if TYPE_CHECKING:
     default=150,
     help="New tokens for each answer.",
 )
-@click.option("--svg", metavar="FILE", help="Save what is shown as an SVG picture.")
+@click.option(
+    "--svg",
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="Save what is shown as an SVG picture.",
+)
+@opt.force_option
 @opt.hide_text_option
 @opt.selection_options
 @opt.search_option
@@ -38,9 +53,11 @@ if TYPE_CHECKING:
 @opt.json_option
 def diff(
     model: str,
+    prompt: str | None,
     prompts: tuple[str, ...],
     prompt_file: str | None,
     svg: str | None,
+    force: bool,
     hide_text: bool,
     as_json: bool,
     **rest: Any,
@@ -51,11 +68,11 @@ def diff(
     from cna_mlx.ui.diff import all_refuse_line, pages, prompt_view, rates_view
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.picture import save_picture
-    from cna_mlx.util.files import check_writable
 
     options = opt.selection_of(rest)
-    texts, origin = _prompts(prompts, prompt_file, options, model)
-    check_writable(svg)
+    given = opt.prompts_of(prompt, prompts)
+    texts, origin = _prompts(given, prompt_file, options, model)
+    opt.check_output(svg, "picture", force)
     to = replace(screen(), hides_text=hide_text)
     session = opt.session_of(model, rest)
     opt.use_search(session, options, rest)
@@ -63,10 +80,12 @@ def diff(
     if origin:
         to.note(origin)
     try:
-        for count, result in enumerate(run.run(), 1):
-            if not as_json:
-                heading = f"{count}/{len(texts)}"
-                show(prompt_view(to, result, heading, run.gauge, run.is_calibrated))
+        with _progress(session, as_json) as progress:
+            for count, result in enumerate(run.run(), 1):
+                progress("Answering", count, len(texts))
+                if not as_json:
+                    heading = f"{count}/{len(texts)}"
+                    show(prompt_view(to, result, heading, run.gauge, run.is_calibrated))
     finally:  # what is finished is printed even if the rest fails
         if as_json:
             emit_json(run.to_dict(hides_text=hide_text))
@@ -84,8 +103,15 @@ def diff(
     return not session.reporter.stop()
 
 
+def _progress(session: "Session", as_json: bool) -> "AbstractContextManager[Progress]":
+    """A bar where no answer is printed before the end."""
+    from cna_mlx.util.progress import silent
+
+    return session.reporter.progress("prompts") if as_json else nullcontext(silent)
+
+
 def _prompts(
-    prompts: tuple[str, ...], file: str | None, options: "DiscoveryOptions", model: str
+    prompts: list[str], file: str | None, options: "DiscoveryOptions", model: str
 ) -> tuple[list[str], str | None]:
     from cna_mlx.discovery.diff_run import example_prompts
 
@@ -94,5 +120,5 @@ def _prompts(
     if file:
         return opt.prompts_of(file, options.column), None
     if prompts:
-        return [opt.typed(prompt, "-p") for prompt in prompts], None
+        return prompts, None
     return example_prompts(model, options)

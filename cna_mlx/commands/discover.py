@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
 
 
@@ -23,15 +24,25 @@ from cna_mlx.commands import options as opt
 )
 @opt.expect_option
 @opt.rendering_options
-@click.option("-o", "--output", metavar="FILE", help="Write the circuit to this file.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="Write the circuit to this file.",
+)
+@opt.force_option
 @opt.json_option
-def discover(model: str, output: str | None, as_json: bool, **rest: Any) -> None:
+def discover(
+    model: str, output: str | None, force: bool, as_json: bool, **rest: Any
+) -> None:
     """Find the neurons that tell two sets of prompts apart."""
     from cna_mlx.discovery.session import report_expectation
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.tables import discovery_view
 
+    opt.check_output(output, "circuit", force)
     session = opt.session_of(model, rest)
     found = session.discover(opt.selection_of(rest), output)
     discovery = found.discovery

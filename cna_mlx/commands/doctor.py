@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
 from cna_mlx.errors import CnaError
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @opt.command(example="cna-mlx doctor\ncna-mlx doctor demo --json")
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete.models)
 @click.option(
     "--clear-cache", is_flag=True, help="Remove the cached circuits; do nothing else."
 )

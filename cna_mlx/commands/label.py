@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cna_mlx.commands import completion as complete
 from cna_mlx.commands.options import command, hide_text_option, json_option
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     "cna-mlx label ./my-run --judge mlx-community/Qwen2.5-7B-Instruct-4bit\n"
     "cna-mlx label answers.csv --judge 'http://localhost:8080/v1?model=NAME'",
 )
-@click.argument("file")
+@click.argument("file", shell_complete=complete.runs_and_files)
 @click.option(
     "--column",
     metavar="NAME",

@@ -1,5 +1,6 @@
-"""`models`: list the paper's models and which of them fit this machine."""
+"""`models`: list the models here, and the paper's, and what fits this machine."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Check which of them are on the Hub.")
 @json_option
 def models(check: bool, as_json: bool) -> None:
-    """List the paper's models and which of them fit this machine."""
+    """List the models in the Hub's cache, and the paper's that fit this machine."""
     from cna_mlx.models import catalogue
+    from cna_mlx.models.hub.cached import cached_models
     from cna_mlx.models.memory.machine import machine
     from cna_mlx.models.memory.plan import QUANTIZATIONS, plan_of
     from cna_mlx.ui.console import screen
-    from cna_mlx.ui.models import catalogue_view
+    from cna_mlx.ui.models import cached_view, catalogue_view
     from cna_mlx.ui.output import emit_json, show
 
     entries = catalogue.entries()
@@ -28,8 +30,9 @@ def models(check: bool, as_json: bool) -> None:
         for name in sorted({n for e in entries for n in e.ids.values() if n}):
             screen().note(f"asking the Hub for {name}")
             checks[name] = catalogue.check(name)
-    have = machine()
+    have, here = machine(), cached_models()
     if not as_json:
+        show(cached_view(screen(), here, have))
         show(catalogue_view(screen(), entries, have, checks or None))
         screen().note(catalogue.caveat())
         return
@@ -38,6 +41,10 @@ def models(check: bool, as_json: bool) -> None:
             "note": catalogue.caveat(),
             "memory_bytes": have.total,
             "usable_memory_bytes": have.usable,
+            "cached": [
+                {**asdict(one), "fits": one.is_readable and one.bytes <= have.usable}
+                for one in here
+            ],
             "models": [
                 {
                     "name": entry.name,

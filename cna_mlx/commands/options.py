@@ -1,22 +1,28 @@
 """The class of commands, the options they share, and the values these make."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cna_mlx.commands import completion as complete
 from cna_mlx.errors import InputError, RequestError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cna_mlx.discovery.options import DiscoveryOptions
     from cna_mlx.discovery.session import Session
     from cna_mlx.evaluation.options import EvalOptions
     from cna_mlx.models.loading import ModelOptions, Streaming
     from cna_mlx.prompts.chat_template import Rendering
     from cna_mlx.strength import Strength
+    from cna_mlx.util.overwriting import Kind
 
+_WHOLE = 200  # characters: more than a command's sentence has
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -35,6 +41,19 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self.loads_model = loads_model
 
+    def format_options(
+        self, context: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write the command's own options, then the shared ones by their block."""
+        blocks: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for one in self.get_params(context):
+            record = one.get_help_record(context)
+            if record and isinstance(one, click.Option):
+                blocks.setdefault(getattr(one, "block", "Options"), []).append(record)
+        for title, records in blocks.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
     def invoke(self, context: click.Context) -> Any:
         """Run the command; exit as interrupted if it returns False."""
         if self.loads_model:
@@ -43,6 +62,35 @@ class Command(click.Command):
             check_open_files()
         if super().invoke(context) is False:
             raise KeyboardInterrupt
+
+
+class Group(click.Group):
+    """A group whose help has each command's whole sentence."""
+
+    def format_commands(
+        self, context: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write the commands and what they do."""
+        names = self.list_commands(context)
+        write_commands(self, context, formatter, "Commands", names)
+
+
+def write_commands(
+    group: click.Group,
+    context: click.Context,
+    formatter: click.HelpFormatter,
+    title: str,
+    names: Sequence[str],
+    width: int = 0,
+) -> None:
+    """Write commands of a group under a heading; no sentence is cut off."""
+    rows = [
+        (name.ljust(width), one.get_short_help_str(_WHOLE))
+        for name in names
+        if (one := group.get_command(context, name))
+    ]
+    with formatter.section(title):
+        formatter.write_dl(rows)
 
 
 def command(
@@ -61,7 +109,21 @@ def options(*several: _Decorator) -> _Decorator:
     return decorate
 
 
-model_options = options(
+def block(title: str, *several: _Decorator) -> _Decorator:
+    """Options that stand under a heading of their own in the help."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        before = len(getattr(command, "__click_params__", ()))
+        command = options(*several)(command)
+        for one in command.__click_params__[before:]:  # type: ignore[attr-defined]
+            one.block = getattr(one, "block", title)
+        return command
+
+    return decorate
+
+
+model_options = block(
+    "Model",
     click.option(
         "--revision",
         metavar="REV",
@@ -72,7 +134,8 @@ model_options = options(
     ),
 )
 # For commands that need one layer in memory at a time.
-walk_options = options(
+walk_options = block(
+    "Model",
     model_options,
     click.option(
         "--stream/--no-stream",
@@ -81,7 +144,8 @@ walk_options = options(
         "[default: if the weights do not fit in memory]",
     ),
 )
-rendering_options = options(
+rendering_options = block(
+    "Chat template",
     click.option(
         "--chat-template",
         type=click.Choice(["auto", "on", "off"]),
@@ -101,29 +165,43 @@ rendering_options = options(
         help="Date given to templates that print today's date.  [default: 2024-07-26]",
     ),
 )
-contrast_options = options(
+contrast_options = block(
+    "Prompts of the discovery",
     click.option(
-        "--contrast", metavar="NAME", help="A built-in contrast (see cna-mlx prompts)."
+        "--contrast",
+        metavar="NAME",
+        help="A built-in contrast (see cna-mlx prompts).",
+        shell_complete=complete.contrasts,
     ),
     click.option(
         "--positive",
         metavar="FILE",
         help="Your prompts that show the behaviour: FILE, FILE:COLUMN, or "
         "org/set:split:column on the Hub.",
+        shell_complete=complete.files,
     ),
-    click.option("--negative", metavar="FILE", help="Your prompts that do not."),
+    click.option(
+        "--negative",
+        metavar="FILE",
+        help="Your prompts that do not.",
+        shell_complete=complete.files,
+    ),
     click.option(
         "--column",
         metavar="NAME",
         help="Column or key that holds the prompts in files without their own.",
     ),
 )
-universal_option = click.option(
-    "--universal/--no-universal",
-    default=True,
-    help="Leave out neurons that respond to every contrast.",
+universal_option = block(
+    "Neurons of the discovery",
+    click.option(
+        "--universal/--no-universal",
+        default=True,
+        help="Leave out neurons that respond to every contrast.",
+    ),
 )
-selection_options = options(
+selection_options = block(
+    "Neurons of the discovery",
     contrast_options,
     click.option(
         "--fraction",
@@ -152,7 +230,7 @@ selection_options = options(
         type=click.IntRange(min=1),
         default=1,
         metavar="N",
-        help="Score at the prompt's last N tokens.  [default: 1]",
+        help="Score at the prompt's last N tokens.",
     ),
     universal_option,
 )
@@ -192,12 +270,14 @@ transfer_option = click.option(
     is_flag=True,
     help="Accept a circuit found on other weights of the same shape.",
 )
-circuit_options = options(
+circuit_options = block(
+    "Circuit",
     click.option(
         "--circuit",
         "circuits",
         multiple=True,
         metavar="FILE[@M]",
+        shell_complete=complete.files,
         help="Circuit file and its multiplier, @mean or @pin=C; repeat for more arms.",
     ),
     click.option(
@@ -212,12 +292,14 @@ circuit_options = options(
     ),
     transfer_option,
 )
-measuring_options = options(
+measuring_options = block(
+    "Measurement",
     click.option(
         "--prompts",
         "prompts",
         multiple=True,
         metavar="NAME|FILE",
+        shell_complete=complete.prompts,
         help="jbb, jbb-benign, xstest, demo, a contrast such as refusal:even (what a "
         "search of refusal did not use), FILE, FILE:COLUMN, or org/set:split:column on "
         "the Hub.  [default: jbb and jbb-benign]",
@@ -245,10 +327,14 @@ measuring_options = options(
         "--kl/--no-kl", "has_kl", default=True, help="Measure the KL divergence."
     ),
     click.option(
-        "--out", metavar="DIR", help="Directory of the run; give it again to resume."
+        "--out",
+        metavar="DIR",
+        shell_complete=complete.directories,
+        help="Directory of the run; give it again to resume.",
     ),
 )
-evaluation_options = options(
+evaluation_options = block(
+    "Measurement",
     circuit_options,
     click.option(
         "--caa",
@@ -280,6 +366,12 @@ def sweep_option(*, default: bool) -> _Decorator:
     )
 
 
+open_option = click.option(
+    "--open", "is_opened", is_flag=True, help="Open the page in the browser."
+)
+force_option = click.option(
+    "--force", is_flag=True, help="Replace an existing file of this kind unasked."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 hide_text_option = click.option(
     "--hide-text",
@@ -294,7 +386,8 @@ prompt_option = click.option(
     metavar="PROMPT",
     help="Prompt; repeat for more.",
 )
-model_argument = click.argument("model")
+model_argument = click.argument("model", shell_complete=complete.models)
+prompt_argument = click.argument("prompt", required=False)
 
 
 def session_of(model: str, rest: dict[str, Any]) -> "Session":
@@ -391,6 +484,36 @@ def evaluation_of(rest: dict[str, Any]) -> "EvalOptions":
 
     names = {field.name for field in fields(EvalOptions)} & set(rest)
     return EvalOptions(**{name: rest.pop(name) for name in names})
+
+
+def check_output(path: str | None, kind: "Kind", force: bool) -> None:
+    """Check that a file may be written; ask before one is replaced, on a terminal.
+
+    Raises:
+        InputError: it may not, or cannot.
+    """
+    from cna_mlx.util.overwriting import check_replaceable
+
+    check_replaceable(path, kind, force=force, confirm=_confirm)
+
+
+def open_page(path: "str | Path") -> None:
+    """Open a page in the browser; say where it is if that fails."""
+    from cna_mlx.ui.console import screen
+
+    if click.launch(str(path)):
+        screen().note(f"no browser could be opened: open {path} yourself", "yellow")
+
+
+def _confirm(question: str) -> bool:
+    is_answered = sys.stdin.isatty() and sys.stderr.isatty()
+    return is_answered and click.confirm(question, err=True)
+
+
+def prompts_of(prompt: str | None, prompts: Sequence[str]) -> list[str]:
+    """The prompts of the command line: the argument, then those of ``-p``."""
+    given = [] if prompt is None else [typed(prompt, "PROMPT")]
+    return given + [typed(one, "-p") for one in prompts]
 
 
 def typed(text: str, where: str) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
 
 
@@ -16,6 +17,7 @@ from cna_mlx.commands import options as opt
 @click.option(
     "--circuit",
     metavar="FILE",
+    shell_complete=complete.files,
     help="Circuit file.  [default: found on the contrast's odd prompts]",
 )
 @opt.transfer_option

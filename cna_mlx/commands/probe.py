@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
 
 if TYPE_CHECKING:
@@ -21,10 +22,19 @@ if TYPE_CHECKING:
 @opt.walk_options
 @opt.prompt_option
 @click.option(
-    "--prompts", "prompt_file", metavar="FILE", help="File of prompts; - reads a pipe."
+    "--prompts",
+    "prompt_file",
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="File of prompts; - reads a pipe.",
 )
 @click.option(
-    "--circuit", "circuits", multiple=True, metavar="FILE", help="Circuit file."
+    "--circuit",
+    "circuits",
+    multiple=True,
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="Circuit file.",
 )
 @opt.transfer_option
 @click.option(

@@ -1,11 +1,15 @@
 """`prompts`: list and print the built-in prompt sets."""
 
+from dataclasses import asdict
+
 import click
 
-from cna_mlx.commands.options import Command, json_option
+from cna_mlx.commands import completion as complete
+from cna_mlx.commands.options import Command, Group, json_option
 
 
 @click.group(
+    cls=Group,
     invoke_without_command=True,
     epilog="\b\nExample:\n  cna-mlx prompts\n  cna-mlx prompts show refusal",
 )
@@ -40,18 +44,25 @@ def prompts(context: click.Context, as_json: bool) -> None:
 @prompts.command(
     "show",
     cls=Command,
-    example="cna-mlx prompts show refusal-small",
+    example="cna-mlx prompts show refusal-small\ncna-mlx prompts show jbb",
     loads_model=False,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete.prompt_sets)
+@click.option(
+    "--offline", is_flag=True, help="Use what is on this machine; no network."
+)
 @json_option
-def prompts_show(name: str, as_json: bool) -> None:
-    """Print the prompts of a set."""
+def prompts_show(name: str, offline: bool, as_json: bool) -> None:
+    """Print the prompts of a contrast, or of jbb, jbb-benign, xstest or demo."""
     from cna_mlx.prompts import load_contrast
+    from cna_mlx.prompts.benchmarks import NAMES
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.lists import prompts_view
     from cna_mlx.ui.output import emit_json, show
 
+    if name in NAMES:
+        _show_benchmark(name, offline, as_json)
+        return
     one = load_contrast(name)
     if not as_json:
         show(prompts_view(screen(), one))
@@ -66,3 +77,18 @@ def prompts_show(name: str, as_json: bool) -> None:
             "negative_label": one.negative_label,
         }
     )
+
+
+def _show_benchmark(name: str, offline: bool, as_json: bool) -> None:
+    from cna_mlx.prompts.benchmarks import load_benchmark
+    from cna_mlx.ui.console import screen
+    from cna_mlx.ui.lists import benchmark_view
+    from cna_mlx.ui.output import emit_json, show
+    from cna_mlx.ui.progress import terminal_reporter
+
+    with terminal_reporter().progress("files") as progress:
+        one = load_benchmark(name, offline=offline, progress=progress)
+    if as_json:
+        emit_json({**one.to_dict(), "prompts": [asdict(p) for p in one.prompts]})
+    else:
+        show(benchmark_view(screen(), one))

@@ -4,9 +4,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cna_mlx.commands.options import command, json_option
+from cna_mlx.commands import completion as complete
+from cna_mlx.commands.options import (
+    check_output,
+    command,
+    force_option,
+    json_option,
+    open_option,
+    open_page,
+)
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cna_mlx.report.content import TextLevel
 
 
@@ -16,13 +26,17 @@ if TYPE_CHECKING:
     "cna-mlx report ./my-run --hide-text\n"
     "cna-mlx report ./llama ./qwen --out compared",
 )
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.argument(
+    "runs", metavar="RUN...", nargs=-1, required=True, shell_complete=complete.runs
+)
 @click.option(
     "-o",
     "--out",
     metavar="DIR",
+    shell_complete=complete.directories,
     help="Directory for the report.  [default: the run's directory]",
 )
+@force_option
 @click.option(
     "--relabel", is_flag=True, help="Label the answers again with this version."
 )
@@ -32,13 +46,16 @@ if TYPE_CHECKING:
     help="Show only the first words of prompts and answers.",
 )
 @click.option("--full-text", is_flag=True, help="Show whole answers.")
+@open_option
 @json_option
 def report(
     runs: tuple[str, ...],
     out: str | None,
+    force: bool,
     relabel: bool,
     hide_text: bool,
     full_text: bool,
+    is_opened: bool,
     as_json: bool,
 ) -> None:
     """Write a report about runs: one HTML page, Markdown and CSV.
@@ -53,12 +70,28 @@ def report(
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.runs import report_view
+    from cna_mlx.util.files import typed_path
 
     require(not (hide_text and full_text), "give --hide-text or --full-text, not both")
     level: TextLevel = "hidden" if hide_text else "full" if full_text else "excerpts"
     records = [RunRecord.open(run) for run in runs]
+    own = [record.directory.resolve() for record in records]
+    if out and typed_path(out, "--out").resolve() not in own:
+        _check_files(typed_path(out, "--out"), force)
     found = write_report(records, out, level=level, relabel=relabel)
     if as_json:
         emit_json(found.to_dict())
     else:
         show(report_view(screen(), found))
+    if is_opened:
+        open_page(found.html)
+
+
+def _check_files(directory: "Path", force: bool) -> None:
+    """Ask once about a report that is in a directory already."""
+    from cna_mlx.report.writing import FILES
+
+    for name, kind in FILES.values():
+        if (path := directory / name).exists():
+            check_output(str(path), kind, force)
+            force = True

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
 
 
@@ -40,16 +41,30 @@ from cna_mlx.commands import options as opt
     "without",
     multiple=True,
     metavar="FILE",
+    shell_complete=complete.files,
     help="Leave out this circuit's neurons, to find a second one; repeat for more.",
 )
 @opt.rendering_options
-@click.option("-o", "--output", metavar="FILE", help="Write the circuit to this file.")
-@click.option("--out", metavar="DIR", help="Directory of the run that judges it.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="Write the circuit to this file.",
+)
+@opt.force_option
+@click.option(
+    "--out",
+    metavar="DIR",
+    shell_complete=complete.directories,
+    help="Directory of the run that judges it.",
+)
 @opt.json_option
 def search(
     model: str,
     output: str | None,
     out: str | None,
+    force: bool,
     as_json: bool,
     without: tuple[str, ...],
     **rest: Any,
@@ -70,9 +85,8 @@ def search(
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.runs import tell_end
     from cna_mlx.ui.search import live_table, search_view
-    from cna_mlx.util.files import check_writable
 
-    check_writable(output)
+    opt.check_output(output, "circuit", force)
     names = ("contrast", "positive", "negative", "column", "fraction", "universal")
     discovery = opt.read_sides(
         DiscoveryOptions(**{name: rest.pop(name) for name in names})

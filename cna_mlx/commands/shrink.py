@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
 
 
@@ -17,6 +18,7 @@ from cna_mlx.commands import options as opt
     "--circuit",
     required=True,
     metavar="FILE[@M]",
+    shell_complete=complete.files,
     help="Circuit file and its multiplier, @mean or @pin=C.",
 )
 @opt.contrast_options
@@ -30,8 +32,20 @@ from cna_mlx.commands import options as opt
 @click.option("--minutes", type=float, default=10.0, metavar="M", help="Time, about.")
 @opt.transfer_option
 @opt.rendering_options
-@click.option("-o", "--output", metavar="FILE", help="Write the part to this file.")
-@click.option("--out", metavar="DIR", help="Directory of the run that judges it.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="Write the part to this file.",
+)
+@opt.force_option
+@click.option(
+    "--out",
+    metavar="DIR",
+    shell_complete=complete.directories,
+    help="Directory of the run that judges it.",
+)
 @opt.json_option
 def shrink(
     model: str,
@@ -40,6 +54,7 @@ def shrink(
     minutes: float,
     output: str | None,
     out: str | None,
+    force: bool,
     as_json: bool,
     **rest: Any,
 ) -> bool:
@@ -57,9 +72,8 @@ def shrink(
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.runs import tell_end
     from cna_mlx.ui.shrink import live_parts, shrink_view
-    from cna_mlx.util.files import check_writable
 
-    check_writable(output)
+    opt.check_output(output, "circuit", force)
     names = ("contrast", "positive", "negative", "column")
     discovery = opt.read_sides(
         DiscoveryOptions(**{name: rest.pop(name) for name in names})

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
 
 
@@ -20,12 +21,26 @@ from cna_mlx.commands import options as opt
     "others",
     multiple=True,
     metavar="NAME",
+    shell_complete=complete.contrasts,
     help="Compare with the circuit of this built-in contrast; repeat for more.",
 )
-@click.option("--out", metavar="FILE.html", help="Write a page with charts.")
+@click.option(
+    "--out",
+    metavar="FILE.html",
+    shell_complete=complete.files,
+    help="Write a page with charts.",
+)
+@opt.force_option
+@opt.open_option
 @opt.json_option
 def stability(
-    model: str, others: tuple[str, ...], out: str | None, as_json: bool, **rest: Any
+    model: str,
+    others: tuple[str, ...],
+    out: str | None,
+    force: bool,
+    is_opened: bool,
+    as_json: bool,
+    **rest: Any,
 ) -> None:
     """Measure how much a circuit depends on its prompts, its size and the filter.
 
@@ -38,9 +53,9 @@ def stability(
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.stability import stability_view
-    from cna_mlx.util.files import check_writable
 
-    check_writable(out)
+    opt.require(out or not is_opened, "--open needs --out FILE.html")
+    opt.check_output(out, "page", force)
     session, chosen = opt.session_of(model, rest), opt.selection_of(rest)
     further = [load_contrast(one) for one in others]
     session.load()
@@ -54,6 +69,8 @@ def stability(
         )
     if out:
         write_stability_page(found, out)
+    if out and is_opened:
+        opt.open_page(out)
     if as_json:
         emit_json({**found.to_dict(), "page": out})
         return

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from cna_mlx.commands import completion as complete
 from cna_mlx.commands.options import (
     command,
     json_option,
@@ -14,7 +15,7 @@ from cna_mlx.commands.options import (
     example="cna-mlx verify ./my-run --sample 10\n"
     "cna-mlx verify eval-demo-460fdcb54e --json",
 )
-@click.argument("run")
+@click.argument("run", shell_complete=complete.runs)
 @click.option(
     "--sample",
     "count",

@@ -20,7 +20,7 @@ from cna_mlx.models.offload.streaming import is_streamed
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, uses_template
 from cna_mlx.steering.arms import Arm
-from cna_mlx.strength import Pin, Strength, as_typed, strength_text
+from cna_mlx.strength import Pin, Strength, arm_label, as_typed
 from cna_mlx.util.files import File, check_writable
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.progress import SILENT, Reporter
@@ -159,9 +159,16 @@ class Session:
         except KeyboardInterrupt:
             if not report.stop():  # else it was pressed twice, within a long prompt
                 raise
-        if expectation is not None:
+        if expectation is not None and expectation.is_enough:
             return keep(found, expectation.written_into(found.circuit))
-        if report.stop():
+        if expectation is not None:
+            answered = f"{expectation.prompts} of {expectation.planned}"
+            report.warn(
+                f"the trial of the circuit ended after {answered} prompts, too few to "
+                f"say anything: cna-mlx diff {self.name} -p PROMPT tries it further, "
+                f"cna-mlx eval {self.name} measures it"
+            )
+        elif report.stop():
             report.warn("the trial of the circuit was skipped")
         return found
 
@@ -241,7 +248,7 @@ class Session:
         for one in chosen:
             values = one.multipliers(multipliers)
             prefix = f"{one.name} " if len(chosen) > 1 else ""
-            labels = [f"{prefix}{strength_text(m)}" for m in values]
+            labels = [f"{prefix}{arm_label(m)}" for m in values]
             arms += map(Arm.of, [one.circuit] * len(values), values, labels)
         if len({arm.label for arm in arms}) < len(arms):
             raise InputError("a circuit is given twice with the same multiplier")

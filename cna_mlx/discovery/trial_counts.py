@@ -6,6 +6,9 @@ from typing import Any
 
 from cna_mlx.circuit import Circuit
 
+#: With fewer prompts a quarter of them is less than one.
+ENOUGH = 4
+
 
 @dataclass(frozen=True)
 class ArmCounts:
@@ -44,6 +47,11 @@ class Expectation:
     def was_cut_short(self) -> bool:
         """Whether fewer prompts were tried than planned."""
         return self.prompts < self.planned
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether the counts say something: not if the trial ended early after few."""
+        return self.prompts >= ENOUGH or not self.was_cut_short
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts for JSON."""

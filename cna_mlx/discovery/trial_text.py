@@ -1,12 +1,10 @@
 """Say in a line or two what to expect of a circuit."""
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.trial_counts import ArmCounts, Expectation
+from cna_mlx.discovery.trial_counts import ENOUGH, ArmCounts, Expectation
 
 # A fall of the mean quality that counts as damage.
 _DAMAGE = 0.1
-# With fewer prompts a quarter of them is less than one.
-_ENOUGH = 4
 # Words in the label of a contrast's side that should be refused.
 _REFUSABLE = ("harmful", "refus", "unsafe")
 _TRY = "try --layers, --rank or"
@@ -19,7 +17,7 @@ def expectation_lines(circuit: Circuit) -> list[str]:
         return []
     is_refusing = speaks_of_refusals(found, circuit)
     line = _refusals(found) if is_refusing else _changes(found)
-    if found.prompts < _ENOUGH:
+    if found.prompts < ENOUGH:
         return [line, "too few prompts to conclude anything from"]
     remarks = _remarks_on_refusals if is_refusing else _remarks_on_changes
     return [line, *_damage(found), *remarks(found)]

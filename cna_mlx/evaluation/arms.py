@@ -27,6 +27,7 @@ from cna_mlx.evaluation.run_config import (
     role_of,
 )
 from cna_mlx.evaluation.runs import DIRECTION
+from cna_mlx.models.families import widths
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.steering.arms import BASELINE, Arm
@@ -35,11 +36,13 @@ from cna_mlx.strength import (
     MEAN,
     Pin,
     Strength,
+    arm_label,
     check_multiplier,
     check_strength,
     strength_text,
 )
 from cna_mlx.util.files import DAMAGED_ARCHIVE, file_errors
+from cna_mlx.util.progress import Progress, silent
 
 #: Matched controls, by default; with 19 that stay whole a verdict can say 1 in 20.
 SEEDS, AUDIT_SEEDS = 5, 19
@@ -73,18 +76,27 @@ class Reference:
 
 
 def reference(
-    model: Any, tokenizer: Any, contrast: PromptSet, rendering: Rendering
+    model: Any,
+    tokenizer: Any,
+    contrast: PromptSet,
+    rendering: Rendering,
+    progress: Progress = silent,
 ) -> Reference:
-    """Read all averages in one walk over the circuit's own contrast."""
+    """Read all averages in one walk over the circuit's own contrast.
+
+    ``progress`` is called after each layer.
+    """
     texts = [*contrast.positive, *contrast.negative]
     ids = [render_prompt(tokenizer, text, rendering) for text in texts]
     count = len(contrast.positive)
     deltas, sizes, moments = [], [], []
-    for _, activations in last_activations(model, ids):
+    total = len(widths(model))
+    for layer, activations in last_activations(model, ids):
         positive, negative = activations[:count], activations[count:]
         deltas.append(np.array(positive.mean(axis=0) - negative.mean(axis=0)))
         sizes.append(np.array(mx.abs(negative).mean(axis=0)))
         moments.append(moments_of(positive, negative))
+        progress("Reading the controls", layer + 1, total)
     return Reference(MeanDifference(tuple(deltas)), sizes, moments)
 
 
@@ -134,7 +146,7 @@ def evaluation_arms(
         arms.append((entry, Arm.of(circuits[name], m, label)))
 
     for m in chosen:
-        add(strength_text(m) if m else "ablated", role_of(m), m, "circuit")
+        add(arm_label(m), role_of(m), m, "circuit")
     for alpha in additions:
         label = f"CAA {alpha:+.15g}"
         steering = ((made_by.direction, alpha),)

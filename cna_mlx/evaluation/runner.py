@@ -91,7 +91,10 @@ def _announce(plan: EvaluationPlan, journal: Journal) -> None:
     if not left:
         note(f"{work}: all are answered")
         return
-    answers, more = (one * left / total for one in evaluation.expected_seconds())
+    with plan.reporter.progress("prompts") as progress:
+        progress("Timing the longest prompt", 0, 1)
+        seconds = evaluation.expected_seconds()
+    answers, more = (one * left / total for one in seconds)
     again = f", {journal.done} are already answered" if journal.done else ""
     further = ""
     if evaluation.extend_to:

@@ -67,7 +67,8 @@ class Subject:
                 f"{contrast.negative_label} prompts of {contrast.name}"
             )
         note(f"reading {contrast.name} for the controls")
-        return reference(*session.load(), contrast, session.rendering)
+        with session.reporter.progress("layers") as progress:
+            return reference(*session.load(), contrast, session.rendering, progress)
 
 
 def choose_subject(

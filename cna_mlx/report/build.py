@@ -13,7 +13,7 @@ from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.report import curves, facts, group_tables
 from cna_mlx.report.content import ReportContent, ReportSection, RunContent, TextLevel
-from cna_mlx.report.excerpts import NOTICES, shown_prompts
+from cna_mlx.report.excerpts import NOTICES, hints, shown_prompts
 from cna_mlx.report.neuron_sections import circuit_sections, search_section
 from cna_mlx.report.paper_section import Paper, across_table, paper_section, targets
 from cna_mlx.util.files import packaged_toml
@@ -71,6 +71,7 @@ def build(
         _READING,
         level,
         facts.written(),
+        hints(entries[0].summary.run, level),
     )
 
 
@@ -78,7 +79,7 @@ def _run(entry: ReportedRun, level: TextLevel) -> RunContent:
     summary, run = entry.summary, entry.summary.run
     judged = summary.target or targets(summary)[0]
     return RunContent(
-        facts.model_name(run),
+        f"Refusal audit of {facts.model_name(run)}",
         facts.subtitle(run),
         facts.alerts(summary, entry.changed),
         entry.conclusion,

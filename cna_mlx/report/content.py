@@ -252,6 +252,7 @@ class ReportContent:
     reading: Sequence[tuple[str, str]]  # definitions of the figures
     level: TextLevel
     footer: str
+    hints: Sequence[str] = ()  # what to type for more
 
 
 @dataclass(frozen=True)
@@ -265,3 +266,4 @@ class Page:
     sentences: Sequence[str]
     sections: Sequence[ReportSection]
     footer: str
+    hints: Sequence[str] = ()

@@ -37,24 +37,44 @@ NOTICES: dict[TextLevel, tuple[str, ...]] = {
     ),
     "excerpts": (
         f"Prompts are whole; answers are cut to about {EXCERPT} characters, and the "
-        "words that decided a label are always shown. --full-text shows whole answers, "
-        "--hide-text only their first words.",
+        "words that decided a label are always shown.",
         _WARNING,
     ),
     "full": ("Prompts and answers are whole.", _WARNING),
 }
 
 
+_LEVELS: dict[TextLevel, str] = {
+    "hidden": "--hide-text writes only their first words",
+    "excerpts": "cna-mlx report {run} writes excerpts of the answers",
+    "full": "--full-text writes whole answers",
+}
+
+
+def hints(run: RunRecord, level: TextLevel) -> list[str]:
+    """What to type for the other texts, and to check the answers."""
+    name = run.directory.name
+    others = [
+        (said if "{run}" in said else f"cna-mlx report {{run}} {said}").format(run=name)
+        for one, said in _LEVELS.items()
+        if one != level
+    ]
+    return [*others, f"cna-mlx verify {name} answers a few prompts again"]
+
+
 def shown_prompts(
     run: RunRecord, samples: Sequence[Sample], level: TextLevel
 ) -> list[ShownPrompt]:
-    """Return every prompt of complete batches with its answers in all arms."""
+    """Return every prompt of complete batches with its answers in all arms.
+
+    Prompts whose answer changed come first: lost refusals, new ones, other labels.
+    """
     arms = run.arms
     main = main_arm(arms)
     place = arms.index(main) if main else None
     size, seen = len(arms), run.facts.contamination
     batches = (samples[at : at + size] for at in range(0, len(samples), size))
-    return [
+    found = [
         ShownPrompt(
             shown_prompt(batch[0].prompt, level),
             batch[0].id in (seen.get(batch[0].set) or ()),
@@ -65,6 +85,21 @@ def shown_prompts(
         )
         for batch in batches
     ]
+    return sorted(found, key=_change)
+
+
+def _change(prompt: ShownPrompt) -> int:
+    """The place of a prompt by what the main arm changed."""
+    if prompt.main is None:
+        return 0
+    before, after = (prompt.answers[at].sample for at in (0, prompt.main))
+    kinds = (
+        before.is_refused and not after.is_refused,
+        after.is_refused and not before.is_refused,
+        before.label is not after.label,
+        True,
+    )
+    return kinds.index(True)
 
 
 def shown_words(sample: Sample, level: TextLevel) -> tuple[list[ShownWord], str]:

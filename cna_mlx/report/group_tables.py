@@ -44,7 +44,7 @@ def group_rows(group: Group) -> list[Row]:
     """The arms of a group without a sweep, then its controls."""
     elsewhere = *CONTROLS, *curved_roles(group)
     arms = [one for one in group.arms if one.arm.role not in elsewhere]
-    return [*map(arm_row, arms), *map(control_row, group.controls)]
+    return [*map(arm_row, arms), *(control_row(one, group.n) for one in group.controls)]
 
 
 def arm_row(one: ArmFigures) -> Row:
@@ -64,13 +64,13 @@ def arm_row(one: ArmFigures) -> Row:
     }
 
 
-def control_row(one: ControlFigures) -> Row:
-    """The figures of a control: means over its seeds."""
+def control_row(one: ControlFigures, n: int) -> Row:
+    """The figures of a control: means over its seeds, of ``n`` prompts each."""
     return {
         "arm": Cell(one.role, f"control, {counted(len(one.arms), 'seed')}"),
         "refused": _spread(one),
         **dict.fromkeys(("change, points", "flips", "p", "partial"), NONE),
-        "invalid": Cell(percent(one.invalid)),
+        "invalid": numbers.mean_count_cell(one.invalid * n),
         **dict.fromkeys(("unjudged", "truncated"), NONE),
         "quality": mean_cell(one.quality),
         "KL, nats": mean_cell(one.kl),

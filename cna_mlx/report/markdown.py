@@ -18,7 +18,8 @@ def to_markdown(report: ReportContent) -> str:
     for run in report.runs:
         blocks += _run(run, "##" if report.across else "#")
     blocks += _folded("How to read it", report.reading)
-    return "\n\n".join((*blocks, escaped(report.footer))) + "\n"
+    foot = map(escaped, (*report.hints, report.footer))
+    return "\n\n".join((*blocks, *foot)) + "\n"
 
 
 def escaped(text: str) -> str:

@@ -22,6 +22,13 @@ def count_cell(one: Proportion) -> Cell:
     return Cell(str(one.successes)) if one.n else NONE
 
 
+def mean_count_cell(count: float) -> Cell:
+    """A count that is a mean over seeds: ``0``, ``<0.1``, ``0.4``, ``3``."""
+    if 0 < count < 0.05:
+        return Cell("<0.1")
+    return Cell(f"{count:.1f}".removesuffix(".0"))
+
+
 def change_cell(one: PairedChange | None) -> Cell:
     """Refusals gained less lost, per 100 prompts, with the interval."""
     if one is None or one.n == 0:

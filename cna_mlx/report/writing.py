@@ -13,6 +13,15 @@ from cna_mlx.report.csv_tables import figures_csv, samples_csv
 from cna_mlx.report.html import to_html
 from cna_mlx.report.markdown import to_markdown
 from cna_mlx.util.files import File, typed_path, write_atomically
+from cna_mlx.util.overwriting import Kind
+
+#: The files of a report in its directory: name and kind.
+FILES: dict[str, tuple[str, Kind]] = {
+    "html": ("report.html", "page"),
+    "markdown": ("report.md", "Markdown"),
+    "figures": ("report.csv", "CSV"),
+    "samples": ("samples.csv", "CSV"),
+}
 
 
 @dataclass(frozen=True)
@@ -26,12 +35,7 @@ class Report:
     @property
     def files(self) -> dict[str, Path]:
         """The page with everything, the tables, figures and samples as CSV."""
-        return {
-            "html": self.directory / "report.html",
-            "markdown": self.directory / "report.md",
-            "figures": self.directory / "report.csv",
-            "samples": self.directory / "samples.csv",
-        }
+        return {key: self.directory / name for key, (name, _) in FILES.items()}
 
     @property
     def html(self) -> Path:

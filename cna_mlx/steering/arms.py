@@ -8,6 +8,7 @@ from cna_mlx.steering.interventions import Intervention, MeanDifference
 from cna_mlx.strength import (
     Pin,
     Strength,
+    arm_label,
     check_strength,
     strength_text,
     to_intervention,
@@ -39,7 +40,7 @@ class Arm:
         strength = check_strength(multiplier)
         if isinstance(strength, Pin):
             circuit.constants(strength)
-        return cls(label or strength_text(strength), ((circuit, multiplier),))
+        return cls(label or arm_label(strength), ((circuit, multiplier),))
 
     @property
     def title(self) -> str:

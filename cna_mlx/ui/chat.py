@@ -1,16 +1,19 @@
 """The chat: arms that stream side by side in a terminal, plain text on a pipe."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from cna_mlx.chat.commands import run_command
 from cna_mlx.chat.conversation import Conversation, Turn
+from cna_mlx.chat.reply import Reply
+from cna_mlx.chat.transcripts import facts, turn_remarks
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError
 from cna_mlx.labels.thoughts import cut_thoughts
@@ -49,6 +52,8 @@ def run_chat(
     """
     read = _reader(screen, source or sys.stdin, history)
     conversation.export = _export
+    if screen.is_live and (source or sys.stdin).isatty():
+        conversation.confirm = lambda question: _is_yes(screen, question, read)
     _greet(screen, conversation)
     while True:
         try:
@@ -58,11 +63,29 @@ def run_chat(
             continue
         if text is None:
             return
+        message: str | None = unquoted(text).strip()
         if text.startswith("/"):
-            if _command(screen, conversation, text):
+            reply = _command(screen, conversation, text)
+            if reply.is_over:
                 return
-        elif message := unquoted(text).strip():
-            _answer(screen, conversation, message)
+            message = reply.ask
+        if message:
+            _try_answer(screen, conversation, message)
+
+
+def answer_once(
+    screen: Screen, conversation: Conversation, messages: Sequence[str]
+) -> bool:
+    """Answer messages as turns of one conversation; return whether all were.
+
+    Raises:
+        CnaError: a message cannot be answered.
+    """
+    for message in messages:
+        _answer(screen, conversation, message)
+        if conversation.turns[-1].is_interrupted:
+            return False
+    return True
 
 
 def _reader(screen: Screen, source: IO[str], history: Path | None) -> Read:
@@ -74,6 +97,11 @@ def _reader(screen: Screen, source: IO[str], history: Path | None) -> Read:
 
         return line_editor(screen, history)
     return plain_lines(screen, source)
+
+
+def _is_yes(screen: Screen, question: str, read: Read) -> bool:
+    screen.note(f"{question} (y or n)")
+    return (read() or "").strip().lower() in ("y", "yes")
 
 
 def _greet(screen: Screen, chat: Conversation) -> None:
@@ -89,17 +117,17 @@ def _greet(screen: Screen, chat: Conversation) -> None:
         screen.note(f"the template's own system prompt: {system}")
 
 
-def _command(screen: Screen, conversation: Conversation, line: str) -> bool:
-    """Run a command; return whether the chat is over."""
+def _command(screen: Screen, conversation: Conversation, line: str) -> Reply:
+    """Run a command and show its reply."""
     try:
         with live_table(screen) as conversation.searched:
             reply = run_command(conversation, line)
     except CnaError as error:
         screen.note(str(error), style="yellow")
-        return False
+        return Reply("")
     except KeyboardInterrupt:
         screen.note("interrupted", style="yellow")
-        return False
+        return Reply("")
     if reply.text and reply.is_data:
         screen.show(screen.safe(reply.text))
     elif reply.text:
@@ -112,21 +140,23 @@ def _command(screen: Screen, conversation: Conversation, line: str) -> bool:
         screen.show(first_tokens_view(screen, reply.first))
     if reply.remark:
         screen.note(reply.remark, style="yellow")
-    return reply.is_over
+    return reply
+
+
+def _try_answer(screen: Screen, conversation: Conversation, text: str) -> None:
+    try:
+        _answer(screen, conversation, text)
+    except CnaError as error:
+        screen.note(str(error), style="yellow")
+    except KeyboardInterrupt:
+        screen.note("interrupted: this turn is forgotten", style="yellow")
 
 
 def _answer(screen: Screen, conversation: Conversation, text: str) -> None:
     screen = replace(screen, hides_text=conversation.hides_text)
     interrupt = Interrupt()
-    try:
-        with interrupt.watching():
-            turn = _stream(screen, conversation, text, interrupt)
-    except CnaError as error:
-        screen.note(str(error), style="yellow")
-        return
-    except KeyboardInterrupt:
-        screen.note("interrupted: this turn is forgotten", style="yellow")
-        return
+    with interrupt.watching():
+        turn = _stream(screen, conversation, text, interrupt)
     result = _shown(turn.result, conversation.view)
     gauge = gauge_lines(screen, result, conversation.gauge, conversation.is_calibrated)
     for view in (*gauge, arms_view(screen, result)):
@@ -184,7 +214,7 @@ def closing(screen: Screen, turn: Turn) -> str:
     if turn.dropped:
         turns = "turn 1" if turn.dropped == 1 else f"turns 1-{turn.dropped}"
         parts.append(f"the context is full, {turns} dropped")
-    if any(arm.finish == "interrupted" for arm in turn.result.arms):
+    if turn.is_interrupted:
         parts.append("interrupted")
     figures = screen.glyph(" · ", " | ").join(parts)
     if not turn.result.is_refused_by_all:
@@ -200,13 +230,22 @@ def _export(conversation: Conversation, path: Path) -> None:
 
     def draw(screen: Screen) -> list[RenderableType]:
         own = replace(screen, hides_text=conversation.hides_text)
+        lines = [screen.safe(f"{name}: {said}") for name, said in facts(conversation)]
         return [
+            Group(*lines, Text()),
             # the gauge's accuracy is known for first questions only
-            prompt_view(own, turn.result, f"{n}/{len(turns)}", _gauge(turn), n == 1)
-            for n, turn in enumerate(turns, 1)
+            *(
+                prompt_view(own, turn.result, _heading(turn, at), _gauge(turn), n == 1)
+                for n, turn in enumerate(turns, 1)
+                if (at := f"{n}/{len(turns)}")
+            ),
         ]
 
     save_picture(path, f"cna-mlx chat {conversation.session.name}", draw)
+
+
+def _heading(turn: Turn, place: str) -> str:
+    return ", ".join(filter(None, (place, turn_remarks(turn))))
 
 
 def _gauge(turn: Turn) -> Circuit | None:

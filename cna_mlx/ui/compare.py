@@ -9,6 +9,7 @@ from rich.text import Text
 from cna_mlx.analysis.compared_model import ComparedModel, Effect
 from cna_mlx.analysis.comparison import KINDS, ModelComparison
 from cna_mlx.analysis.decision import Outcome
+from cna_mlx.analysis.findings import headline
 from cna_mlx.analysis.transfer import transfers
 from cna_mlx.evaluation.run_config import CONTROLS
 from cna_mlx.provenance import Auc
@@ -37,9 +38,8 @@ _COLUMNS = {"change, points": "points", "invalid": "", "quality": "", "KL, nats"
 def comparison_view(
     screen: Screen, found: ModelComparison, said: tuple[str, ...]
 ) -> RenderableType:
-    """The findings on the two, their circuits, and their rates next to each other."""
-    a, b = (side.name for side in found.sides)
-    parts: list[RenderableType] = [screen.safe(f"{a} against {b}", "bold"), Text()]
+    """The headline and findings on the two, their circuits, and their rates."""
+    parts: list[RenderableType] = [screen.safe(headline(found), "bold"), Text()]
     parts += [*bullets(screen, said), Text()]
     parts += [screen.safe("circuits", "bold"), _circuits(screen, found), Text()]
     parts += _layers(screen, found)
@@ -164,16 +164,15 @@ def _arms(side: ComparedModel, kind: str) -> list[list[str]]:
     rows = [[side.name]]
     for one in group.arms:
         if one.arm.role not in CONTROLS:
-            name = "own circuit" if one.arm.role == "ablated" else one.arm.label
             differing = percent(shares[one.arm.label].value)
             if one.arm.role == "baseline":
                 differing = ""
-            rows.append(_row(name, arm_row(one), differing))
+            rows.append(_row(one.arm.label, arm_row(one), differing))
     for control in group.controls:
         mean = fmean(shares[label].value for label in control.arms)
         several = f" x {len(control.arms)}" if len(control.arms) > 1 else ""
         name = f"{control.role}{several}"
-        rows.append(_row(name, control_row(control), percent(mean)))
+        rows.append(_row(name, control_row(control, group.n), percent(mean)))
     return rows
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.prompts import PromptSet
+from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.ui.console import Screen
 
 
@@ -85,4 +86,18 @@ def prompts_view(screen: Screen, one: PromptSet) -> RenderableType:
     ):
         parts += [Text(), Text(f"{label} ({len(prompts)})", style="bold")]
         parts += [Text("  ").append_text(screen.safe(prompt)) for prompt in prompts]
+    return Group(*parts)
+
+
+def benchmark_view(screen: Screen, one: Benchmark) -> RenderableType:
+    """All the prompts of one set to evaluate on, by kind and category."""
+    origin = (one.source, one.licence, one.citation, one.note)
+    parts: list[RenderableType] = [screen.safe(", ".join(filter(None, origin)))]
+    heading = ""
+    for prompt in one.prompts:
+        title = ", ".join(filter(None, (str(prompt.kind), prompt.category)))
+        if title != heading:
+            parts += [Text(), screen.safe(title, "bold")]
+            heading = title
+        parts.append(Text("  ").append_text(screen.safe(prompt.text)))
     return Group(*parts)

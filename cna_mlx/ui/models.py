@@ -1,4 +1,4 @@
-"""The catalogue as a table: what each model needs, and whether it fits."""
+"""Models as tables: those in the cache; the paper's, and whether they fit."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,14 +8,42 @@ from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.models.catalogue import Entry
+from cna_mlx.models.hub.cached import CachedModel
 from cna_mlx.models.memory.machine import Machine, gigabytes
 from cna_mlx.models.memory.plan import QUANTIZATIONS, plan_of
 from cna_mlx.ui.console import Screen
-from cna_mlx.ui.lists import plain_table
+from cna_mlx.ui.lists import plain_table, table_or_lines
 
 _BITS = tuple(QUANTIZATIONS.items())
 # On a narrow screen these columns move below the names.
 _WIDE_ONLY = ("layers", "neurons", "0.1%", "8-bit", "bf16", "KV/1k")
+
+
+def cached_view(
+    screen: Screen, found: Sequence[CachedModel], machine: Machine
+) -> RenderableType:
+    """The models in the Hub's cache, and whether each can be used here."""
+    if not found:
+        line = "no model in the Hub's cache yet: a model is fetched at its first use"
+        return Text(f"{line}\n", style="dim")
+    rows = [
+        [one.name, gigabytes(one.bytes), _weights(one), _use(one, machine)]
+        for one in found
+    ]
+    names = ("in the Hub's cache", "size", "weights", "here")
+    return Group(table_or_lines(screen, names, rows), Text())
+
+
+def _weights(one: CachedModel) -> str:
+    return f"{one.kind} {one.bits}-bit" if one.bits else one.kind
+
+
+def _use(one: CachedModel, machine: Machine) -> str:
+    if not one.is_complete:
+        return "incomplete: its next use fetches the rest"
+    if not one.is_readable:
+        return "another architecture"
+    return "whole" if one.bytes <= machine.usable else "streamed"
 
 
 def catalogue_view(

@@ -1,5 +1,6 @@
 """A search on the screen: the best circuits while it runs, then what it found."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
@@ -15,6 +16,7 @@ from cna_mlx.strength import as_typed
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.evaluation import headline_view, summary_view
 from cna_mlx.ui.lists import table_or_lines
+from cna_mlx.ui.progress import EVERY
 from cna_mlx.util.formatting import counted, decimal
 
 _SHOWN = 8
@@ -24,28 +26,34 @@ _Counts = TypeVar("_Counts")
 
 
 def live_table(screen: Screen) -> AbstractContextManager[Shown]:
-    """Draw the best circuits so far on stderr, if it is a terminal."""
+    """Draw the best circuits so far on stderr; a line now and then on a pipe."""
 
-    def draw(standings: Sequence[Standing]) -> RenderableType:
-        best = sorted(standings, key=lambda one: (-one.share, one.kl))[:_SHOWN]
+    def said(standings: Sequence[Standing]) -> str:
         asked = max(one.refusals for one in standings)
-        line = (
+        return (
             f"{counted(len(standings), 'circuit')}, {counted(asked, 'refusal')} so far"
         )
-        table = table_or_lines(screen, _COLUMNS, [_row(one, "") for one in best])
-        return Group(screen.safe(line, "dim"), table)
 
-    return live_view(screen, draw)
+    def table(standings: Sequence[Standing]) -> RenderableType:
+        best = sorted(standings, key=lambda one: (-one.share, one.kl))[:_SHOWN]
+        return table_or_lines(screen, _COLUMNS, [_row(one, "") for one in best])
+
+    return live_view(screen, said, table)
 
 
 @contextmanager
 def live_view(
-    screen: Screen, draw: Callable[[Sequence[_Counts]], RenderableType]
+    screen: Screen,
+    said: Callable[[Sequence[_Counts]], str],
+    table: Callable[[Sequence[_Counts]], RenderableType],
 ) -> Iterator[Callable[[Sequence[_Counts]], None]]:
-    """Draw counts on stderr while they grow, if it is a terminal; none ends it."""
+    """Draw a line and a table of counts on stderr while they grow; none ends it.
+
+    On a pipe only the line is printed, every half minute.
+    """
     console = screen.err
     if not console.is_terminal or console.is_dumb_terminal:
-        yield lambda counts: None
+        yield _spoken(screen, said)
         return
     live = Live(console=console, auto_refresh=False, transient=True)
 
@@ -54,12 +62,27 @@ def live_view(
             live.stop()
             return
         live.start()
-        live.update(draw(counts), refresh=True)
+        line = screen.safe(said(counts), "dim")
+        live.update(Group(line, table(counts)), refresh=True)
 
     try:
         yield show
     finally:
         live.stop()
+
+
+def _spoken(
+    screen: Screen, said: Callable[[Sequence[_Counts]], str]
+) -> Callable[[Sequence[_Counts]], None]:
+    last = time.monotonic()
+
+    def show(counts: Sequence[_Counts]) -> None:
+        nonlocal last
+        if counts and time.monotonic() - last >= EVERY:
+            last = time.monotonic()
+            screen.note(said(counts))
+
+    return show
 
 
 def search_view(
@@ -78,7 +101,7 @@ def search_view(
     parts += [screen.safe(line) for line in _lines(found, path)]
     parts += [Text(), screen.safe(_front_title(found), "bold"), _front(screen, found)]
     if summary:
-        parts += [Text(), summary_view(screen, summary)]
+        parts += [Text(), summary_view(screen, summary), parts[0]]
     return Group(*parts)
 
 

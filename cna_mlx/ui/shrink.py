@@ -21,16 +21,17 @@ _COLUMNS = ("neurons", "by", "refusals lost", "KL", "quality", "mark")
 
 
 def live_parts(screen: Screen) -> AbstractContextManager[ShownParts]:
-    """Draw the smallest parts that still answer on stderr, if it is a terminal."""
+    """Draw the smallest parts that still answer on stderr; a line on a pipe."""
 
-    def draw(parts: Sequence[PartCounts]) -> RenderableType:
-        smallest = sorted(parts, key=lambda one: one.size)[:_SHOWN]
+    def said(parts: Sequence[PartCounts]) -> str:
         asked = counted(max(one.asked for one in parts), "prompt")
-        line = screen.safe(f"{counted(len(parts), 'part')}, {asked} so far", "dim")
-        rows = [_row(one, "") for one in smallest]
-        return Group(line, table_or_lines(screen, _COLUMNS, rows))
+        return f"{counted(len(parts), 'part')}, {asked} so far"
 
-    return live_view(screen, draw)
+    def table(parts: Sequence[PartCounts]) -> RenderableType:
+        smallest = sorted(parts, key=lambda one: one.size)[:_SHOWN]
+        return table_or_lines(screen, _COLUMNS, [_row(one, "") for one in smallest])
+
+    return live_view(screen, said, table)
 
 
 def shrink_view(
@@ -46,7 +47,7 @@ def shrink_view(
         label = found.run.arms[1].label
         title = f"{found.halves[1].name}, which did not choose: {label} is the part"
         parts += [Text(), screen.safe(title, "bold")]
-        parts.append(summary_view(screen, found.run.summary()))
+        parts += [summary_view(screen, found.run.summary()), parts[0]]
     return Group(*parts)
 
 

@@ -1,8 +1,9 @@
 """Report the library's progress to its caller."""
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -27,6 +28,39 @@ def _ignore(text: str) -> None:
 
 def _no_bar(unit: str) -> AbstractContextManager[Progress]:
     return nullcontext(silent)
+
+
+@dataclass
+class Pace:
+    """Estimate the time left from all steps of a task, also of very slow ones.
+
+    Attributes:
+        task, done, total: as last reported to :meth:`take`.
+        clock: gives seconds.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    task: str = ""
+    done: int = 0
+    total: int = 0
+    _first: tuple[int, float] = (0, 0.0)
+    _last: float = field(default=0.0)
+
+    def take(self, task: str, done: int, total: int) -> None:
+        """Note a step; another task, or one that starts again, is timed from here."""
+        now = self.clock()
+        if (task, total) != (self.task, self.total) or done < self.done:
+            self._first = done, now
+        self.task, self.done, self.total, self._last = task, done, total, now
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the task's end; None before its second report."""
+        first, began = self._first
+        if self.done <= first:
+            return None
+        step = (self._last - began) / (self.done - first)
+        return max(0.0, step * (self.total - self.done) - (self.clock() - self._last))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import SISTER, TINY, Outcome, make_screen, sent
+from commandline import SISTER, TINY, Outcome, make_screen, plain, sent
 from evaluation_runs import ABLATED, ANSWER, ARMS, BASELINE, REFUSAL, make_run
 from scipy import stats
 from texts import missing
@@ -22,7 +22,7 @@ from cna_mlx import load
 from cna_mlx.analysis.circuit_overlap import chance_of_sharing
 from cna_mlx.analysis.compared_model import ComparedModel, held_out
 from cna_mlx.analysis.comparison import ModelComparison, compare_sides
-from cna_mlx.analysis.findings import findings
+from cna_mlx.analysis.findings import findings, headline
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery import session
 from cna_mlx.errors import InputError
@@ -218,7 +218,7 @@ def test_two_runs_need_no_model(
     assert shown.data["statements"]
     text = command("compare", "eval-one-123", str(second.directory / "run.json"))
     assert text.code == 0
-    assert text.out.startswith("eval-one-123 against second\n")
+    assert text.out.startswith("eval-one-123 and second are not shown to differ")
 
 
 def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_it_fits_the_screen(width: int, encoding: str, tmp_path: Path) -> None:
     assert max(map(len, text.splitlines())) <= width
     assert "\x1b[31m" not in text
     assert "first[red]" in text
-    assert all(word in text for word in ("other (b)", "own circuit", "matched x 2"))
+    assert all(word in text for word in ("other (b)", "ablated", "matched x 2"))
     if encoding == "ascii":
         assert text.isascii()
 
@@ -347,7 +347,7 @@ def test_swapping_two_models_swaps_the_result(compare: Command, runs: Path) -> N
     back = compare(SISTER, TINY, "--json").data
     assert sorted(run.directory for run in list_runs(runs)) == sorted(names)
     for data in (there, back):
-        data.pop("statements")
+        data.pop("statements"), data.pop("headline")
         for one in data["between"]:
             one["change"].pop("points", None), one["change"].pop("relative", None)
     assert back == swapped(there)
@@ -586,3 +586,31 @@ def test_the_demo_and_its_base(command: Command, tmp_path: Path) -> None:
     for one in data["transfer"]["b"].values():
         assert one["change"]["after"]["value"] < 0.3
         assert one["change"]["p"] < 0.05
+
+
+# ------------------------------------------------------------------------- the headline
+
+
+def test_the_headline_says_which_refuses_more(tmp_path: Path) -> None:
+    def answering(arm: RunArm, number: int, kind: str) -> str:
+        return f"{ANSWER} {number}"
+
+    def refusing(arm: RunArm, number: int, kind: str) -> str:
+        return REFUSAL if kind == "harmful" else f"{ANSWER} {number}"
+
+    a = make_run(tmp_path / "chat", harmful=9, answers=refusing)
+    b = make_run(tmp_path / "base", harmful=9, answers=answering)
+    shared = "their circuits share more neurons than chance (4 of 4)."
+    assert headline(sides(a, b)) == (
+        f"chat refuses more than base (9 and 0 of 9 prompts); {shared}"
+    )
+    assert headline(sides(b, a)) == (
+        f"chat refuses more than base (0 and 9 of 9 prompts); {shared}"
+    )
+    same = headline(sides(a, a))
+    assert same.startswith("chat and chat are not shown to differ in refusals (9 and 9")
+    screen = make_screen(100)
+    found = sides(a, b)
+    screen.out.print(comparison_view(screen, found, findings(found)))
+    lines = [line for line in plain(sent(screen.out)).splitlines() if line.strip()]
+    assert " ".join(lines[:2]).split("refuses")[0].strip() == "chat"

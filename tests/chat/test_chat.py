@@ -15,7 +15,7 @@ from texts import missing
 
 from cna_mlx import Arm, Circuit, Rendering, Token
 from cna_mlx.chat.commands import COMMANDS, run_command
-from cna_mlx.chat.conversation import STEERED, Conversation, Turn
+from cna_mlx.chat.conversation import Conversation, Turn
 from cna_mlx.chat.transcripts import as_json
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CircuitError, CnaError, InputError
@@ -38,7 +38,7 @@ def make(tiny: tuple[Any, Any], circuit: Circuit) -> Make:
     def conversation(**options: Any) -> Conversation:
         chosen = options.pop("circuit", circuit)
         multiplier = options.pop("multiplier", 0.0)
-        arms = [Arm.of(chosen, multiplier, STEERED)] if chosen else []
+        arms = [Arm.of(chosen, multiplier, "ablated")] if chosen else []
         session = Session.of(*tiny, options.pop("rendering", None))
         find = options.pop("find_circuit", None)
         known = {"is_ablating": True, "max_tokens": 12, "multiplier": multiplier}
@@ -102,8 +102,8 @@ def test_the_second_turn_meets_each_arms_own_history(make: Make, fed: Any) -> No
     second = ask(conversation, "two blue birds")
     assert len(fed) == 2
     kept = {label: list(h) for label, h in conversation.histories.items()}
-    assert len(kept[STEERED]) == len(kept[BASELINE.label]) == 4
-    assert kept[STEERED][1] != kept[BASELINE.label][1]
+    assert len(kept["ablated"]) == len(kept[BASELINE.label]) == 4
+    assert kept["ablated"][1] != kept[BASELINE.label][1]
     # A conversation of this history without any cache says the same.
     fresh = make()
     fresh.histories = {label: h[:2] for label, h in kept.items()}
@@ -138,7 +138,7 @@ def test_an_interrupted_answer_is_kept_as_text(make: Make) -> None:
         assert 0 < len(arm.token_ids) < 40
         assert conversation.histories[arm.arm.label][-1]["content"] == arm.text
     assert texts(ask(conversation, "go on"))  # and the chat goes on
-    assert [message["content"] for message in conversation.histories[STEERED]][2] == (
+    assert [message["content"] for message in conversation.histories["ablated"]][2] == (
         "go on"
     )
 
@@ -179,7 +179,7 @@ def test_a_full_context_drops_the_oldest_turns_and_says_so(
     assert history[0]["role"] == "user"
     assert history[0]["content"] != "stone 0 and a bird"
     assert history[-2]["content"] == "stone 5 and a bird"
-    assert len(conversation.histories[STEERED]) == len(history)
+    assert len(conversation.histories["ablated"]) == len(history)
     saved = json.loads(as_json(conversation))
     assert [turn["dropped_turns"] for turn in saved["turns"]] == dropped
     screen = make_screen(terminal=False)
@@ -208,7 +208,7 @@ def test_an_arm_that_was_off_continues_from_the_baseline(make: Make) -> None:
     run_command(conversation, "/ablate on")
     ask(conversation, "three red doors")
     baseline, steered = (
-        conversation.histories[label] for label in (BASELINE.label, STEERED)
+        conversation.histories[label] for label in (BASELINE.label, "ablated")
     )
     assert steered[:4] == baseline[:4]
     assert len(steered) == len(baseline) == 6
@@ -250,7 +250,7 @@ def test_every_command_is_listed(make: Make) -> None:
         *("/help", "/ablate", "/multiplier", "/view", "/circuit", "/contrast"),
         "/search",
         *("/neurons", "/where", "/why", "/sweep", "/show", "/set", "/system", "/align"),
-        *("/clear", "/save", "/load", "/export", "/bye"),
+        *("/retry", "/undo", "/clear", "/save", "/load", "/export", "/bye"),
     }
     for command in COMMANDS.values():
         assert command.usage in text

@@ -13,11 +13,13 @@ from xml.etree import ElementTree
 import pytest
 from chats import ask, texts
 from commandline import make_screen, plain, sent
+from texts import missing
 
 from cna_mlx import Arm, Circuit, render
 from cna_mlx.chat import commands
 from cna_mlx.chat.commands import run_command
-from cna_mlx.chat.conversation import STEERED, Conversation
+from cna_mlx.chat.conversation import Conversation
+from cna_mlx.chat.conversation import circuit_of as arm_circuit
 from cna_mlx.chat.settings import SETTINGS
 from cna_mlx.chat.transcripts import as_json
 from cna_mlx.discovery.attribution import promoted_tokens
@@ -27,8 +29,9 @@ from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.search.cached import SearchInterrupted
 from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.first_tokens import first_tokens
-from cna_mlx.strength import Pin
+from cna_mlx.strength import Pin, arm_label
 from cna_mlx.ui.chat import run_chat
+from cna_mlx.util.formatting import counted
 from cna_mlx.util.sanitize import first_words, visible
 
 Make = Callable[..., Conversation]
@@ -43,7 +46,9 @@ def circuit(circuit_text: str) -> Circuit:
 def make(tiny: tuple[Any, Any], circuit: Circuit) -> Make:
     def conversation(*multipliers: float, **options: Any) -> Conversation:
         arms = [
-            Arm.of(circuit, m, STEERED if len(multipliers) == 1 else f"c m={m:g}")
+            Arm.of(
+                circuit, m, "ablated" if len(multipliers) == 1 else f"c {arm_label(m)}"
+            )
             for m in multipliers
         ]
         known = {"is_ablating": bool(arms), "max_tokens": 8}
@@ -72,9 +77,9 @@ def test_another_multiplier_for_one_of_several_keeps_every_history(make: Make) -
     ask(conversation)
     before = {k: list(v) for k, v in conversation.histories.items()}
     assert "c m=0.5" in run_command(conversation, "/multiplier 0.5 2").text
-    assert [arm.label for arm in conversation.steered] == ["c m=0", "c m=0.5"]
+    assert [arm.label for arm in conversation.steered] == ["c ablated", "c m=0.5"]
     assert conversation.histories["c m=0.5"] == before["c m=2"]
-    assert conversation.histories["c m=0"] == before["c m=0"]
+    assert conversation.histories["c ablated"] == before["c ablated"]
     turn = ask(conversation, "two blue birds")
     assert [arm.multiplier for arm in turn.result.arms] == [1, 0, 0.5]
 
@@ -95,7 +100,7 @@ def test_two_arms_cannot_become_one(make: Make) -> None:
     conversation = make(0.0, 2.0)
     with pytest.raises(InputError, match="already"):
         run_command(conversation, "/multiplier 2 1")
-    assert [arm.label for arm in conversation.steered] == ["c m=0", "c m=2"]
+    assert [arm.label for arm in conversation.steered] == ["c ablated", "c m=2"]
 
 
 def test_why_takes_the_arm_that_differs_or_the_one_that_is_named(make: Make) -> None:
@@ -131,7 +136,7 @@ def test_where_gauges_the_last_question_after_the_baselines_history(
     assert reply.words[-1].gauge == pytest.approx(whole, abs=1e-4)
     expected = first_tokens(model, tokenizer, ids, conversation.arms)
     assert reply.first == expected
-    assert reply.first.arms == ("baseline", "c m=0", "c m=2")
+    assert reply.first.arms == ("baseline", "c ablated", "c m=2")
     assert "earlier turns" in reply.remark
     assert "baseline's history" in reply.remark
     without = make()
@@ -147,11 +152,13 @@ def test_views_of_several_arms(make: Make) -> None:
         screen = make_screen(terminal=False)
         run_chat(screen, conversation, io.StringIO(f"/view {view}\n/clear\none\n"))
         said = sent(screen.out)
-        out[view] = [name for name in ("baseline  ", "m=0  ", "m=2  ") if name in said]
+        out[view] = [
+            name for name in ("baseline  ", "ablated  ", "m=2  ") if name in said
+        ]
     assert out == {
-        "both": ["baseline  ", "m=0  ", "m=2  "],
+        "both": ["baseline  ", "ablated  ", "m=2  "],
         "baseline": ["baseline  "],
-        "ablated": ["m=0  ", "m=2  "],
+        "ablated": ["ablated  ", "m=2  "],
     }
 
 
@@ -164,12 +171,12 @@ def test_align_makes_the_arms_go_on_from_the_baseline(make: Make) -> None:
     assert conversation.histories_differ
     run_command(conversation, "/align")
     assert not conversation.histories_differ
-    assert conversation.histories[STEERED][1]["content"] == texts(first)[0]
+    assert conversation.histories["ablated"][1]["content"] == texts(first)[0]
     aligned = ask(conversation, "two blue birds")
     # what the steered arm says to the baseline's history, with no cache to go by
     fresh = make(0.0)
     history = conversation.histories[BASELINE.label][:2]
-    fresh.histories = {BASELINE.label: list(history), STEERED: list(history)}
+    fresh.histories = {BASELINE.label: list(history), "ablated": list(history)}
     assert texts(ask(fresh, "two blue birds")) == texts(aligned)
     assert conversation.asked is not None
     assert not conversation.asked.histories_differed
@@ -279,7 +286,7 @@ def test_show_tells_where_the_chat_stands(make: Make) -> None:
     grid = run_command(conversation, "/show").grid
     assert grid is not None
     rows = dict(grid.rows)
-    assert rows["arms"] == "baseline, c m=0, c m=2"
+    assert rows["arms"] == "baseline, c ablated, c m=2"
     assert rows["circuit"].startswith("32 neurons")
     assert "1 turn" in rows["context"]
     assert set(SETTINGS) <= set(rows)
@@ -352,7 +359,7 @@ def test_pins_in_a_chat(make: Make, circuit_file: Path, tmp_path: Path) -> None:
     conversation.clear()
     assert texts(ask(conversation)) != scaled
     assert run_command(conversation, "/set multiplier mean").text.endswith("is mean")
-    assert conversation.arms[1].title == "ablated, mean"
+    assert conversation.arms[1].title == "mean"
     again = run_command(conversation, f"/circuit {circuit_file}@pin=0.25")
     assert "pinned to 0.25" in again.text
     ask(conversation)
@@ -633,3 +640,125 @@ def test_search_steers_with_the_circuit_that_was_found(
     assert conversation.steered[0].strength == Pin(2.0)
     wanted = (conversation.rendering, conversation.discovery, conversation.searched)
     assert tuple(asked) == wanted
+
+
+# ------------------------------------------------------------- back, and once again
+
+
+def test_undo_forgets_the_last_turn_in_every_arm(make: Make) -> None:
+    conversation = make(0.0, 2.0)
+    ask(conversation)
+    kept = {k: list(v) for k, v in conversation.histories.items()}
+    ask(conversation, "two blue birds")
+    reply = run_command(conversation, "/undo")
+    assert "two blue birds" in reply.text
+    assert conversation.histories == kept
+    assert len(conversation.turns) == 1
+    again = ask(conversation, "three red doors")
+    fresh = make(0.0, 2.0)
+    ask(fresh)
+    assert texts(again) == texts(ask(fresh, "three red doors"))
+    for _ in range(2):
+        run_command(conversation, "/undo")
+    assert not any(conversation.histories.values())
+    with pytest.raises(InputError, match="no turn"):
+        run_command(conversation, "/undo")
+
+
+def test_an_arm_that_was_off_keeps_what_it_was_asked(make: Make) -> None:
+    conversation = make(0.0)
+    ask(conversation)
+    before = list(conversation.histories["ablated"])
+    run_command(conversation, "/ablate off")
+    ask(conversation)  # the same question, which only the baseline answers
+    run_command(conversation, "/undo")
+    assert conversation.histories["ablated"] == before
+    assert conversation.histories[BASELINE.label][0] == before[0]
+    assert len(conversation.histories[BASELINE.label]) == 2
+
+
+def test_retry_asks_again_with_what_was_changed(make: Make) -> None:
+    conversation = make(0.0)
+    screen = make_screen(terminal=False)
+    lines = "one red stone\n/multiplier 2\n/retry\n/retry now\n"
+    run_chat(screen, conversation, io.StringIO(lines))
+    (turn,) = conversation.turns
+    assert turn.result.prompt == "one red stone"
+    assert turn.result.arms[1].multiplier == 2
+    assert texts(turn) == texts(ask(make(2.0)))
+    with pytest.raises(InputError, match="no turn"):
+        run_command(make(0.0), "/retry")
+
+
+def test_a_sampled_retry_is_another_answer(make: Make) -> None:
+    def answers(*commands: str) -> list[str]:
+        conversation = make(temperature=1.5, max_tokens=12)
+        found = texts(ask(conversation))
+        for command in commands:
+            reply = run_command(conversation, command)
+            found += texts(ask(conversation, reply.ask or "one red stone"))
+        return found
+
+    first, second, third = answers("/retry", "/undo")
+    assert len({first, second, third}) == 3
+    assert answers("/retry", "/undo") == [first, second, third]
+
+
+def test_help_has_a_short_name(make: Make) -> None:
+    conversation = make()
+    whole = run_command(conversation, "/help")
+    assert run_command(conversation, "/?") == whole
+    assert missing(whole.text, "/retry", "/undo", "/?", "--force") == []
+    assert run_command(conversation, "/exit").is_over
+    assert run_command(conversation, "/quit").is_over
+
+
+def test_the_filters_of_sampling_are_set_saved_and_loaded(
+    make: Make, tmp_path: Path
+) -> None:
+    conversation = make(temperature=0.7, top_p=0.9)
+    for line in ("/set top-k 3", "/set min-p 0.05"):
+        run_command(conversation, line)
+    for line in ("/set top-p 0", "/set top-p 1.1", "/set min-p nan", "/set top-k -1"):
+        with pytest.raises(InputError, match="it takes"):
+            run_command(conversation, line)
+    ask(conversation)
+    path = tmp_path / "talk.json"
+    run_command(conversation, f"/save {path}")
+    other = make()
+    run_command(other, f"/load {path}")
+    assert (other.top_p, other.top_k, other.min_p) == (0.9, 3, 0.05)
+
+
+@pytest.mark.parametrize("name", ["talk.md", "talk.html"])
+def test_an_export_says_what_was_talked_to_and_how(
+    name: str, make: Make, tmp_path: Path
+) -> None:
+    conversation = make(0.0, 2.0, temperature=0.5, seed=7)
+    ask(conversation)
+    stopped = iter([False] * 3 + [True] * 100)
+    *_, turn = conversation.turn("two blue birds", lambda: next(stopped))
+    assert turn.is_interrupted
+    run_chat(make_screen(terminal=False), conversation, io.StringIO("/bye\n"))
+    path = tmp_path / name
+    run_command(conversation, f"/export {path}")
+    text = re.sub(r"<[^>]+>", "", path.read_text("utf-8"))
+    sizes = [
+        counted(len(arm_circuit(arm).neurons), "neuron") for arm in conversation.steered
+    ]
+    assert (
+        missing(
+            text,
+            f"model: {conversation.session.name}",
+            "arm c ablated",
+            "arm c m=2",
+            *sizes,
+            "temp 0.5",
+            "seed 7",
+            "max-tokens 8",
+            "interrupted: baseline",
+            "cut off: ",
+        )
+        == []
+    )
+    assert "gauge" in text

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cna_mlx import Arm, Circuit, steered
 from cna_mlx.chat.commands import run_command
-from cna_mlx.chat.conversation import STEERED, Conversation, Turn
+from cna_mlx.chat.conversation import Conversation, Turn
 from cna_mlx.discovery import attribution
 from cna_mlx.discovery.attribution import (
     ablate_each_neuron,
@@ -176,7 +176,7 @@ def test_a_circuit_of_another_shape_is_refused(llama: Any, tokenizer: Any) -> No
 
 @pytest.fixture(name="conversation")
 def fixture_conversation(llama: Any, tokenizer: Any, circuit: Circuit) -> Conversation:
-    arms = [Arm.of(circuit, 0.0, STEERED)]
+    arms = [Arm.of(circuit, 0.0, "ablated")]
     return Conversation(
         Session.of(llama, tokenizer), arms, is_ablating=True, max_tokens=8
     )

@@ -15,15 +15,18 @@ from texts import missing
 from cna_mlx import Circuit, load
 from cna_mlx.circuit import Neuron
 from cna_mlx.discovery import trial as expectation
+from cna_mlx.discovery.cache import CachedCircuit
 from cna_mlx.discovery.cross_validation import Fold
 from cna_mlx.discovery.discover import Discovery, run_discovery
 from cna_mlx.discovery.selection import Selection
+from cna_mlx.discovery.session import Session
 from cna_mlx.discovery.trial import expect, held_out_prompts, tally
 from cna_mlx.discovery.trial_counts import ArmCounts, Expectation
 from cna_mlx.discovery.trial_text import expectation_lines
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import PromptSet, load_contrast
 from cna_mlx.provenance import ContrastEntry, Provenance
+from cna_mlx.util.progress import Reporter
 
 Run = Callable[..., Outcome]
 Loaded = tuple[Any, Any]
@@ -358,7 +361,7 @@ def test_discover_tries_its_circuit_unless_told_not_to(
     command: Run, selection: list[str], tmp_path: Path
 ) -> None:
     output = tmp_path / "out.json"
-    words = ("discover", TINY, "-o", str(output))
+    words = ("discover", TINY, "-o", str(output), "--force")
     data = command(*words, *asked(selection), "--json").data
     found = Expectation.from_dict(data["expectation"])
     assert found.prompts == 4
@@ -426,3 +429,33 @@ def test_probe_and_demo_try_nothing(
     words = ("--prompts", str(prompts))
     assert command("probe", TINY, *asked(selection), *words).code == 0
     assert "--no-expect" in command("probe", TINY, "--no-expect").failure
+
+
+# --------------------------------------------------------------------- what is kept
+
+
+@pytest.mark.parametrize(
+    ("prompts", "is_kept"), [(1, False), (3, False), (4, True), (8, True)]
+)
+def test_a_trial_of_a_few_prompts_is_not_what_is_expected(
+    prompts: int, is_kept: bool, tiny: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contrast, discovery = make_discovery(tiny)
+    monkeypatch.setattr(
+        "cna_mlx.discovery.session.expect",
+        lambda *_, **__: make_expectation(prompts, 0, prompts, prompts=prompts),
+    )
+    said: list[str] = []
+    session = Session.of(*tiny, reporter=Reporter(warn=said.append))
+    found = CachedCircuit(discovery.circuit, None, discovery)
+    tried = session.try_out(found, contrast).circuit
+    assert (Expectation.of(tried) is not None) is is_kept
+    if not is_kept:
+        (line,) = said
+        assert missing(line, f"{prompts} of 8", "cna-mlx diff", "cna-mlx eval") == []
+    else:
+        assert said == []
+
+
+def test_a_contrast_of_few_prompts_is_tried_whole() -> None:
+    assert make_expectation(2, 0, 2, prompts=2, planned=2).is_enough

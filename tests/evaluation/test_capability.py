@@ -165,7 +165,7 @@ def test_the_json_holds_every_arm_beside_the_baseline() -> None:
     first, second = (arm_entry(one, arms[0]) for one in arms)
     assert first["multiplier"] == 1
     assert first["results"] == {"birds": {"acc": {"value": 0.75, "stderr": 0.02}}}
-    assert (second["arm"], second["multiplier"]) == ("m=0", 0)
+    assert (second["arm"], second["multiplier"]) == ("ablated", 0)
     found = second["results"]["birds"]["acc"]
     assert (found["difference"], found["gained"], found["lost"]) == (-0.5, 0, 2)
     assert task_entries(arms[0]) == [
@@ -341,7 +341,7 @@ def test_finished_arms_are_kept(
     asked = ["capability", TINY, "--tasks", "birds", "--circuit", str(circuit_file)]
     done = command(*asked, "-m", "0", "-m", "0.5", "--json")
     assert done.code == code
-    assert [one["arm"] for one in done.data["arms"]] == ["baseline", "m=0"]
+    assert [one["arm"] for one in done.data["arms"]] == ["baseline", "ablated"]
     assert done.data["missing"] == ["m=0.5"]
     table = command(*asked, "-m", "0", "-m", "0.5")
     assert table.code == code

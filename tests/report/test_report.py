@@ -301,7 +301,7 @@ def test_a_directory_of_that_name_does_not(tmp_path: Path) -> None:
     (directory / "run.json").write_text(json.dumps(data))
     content = build([ReportedRun.of(RunRecord.load(run.directory))])
     assert "paper" not in [one.key for one in content.runs[0].sections]
-    assert content.runs[0].title == "Llama-3.2-1B-Instruct"
+    assert content.runs[0].title == "Refusal audit of Llama-3.2-1B-Instruct"
     data["shape"] = {
         "model_type": "llama",
         "num_hidden_layers": 16,
@@ -708,3 +708,70 @@ def test_a_sample_of_the_tests_is_one_of_a_run() -> None:
     sample = make_sample(ARMS[0], 1, "harmful", ANSWER)
     assert Sample.from_line(sample.to_line()) == sample
     assert sample.category == CATEGORIES[1]
+
+
+# ------------------------------------------------------------------ read from the top
+
+
+def test_the_page_says_what_it_is_of(swept: Swept) -> None:
+    title = "Refusal audit of tiny-llama"
+    page = swept[2]["report.html"]
+    assert f"<title>{title} \u2013 cna-mlx</title>" in page
+    assert re.findall(r"<h1>(.*?)</h1>", page) == [title]
+    assert swept[2]["report.md"].startswith(f"# {title}\n")
+
+
+def test_what_to_type_stands_at_the_foot(tmp_path: Path) -> None:
+    for level in ("hidden", "excerpts", "full"):
+        texts = make_report(tmp_path / level, level=level)
+        page, foot = texts["report.html"].split("<footer>")
+        assert "--full-text" not in page
+        assert "--hide-text" not in page
+        hinted = [flag for flag in ("--full-text", "--hide-text") if flag in foot]
+        own = {"hidden": "--hide-text", "full": "--full-text"}.get(level)
+        assert hinted == [f for f in ("--full-text", "--hide-text") if f != own]
+        assert f"cna-mlx verify {level}" in foot
+        assert f"cna-mlx verify {level}" in texts["report.md"].splitlines()[-3]
+
+
+def test_changed_answers_come_first(tmp_path: Path) -> None:
+    def answers(arm: RunArm, number: int, kind: str) -> str:
+        before, after = {
+            1: (ANSWER, REFUSAL),
+            2: (REFUSAL, ANSWER),
+            4: (ANSWER, GARBAGE),
+            5: (REFUSAL, GARBAGE),
+        }.get(number, (ANSWER, ANSWER))
+        return after if arm.role == "ablated" else before
+
+    run = make_run(tmp_path / "run", harmful=6, benign=0, answers=answers)
+    content = build([ReportedRun.of(run)])
+    order = [one.sample.number for one in content.runs[0].prompts]
+    assert order == [2, 5, 1, 4, 0, 3]
+    page = to_html(content)
+    assert [
+        int(n) - 1 for n in re.findall(r"<header><span>(\d+)</span>", page)
+    ] == order
+
+
+def test_a_column_has_counts_or_shares(tmp_path: Path) -> None:
+    """Of the seeds' invalid answers the mean count stands where arms have counts."""
+
+    def answers(arm: RunArm, number: int, kind: str) -> str:
+        return GARBAGE if arm.label == "matched 0" and number < 3 else REFUSAL
+
+    run = make_run(tmp_path / "run", harmful=8, benign=0, answers=answers)
+    (table,) = next(
+        one.tables
+        for one in build([ReportedRun.of(run)]).runs[0].sections
+        if one.key == "refusals"
+    )
+    at = table.columns.index("invalid")
+    cells = {row[0].text: row[at].text for row in table.rows}
+    assert cells == {"baseline": "0", "ablated": "0", "matched": "1.5", "uniform": "0"}
+
+
+def test_wide_tables_say_that_they_go_on(swept: Swept) -> None:
+    page = Page(swept[2]["report.html"])
+    assert "scroll sideways" in page.parts["style"]
+    assert "scrollWidth" in page.parts["script"]

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
+from mlx_lm import sample_utils
 from mlx_lm.generate import generate_step
 from tiny_models import Ends
 
@@ -14,7 +16,7 @@ from cna_mlx.errors import InputError
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.events import Answer, Token
 from cna_mlx.steering.generation import generate_arms
-from cna_mlx.steering.sampling import Greedy, Sampled
+from cna_mlx.steering.sampling import Greedy, Sampled, _filtered
 
 
 def answers(*args: Any, **options: Any) -> list[Answer]:
@@ -76,7 +78,7 @@ def test_events_tell_the_answers(
 def test_labels() -> None:
     circuit = Circuit.from_neurons([(0, 1)])
     assert Arm.of(circuit, 0.5).label == "m=0.5"
-    assert Arm.of(circuit, 0).label == "m=0"
+    assert Arm.of(circuit, 0).label == "ablated"
     assert Arm.of(circuit, 0, "ablated").label == "ablated"
 
 
@@ -330,3 +332,33 @@ def test_sampling_is_greedy_by_default(
     default = answers(llama, endless, ids[:1], [BASELINE], **options)
     chosen = answers(llama, endless, ids[:1], [BASELINE], sampling=Greedy(), **options)
     assert default == chosen
+
+
+@pytest.mark.parametrize(
+    "filters", [{"top_k": 3}, {"min_p": 0.2}, {"top_p": 0.8, "min_p": 0.1, "top_k": 2}]
+)
+def test_filters_keep_the_tokens_that_mlx_lm_keeps(filters: dict[str, Any]) -> None:
+    logits = mx.array(np.random.default_rng(5).normal(0, 2, (4, 40)), mx.float32)
+    logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    ours = np.isfinite(np.array(_filtered(logprobs, Sampled(1.0, **filters))))
+    theirs = logprobs
+    if "top_p" in filters:
+        theirs = sample_utils.apply_top_p(theirs, filters["top_p"])
+    if "min_p" in filters:
+        theirs = sample_utils.apply_min_p(theirs, filters["min_p"])
+    if "top_k" in filters:
+        theirs = sample_utils.apply_top_k(theirs, filters["top_k"])
+    assert (ours == np.isfinite(np.array(theirs))).all()
+    assert 0 < ours.sum() < ours.size
+
+
+def test_filters_larger_than_the_vocabulary_keep_all() -> None:
+    logprobs = mx.array([[-1.0, -2.0, -3.0]])
+    assert mx.array_equal(_filtered(logprobs, Sampled(1.0, top_k=3)), logprobs)
+    assert mx.array_equal(_filtered(logprobs, Sampled(1.0, top_k=9)), logprobs)
+
+
+@pytest.mark.parametrize("filters", [{"top_k": -1}, {"min_p": -0.1}, {"min_p": 1.1}])
+def test_filters_that_cannot_be(filters: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"top-k|min-p"):
+        Sampled(1.0, **filters)

@@ -415,7 +415,7 @@ def test_diff_in_a_narrow_terminal(terminal: Open, circuit_file: Path) -> None:
     assert term.end() == 0
     lines = plain(term.raw).splitlines()
     assert max(map(len, lines)) <= 60
-    for word in ("baseline", "m=0", "refused", "quality", "cut off"):
+    for word in ("baseline", "ablated", "refused", "quality", "cut off"):
         assert any(word in line for line in lines)
 
 

@@ -1,6 +1,7 @@
 """What is printed: model text neither acts nor breaks the layout nor vanishes."""
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from commandline import make_result, make_screen, plain, sent
 from rich.cells import cell_len
 from rich.console import Console
 
-from cna_mlx.chat.conversation import STEERED, Conversation
+from cna_mlx.chat.conversation import Conversation
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.session import Session
 from cna_mlx.labels.label import LabelKind
@@ -23,9 +24,10 @@ from cna_mlx.ui.live import live_view
 from cna_mlx.ui.models import catalogue_view
 from cna_mlx.ui.progress import progress_bar
 from cna_mlx.ui.tables import circuit_view
+from cna_mlx.util.progress import Pace
 from cna_mlx.util.sanitize import visible
 
-ARMS = [BASELINE, Arm.of(Circuit.from_neurons([(0, 0, 1.0)]), 0.0, STEERED)]
+ARMS = [BASELINE, Arm.of(Circuit.from_neurons([(0, 0, 1.0)]), 0.0, "ablated")]
 WIDTHS = (40, 60, 80, 160)
 REFUSAL = "I'm sorry, but I can't help with that."
 
@@ -359,7 +361,7 @@ def test_a_chat_with_nasty_answers(
     monkeypatch.setattr("cna_mlx.chat.conversation.generate_arms", answer)
     circuit = Circuit.from_text(circuit_text, "here")
     screen = make_screen(width, terminal=terminal)
-    arms = [Arm.of(circuit, 0.0, STEERED)]
+    arms = [Arm.of(circuit, 0.0, "ablated")]
     conversation = Conversation(Session.of(*tiny), arms, is_ablating=True)
     run_chat(screen, conversation, io.StringIO("x\n" * len(texts)))
     assert len(conversation.turns) == len(texts)
@@ -466,6 +468,44 @@ def test_a_download_is_silent_on_a_pipe(capsys: pytest.CaptureFixture[str]) -> N
     with progress_bar("bytes") as listen:
         listen("Fetching", 1, 2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_long_step_speaks_on_a_pipe_also_between_its_steps(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cna_mlx.ui.console import screen
+
+    screen.cache_clear()
+    monkeypatch.setattr("cna_mlx.ui.progress.EVERY", 0.02)
+    with progress_bar("prompts") as listen:
+        time.sleep(0.1)  # nothing is reported yet
+        listen("Answering", 1, 40)
+        listen("Answering", 2, 40)
+        time.sleep(0.1)
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert lines[0].startswith("still at work, ")
+    assert re.fullmatch(r"Answering: 2 of 40 prompts, 1 s, about \d+ s left", lines[-1])
+    assert 4 <= len(lines) <= 12
+    time.sleep(0.1)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_time_left_stands_also_where_a_step_takes_minutes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = make_screen(100)
+    monkeypatch.setattr("cna_mlx.ui.progress.screen", lambda: terminal)
+    now = [0.0]
+    monkeypatch.setattr("cna_mlx.ui.progress.Pace", lambda: Pace(lambda: now[0]))
+    with progress_bar("prompts") as listen:
+        listen("Answering", 0, 4)
+        now[0] = 400.0
+        listen("Answering", 1, 4)
+        time.sleep(0.3)
+        drawn = plain(sent(terminal.err))
+    assert "20:00" in drawn.split("1/4")[-1]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])

@@ -84,4 +84,12 @@ for (const root of sections) {
   });
   read();
 }
+// Say where a table goes on beyond the screen.
+const hint = () => {
+  for (const box of document.querySelectorAll(".scroll")) {
+    box.classList.toggle("wide", box.scrollWidth > box.clientWidth + 1);
+  }
+};
+hint();
+window.addEventListener("resize", hint);
 if (sections.length && location.hash.includes("=")) sections[0].scrollIntoView();

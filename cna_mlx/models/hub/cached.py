@@ -1,0 +1,97 @@
+"""List the models in the Hub's cache; makes no request and loads nothing."""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cna_mlx.models.hub.client import COMMIT, is_complete
+
+# The model_type of a config.json that cna_mlx.models.families can read.
+READABLE = ("llama", "mistral", "qwen2", "qwen3")
+_FOLDER = "models--"
+
+
+@dataclass(frozen=True)
+class CachedModel:
+    """A language model in the cache.
+
+    Attributes:
+        name: its hub id.
+        bytes: of its weights.
+        kind: the ``model_type`` of its config.json.
+        bits: of a quantized weight; None for others.
+        is_complete: whether all files are there.
+    """
+
+    name: str
+    bytes: int
+    kind: str
+    bits: int | None
+    is_complete: bool
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether it is of an architecture that cna-mlx reads."""
+        return self.kind in READABLE
+
+
+def cached_names() -> list[str]:
+    """The hub ids of all folders of models in the cache, sorted."""
+    return sorted(_name(folder) for folder in _folders())
+
+
+def cached_models() -> list[CachedModel]:
+    """The language models in the cache, by name."""
+    found = (_model(folder) for folder in _folders())
+    return sorted((one for one in found if one), key=lambda one: one.name)
+
+
+def _folders() -> Iterator[Path]:
+    from huggingface_hub import constants
+
+    with suppress(OSError):
+        yield from Path(constants.HF_HUB_CACHE).glob(f"{_FOLDER}*")
+
+
+def _name(folder: Path) -> str:
+    return folder.name.removeprefix(_FOLDER).replace("--", "/", 1)
+
+
+def _model(folder: Path) -> CachedModel | None:
+    """The newest snapshot of a folder; None if it is not of a language model."""
+    with suppress(OSError, ValueError, TypeError):
+        path = _snapshot(folder)
+        config: dict[str, Any] = json.loads((path / "config.json").read_text("utf-8"))
+        sizes = (file.stat().st_size for file in path.glob("*.safetensors"))
+        return CachedModel(
+            _name(folder),
+            sum(sizes),
+            str(config["model_type"]) if "model_type" in config else "unknown",
+            _bits(config),
+            is_complete(path),
+        )
+    return None
+
+
+def _snapshot(folder: Path) -> Path:
+    """The snapshot of the main branch, else any.
+
+    Raises:
+        ValueError: there is none.
+    """
+    places = [one for one in (folder / "snapshots").iterdir() if COMMIT.match(one.name)]
+    with suppress(OSError):
+        main = (folder / "refs" / "main").read_text("utf-8").strip()
+        places.sort(key=lambda one: one.name == main)
+    if not places:
+        raise ValueError("no snapshot")
+    return places[-1]
+
+
+def _bits(config: dict[str, Any]) -> int | None:
+    own = config.get("quantization")
+    bits = own.get("bits") if isinstance(own, dict) else None
+    return bits if isinstance(bits, int) else None

@@ -1,0 +1,105 @@
+"""The models in the Hub's cache, from directories as its client leaves them."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commandline import Outcome, make_screen, plain, sent
+from huggingface_hub import constants
+from texts import missing
+
+from cna_mlx.models.families import _FAMILIES
+from cna_mlx.models.hub.cached import READABLE, cached_models, cached_names
+from cna_mlx.models.memory.machine import Machine
+from cna_mlx.ui.models import cached_view
+
+Command = Callable[..., Outcome]
+
+
+def add(cache: Path, name: str, commit: str, config: Any, size: int | None) -> Path:
+    folder = cache / f"models--{name.replace('/', '--')}"
+    place = folder / "snapshots" / (commit * 40)
+    place.mkdir(parents=True)
+    text = config if isinstance(config, str) else json.dumps(config)
+    (place / "config.json").write_text(text)
+    (place / "tokenizer.json").write_text("{}")
+    if size is not None:
+        (place / "model.safetensors").write_bytes(b"x" * size)
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    quantized = {"model_type": "llama", "quantization": {"bits": 4, "group_size": 64}}
+    llama = add(tmp_path, "mlx-community/Llama-4bit", "a", quantized, 3000)
+    add(tmp_path, "mlx-community/Llama-4bit", "b", quantized, 2000)
+    (llama / "refs").mkdir()
+    (llama / "refs" / "main").write_text("b" * 40 + "\n")
+    add(tmp_path, "some/gemma", "c", {"model_type": "gemma3"}, 10)
+    add(tmp_path, "some/cut--off", "d", {"model_type": "qwen3"}, None)
+    add(tmp_path, "some/broken", "e", "[[[", 10)
+    add(tmp_path, "gpt2", "f", {}, 5)
+    (tmp_path / "datasets--some--set").mkdir()
+    (tmp_path / "models--empty--one" / "snapshots").mkdir(parents=True)
+    return tmp_path
+
+
+def test_what_is_cached(cache: Path) -> None:
+    found = {one.name: one for one in cached_models()}
+    assert list(found) == [
+        "gpt2",
+        "mlx-community/Llama-4bit",
+        "some/cut--off",
+        "some/gemma",
+    ]
+    llama = found["mlx-community/Llama-4bit"]
+    assert (llama.bytes, llama.kind, llama.bits) == (2000, "llama", 4)
+    assert llama.is_complete
+    assert llama.is_readable
+    assert not found["some/cut--off"].is_complete
+    assert not found["some/gemma"].is_readable
+    assert found["gpt2"].kind == "unknown"
+    assert set(cached_names()) >= {*found, "some/broken", "empty/one"}
+
+
+def test_the_readable_kinds_are_those_of_the_families() -> None:
+    from mlx_lm.utils import MODEL_REMAPPING
+
+    modules = {f"mlx_lm.models.{MODEL_REMAPPING.get(one, one)}" for one in READABLE}
+    assert modules == set(_FAMILIES)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_each_says_how_it_runs_here(width: int, cache: Path) -> None:
+    screen = make_screen(width)
+    machine = Machine(total=4000, usable=1500)
+    screen.out.print(cached_view(screen, cached_models(), machine))
+    text = plain(sent(screen.out))
+    assert max(map(len, text.splitlines())) <= width
+    words = " ".join(text.split())
+    assert re.search(r"Llama-4bit:?( size)? 2 kB,?( weights)? llama 4-bit", words)
+    wanted = ("streamed", "another architecture", "incomplete", "some/cut--off")
+    assert missing(words, *wanted) == []
+
+
+def test_models_lists_the_cache_and_its_notes_are_plain(
+    cache: Path, command: Command
+) -> None:
+    done = command("models")
+    assert "mlx-community/Llama-4bit" in done.out
+    for word in ("null", "from memory"):
+        assert word not in done.out + done.err
+    names = [one["name"] for one in command("models", "--json").data["cached"]]
+    assert "some/gemma" in names
+
+
+def test_an_empty_cache_says_how_a_model_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "none"))
+    assert cached_models() == []
+    assert "first use" in command("models").out
