@@ -162,8 +162,8 @@ def test_commands_about_files_need_no_model(tmp_path: Path) -> None:
         ["report", str(tmp_path / "run")],
         ["circuit", "show", str(circuit)],
         ["circuit", "overlap", str(circuit), str(circuit)],
-        ["circuit", "union", str(circuit), str(circuit), "-o", str(circuit)],
-        ["circuit", "top", str(circuit), "1", "-o", str(circuit)],
+        ["circuit", "union", str(circuit), str(circuit), "-o", str(circuit), "--force"],
+        ["circuit", "top", str(circuit), "1", "-o", str(circuit), "--force"],
         ["prompts"],
         ["prompts", "show", "refusal-small"],
     ]

@@ -9,7 +9,7 @@ from cna_mlx.commands import options as opt
 
 
 @click.group(
-    cls=opt.Group,
+    cls=opt.CommandGroup,
     invoke_without_command=True,
     epilog="\b\nExample:\n  cna-mlx circuit show magic.json",
 )

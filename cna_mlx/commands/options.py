@@ -64,7 +64,7 @@ class Command(click.Command):
             raise KeyboardInterrupt
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """A group whose help has each command's whole sentence."""
 
     def format_commands(

@@ -5,11 +5,11 @@ from dataclasses import asdict
 import click
 
 from cna_mlx.commands import completion as complete
-from cna_mlx.commands.options import Command, Group, json_option
+from cna_mlx.commands.options import Command, CommandGroup, json_option
 
 
 @click.group(
-    cls=Group,
+    cls=CommandGroup,
     invoke_without_command=True,
     epilog="\b\nExample:\n  cna-mlx prompts\n  cna-mlx prompts show refusal",
 )

@@ -106,10 +106,11 @@ def test_sets_are_written_and_load(command: Run, parts: tuple[str, str]) -> None
     made = f"{first}.made"
     sizes = {"union": 32, "intersect": 10, "minus": 22}
     for operation, size in sizes.items():
-        done = command("circuit", operation, whole, first, "-o", made)
+        done = command("circuit", operation, whole, first, "-o", made, "--force")
         assert (done.code, done.out) == (0, f"{size} neurons written to {made}\n")
         assert len(Circuit.load(made).neurons) == size
-        data = command("circuit", operation, whole, first, "-o", made, "--json").data
+        again = ("-o", made, "--force", "--json")
+        data = command("circuit", operation, whole, first, *again).data
         assert (data["neurons"], data["file"]) == (size, made)
         assert data["made_from"]["operation"] == operation
     shown = command("circuit", "show", made).out
@@ -126,7 +127,7 @@ def test_sets_need_two_files_and_a_place(
         ((whole, "-o", "x"), "two circuit files"),
         ((whole, first), "--output"),
         ((whole, str(tmp_path / "none"), "-o", "x"), "no such circuit file"),
-        ((whole, first, "-o", str(tmp_path)), "written"),
+        ((whole, first, "-o", str(tmp_path)), "is a directory"),
     ):
         done = command(*line, *wrong)
         assert done.code == 2

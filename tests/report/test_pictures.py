@@ -401,7 +401,7 @@ def test_a_circuit_file_has_a_page(command: Any, tmp_path: Path) -> None:
     shown = command("circuit", "show", str(file), "--out", str(page), "--json")
     assert shown.code == 0
     assert shown.data["page"] == str(page)
-    shown = command("circuit", "show", str(file), "--out", str(page))
+    shown = command("circuit", "show", str(file), "--out", str(page), "--force")
     assert f"page: {page}" in shown.out
     found = Page(page.read_text())
     assert found.attributes("path", "class").count("up") == 1 + 3
