@@ -80,7 +80,7 @@ def chat(
     from cna_mlx.ui.chat import answer_once, run_chat
     from cna_mlx.ui.console import screen
 
-    messages = opt.prompts_of(prompt, prompts)
+    messages = opt.typed_prompts(prompt, prompts)
     session, options = opt.session_of(model, rest), opt.selection_of(rest)
     opt.use_search(session, options, rest)
     conversation = open_conversation(

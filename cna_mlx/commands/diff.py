@@ -70,7 +70,7 @@ def diff(
     from cna_mlx.ui.picture import save_picture
 
     options = opt.selection_of(rest)
-    given = opt.prompts_of(prompt, prompts)
+    given = opt.typed_prompts(prompt, prompts)
     texts, origin = _prompts(given, prompt_file, options, model)
     opt.check_output(svg, "picture", force)
     to = replace(screen(), hides_text=hide_text)

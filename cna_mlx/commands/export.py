@@ -2,6 +2,7 @@
 
 import click
 
+from cna_mlx.commands import completion as complete
 from cna_mlx.commands.options import command, json_option
 
 
@@ -10,7 +11,7 @@ from cna_mlx.commands.options import command, json_option
     example="cna-mlx export eval-demo-460fdcb54e\n"
     "cna-mlx export ./my-run --to lm-eval --out ./samples",
 )
-@click.argument("run")
+@click.argument("run", shell_complete=complete.runs)
 @click.option(
     "--to",
     type=click.Choice(["inspect", "lm-eval"]),
@@ -21,6 +22,7 @@ from cna_mlx.commands.options import command, json_option
     "-o",
     "--out",
     metavar="DIR",
+    shell_complete=complete.directories,
     help="Directory for the files.  [default: inspect or lm-eval in the run's]",
 )
 @json_option

@@ -510,7 +510,7 @@ def _confirm(question: str) -> bool:
     return is_answered and click.confirm(question, err=True)
 
 
-def prompts_of(prompt: str | None, prompts: Sequence[str]) -> list[str]:
+def typed_prompts(prompt: str | None, prompts: Sequence[str]) -> list[str]:
     """The prompts of the command line: the argument, then those of ``-p``."""
     given = [] if prompt is None else [typed(prompt, "PROMPT")]
     return given + [typed(one, "-p") for one in prompts]

@@ -409,5 +409,5 @@ def test_a_circuit_file_has_a_page(command: Any, tmp_path: Path) -> None:
     empty = command("circuit", "show", str(file), "--out", str(tmp_path / "no" / "c"))
     assert (empty.code, "no directory" in empty.failure) == (2, True)
     Circuit(()).save(file)
-    empty = command("circuit", "show", str(file), "--out", str(page))
+    empty = command("circuit", "show", str(file), "--out", str(page), "--force")
     assert (empty.code, "no neurons to draw" in empty.failure) == (2, True)
