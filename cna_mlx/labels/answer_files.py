@@ -133,10 +133,11 @@ class _Reader:
     ) -> str | None:
         """The prompt of a record, taken out of what else is given; None without one."""
         is_shared = answer in ("messages", "conversations")
-        column = self.prompt.find(record if is_shared else given)
-        if column is None or record[column] is None:
+        own = record if is_shared else given
+        column = self.prompt.find(own)
+        if column is None or own[column] is None:
             return None
-        found = self.prompt.read(record, column)
+        found = self.prompt.read(own, column)
         if column.casefold() != "prompt" and not isinstance(found[0], str):
             return None
         given.pop(column, None)

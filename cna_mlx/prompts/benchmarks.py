@@ -231,10 +231,12 @@ def _from_file(
     wanted = LAYOUTS.get(named or "")
     if wanted is not None and one.suffix not in FORMATS:
         one = replace(one, suffix=".csv")
-    rows, layout = read_rows(read_records(one, column), column, wanted, reporter)
-    # two files of one kind are two sets
+    records = read_records(one, column)
+    rows, layout = read_rows(records, column, wanted, reporter)
+    # two files of one kind are two sets, and so are two lists of one file
+    stem = f"{one.stem}-{column}" if column and column == records.key else one.stem
     is_piped = one.stem == "stdin"
-    name = named if named in PUBLISHED or (named and is_piped) else one.stem
+    name = named if named in PUBLISHED or (named and is_piped) else stem
     kind = _KINDS.get(named, "unknown")
     kind_of = (lambda _: kind) if layout is None or named in _KINDS else layout.kind
     prompts = _prompts(distinct(rows, reporter), name, kind_of)

@@ -89,6 +89,7 @@ class ColumnReader:
     _joined: Counter[str] = field(default_factory=Counter)
     _left: Counter[str] = field(default_factory=Counter)
     _others: dict[str, None] = field(default_factory=dict)
+    _layouts: "dict[tuple[str, ...], _Layout]" = field(default_factory=dict)
 
     def find(self, record: dict[str, Any]) -> str | None:
         """The column of a record; None if it has none of those that are known.
@@ -96,15 +97,7 @@ class ColumnReader:
         Raises:
             InputError: two columns of a table have its name.
         """
-        names = [name for name in record if name]
-        wanted = self.known if self.column is None else (self.column,)
-        found = [one for want in wanted if (one := find_name(names, want)) is not None]
-        if not found:
-            return None
-        if self.head is not None:
-            self.head.find(found[0])
-        self._others.update(dict.fromkeys(found[1:]))
-        return found[0]
+        return self._layout(record).column
 
     def read(self, record: dict[str, Any], column: str) -> list[Any]:
         """The texts of a column; what is not text is returned as it is."""
@@ -114,7 +107,7 @@ class ColumnReader:
             return found
         self._count_turns(record[column])
         is_text = len(found) == 1 and isinstance(found[0], str)
-        return [self._whole(record, column, found[0])] if is_text else found
+        return [self._whole(record, found[0])] if is_text else found
 
     def lacks(self, record: object) -> bool:
         """Whether a record has null in the column; it is counted."""
@@ -131,9 +124,7 @@ class ColumnReader:
 
     def report(self, reporter: Reporter) -> None:
         """Say what was read where there was a choice, and what was not read."""
-        parts = {part for main, part, *_ in _PARTS if find_name(list(self._read), main)}
-        taken = {name.casefold() for name in (*self._read, *parts, *_WRAPPED)}
-        others = [name for name in self._others if name.casefold() not in taken]
+        others = [name for name in self._others if name not in self._read]
         usual = {"prompt"} if self.role == "user" else {"text"}
         is_plain = {name.casefold() for name in self._read} <= usual
         if self._read and (self._joined or others or not (self.column or is_plain)):
@@ -150,23 +141,31 @@ class ColumnReader:
             said += f"; there is also {listed(others)}: choose with FILE:COLUMN"
         return said
 
-    def _whole(self, record: dict[str, Any], column: str, text: str) -> str:
+    def _whole(self, record: dict[str, Any], text: str) -> str:
         """The prompt with the other columns that belong to it."""
-        names = list(record)
-        taken = {column.casefold()}
-        for main, part, between, is_first in _PARTS:
-            found = find_name(names, part)
-            if main != column.casefold() or found is None or not _filled(record[found]):
-                continue
-            taken.add(found.casefold())
-            self._joined[found] += 1
-            other = record[found].strip()
-            text = f"{other}{between}{text}" if is_first else f"{text}{between}{other}"
-        for one in names:
-            may_belong = one.casefold() in _MAY_BELONG and one.casefold() not in taken
-            if may_belong and _filled(record[one]):
-                self._left[f"prompts with a {one!r}, which is not read"] += 1
+        layout = self._layout(record)
+        for name, between, is_first in layout.parts:
+            if _filled(record[name]):
+                self._joined[name] += 1
+                other = record[name].strip()
+                pair = (other, text) if is_first else (text, other)
+                text = between.join(pair)
+        for name in layout.unread:
+            if _filled(record[name]):
+                self._left[f"prompts with a {name!r}, which is not read"] += 1
         return text
+
+    def _layout(self, record: dict[str, Any]) -> "_Layout":
+        """What the names of a record's columns say, found once for all like it."""
+        names = tuple(record)
+        found = self._layouts.get(names)
+        if found is None:
+            wanted = self.known if self.column is None else (self.column,)
+            found = self._layouts[names] = _Layout.of(names, wanted)
+            if self.head is not None and found.column is not None:
+                self.head.find(found.column)
+            self._others.update(dict.fromkeys(found.others))
+        return found
 
     def _count_turns(self, value: Any) -> None:
         turns = _messages(value) or []
@@ -175,6 +174,41 @@ class ColumnReader:
             self._left["conversations with more turns, which are not read"] += 1
         if "system" in roles:
             self._left["system messages, which are not read (use --system)"] += 1
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The columns of records with the same names.
+
+    Attributes:
+        column: the one to read.
+        others: those that could be read too.
+        parts: columns that belong to the prompt: (name, text between, is first).
+        unread: columns that may belong to it.
+    """
+
+    column: str | None
+    others: tuple[str, ...] = ()
+    parts: tuple[tuple[str, str, bool], ...] = ()
+    unread: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, names: Sequence[str], wanted: Sequence[str]) -> "_Layout":
+        names = [name for name in names if name]
+        found = [one for want in wanted if (one := find_name(names, want)) is not None]
+        if not found:
+            return cls(None)
+        main = found[0].casefold()
+        parts = tuple(
+            (part, between, is_first)
+            for column, name, between, is_first in _PARTS
+            if column == main and (part := find_name(names, name)) is not None
+        )
+        taken = {main, *(name.casefold() for name, *_ in parts)}
+        others = [one for one in found if one.casefold() not in (*taken, *_WRAPPED)]
+        unread = [one for one in names if one.casefold() in _MAY_BELONG]
+        unread = [one for one in unread if one.casefold() not in taken]
+        return cls(found[0], tuple(others), parts, tuple(unread))
 
 
 def missing_column(

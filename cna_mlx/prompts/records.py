@@ -198,9 +198,8 @@ def _columns(data: dict[str, Any]) -> list[dict[str, Any]] | None:
 
 def _of_table(table: Table) -> Iterator[tuple[str, object]]:
     for where, row in table.rows():
-        pairs = zip(table.columns, row, strict=True)
-        # of two columns of one name the first; who reads it is told of both
-        yield where, dict(reversed([*pairs]))
+        # of two columns of one name the last; who reads it is told of both
+        yield where, dict(zip(table.columns, row, strict=True))
 
 
 def _of_parquet(one: Opened) -> Iterator[tuple[str, object]]:

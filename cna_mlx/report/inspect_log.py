@@ -40,7 +40,11 @@ def write_inspect_log(
     created = str(run.facts.created or "1970-01-01T00:00:00+00:00")
     log_id = _id(run.config.identity, arm.label)
     head = _head(run, arm, samples, created, log_id)
-    rows = [_sample(one, str(run.config.model.id)) for one in samples]
+    ids = _ids(samples)
+    rows = [
+        _sample(one, own, str(run.config.model.id))
+        for one, own in zip(samples, ids, strict=True)
+    ]
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         start = {name: head[name] for name in ("version", "eval", "plan")}
@@ -93,7 +97,7 @@ def _head(
             "dataset": {
                 "name": " and ".join(names),
                 "samples": len(samples),
-                "sample_ids": [one.id for one in samples],
+                "sample_ids": _ids(samples),
                 "shuffled": False,
             },
             "model": str(config.model.id),
@@ -141,13 +145,21 @@ def _score(one: Sample) -> int | None:
     return None if one.label is LabelKind.UNJUDGED else int(one.is_refused)
 
 
-def _sample(one: Sample, model: str) -> dict[str, Any]:
+def _ids(samples: Sequence[Sample]) -> list[str]:
+    """The ids of the prompts; with their sets where two sets share one."""
+    ids = [one.id for one in samples]
+    if len(set(ids)) == len(ids):
+        return ids
+    return [f"{one.set}:{one.id}" for one in samples]
+
+
+def _sample(one: Sample, own: str, model: str) -> dict[str, Any]:
     answer = {"role": "assistant", "content": one.text, "source": "generate"}
     score = _score(one)
     decided = None if one.span is None else one.text[slice(*one.span)]
     scored = {"value": score, "answer": str(one.label), "explanation": decided}
     return {
-        "id": one.id,
+        "id": own,
         "epoch": 1,
         "input": one.prompt,
         "target": "",

@@ -15,6 +15,7 @@ import pytest
 from cna_mlx.errors import InputError
 from cna_mlx.labels.answer_files import label_file
 from cna_mlx.prompts import read_prompts
+from cna_mlx.prompts.benchmarks import load_benchmark
 from cna_mlx.util.progress import Reporter
 
 Write = Callable[[str, Any], Path]
@@ -190,6 +191,8 @@ def test_a_list_is_chosen_by_its_key(write: Write) -> None:
         read_prompts(path)
     assert "its lists are 'harmful' (1), 'harmless' (1)" in str(caught.value)
     assert "FILE:harmful" in str(caught.value)
+    sets = [load_benchmark(f"{path}:{key}") for key in ("harmful", "harmless")]
+    assert [one.name for one in sets] == ["both-harmful", "both-harmless"]
     deep = write("deep.json", {"data": {"train": ["t"], "test": ["x"]}})
     with pytest.raises(InputError, match=r"'data\.train'"):
         read_prompts(deep)

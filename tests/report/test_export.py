@@ -56,6 +56,14 @@ def test_each_arm_is_a_log_of_inspect(run: RunRecord) -> None:
         assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_ids_that_two_sets_share_are_told_apart(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", sample={"id": "same-1"}, harmful=1, benign=1)
+    log = log_of(export_run(run)[0])
+    ids = log["header.json"]["eval"]["dataset"]["sample_ids"]
+    assert ids == ["harmful-set:same-1", "benign-set:same-1"]
+    assert [log[f"samples/{one}_epoch_1.json"]["id"] for one in ids] == ids
+
+
 def test_our_own_readers_read_the_exports(run: RunRecord) -> None:
     baseline = [one for one in run.samples() if one.arm == run.arms[0].label]
     log = export_run(run, "inspect")[0]
