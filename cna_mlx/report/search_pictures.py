@@ -29,6 +29,8 @@ _SCORES = {
     "delta": "|delta|: tells the prompts apart",
     "influence": "influence: decides",
 }
+# The width of a letter, about.
+_LETTER = 8.2
 _KLS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
 
 
@@ -145,7 +147,7 @@ def _legend() -> Iterator[Mark | Caption]:
     for form, look, text in marks:
         yield Mark(form(at, 14, 5), look)
         yield Caption(at + 11, 19, text)
-        at += 11 + 8.2 * len(text) + 22
+        at += 11 + _LETTER * len(text) + 22
 
 
 def _square(x: float, y: float, r: float) -> str:
@@ -175,12 +177,11 @@ def _marked(
             continue
         across, up = x.at(one["kl"]), y.at(share(one))
         yield Mark(form(across, up, 7), look, title(one))
-        is_right = across > (x.start + x.end) / 2
-        place = across - 12 if is_right else across + 12
-        drop = 18 if below and up < y.start - 30 else -10
+        words = f"{word}: {name(one)}"
+        place = max(8, min(across + 12, WIDTH - _LETTER * len(words)))
+        drop = 22 if below and up < y.start - 30 else -14
         if word:
-            look = "strong halo" + " end" * is_right
-            yield Caption(place, up + drop, f"{word}: {name(one)}", look)
+            yield Caption(place, up + drop, words, "strong halo")
 
 
 def _pareto_text(data: Mapping[str, Any], paper: Tried | None) -> str:

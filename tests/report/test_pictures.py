@@ -245,6 +245,18 @@ def test_a_circuit_is_at_its_kl_and_its_lost_refusals() -> None:
     assert "75% lost, KL 0.16" in picture.alt
 
 
+@pytest.mark.parametrize("kl", [0.0, 0.05, 0.16, 0.3, 0.4])
+def test_the_name_of_the_chosen_circuit_is_not_cut_off(kl: float) -> None:
+    data = a_search()
+    strong = {"kind": "scale", "value": -0.5}
+    chosen = {**data["chosen"], "kl": kl, "intervention": strong, "layers": [10, 19]}
+    picture = pareto({**data, "tried": [*data["tried"], chosen], "chosen": chosen})
+    (name,) = (one for one in picture.captions if one.text.startswith("chosen: "))
+    assert name.text.endswith("layers 10-19, m=-0.5")
+    assert "end" not in name.look
+    assert 0 <= name.x <= picture.width - 7.5 * len(name.text)
+
+
 def test_a_search_that_chose_nothing_is_drawn() -> None:
     picture = pareto({**a_search(), "chosen": None})
     assert "none chosen" in picture.alt
