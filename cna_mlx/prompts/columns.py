@@ -222,27 +222,31 @@ def missing_column(
     )
 
 
-def texts(value: Any, role: Role) -> list[Any]:
+def texts(value: Any, role: Role, depth: int = 8) -> list[Any]:
     """The texts in a value: a string, chat messages, or what a tool wraps around it.
 
-    What is none of these is returned as it is, to be refused by who wanted text.
+    What is none of these, or is more than ``depth`` lists and objects down, is returned
+    as it is, to be refused by who wanted text.
     """
+    if depth == 0:
+        return [value]
     if (turns := _messages(value)) is not None:
         said = [
             turn.get("content", turn.get("value"))
             for turn in turns
             if turn.get("role", turn.get("from")) in _ROLES[role]
         ]
-        return texts(said[0], role) if said else [None]
+        return texts(said[0], role, depth - 1) if said else [None]
     if isinstance(value, list):
         parts = [part for part in value if not _is_thought(part)]
         if parts and all(_is_part(part) for part in parts):
             return ["".join(part["text"] for part in parts)]
-        return [text for part in parts for text in texts(part, role)] or [value]
+        found = [text for part in parts for text in texts(part, role, depth - 1)]
+        return found or [value]
     if isinstance(value, dict):
         keys = _INNER if role == "assistant" else (*_ARGUMENTS, *_INNER)
         inner = next((key for key in keys if value.get(key) is not None), None)
-        return [value] if inner is None else texts(value[inner], role)
+        return [value] if inner is None else texts(value[inner], role, depth - 1)
     return [value]
 
 

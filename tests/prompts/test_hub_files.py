@@ -1,6 +1,10 @@
 """Data sets on the Hub, through its real client, from a server on the loopback."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hub import COMMIT, LocalHub, Repository
@@ -88,6 +92,20 @@ def test_a_split_that_is_not_one_file(
     with pytest.raises(InputError) as caught:
         read_prompts(f"org/tasks:{split}")
     assert said in str(caught.value)
+
+
+def test_the_client_is_led_by_its_own_variable(
+    hub: LocalHub, dataset: Repository, tmp_path: Path
+) -> None:
+    code = "from cna_mlx.prompts import read_prompts as r; print(r('org/tasks:train'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("['one', 'two']\n", 0), done.stderr
 
 
 def test_offline_and_without_a_network(

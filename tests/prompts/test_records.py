@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import random
 import sys
 import zipfile
 import zlib
@@ -27,14 +28,18 @@ def write(tmp_path: Path) -> Write:
 
     def write(name: str, content: Any) -> Path:
         path = tmp_path / name
-        if name.endswith(".jsonl") and isinstance(content, list):
-            content = "".join(f"{json.dumps(one)}\n" for one in content)
-        if not isinstance(content, bytes | str):
-            content = json.dumps(content)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        path.write_bytes(_raw(name, content))
         return path
 
     return write
+
+
+def _raw(name: str, content: Any) -> bytes:
+    if name.endswith(".jsonl") and isinstance(content, list):
+        content = "".join(f"{json.dumps(one)}\n" for one in content)
+    if not isinstance(content, bytes | str):
+        content = json.dumps(content)
+    return content.encode() if isinstance(content, str) else content
 
 
 def messages(prompt: str, answer: str) -> list[dict[str, str]]:
@@ -249,6 +254,37 @@ def test_a_log_compressed_with_zstd(
         monkeypatch.setitem(sys.modules, "pyarrow", None)
         with pytest.raises(InputError, match=r"cna-mlx\[files\].*--to json"):
             read_prompts(path)
+
+
+def test_values_deep_inside_each_other(write: Write) -> None:
+    deep = '{"prompt": ' + "[" * 900 + '"p"' + "]" * 900 + "}"
+    with pytest.raises(InputError, match=r"a list, not a string|inside each other"):
+        read_prompts(write("a.jsonl", deep))
+
+
+@pytest.mark.slow
+def test_damaged_files_end_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    draw = random.Random(14)
+    whole = {name: _raw(name, content) for name, content in BOTH.items()}
+    whole["zstd.eval"] = zstd_log(SAMPLES)
+    parts = [b"null", b"[]", b"{", b'"', b"1e999", b"\0", b"\xff", b'[{"role":1}]']
+    said = []
+    for _ in range(1000):
+        name = draw.choice(list(whole))
+        content = bytearray(whole[name])
+        for _ in range(draw.randint(1, 4)):
+            at = draw.randrange(len(content) + 1)
+            content[at : at + draw.randint(0, 20)] = draw.choice([b"", *parts])
+        path = tmp_path / name
+        path.write_bytes(content)
+        for read in (read_prompts, label_file):
+            try:
+                read(path)
+            except InputError as error:
+                said.append(str(error))
+    assert len(said) > 500
+    assert [line for line in said if "\n" in line] == []
 
 
 def test_what_a_tool_left_out_is_counted(write: Write) -> None:
