@@ -24,6 +24,7 @@ from cna_mlx.neurons import Neuron as Neuron
 from cna_mlx.provenance import ModelEntry, Provenance
 from cna_mlx.strength import Pin, Strength, from_intervention, to_intervention
 from cna_mlx.util.files import write_atomically
+from cna_mlx.util.reading import read_text
 from cna_mlx.util.records import parse_document
 from cna_mlx.util.rows import Row, html_table
 
@@ -229,7 +230,7 @@ class Circuit:
             CircuitError: no such file, not JSON, not a circuit, or a newer format.
         """
         try:
-            text = Path(path).expanduser().read_text(encoding="utf-8")
+            text = read_text(Path(path).expanduser())
         except FileNotFoundError:
             raise CircuitError(f"{path}: no such circuit file") from None
         except RuntimeError:  # ~nobody
@@ -246,7 +247,7 @@ class Circuit:
         Raises:
             CircuitError: not JSON, not a circuit, or a newer format.
         """
-        data = parse_document(text, _KIND, FORMAT, name, CircuitError)
+        data = parse_document(text, _KIND, FORMAT, name, CircuitError, finite=False)
         columns, rows, model = (data.get(k) for k in ("columns", "neurons", "model"))
         if not isinstance(rows, list) or not isinstance(model, dict):
             raise CircuitError(f"{name}: it has no neurons or no model; discover again")

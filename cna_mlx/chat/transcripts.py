@@ -16,6 +16,7 @@ from cna_mlx.steering.events import Answer, Finish
 from cna_mlx.strength import Pin, Strength, as_typed, from_intervention
 from cna_mlx.util.environment import versions
 from cna_mlx.util.formatting import counted, decimal
+from cna_mlx.util.reading import parse_json, read_text
 from cna_mlx.util.sanitize import first_words
 
 #: The newest. Conversations without pins are of version 1, which 0.1 reads too.
@@ -169,10 +170,10 @@ def _state(data: dict[str, Any], where: str) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(read_text(path), finite=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         data = None
     if not isinstance(data, dict) or data.get("kind") != _KIND:
         raise InputError(f"{path}: not a conversation that /save wrote as JSON")

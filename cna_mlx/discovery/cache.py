@@ -19,6 +19,7 @@ from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.chat_template import Rendering, reference_hash
 from cna_mlx.util.files import typed_path, write_atomically
 from cna_mlx.util.progress import Progress, silent
+from cna_mlx.util.reading import parse_json, read_text
 
 _KINDS = ("circuits", "universal", "causal", "searches", "statistics", "openings")
 # A name that the store makes, or its temporary file's.
@@ -207,8 +208,8 @@ class _Kept(dict[str, Any]):
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            super().__init__(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError):
+            super().__init__(parse_json(read_text(path), finite=True))
+        except (OSError, ValueError, TypeError):
             super().__init__()
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -247,9 +248,9 @@ def _read_circuit(path: Path) -> Circuit | None:
 
 def _read_neurons(path: Path) -> frozenset[tuple[int, int]] | None:
     try:
-        pairs = json.loads(path.read_text(encoding="utf-8"))
+        pairs = parse_json(read_text(path), finite=True)
         return frozenset((int(layer), int(index)) for layer, index in pairs)
-    except (OSError, ValueError, TypeError, OverflowError, RecursionError):
+    except (OSError, ValueError, TypeError):
         return None
 
 

@@ -14,6 +14,7 @@ from cna_mlx.discovery.selection import Selection
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.util.progress import Progress, silent
+from cna_mlx.util.reading import parse_json, read_text
 
 
 def kept_openings(
@@ -53,7 +54,7 @@ def kept_openings(
 
 def _read(path: Path) -> tuple[Opening, ...]:
     """ValueError or TypeError if the file is damaged."""
-    phrases = json.loads(path.read_text(encoding="utf-8"))
+    phrases = parse_json(read_text(path), finite=True)
     found = tuple(tuple(int(token) for token in one) for one in phrases)
     if not all(found):
         raise ValueError("an empty phrase")

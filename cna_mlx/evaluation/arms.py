@@ -1,6 +1,6 @@
 """The arms of an evaluation: the circuit at its multipliers, CAA, and controls."""
 
-import os
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,8 +41,10 @@ from cna_mlx.strength import (
     check_strength,
     strength_text,
 )
-from cna_mlx.util.files import DAMAGED_ARCHIVE, file_errors
+from cna_mlx.util.files import file_errors
 from cna_mlx.util.progress import Progress, silent
+from cna_mlx.util.files import write_atomically
+from cna_mlx.util.reading import read_arrays
 
 #: Matched controls, by default; with 19 that stay whole a verdict can say 1 in 20.
 SEEDS, AUDIT_SEEDS = 5, 19
@@ -245,11 +247,9 @@ def save_direction(direction: MeanDifference, directory: Path) -> None:
         InputError: it cannot be written.
     """
     path = directory / DIRECTION
-    with file_errors(path):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-            named = {f"layer_{n}": one for n, one in enumerate(direction.deltas)}
-            np.savez(file, **named)  # type: ignore[arg-type]
+    named = {f"layer_{n}": one for n, one in enumerate(direction.deltas)}
+    np.savez(content := io.BytesIO(), **named)  # type: ignore[arg-type]
+    write_atomically(path, content.getvalue(), 0o600)
 
 
 def load_direction(directory: Path) -> MeanDifference | None:
@@ -260,16 +260,13 @@ def load_direction(directory: Path) -> MeanDifference | None:
     """
     path = directory / DIRECTION
     try:
-        # a file of our own: np.load leaves the one that it opens open where it fails
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            return MeanDifference(
-                tuple(found[f"layer_{n}"] for n in range(len(found.files)))
-            )
+        found = read_arrays(path)
+        return MeanDifference(tuple(found[f"layer_{n}"] for n in range(len(found))))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except DAMAGED_ARCHIVE:
+    except (ValueError, KeyError):
         raise InputError(
             f"{path}: damaged, or cut off; copy it again, or run the run's own command "
             "with its --out, which writes it again"

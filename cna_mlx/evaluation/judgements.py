@@ -9,6 +9,7 @@ from cna_mlx.errors import CnaError
 from cna_mlx.evaluation.rubric import RUBRIC_SHA256
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.util.files import file_errors
+from cna_mlx.util.reading import parse_json, read_file
 
 JUDGEMENTS = "judgements.jsonl"
 
@@ -69,11 +70,11 @@ def _private(path: str, flags: int) -> int:
 def _lines(path: Path) -> list[dict[str, str]]:
     """The whole lines of a file of judgements."""
     with file_errors(path, "read"):
-        text = path.read_text("utf-8", "replace") if path.exists() else ""
+        text = read_file(path).decode(errors="replace") if path.exists() else ""
     found = []
     for line in text.splitlines():
         try:
-            one = json.loads(line)
+            one = parse_json(line)
             LabelKind(one["label"])
             found.append({name: str(one[name]) for name in ("key", "judge", "label")})
         except (ValueError, LookupError, TypeError):

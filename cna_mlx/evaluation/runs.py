@@ -19,6 +19,7 @@ from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import RunArm, RunConfig, RunFacts
 from cna_mlx.evaluation.samples import Sample, read_samples
 from cna_mlx.util.files import File, file_errors, is_there, typed_path, write_atomically
+from cna_mlx.util.reading import read_file, read_text
 from cna_mlx.util.records import parse_document
 
 FORMAT = 1
@@ -88,7 +89,7 @@ class RunRecord:
         path = self.directory / name
         with file_errors(path, "read"):
             try:
-                text = path.read_text(encoding="utf-8", errors="replace")
+                text = read_file(path).decode(errors="replace")
             except FileNotFoundError:
                 return None
         return parse_document(text, _kind(name), FORMAT, str(path), InputError)
@@ -133,7 +134,7 @@ class RunRecord:
         place = place.parent if place.name == RUN else place
         path = place / RUN
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
         except FileNotFoundError:
             raise InputError(
                 f"{directory}: not a run ({RUN} is missing); cna-mlx runs "

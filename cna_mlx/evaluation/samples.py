@@ -10,6 +10,7 @@ from cna_mlx.errors import InputError
 from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.labels.repetition import quality
 from cna_mlx.util.files import file_errors
+from cna_mlx.util.reading import LARGEST_FILE, parse_json, read_file
 
 if TYPE_CHECKING:  # a run is read without what these bring along
     from cna_mlx.prompts.benchmarks import EvalPrompt
@@ -227,7 +228,7 @@ class Sample:
         Raises:
             ValueError, TypeError, KeyError: it is not such a line.
         """
-        data: dict[str, Any] = json.loads(line)
+        data: dict[str, Any] = parse_json(line, finite=True)
         for name in ("extended", "opened"):
             data[name] = Continuation.from_dict(data.get(name))
         for name in ("words", "first"):
@@ -269,7 +270,7 @@ def read_samples(path: Path, arms: Sequence[str]) -> tuple[list[Sample], int]:
     """
     with file_errors(path, "read"):
         try:
-            content = path.read_bytes()
+            content = read_file(path, LARGEST_FILE)
         except FileNotFoundError:
             return [], 0
     samples: list[Sample] = []

@@ -17,6 +17,7 @@ from cna_mlx.prompts.validation import (
     kind,
     shown,
 )
+from cna_mlx.util.reading import parse_json
 
 Item = TypeVar("Item")
 
@@ -151,8 +152,8 @@ def parse_contrast(text: str, where: str) -> PromptSet:
         InputError: it is not such an object, or a prompt or the contrast is unfit.
     """
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        data = parse_json(text)
+    except ValueError as error:
         raise InputError(f"{where}: not JSON ({error}); correct the file") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InputError(f"{where}: not a contrast of format {FORMAT}")

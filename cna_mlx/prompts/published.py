@@ -17,6 +17,7 @@ from cna_mlx.models.hub.errors import hub_errors
 from cna_mlx.prompts.tables import listed
 from cna_mlx.prompts.validation import shown
 from cna_mlx.util.progress import Progress, silent
+from cna_mlx.util.reading import read_file
 
 _MAIN = "main"
 _LISTING_SECONDS = 10
@@ -155,7 +156,7 @@ def _read(one: Published, path: Path) -> Fetched:
     at = len(path.parts) - path.parts[::-1].index("snapshots")
     commit, *names = path.parts[at:]
     where = f"{one.repository}, {shown('/'.join(names))}"
-    return Fetched(path.read_bytes(), where, commit)
+    return Fetched(read_file(path), where, commit)
 
 
 def _download(one: Published) -> Path:

@@ -16,6 +16,10 @@ _KINDS = {
 }
 
 
+#: Characters of a prompt or an answer: more than any model's context holds.
+LONGEST = 1_000_000
+
+
 class Located(NamedTuple):
     """A prompt and its place, e.g. ``harmful.txt, line 7``; what else is known."""
 
@@ -52,10 +56,14 @@ def check_text(value: object, where: str, wanted: str) -> str:
     """Check that a value is text, which may be blank, and return it.
 
     Raises:
-        InputError: it is not a string, or contains half a surrogate pair.
+        InputError: it is not a string, too long, or contains half a surrogate pair.
     """
     if not isinstance(value, str):
         raise InputError(f"{where}: {kind(value)}, not a string; put {wanted} there")
+    if len(value) > LONGEST:
+        raise InputError(
+            f"{where}: {len(value):,} characters; {wanted} has at most {LONGEST:,}"
+        )
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -27,7 +27,7 @@ from cna_mlx.search.statistics import Statistics, origin_of, read_statistics
 from cna_mlx.search.trial import TOKENS, mixed
 from cna_mlx.steering.events import Answer
 from cna_mlx.steering.generation import answer_unsteered
-from cna_mlx.util.files import DAMAGED_ARCHIVE
+from cna_mlx.util.reading import parse_json, read_arrays
 
 #: Of what a search keeps: it rests on labels, and changes with their rules.
 VERSION = 2
@@ -77,7 +77,7 @@ def read_half(session: Session, half: PromptSet, fraction: float) -> Reading:
         as :func:`cna_mlx.discover`.
     """
     path, report = _place(session, half, fraction), session.reporter
-    with suppress(OSError, *DAMAGED_ARCHIVE):
+    with suppress(OSError, ValueError, TypeError, LookupError):
         found = _unpack(session, half, path)
         report.note(f"what an earlier search read: {path}")
         return found
@@ -169,17 +169,17 @@ def _pack(found: Reading) -> bytes:
 
 
 def _unpack(session: Session, half: PromptSet, path: Path) -> Reading:
-    # a file of our own: np.load leaves the one that it opens open where it fails
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-        head = json.loads(str(kept["head"]))
-        parts: dict[str, dict[int, np.ndarray]] = defaultdict(dict)
-        for key in kept.files:
-            name, _, number = key.partition(" ")
-            if number:
-                parts[name][int(number)] = kept[key]
+    kept = read_arrays(path)
+    head = parse_json(str(kept["head"]), finite=True)
+    parts: dict[str, dict[int, np.ndarray]] = defaultdict(dict)
+    for key, array in kept.items():
+        name, _, number = key.partition(" ")
+        if number:
+            parts[name][int(number)] = array
     universal = parts.pop("universal", {})
     layers = {name: [one[n] for n in sorted(one)] for name, one in parts.items()}
     moments = layers.pop("moments")
+    _check_shapes(session, layers, moments)
     statistics = Statistics(
         layers,  # type: ignore[arg-type]
         moments,
@@ -187,4 +187,29 @@ def _unpack(session: Session, half: PromptSet, path: Path) -> Reading:
         tuple(map(tuple, head["openings"])),
         *origin_of(*session.load(), half, session.rendering),
     )
-    return Reading(half, tuple(head["refused"]), tuple(head["answered"]), statistics)
+    refused = _positions(head["refused"], len(half.positive))
+    answered = _positions(head["answered"], len(half.negative))
+    return Reading(half, refused, answered, statistics)
+
+
+def _check_shapes(
+    session: Session,
+    layers: dict[str, list[np.ndarray]],
+    moments: list[np.ndarray],
+) -> None:
+    """ValueError unless the figures are of this model's neurons."""
+    sizes = widths(session.model)
+    if [one.shape for one in moments] != [(4, size) for size in sizes]:
+        raise ValueError("moments of another shape")
+    for found in layers.values():
+        if [one.shape for one in found] != [(size,) for size in sizes]:
+            raise ValueError("scores of another shape")
+    for one in (*moments, *(one for found in layers.values() for one in found)):
+        if one.dtype != np.float32 or np.isnan(one).any():
+            raise ValueError("figures that are not numbers")
+
+
+def _positions(found: list[Any], count: int) -> tuple[int, ...]:
+    if any(type(one) is not int or not 0 <= one < count for one in found):
+        raise ValueError("a position without a prompt")
+    return tuple(found)

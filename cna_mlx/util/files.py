@@ -4,28 +4,15 @@ import errno
 import os
 import secrets
 import tomllib
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 from cna_mlx.errors import InputError
 
 File = str | os.PathLike[str]
-
-#: Exceptions of a damaged npz archive; zipfile takes flipped bits for features.
-DAMAGED_ARCHIVE = (
-    BadZipFile,
-    zlib.error,
-    EOFError,
-    ValueError,
-    KeyError,
-    TypeError,
-    RuntimeError,  # and NotImplementedError
-)
 
 
 def typed_path(text: File, source: str = "") -> Path:
@@ -34,9 +21,12 @@ def typed_path(text: File, source: str = "") -> Path:
     ``source`` is the option or variable of the path, for the message.
 
     Raises:
-        InputError: the home directory does not exist, or a name is too long.
+        InputError: the home directory does not exist, a name is too long, or it
+            contains a NUL character.
     """
     said = f"{source} {os.fspath(text)}".lstrip()
+    if "\0" in said:
+        raise InputError(f"{said!r}: the name of a file cannot contain a NUL character")
     path = Path(text)
     try:
         path = path.expanduser()
@@ -98,27 +88,43 @@ def existing(path: Path) -> Path:
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> None:
     """Write a file, text as UTF-8: a reader sees the old or the new, never a part.
 
-    ``mode`` applies from its creation, less the process's umask.
+    A symbolic link stays, and what it leads to is written; a device or a pipe is
+    written to. ``mode`` applies from a file's creation, less the process's umask.
 
     Raises:
         InputError: it cannot be written.
     """
     path = typed_path(path)
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+    if isinstance(content, str):
+        # A file name may contain half a surrogate pair: escape it.
+        content = content.encode(errors="backslashreplace")
     with file_errors(path):
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        try:
-            if isinstance(content, str):
-                # A file name may contain half a surrogate pair: escape it.
-                content = content.encode(errors="backslashreplace")
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # or a power loss leaves an empty file
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        if path.exists() and not path.is_file():
+            _write_to_device(path, content)
+        else:
+            _replace(path.resolve() if path.is_symlink() else path, content, mode)
+
+
+def _replace(path: Path, content: bytes, mode: int) -> None:
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # or a power loss leaves an empty file
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_to_device(path: Path, content: bytes) -> None:
+    # a pipe that nobody reads is an error, and not a wait
+    handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    os.set_blocking(handle, True)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
 
 
 def packaged_toml(package: str, name: str) -> dict[str, Any]:

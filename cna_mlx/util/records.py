@@ -1,6 +1,5 @@
 """Dataclasses as JSON: results to write, and files that are read and written back."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import Enum
@@ -10,6 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from cna_mlx.errors import RequestError
+from cna_mlx.util.reading import parse_json
 
 
 class JsonFields:
@@ -130,12 +130,18 @@ def _key(key: Any) -> Any:
 
 
 def parse_document(
-    text: str, kind: str, newest: int, name: str, failure: type[RequestError]
+    text: str,
+    kind: str,
+    newest: int,
+    name: str,
+    failure: type[RequestError],
+    *,
+    finite: bool = True,
 ) -> dict[str, Any]:
     """Read a file of ours: a JSON object with its ``kind`` and ``format``."""
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        data = parse_json(text, finite=finite)
+    except ValueError as error:
         raise failure(f"{name}: it is not JSON, or cut off ({error})") from None
     if not isinstance(data, dict) or data.get("kind") != kind:
         raise failure(f"{name}: this is JSON, but not a {kind}")

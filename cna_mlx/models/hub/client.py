@@ -1,6 +1,5 @@
 """Find a model's directory by its hub id: the local cache first, then the Hub."""
 
-import json
 import re
 import shutil
 from contextlib import suppress
@@ -15,6 +14,7 @@ from cna_mlx.models.hub.errors import hub_errors, quiet
 from cna_mlx.models.memory import machine, plan
 from cna_mlx.util.files import existing
 from cna_mlx.util.progress import Progress, silent
+from cna_mlx.util.reading import parse_json, read_file
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = "model*.safetensors"
@@ -95,7 +95,7 @@ def find(
 def is_complete(path: Path) -> bool:
     """Whether a snapshot has all that a model needs: an interrupted one has not."""
     try:
-        index = json.loads((path / "model.safetensors.index.json").read_text("utf-8"))
+        index = parse_json(read_file(path / "model.safetensors.index.json"))
         weights = all((path / name).is_file() for name in index["weight_map"].values())
     except FileNotFoundError:
         weights = any(file.is_file() for file in path.glob(_WEIGHTS))
