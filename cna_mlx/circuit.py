@@ -161,7 +161,7 @@ class Circuit:
                 "the circuit names neurons of experts; this model has no experts"
             )
         for layer, index, _ in self.neurons:
-            if layer >= len(widths) or index >= widths[layer]:
+            if not (0 <= layer < len(widths) and 0 <= index < widths[layer]):
                 raise CircuitError(
                     f"the circuit names neuron {index} of layer {layer}; "
                     f"this model has {_shape(widths)}"

@@ -9,6 +9,7 @@ import click
 
 from cna_mlx.commands.options import write_commands
 from cna_mlx.errors import CnaError
+from cna_mlx.util.interrupt import Terminated, obey_signals
 
 _PROGRAM = "cna-mlx"
 _INTERRUPTED = 130
@@ -105,9 +106,16 @@ def cli(context: click.Context) -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    if sys.stdin is None:  # closed: else the first file that is opened becomes it
-        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
-    sys.exit(run(sys.argv[1:]))
+    for handle, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:  # closed: else the next file becomes it
+            null = os.fdopen(os.open(os.devnull, os.O_RDWR), "w" if handle else "r")
+            setattr(sys, name, null)
+    obey_signals()
+    try:
+        code = run(sys.argv[1:])
+    except Terminated as signalled:
+        code = 128 + signalled.number
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, ClassVar, Literal
 
 from cna_mlx.errors import InputError
@@ -38,9 +39,9 @@ MEAN = Pin(kind="mean")
 
 
 def check_multiplier(value: float) -> float:
-    """The multiplier as a float; InputError if it is NaN or infinite."""
-    if not abs(value) <= LARGEST:  # also NaN
-        raise InputError(f"a multiplier must be a finite number, not {value}")
+    """The multiplier as a float; InputError if it is not a finite number."""
+    if not isinstance(value, Real) or not abs(value) <= LARGEST:  # also NaN
+        raise InputError(f"a multiplier must be a finite number, not {value!r:.80}")
     return float(value)
 
 

@@ -31,8 +31,10 @@ from cna_mlx.util.progress import never
 MOST_ARMS = 4
 View = Literal["both", "baseline", "ablated"]
 
-# Tokens kept for the answer when a long conversation fills the context.
+# Tokens kept for the answer when a long conversation fills the context, and the share
+# that is then made free: the next turns keep their beginning, and so their caches.
 _ANSWER_ROOM = 64
+_FREED = 1 / 4
 
 
 @dataclass(frozen=True)
@@ -294,15 +296,16 @@ class Conversation:
         """Each arm's messages with the new one, and their ids; early turns dropped."""
         question = {"role": "user", "content": text}
         limit = context_length(self.session.model) or math.inf
-        room = min(self.max_tokens, _ANSWER_ROOM)
+        room = wanted = min(self.max_tokens, _ANSWER_ROOM)
         dropped = 0
         while True:
             histories = [self.histories[arm.label][2 * dropped :] for arm in arms]
             messages = [[*history, question] for history in histories]
             prompts = [self._ids(one) for one in messages]
             longest = max(map(len, prompts))
-            if longest + room <= limit:
+            if longest + (wanted if any(histories) else room) <= limit:
                 return messages, prompts, dropped
+            wanted = max(room, int(limit * _FREED))
             if not any(histories):
                 raise InputError(
                     f"the message has {longest} tokens; with room for an answer the "

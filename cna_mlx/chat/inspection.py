@@ -19,6 +19,7 @@ from cna_mlx.util.sanitize import FIRST_WORDS, first_words
 
 _SWEEP = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 _SWEEP_TOKENS = 80
+_MOST_SWEPT = 32
 _SWEEP_WORDS = 10
 _WHY_NEURONS = 64
 _NEURONS = 10
@@ -154,6 +155,8 @@ def sweep(chat: Conversation, argument: str) -> Reply:
             "/sweep X ...: multipliers, such as 0 0.5 1 2, mean or pin=C"
         ) from None
     values = list(dict.fromkeys(values or _SWEEP))
+    if len(values) > _MOST_SWEPT:
+        raise InputError(f"/sweep takes up to {_MOST_SWEPT} multipliers at a time")
     arms = [BASELINE, *(Arm.of(circuit, value) for value in values)]
     events = generate_arms(
         chat.session.model,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cna_mlx.chat.conversation import MOST_ARMS, Conversation, Turn, circuit_of
-from cna_mlx.chat.settings import circuit_text, settings_of
+from cna_mlx.chat.settings import SETTINGS, circuit_text, settings_of
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.fingerprint import fingerprint, quantization
@@ -22,12 +22,9 @@ from cna_mlx.util.sanitize import first_words
 #: The newest. Conversations without pins are of version 1, which 0.1 reads too.
 SCHEMA_VERSION = 2
 _KIND = "cna-mlx conversation"
-# Settings of the sampling that version 0.1 did not have.
-_FILTERS: dict[str, type[float] | type[int]] = {
-    "top_p": float,
-    "top_k": int,
-    "min_p": float,
-}
+# Settings by their entries; version 0.1 did not have the latter.
+_NUMBERS = {"temperature": "temp", "seed": "seed", "max_tokens": "max-tokens"}
+_FILTERS = {"top_p": "top-p", "top_k": "top-k", "min_p": "min-p"}
 
 
 def as_json(chat: Conversation) -> str:
@@ -133,7 +130,13 @@ def load_into(chat: Conversation, path: Path) -> str | None:
         raise
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
         raise InputError(
             f"{path}: not a complete conversation ({type(error).__name__}: {error})"
         ) from None
@@ -159,10 +162,12 @@ def _state(data: dict[str, Any], where: str) -> dict[str, Any]:
         "rendering": Rendering.from_dict(data["rendering"]),
         "histories": {str(k): _messages(v) for k, v in data["histories"].items()},
         "turns": [_turn(entry, circuits) for entry in data["turns"]],
-        "temperature": float(data["temperature"]),
-        "seed": int(data["seed"]),
-        "max_tokens": int(data["max_tokens"]),
-        **{name: kind(data[name]) for name, kind in _FILTERS.items() if name in data},
+        **{name: SETTINGS[key].read(str(data[name])) for name, key in _NUMBERS.items()},
+        **{
+            name: SETTINGS[key].read(str(data[name]))
+            for name, key in _FILTERS.items()
+            if name in data
+        },
         "is_ablating": bool(data["is_ablating"]) and bool(steered),
         "dropped": int(data["dropped_turns"]),
     }
@@ -203,6 +208,8 @@ def _messages(entries: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 def _turn(entry: dict[str, Any], circuits: dict[str, Circuit]) -> Turn:
     results = tuple(_result(one, circuits) for one in entry["arms"])
+    if not results:
+        raise ValueError("a turn without an answer")
     gauge = entry["gauge"]
     result = PromptResult(
         str(entry["prompt"]), results, None if gauge is None else float(gauge)

@@ -14,6 +14,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.discover import Discovery, algorithm_of, run_discovery
 from cna_mlx.discovery.selection import Selection, SplitHalf, expected_overlap, overlap
 from cna_mlx.errors import CircuitError, InputError
+from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.chat_template import Rendering, reference_hash
@@ -106,9 +107,10 @@ class Store:
             "sha256": contrast.sha256,
         }
         path = self._path("circuits", {**common, "contrast": identity})
-        if not refresh and (circuit := _read_circuit(path)) is not None:
-            return CachedCircuit(circuit, path, None)
-        bank_path = self._path("universal", common)
+        kept_circuit = None if refresh else _read_circuit(path)
+        if kept_circuit and _is_of(kept_circuit, model, contrast, selection):
+            return CachedCircuit(kept_circuit, path, None)
+        bank_path, sizes = self._path("universal", common), widths(model)
         kept = _Kept(self._path("causal", {**common, "contrast": identity}))
         discovery = run_discovery(
             model,
@@ -116,7 +118,7 @@ class Store:
             contrast,
             selection,
             rendering=rendering,
-            universal=_read_neurons(bank_path) if selection.universal else None,
+            universal=_read_neurons(bank_path, sizes) if selection.universal else None,
             bank=bank,
             kept=kept,
             progress=progress,
@@ -246,12 +248,31 @@ def _read_circuit(path: Path) -> Circuit | None:
         return None
 
 
-def _read_neurons(path: Path) -> frozenset[tuple[int, int]] | None:
+def _is_of(
+    circuit: Circuit, model: Any, contrast: PromptSet, selection: Selection
+) -> bool:
+    """Whether a cached circuit is what its name says; another counts as missing."""
+    origin = circuit.provenance
     try:
-        pairs = parse_json(read_text(path), finite=True)
-        return frozenset((int(layer), int(index)) for layer, index in pairs)
-    except (OSError, ValueError, TypeError):
+        circuit.check_model(widths(model), fingerprint(model))
+    except CircuitError:
+        return False
+    return (
+        circuit.model.fingerprint is not None
+        and circuit.is_from(contrast.sha256)
+        and (origin.rank, origin.fraction) == (selection.rank, selection.fraction)
+    )
+
+
+def _read_neurons(
+    path: Path, sizes: Sequence[int]
+) -> frozenset[tuple[int, int]] | None:
+    try:
+        neurons = Circuit.from_neurons(parse_json(read_text(path), finite=True))
+        neurons.check_shape(sizes)
+    except (OSError, ValueError, TypeError, CircuitError):
         return None
+    return frozenset(neuron[:2] for neuron in neurons.neurons)
 
 
 def identity_of(model: Any, tokenizer: Any, rendering: Rendering) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from cna_mlx.discovery.activations import last_activations
 from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts.chat_template import Rendering, reference_hash
-from cna_mlx.steering.gauge_scale import Scale
+from cna_mlx.steering.gauge_scale import Scale, finite
 
 
 def gauges(model: Any, circuit: Circuit, ids: Sequence[Sequence[int]]) -> np.ndarray:
@@ -25,7 +25,7 @@ def gauges(model: Any, circuit: Circuit, ids: Sequence[Sequence[int]]) -> np.nda
     total = np.zeros(len(ids))
     for layer, activations in last_activations(model, ids):
         total += scale.part(layer, np.array(activations))
-    return total
+    return finite(total)
 
 
 def is_calibrated(

@@ -45,17 +45,20 @@ def kept_openings(
         "contrast": contrast.sha256,
     }
     path = Store().place("openings", key)
-    with suppress(OSError, ValueError, TypeError, RecursionError):
-        return _read(path)
+    with suppress(OSError, ValueError, TypeError):
+        return _read(path, int(model.args.vocab_size))
     found = refusing_openings(model, tokenizer, contrast, rendering, progress=progress)
     keep_file(path, json.dumps(found))
     return found
 
 
-def _read(path: Path) -> tuple[Opening, ...]:
-    """ValueError or TypeError if the file is damaged."""
+def _read(path: Path, tokens: int) -> tuple[Opening, ...]:
+    """ValueError or TypeError if the file is damaged; of a model of so many tokens."""
     phrases = parse_json(read_text(path), finite=True)
-    found = tuple(tuple(int(token) for token in one) for one in phrases)
+    found = tuple(map(tuple, phrases))
+    ids = [token for one in found for token in one]
+    if any(type(token) is not int or not 0 <= token < tokens for token in ids):
+        raise ValueError("a token that the model does not have")
     if not all(found):
         raise ValueError("an empty phrase")
     return found

@@ -21,7 +21,7 @@ from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, uses_template
 from cna_mlx.steering.arms import Arm
 from cna_mlx.strength import Pin, Strength, arm_label, as_typed
-from cna_mlx.util.files import File, check_writable
+from cna_mlx.util.files import File, check_writable, without_home
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.progress import SILENT, Reporter
 
@@ -44,6 +44,9 @@ class Session:
     allow_transfer: bool = False
     reporter: Reporter = SILENT
     _loaded: list[tuple[Any, Any]] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", without_home(self.name))
 
     @classmethod
     def of(

@@ -41,7 +41,7 @@ from cna_mlx.strength import (
     check_strength,
     strength_text,
 )
-from cna_mlx.util.files import file_errors
+
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.files import write_atomically
 from cna_mlx.util.reading import read_arrays

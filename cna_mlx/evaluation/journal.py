@@ -7,6 +7,7 @@ computed again.
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,13 +18,23 @@ from pathlib import Path
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, InputError
 from cna_mlx.evaluation.run_config import RunConfig, RunFacts
-from cna_mlx.evaluation.runs import CIRCUITS, DIRECTION, RUN, SAMPLES, RunRecord, Status
+from cna_mlx.evaluation.runs import (
+    CIRCUITS,
+    DIRECTION,
+    NEURONS,
+    RUN,
+    SAMPLES,
+    SEARCH,
+    RunRecord,
+    Status,
+)
 from cna_mlx.evaluation.samples import Sample, read_samples
 from cna_mlx.util.files import existing, file_errors
 
 # Files that the Finder creates.
 _FINDERS = (".DS_Store", ".localized")
 _TEMPORARY = ("._", f".{RUN}.")  # the latter is run.json during a write
+_LEFTOVER = re.compile(r"\.[\w.-]+\.(json|npz)\.[0-9a-f]{8}")
 
 
 class Journal:
@@ -90,7 +101,7 @@ def opened(
     _check_empty_or_run(directory)
     path = directory / SAMPLES
     with file_errors(directory):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     # unbuffered: closing it writes nothing, so it cannot fail on a full disk
     with FileIO(handle, "r+") as file:
         try:
@@ -101,6 +112,7 @@ def opened(
                 f"{directory}: another process is writing this run; wait for it, or "
                 "give another --out"
             ) from None
+        _remove_leftovers(directory)
         run = _begin(directory, config, circuits, facts)
         samples, size = read_samples(path, [arm.label for arm in run.arms])
         with file_errors(directory):
@@ -138,6 +150,14 @@ def _begin(
     return run
 
 
+def _remove_leftovers(directory: Path) -> None:
+    """Remove the temporary files of a killed writer: only one process writes here."""
+    for place in (directory, directory / CIRCUITS):
+        for path in place.glob(".*.*"):
+            if _LEFTOVER.fullmatch(path.name) and not path.is_symlink():
+                path.unlink(missing_ok=True)
+
+
 def check_place(directory: Path) -> None:
     """Check that a run can be written to a directory, without writing anything.
 
@@ -160,6 +180,12 @@ def check_place(directory: Path) -> None:
 
 def _check_empty_or_run(directory: Path) -> None:
     """Refuse a directory with other files, or with samples of an unknown run."""
+    for name in (RUN, SAMPLES, CIRCUITS, DIRECTION, NEURONS, SEARCH):
+        if (directory / name).is_symlink():
+            raise InputError(
+                f"{directory / name}: a symbolic link; a run has its own files: remove "
+                "the link, or give another --out"
+            )
     samples = directory / SAMPLES
     # in this order: another process writes run.json first
     if samples.is_file() and samples.stat().st_size and not (directory / RUN).exists():

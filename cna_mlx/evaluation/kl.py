@@ -6,9 +6,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.errors import CnaError
 from cna_mlx.models.memory.allocation import allocation_errors
-from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.arms import Arm, logits_error
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.steering.prefill import shared_prefill
 
@@ -58,11 +57,7 @@ def kl_from_baseline(
         total += _divergences(logits)
     means = total / count
     if not np.isfinite(means).all():
-        bad = arms[int(np.flatnonzero(~np.isfinite(means))[0])]
-        raise CnaError(
-            f"the logits of {bad.label} are NaN or infinite: its multiplier is too far "
-            "from 1 for this model's precision; take a smaller one"
-        )
+        raise logits_error(arms[int(np.flatnonzero(~np.isfinite(means))[0])])
     return [float(value) for value in np.maximum(means, 0.0)]
 
 

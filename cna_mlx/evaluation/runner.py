@@ -11,6 +11,7 @@ from cna_mlx.evaluation.power import smallest_fall, worth
 from cna_mlx.evaluation.runs import NEURONS, RunRecord, Status
 from cna_mlx.labels.thoughts import cut_thoughts
 from cna_mlx.util.formatting import counted, duration
+from cna_mlx.util.interrupt import Terminated
 
 # In seconds: from here on the announcement says how to shorten a run.
 _LONG = 600
@@ -37,6 +38,9 @@ def run_evaluation(plan: EvaluationPlan) -> RunRecord:
             status = "complete" if is_whole else "interrupted"
         except KeyboardInterrupt:
             status = "interrupted"
+        except Terminated:
+            status = "interrupted"
+            raise
         finally:
             journal.finish(status)
         if status == "complete":

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.labels.repetition import quality
 from cna_mlx.util.files import file_errors
 from cna_mlx.util.reading import LARGEST_FILE, parse_json, read_file
+from cna_mlx.util.records import typed_fields
 
 if TYPE_CHECKING:  # a run is read without what these bring along
     from cna_mlx.prompts.benchmarks import EvalPrompt
@@ -231,24 +232,16 @@ class Sample:
         data: dict[str, Any] = parse_json(line, finite=True)
         for name in ("extended", "opened"):
             data[name] = Continuation.from_dict(data.get(name))
-        for name in ("words", "first"):
-            data[name] = _pairs(data.get(name))
         return cls(**_parsed(cls, data))
-
-
-def _pairs(data: list[Any] | None) -> Pairs | None:
-    return None if data is None else tuple((str(t), float(x)) for t, x in data)
 
 
 def _parsed(cls: type[Sample | Continuation], data: dict[str, Any]) -> dict[str, Any]:
     """The known fields of an answer's JSON, with their types."""
-    known = {field.name for field in fields(cls)}
-    data = {key: value for key, value in data.items() if key in known}
-    span = data["span"]
-    data["label"] = LabelKind(data["label"])
-    data["span"] = None if span is None else (int(span[0]), int(span[1]))
-    data["token_ids"] = tuple(map(int, data["token_ids"]))
-    return data
+    found = typed_fields(cls, {**data, "label": LabelKind(data["label"])})
+    start, end = found["span"] or (0, 0)
+    if not 0 <= start <= end <= len(found["text"]):
+        raise ValueError(f"the span {found['span']} is not in the text")
+    return found
 
 
 def by_arm(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
@@ -265,8 +258,8 @@ def read_samples(path: Path, arms: Sequence[str]) -> tuple[list[Sample], int]:
     ``arms`` are the labels of the arms, in the order of a batch's lines.
 
     Raises:
-        InputError: a line in the middle is damaged, which a kill does not do, or a line
-            belongs to another run.
+        InputError: a line is damaged in a way that a kill does not do, or belongs to
+            another run.
     """
     with file_errors(path, "read"):
         try:
@@ -276,19 +269,12 @@ def read_samples(path: Path, arms: Sequence[str]) -> tuple[list[Sample], int]:
     samples: list[Sample] = []
     whole = kept = position = 0
     lines = content.split(b"\n")
-    for line in lines[:-1]:  # what follows the last line's end was cut off
+    for line in lines[:-1]:
         position += len(line) + 1
-        try:
-            sample = Sample.from_line(line.decode())
-        except (ValueError, TypeError, KeyError):
-            sample = None
-        if sample is None:
+        if (sample := _sample(line)) is None:
             # a crash of the machine can leave zeros at the end, and nothing behind
-            if content[position:].strip(b"\0"):
-                raise InputError(
-                    f"{path}: line {len(samples) + 1} is damaged; put it right, or "
-                    "begin again in another --out"
-                )
+            if b"\0" not in line or content[position:].strip(b"\0"):
+                raise _damaged(path, len(samples))
             break
         number, row = divmod(len(samples), len(arms))
         if (sample.number, sample.arm) != (number, arms[row]):
@@ -300,4 +286,25 @@ def read_samples(path: Path, arms: Sequence[str]) -> tuple[list[Sample], int]:
         samples.append(sample)
         if len(samples) % len(arms) == 0:
             whole, kept = len(samples), position
+    else:  # what follows the last line's end was cut off, if it is a sample's beginning
+        if not _BEGINNING.startswith(lines[-1].rstrip(b"\0")[: len(_BEGINNING)]):
+            raise _damaged(path, len(samples))
     return samples[:whole], kept
+
+
+# A line that is cut off before this ends may be a sample's.
+_BEGINNING = b'{"number": '
+
+
+def _sample(line: bytes) -> Sample | None:
+    try:
+        return Sample.from_line(line.decode())
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _damaged(path: Path, before: int) -> InputError:
+    return InputError(
+        f"{path}: line {before + 1} is damaged; put it right, or begin again in "
+        "another --out"
+    )

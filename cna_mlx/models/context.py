@@ -18,11 +18,13 @@ def check_lengths(model: Any, ids: Sequence[Sequence[int]], first: int = 1) -> N
         ids: token ids of each prompt.
 
     Raises:
-        InputError: no prompts, an empty one, or one longer than the context.
+        InputError: no prompts, an empty one, one longer than the context, or a token
+            without an embedding.
     """
     if not ids:
         raise InputError("no prompts were given")
     limit = context_length(model)
+    tokens = int(model.args.vocab_size)
     for number, prompt in enumerate(ids, first):
         if not prompt:
             raise InputError(f"prompt {number} has no tokens")
@@ -30,4 +32,9 @@ def check_lengths(model: Any, ids: Sequence[Sequence[int]], first: int = 1) -> N
             raise InputError(
                 f"prompt {number} has {len(prompt)} tokens, and the model's context "
                 f"{limit}: shorten it"
+            )
+        if wrong := [token for token in prompt if not 0 <= token < tokens]:
+            raise InputError(
+                f"prompt {number} has the token {wrong[0]}, and the model's embedding "
+                f"{tokens} tokens: the tokenizer is another model's; fetch both again"
             )

@@ -16,7 +16,7 @@ from cna_mlx.models.memory.allocation import allocation_errors
 from cna_mlx.models.memory.forecast import Shape
 from cna_mlx.models.memory.plan import Plan, check_fits
 from cna_mlx.models.open_files import check_open_files
-from cna_mlx.util.files import typed_path
+from cna_mlx.util.files import typed_path, without_home
 from cna_mlx.util.progress import Progress, silent
 
 # Leave the weights on the disk; auto: only if they do not fit into memory.
@@ -41,7 +41,7 @@ class Source:
     """The source of a loaded model.
 
     Attributes:
-        name: as the user gave it.
+        name: as the user gave it, with ~ for the home directory.
         path: the directory that was read.
         revision: the commit of a hub snapshot, else None.
         config: config.json.
@@ -110,7 +110,7 @@ def load(
     # the Hub's cache names a snapshot's directory by its commit
     commit = path.name if client.COMMIT.fullmatch(path.name) else None
     model._cna_source = Source(
-        name, path, commit, config, found.moved_to, found.renamed_to
+        without_home(name), path, commit, config, found.moved_to, found.renamed_to
     )
     return model, tokenizer
 

@@ -21,6 +21,7 @@ from cna_mlx.prompts.published import PUBLISHED, Published, fetch
 from cna_mlx.prompts.records import read_records
 from cna_mlx.prompts.sources import FORMATS, Opened, names_source, open_source
 from cna_mlx.prompts.validation import Located, check_prompt, shown
+from cna_mlx.util.files import without_home
 from cna_mlx.util.progress import SILENT, Progress, Reporter, silent
 
 DEMO = "demo"
@@ -245,7 +246,7 @@ def _from_file(
     return Benchmark(
         name,
         prompts,
-        one.name,
+        without_home(one.name),
         one.revision,
         file_sha256=digest,
         is_published=origin is not None,

@@ -37,6 +37,8 @@ class Rendering:
     def __post_init__(self) -> None:
         if self.template not in ("auto", "on", "off"):
             raise InputError(f"chat template {self.template!r}: choose auto, on or off")
+        if self.system is not None and not isinstance(self.system, str):
+            raise InputError(f"the system prompt {self.system!r:.80} is not text")
 
     def to_dict(self) -> dict[str, Any]:
         """The rendering as a dict for JSON."""

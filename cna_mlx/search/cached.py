@@ -8,6 +8,8 @@ from cna_mlx.discovery.cache import Store, identity_of
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CnaError, RequestError
+from cna_mlx.models.families import widths
+from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.search.reading import VERSION
 from cna_mlx.search.search import Shown, search_session
 from cna_mlx.util.files import file_errors
@@ -61,7 +63,9 @@ def searched_circuit(
     """
     path = _place(session, discovery, is_whole=True)
     with suppress(CnaError):
-        Circuit.load(path)
+        model, _ = session.load()
+        found = Circuit.load(path)
+        found.check_model(widths(model), fingerprint(model))
         session.reporter.note(f"the circuit of an earlier search: {path}")
         return str(path)
     result = search_session(session, discovery, shown=shown)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.errors import CnaError
 from cna_mlx.steering.interventions import Intervention, MeanDifference
 from cna_mlx.strength import (
     Pin,
@@ -70,3 +71,14 @@ class Arm:
 
 
 BASELINE = Arm("baseline")
+
+
+def logits_error(arm: Arm) -> CnaError:
+    """The error for logits that contain NaN or infinity, with the remedy."""
+    remedy = "fetch the model's weights again, or try it in bf16 or float32"
+    if arm.steering:
+        remedy = (
+            "its multiplier is too far from 1 for this model's precision; take a "
+            "smaller one"
+        )
+    return CnaError(f"the logits of {arm.label} are NaN or infinite: {remedy}")

@@ -14,9 +14,9 @@ from cna_mlx.models.context import context_length
 from cna_mlx.models.families import installed
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.steering.arm_cache import ArmCache, extract_row
-from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.arms import Arm, logits_error
 from cna_mlx.steering.events import Answer, Finish, Gauged, Token
-from cna_mlx.steering.gauge_scale import Scale
+from cna_mlx.steering.gauge_scale import Scale, finite
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.steering.prefill import prefill, shared_prefill
 
@@ -87,6 +87,7 @@ class Batch:
             for arm, prompt in enumerate(self.prompts)
         ]
         self._fed: list[mx.array] = []  # [rows] for each step
+        self._logits = mx.zeros(len(self._rows))  # of each row, to find NaN
         self._unsteered = Edits(self.model, [()] * len(self.arms))
 
     def run(
@@ -146,12 +147,14 @@ class Batch:
             tokens = self._next(mx.array([ids[-1] for ids in self.prompts]), cache)
         if self.scale is not None:
             parts = (self.scale.part(layer, np.array(a)) for layer, a in taken.items())
-            values = np.zeros(len(self._rows)) + sum(parts)
+            values = finite(np.zeros(len(self._rows)) + sum(parts))
             yield Gauged(self.number, tuple(map(float, values)))
         for step in range(max_tokens):
             is_last = step == max_tokens - 1
+            logits = self._logits
             # The next step runs while this one's tokens are read and shown.
             ahead = None if is_last else self._next(tokens, cache)
+            self._check(np.array(logits))
             yield from self._take(np.array(tokens).tolist(), is_last)
             if ahead is None or all(row.finish for row in self._rows) or self.stop():
                 return
@@ -177,10 +180,23 @@ class Batch:
         is_steered = not (self.once and self._fed)
         with (self.edits if is_steered else self._unsteered).installed():
             logits = self.model(tokens[:, None], cache=cache)[:, -1]
-        self._fed.append(tokens)
         chosen = self.choose(logits)
-        mx.async_eval(chosen)
+        logits = logits.astype(mx.float32)
+        # NaN makes every token likely: all first logits tell, then the chosen token's
+        self._logits = (
+            mx.take_along_axis(logits, chosen[:, None], axis=-1)[:, 0]
+            if self._fed
+            else mx.logsumexp(logits, axis=-1)
+        )
+        self._fed.append(tokens)
+        mx.async_eval(chosen, self._logits)
         return chosen
+
+    def _check(self, logits: np.ndarray) -> None:
+        """Raise CnaError for a row that still answers, and has no finite logits."""
+        for row, value in zip(self._rows, logits, strict=True):
+            if row.finish is None and not np.isfinite(value):
+                raise logits_error(self.arms[row.arm])
 
     def _take(self, ids: list[int], is_last: bool) -> Iterator[Token | Answer]:
         for row, token in zip(self._rows, ids, strict=True):

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.errors import CnaError
 from cna_mlx.models.context import check_lengths
 from cna_mlx.models.memory.allocation import allocation_errors
-from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.arms import Arm, logits_error
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.steering.prefill import shared_prefill
 from cna_mlx.util.progress import never
@@ -80,8 +79,9 @@ def first_tokens(
         logits = model(mx.array([ids[-1:]] * len(arms)), cache=cache)[:, -1]
     found = np.array(mx.softmax(logits.astype(mx.float32), axis=-1))
     if not np.isfinite(found).all():
-        bad = arms[int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])]
-        raise CnaError(f"the logits of {bad.label} are NaN or infinite")
+        raise logits_error(
+            arms[int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])]
+        )
     best = np.argsort(-found.max(axis=0), kind="stable")[:count]
     tokens = [
         FirstToken(tokenizer.decode([token]), token, tuple(found[:, token].tolist()))

@@ -1,9 +1,11 @@
 """Read a prompt's position between the two sides of a circuit's contrast."""
 
+import math
+
 import numpy as np
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.errors import CircuitError
+from cna_mlx.errors import CircuitError, CnaError
 
 
 class Scale:
@@ -15,7 +17,8 @@ class Scale:
     ``sum delta * (a - mean_negative) / sum delta^2``.
 
     Raises:
-        CircuitError: the circuit is empty or has no means of the two sides.
+        CircuitError: the circuit is empty, has no means of the two sides, or deltas
+            that are not differences of activations.
     """
 
     def __init__(self, circuit: Circuit) -> None:
@@ -24,7 +27,12 @@ class Scale:
                 "this circuit has no means of the two sides, which a gauge needs: "
                 "discover a new one"
             )
-        self._total = sum(neuron.delta**2 for neuron in circuit.neurons)
+        self._total = sum(neuron.delta * neuron.delta for neuron in circuit.neurons)
+        if not 0 < self._total < math.inf:
+            raise CircuitError(
+                "this circuit's deltas are too large or too small for a gauge: "
+                "discover a new one"
+            )
         self._members: dict[int, list[tuple[int, float, float]]] = {}
         for neuron, moments in zip(circuit.neurons, circuit.moments, strict=True):
             entry = (neuron.index, neuron.delta, moments.negative_mean)
@@ -47,6 +55,20 @@ class Scale:
         index, delta, negative = map(list, zip(*self._members[layer], strict=True))
         found = activations[:, index].astype(np.float64)
         return (found - np.array(negative)) @ np.array(delta) / self._total
+
+
+def finite(gauges: np.ndarray) -> np.ndarray:
+    """The gauges of prompts.
+
+    Raises:
+        CnaError: one is NaN or infinite.
+    """
+    if not np.isfinite(gauges).all():
+        raise CnaError(
+            "the gauge is NaN or infinite: the model's weights or the circuit are "
+            "damaged; fetch the weights again, or discover a new circuit"
+        )
+    return gauges
 
 
 def can_gauge(circuit: Circuit) -> bool:

@@ -80,7 +80,7 @@ def steered(
             another thread.
         UnsupportedModelError: the model's MLP blocks are of another kind.
     """
-    if isinstance(multiplier, Sequence):
+    if isinstance(multiplier, Sequence) and not isinstance(multiplier, str | bytes):
         edits = Edits(model, [((circuit, value),) for value in multiplier])
     else:
         edits = Edits(model, ((circuit, multiplier),))

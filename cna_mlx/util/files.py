@@ -43,6 +43,17 @@ def typed_path(text: File, source: str = "") -> Path:
     return path
 
 
+def without_home(text: File) -> str:
+    """A path for files that are passed on: ``~`` in place of the home directory."""
+    path = os.fspath(text)
+    try:
+        home = str(Path.home()).rstrip("/")
+    except RuntimeError:  # there is none
+        return path
+    is_inside = home and (path == home or path.startswith(f"{home}/"))
+    return f"~{path.removeprefix(home)}" if is_inside else path
+
+
 def is_there(text: str | os.PathLike[str]) -> bool:
     """Whether a path exists; False if unknown."""
     try:

@@ -1,6 +1,9 @@
-"""Check for Ctrl-C between tokens."""
+"""Check for Ctrl-C between tokens; unwind where the process is told to end."""
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -30,3 +33,42 @@ class Interrupt:
             yield self
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP: unwinds everything, so that the terminal is left in order."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def obey_signals() -> None:
+    """Let SIGTERM and SIGHUP unwind this process, and lose no Ctrl-C.
+
+    An exception that is raised inside a destructor is dropped by Python; the signal is
+    sent again then.
+    """
+    process, before = os.getpid(), sys.unraisablehook
+
+    def end(number: int, stack: FrameType | None) -> None:
+        if os.getpid() != process:  # a forked worker has nothing to put in order
+            os._exit(128 + number)
+        raise Terminated(number)
+
+    def dropped(found: sys.UnraisableHookArgs) -> None:
+        again = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}
+        if (number := again.get(found.exc_type)) is None:
+            before(found)
+            return
+        timer = threading.Timer(_AGAIN, os.kill, (process, number))
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = dropped
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, end)
+
+
+_AGAIN = 0.02  # seconds: by then the destructor is over

@@ -1,6 +1,6 @@
 """Dataclasses as JSON: results to write, and files that are read and written back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import Enum
 from functools import cache
@@ -70,8 +70,19 @@ class Record:
         return data
 
 
+def typed_fields(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The known fields of a dataclass, each of its declared type.
+
+    Raises:
+        TypeError: one is of another type.
+    """
+    hints = _hints(cls)
+    known = (one.name for one in fields(cls) if one.name in data)
+    return {name: _read(hints[name], data[name]) for name in known}
+
+
 @cache
-def _hints(cls: type[Record]) -> dict[str, Any]:
+def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls)
 
 
@@ -96,7 +107,7 @@ def _read(hint: Any, value: Any) -> Any:
     if origin is UnionType:
         return None if value is None else _read(_only(of), value)
     if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_read(of[0], one) for one in value)
+        return _read_tuple(of, value)
     if origin is Mapping and isinstance(value, Mapping):
         return {key: _read(of[1], one) for key, one in value.items()}
     if origin is Literal and type(value) is type(of[0]):
@@ -106,6 +117,16 @@ def _read(hint: Any, value: Any) -> Any:
     if type(value) is hint or (hint is float and type(value) is int):
         return value
     raise TypeError(f"{value!r:.80} is not {hint}")
+
+
+def _read_tuple(of: tuple[Any, ...], value: Sequence[Any]) -> tuple[Any, ...]:
+    if of[-1] is not Ellipsis:
+        if len(of) != len(value):
+            raise TypeError(f"{value!r:.80} does not have {len(of)} parts")
+        return tuple(map(_read, of, value))
+    if of[0] is int and set(map(type, value)) <= {int}:  # token ids: fast
+        return tuple(value)
+    return tuple(_read(of[0], one) for one in value)
 
 
 def _only(of: tuple[Any, ...]) -> Any:
