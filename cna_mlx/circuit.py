@@ -13,6 +13,7 @@ from cna_mlx.neurons import (
     BASIC,
     COLUMNS,
     FURTHER,
+    MOST_LAYERS,
     known_columns,
     read_details,
     read_neurons,
@@ -303,6 +304,8 @@ def _model(data: dict[str, Any], name: str) -> ModelEntry:
     model = ModelEntry.from_dict(data)
     if model.d_ff is None and data.get("d_ff") is not None:
         raise CircuitError(f"{name}: the model's d_ff is not a list of whole numbers")
+    if len(model.d_ff or ()) > MOST_LAYERS:
+        raise CircuitError(f"{name}: no model has {len(model.d_ff or ())} layers")
     return model
 
 

@@ -47,6 +47,9 @@ class Details(NamedTuple):
     shift: float | None = None
 
 
+#: More layers, and more neurons in one, than any model has.
+MOST_LAYERS, MOST_NEURONS = 10_000, 10_000_000
+
 BASIC = [*Neuron._fields]
 COLUMNS = [*BASIC, *Moments._fields]
 FURTHER = [*Details._fields]
@@ -93,6 +96,8 @@ def read_neurons(
         layer, index = row[:2]
         if layer != int(layer) or index != int(index) or min(layer, index) < 0:
             raise CircuitError(f"{where}: layer and index must be 0, 1, 2, ...")
+        if layer >= MOST_LAYERS or index >= MOST_NEURONS:
+            raise CircuitError(f"{where}: no model has neuron {index} of layer {layer}")
         expert = row[optional["expert"]] if "expert" in optional else None
         if expert is not None and (expert != int(expert) or expert < 0):
             raise CircuitError(f"{where}: expert must be 0, 1, 2, ... or null")

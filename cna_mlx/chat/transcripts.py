@@ -25,6 +25,8 @@ _KIND = "cna-mlx conversation"
 # Settings by their entries; version 0.1 did not have the latter.
 _NUMBERS = {"temperature": "temp", "seed": "seed", "max_tokens": "max-tokens"}
 _FILTERS = {"top_p": "top-p", "top_k": "top-k", "min_p": "min-p"}
+# Exceptions of a file that lacks something, or has something else in its place.
+_INCOMPLETE = LookupError, TypeError, ValueError, AttributeError, ArithmeticError
 
 
 def as_json(chat: Conversation) -> str:
@@ -130,13 +132,7 @@ def load_into(chat: Conversation, path: Path) -> str | None:
         raise
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        ArithmeticError,
-    ) as error:
+    except _INCOMPLETE as error:
         raise InputError(
             f"{path}: not a complete conversation ({type(error).__name__}: {error})"
         ) from None

@@ -15,6 +15,7 @@ from cna_mlx.models.memory import machine, rates
 from cna_mlx.models.memory.allocation import allocation_errors
 from cna_mlx.models.memory.forecast import Shape
 from cna_mlx.models.memory.plan import Plan, check_fits
+from cna_mlx.models.model_files import check_layers, check_model_files
 from cna_mlx.models.open_files import check_open_files
 from cna_mlx.util.files import typed_path, without_home
 from cna_mlx.util.progress import Progress, silent
@@ -25,6 +26,7 @@ Streaming = Literal["no", "auto", "yes"]
 DEMO_NAMES = ("demo", "demo-base")
 # Exceptions that mlx-lm and transformers raise for a damaged file or a wrong value.
 _UNREADABLE = (
+    ImportError,  # of a module that a setting names
     ValueError,
     TypeError,
     LookupError,
@@ -101,8 +103,10 @@ def load(
         name, revision, offline=offline, must_fit=stream == "no", progress=progress
     )
     path = found.path
+    check_model_files(path, name)
     config = read_config(path, name)
     _check_supported(config, name)
+    check_layers(path, config, name)
     plan = _plan(path, config, name, stream)
     if planned is not None:
         planned(plan)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from cna_mlx.errors import InputError
 from cna_mlx.models.transformers_internals import dated_template
+from cna_mlx.prompts.template_limits import TemplateLimitError, template_limits
 
 Message = dict[str, str]
 
@@ -14,6 +15,15 @@ Message = dict[str, str]
 DEFAULT_DATE = date(2024, 7, 26)
 _REFERENCE = "What is a neuron?"
 _MARK = "cna-system-mark"
+# Exceptions of templates besides their own.
+_TEMPLATE_FAILURES = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True)
@@ -153,13 +163,19 @@ def _apply(
     from jinja2 import TemplateError
 
     try:
-        result = tokenizer.apply_chat_template(
-            messages,
-            add_generation_prompt=True,
-            tokenize=tokenize,
-            **template_arguments(tokenizer, rendering),
-        )
-    except (TemplateError, ValueError, TypeError) as error:
+        with template_limits():
+            result = tokenizer.apply_chat_template(
+                messages,
+                add_generation_prompt=True,
+                tokenize=tokenize,
+                **template_arguments(tokenizer, rendering),
+            )
+    except (TemplateLimitError, MemoryError):
+        raise InputError(
+            "the chat template takes too long or too much memory: use "
+            "--chat-template off, or fetch the model's template again"
+        ) from None
+    except (TemplateError, *_TEMPLATE_FAILURES) as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"the chat template refuses these messages: {message}"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # showing a circuit file must not import these
     from cna_mlx.discovery.discover import Discovery
 
 _BAR = 40
+# Of deeper models only the layers with neurons are listed.
+_MOST_LAYERS = 200
 
 
 def discovery_view(
@@ -197,7 +199,7 @@ def _bars(screen: Screen, circuit: Circuit) -> list[Text]:
     most = max(len(members) for members in by_layer.values())
     width = min(_BAR, max(10, screen.out.width - 22))
     lines = []
-    for layer in range(n_layers):
+    for layer in range(n_layers) if n_layers <= _MOST_LAYERS else by_layer:
         count = len(by_layer.get(layer, ()))
         bar = screen.glyph("█", "#") * -(-count * width // most)
         line = Text(f"{layer:>5}  ").append(bar, style="cyan").append(f" {count}")

@@ -41,6 +41,10 @@ LARGEST_HEADER = 100_000_000
 DEEPEST = 64
 
 
+class BeyondLimits(ValueError):
+    """A JSON text is nested more deeply than any file needs."""
+
+
 def read_file(path: File, most: int = LARGEST_DOCUMENT) -> bytes:
     """The content of a regular file of at most ``most`` bytes.
 
@@ -102,13 +106,13 @@ def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
         finite: refuse NaN and infinity, which files of ours do not have.
 
     Raises:
-        ValueError: it is not JSON, or nested too deeply.
+        ValueError: it is not JSON; BeyondLimits if it is nested too deeply.
     """
     constant = _refuse if finite else None
     try:
         found = json.loads(text, parse_constant=constant)
     except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
+        raise BeyondLimits(_TOO_DEEP) from None
     _check(found, finite)
     return found
 
@@ -130,7 +134,7 @@ def _check(value: Any, finite: bool) -> None:
         level = [one for one in inner if isinstance(one, dict | list)]
         if not level:
             return
-    raise ValueError(_TOO_DEEP)
+    raise BeyondLimits(_TOO_DEEP)
 
 
 def _parts(value: Any) -> Any:

@@ -4,7 +4,7 @@ Rows are read as bytes: safetensors' own slices fail for bfloat16, which numpy l
 Format: https://huggingface.co/docs/safetensors.
 """
 
-import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import numpy as np
 
-_LONGEST_HEADER = 100_000_000  # bytes, as the safetensors library has it
+from cna_mlx.util.reading import LARGEST_HEADER, opened, parse_json
+
+_LAYER = re.compile(r"\blayers\.(\d{1,9})\.")
 _DTYPES = {
     "F32": mx.float32,
     "F16": mx.float16,
@@ -80,11 +82,23 @@ def _read(tensor: _Tensor, rows: Sequence[int]) -> mx.array:
     return mx.array(table[np.asarray(rows)])
 
 
+def layers_of(file: Path) -> set[int]:
+    """The layers that a safetensors file has weights of.
+
+    Raises:
+        OSError, ValueError, LookupError, TypeError, AttributeError: it is damaged.
+    """
+    found = (_LAYER.search(name) for name, _ in _tensors(file))
+    return {int(one[1]) for one in found if one}
+
+
 def _tensors(file: Path) -> Iterator[tuple[str, _Tensor]]:
     """A file's tensors from its header: 8 bytes of length, then JSON."""
-    with file.open("rb") as raw:
+    with opened(file) as raw:
         length = int.from_bytes(raw.read(8), "little")
-        header = json.loads(raw.read(min(length, _LONGEST_HEADER)))
+        if length > LARGEST_HEADER:
+            raise ValueError(f"a header of {length} bytes")
+        header = parse_json(raw.read(length))
     for name, entry in header.items():
         if name != "__metadata__":
             start, end = map(int, entry["data_offsets"])
