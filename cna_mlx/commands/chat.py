@@ -55,7 +55,8 @@ from cna_mlx.commands import options as opt
 @click.option(
     "--history/--no-history",
     default=True,
-    help="Save what you type for the arrow keys of the next session.",
+    help="Keep what you type for the arrow keys of the next session, and the "
+    "conversation until the chat ends.",
 )
 @opt.selection_options
 @opt.search_option
@@ -92,6 +93,11 @@ def chat(
     )
     if messages:
         return answer_once(screen(), conversation, messages)
-    kept = cache_directory() / "chat.history" if history else None
-    run_chat(screen(), conversation, history=kept)
+    kept = cache_directory() if history else None
+    run_chat(
+        screen(),
+        conversation,
+        history=kept and kept / "chat.history",
+        journals=kept and kept / "chats",
+    )
     return True

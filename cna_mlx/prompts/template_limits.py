@@ -59,7 +59,7 @@ def _peak() -> int:
 
 @contextmanager
 def _small_products() -> Iterator[None]:
-    """Check what ``*`` and ``**`` would make; jinja2 would make it while it compiles."""
+    """Check what ``*`` and ``**`` would make, which jinja2 makes while it compiles."""
     from jinja2.sandbox import ImmutableSandboxedEnvironment as Sandbox
 
     names = ("intercepted_binops", "call_binop")

@@ -1,5 +1,6 @@
 """The chat: arms that stream side by side in a terminal, plain text on a pipe."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,11 +13,13 @@ from rich.text import Text
 
 from cna_mlx.chat.commands import run_command
 from cna_mlx.chat.conversation import Conversation, Turn
+from cna_mlx.chat.journal import Journal
 from cna_mlx.chat.reply import Reply
 from cna_mlx.chat.transcripts import facts, turn_remarks
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError
 from cna_mlx.labels.thoughts import cut_thoughts
+from cna_mlx.models.hub.errors import first_line
 from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.prompts.chat_template import injected_system
 from cna_mlx.steering.arms import BASELINE
@@ -45,16 +48,29 @@ def run_chat(
     conversation: Conversation,
     source: IO[str] | None = None,
     history: Path | None = None,
+    journals: Path | None = None,
 ) -> None:
     """Answer messages from standard input, or a source, until it ends or `/bye`.
 
-    What was typed is kept for the next session in the ``history`` file.
+    What was typed is kept for the next session in the ``history`` file, and the
+    conversation in ``journals`` until the chat ends.
     """
     read = _reader(screen, source or sys.stdin, history)
     conversation.export = _export
     if screen.is_live and (source or sys.stdin).isatty():
         conversation.confirm = lambda question: _is_yes(screen, question, read)
     _greet(screen, conversation)
+    journal = Journal(journals)
+    if left := journal.recover():
+        screen.note(f"the last chat ended early: /load {left} continues it")
+    _hold(screen, conversation, read, journal)
+    journal.close()
+
+
+def _hold(
+    screen: Screen, conversation: Conversation, read: Read, journal: Journal
+) -> None:
+    """Answer line by line; whatever one line does, the next is read."""
     while True:
         try:
             text = read()
@@ -63,14 +79,30 @@ def run_chat(
             continue
         if text is None:
             return
-        message: str | None = unquoted(text).strip()
-        if text.startswith("/"):
-            reply = _command(screen, conversation, text)
-            if reply.is_over:
+        try:
+            if _take(screen, conversation, text):
                 return
-            message = reply.ask
-        if message:
-            _try_answer(screen, conversation, message)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            if os.environ.get("CNA_MLX_DEBUG"):
+                raise
+            what = f"unexpected {type(error).__name__}: {first_line(error)}"
+            screen.note(f"{what}; please report it", style="yellow")
+        journal.write(conversation)
+
+
+def _take(screen: Screen, conversation: Conversation, text: str) -> bool:
+    """Run a command or answer a message; return whether the chat is over."""
+    message: str | None = unquoted(text).strip()
+    if text.startswith("/"):
+        reply = _command(screen, conversation, text)
+        if reply.is_over:
+            return True
+        message = reply.ask
+    if message:
+        _try_answer(screen, conversation, message)
+    return False
 
 
 def answer_once(
