@@ -38,10 +38,10 @@ class Journal:
         return found
 
     def write(self, chat: Conversation) -> None:
-        """Write the conversation as `/save` does."""
-        if self._path is None:
+        """Write the conversation as `/save` does, once something was asked."""
+        if self._path is None or not chat.turns:
             return
-        with suppress(OSError, InputError):
+        with suppress(OSError, InputError, ValueError, TypeError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomically(self._path, as_json(chat), 0o600)
 

@@ -229,7 +229,9 @@ class Sample:
         Raises:
             ValueError, TypeError, KeyError: it is not such a line.
         """
-        data: dict[str, Any] = parse_json(line, finite=True)
+        data = parse_json(line, finite=True)
+        if not isinstance(data, dict):
+            raise TypeError("not an object")
         for name in ("extended", "opened"):
             data[name] = Continuation.from_dict(data.get(name))
         return cls(**_parsed(cls, data))

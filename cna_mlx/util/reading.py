@@ -127,7 +127,7 @@ def _refuse(name: str) -> NoReturn:
 def _check(value: Any, finite: bool) -> None:
     """Check the depth of a value, and that 1e999 did not become infinity."""
     level = [value]
-    for _ in range(DEEPEST + 1):
+    for _ in range(DEEPEST):
         inner = [part for one in level for part in _parts(one)]
         if finite and (math.inf in inner or -math.inf in inner):
             raise ValueError("a number beyond the range of floating point")

@@ -20,6 +20,10 @@ class JsonFields:
         return {one.name: plain(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
 
 
+# A whole number beyond it cannot be one of floating point.
+_LARGEST = 10**300
+
+
 @dataclass(frozen=True)
 class Record:
     """A JSON object whose known keys are fields.
@@ -114,7 +118,9 @@ def _read(hint: Any, value: Any) -> Any:
         return value  # a later version may know more of them
     if isinstance(hint, type) and issubclass(hint, Record):
         return hint.from_dict(value)
-    if type(value) is hint or (hint is float and type(value) is int):
+    if type(value) is hint or (
+        hint is float and type(value) is int and abs(value) <= _LARGEST
+    ):
         return value
     raise TypeError(f"{value!r:.80} is not {hint}")
 

@@ -217,7 +217,7 @@ def test_an_arm_that_was_off_continues_from_the_baseline(make: Make) -> None:
 def test_an_arm_that_was_off_while_turns_were_dropped_does_too(
     make: Make, tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiny[0].args, "max_position_embeddings", 150)
+    monkeypatch.setattr(tiny[0].args, "max_position_embeddings", 125)
     conversation = make()
     for n in range(6):
         ask(conversation, f"stone {n} and a bird")

@@ -319,10 +319,10 @@ def test_a_cache_that_cannot_be_read(
 ) -> None:
     load_benchmark("jbb")
 
-    def denied(self: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(self))
+    def denied(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr("cna_mlx.prompts.published.read_file", denied)
     assert missing(refusal(HubError, "jbb"), "JBB-Behaviors", "cache") == []
 
 

@@ -72,7 +72,7 @@ def part_bytes(directory: Path) -> tuple[int, int]:
     layers: Counter[str] = Counter()
     others: Counter[str] = Counter()
     for file in directory.glob("model*.safetensors"):
-        with suppress(RuntimeError):  # damaged: the load reports it
+        with suppress(RuntimeError, ValueError):  # damaged: the load reports it
             arrays: Any = mx.load(str(file))  # lazy: only the header is read
             for name, array in arrays.items():
                 if found := _LAYER.search(name):

@@ -98,7 +98,7 @@ def _tensors(file: Path) -> Iterator[tuple[str, _Tensor]]:
         length = int.from_bytes(raw.read(8), "little")
         if length > LARGEST_HEADER:
             raise ValueError(f"a header of {length} bytes")
-        header = parse_json(raw.read(length))
+        header = parse_json(raw.read(length), finite=True)
     for name, entry in header.items():
         if name != "__metadata__":
             start, end = map(int, entry["data_offsets"])
