@@ -1,6 +1,5 @@
 """Choose the columns of prompts and answers, read them, and say which were read."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from cna_mlx.errors import InputError
 from cna_mlx.prompts.tables import Table, find_name, listed
 from cna_mlx.util.progress import Reporter
+from cna_mlx.util.reading import parse_json
 
 #: Columns that can hold the prompt, best first; case does not matter.
 PROMPT_COLUMNS = (
@@ -254,8 +254,8 @@ def _messages(value: Any) -> list[dict[str, Any]] | None:
     """The messages of a conversation, also as JSON in a string; None for others."""
     if isinstance(value, str) and value.lstrip().startswith('[{"role"'):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = parse_json(value)
+        except ValueError:
             return None
     is_one = (
         isinstance(value, list)

@@ -10,6 +10,7 @@ from cna_mlx.models.hub.download import Meter
 from cna_mlx.models.hub.errors import hub_errors
 from cna_mlx.prompts.tables import listed
 from cna_mlx.util.progress import Progress, silent
+from cna_mlx.util.reading import LARGEST_FILE, read_file
 
 _ENDINGS = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 _LISTING_SECONDS = 10
@@ -53,7 +54,7 @@ def fetch_split(
             path = _download(name, split)
         progress(f"Fetching {name}", 1, 1)
     at = len(path.parts) - path.parts[::-1].index("snapshots")
-    return Split(path.read_bytes(), path.name, path.parts[at])
+    return Split(read_file(path, LARGEST_FILE), path.name, path.parts[at])
 
 
 def _local(name: str, split: str) -> Path | None:

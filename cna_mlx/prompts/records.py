@@ -1,7 +1,6 @@
 """Read the records of a file: lines, tables, JSON, and what other tools write."""
 
 import io
-import json
 import struct
 import sys
 import zipfile
@@ -13,7 +12,7 @@ from cna_mlx.prompts.columns import KNOWN
 from cna_mlx.prompts.sources import Opened
 from cna_mlx.prompts.tables import DELIMITERS, Table, find_name, parse_table
 from cna_mlx.prompts.validation import kind
-from cna_mlx.util.files import DAMAGED_ARCHIVE
+from cna_mlx.util.reading import DAMAGED_ARCHIVE, parse_json
 
 RECORDS = (".json", ".jsonl", ".ndjson")
 
@@ -76,8 +75,8 @@ def read_records(one: Opened, key: str | None = None) -> Records:
 def _of_lines(text: str, name: str) -> Iterator[tuple[str, object]]:
     for where, line in lines(text, name):
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            record = parse_json(line)
+        except ValueError as error:
             reason = getattr(error, "msg", str(error))
             raise InputError(
                 f"{where}: not JSON ({reason}); put one JSON value on each line"
@@ -100,15 +99,15 @@ def _is_lines(text: str) -> bool:
     if not (first.startswith("{") and rest.lstrip().startswith("{")):
         return False
     try:
-        return isinstance(json.loads(first), dict)
-    except (ValueError, RecursionError):
+        return isinstance(parse_json(first), dict)
+    except ValueError:
         return False
 
 
 def _of_json(text: str, name: str, key: str | None) -> Records:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        found = parse_json(text)
+    except ValueError as error:
         reason, line = getattr(error, "msg", str(error)), getattr(error, "lineno", 0)
         where = f"{name}, line {line}" if line else name
         hint = "; JSON Lines end in .jsonl" if reason == "Extra data" else ""
@@ -238,8 +237,8 @@ def _of_log(one: Opened) -> Iterator[tuple[str, object]]:
     for name, text in texts:
         where = f"{one.name}, {name}"
         try:
-            yield where, json.loads(text)
-        except (ValueError, RecursionError) as error:
+            yield where, parse_json(text)
+        except ValueError as error:
             raise InputError(f"{where}: not JSON ({error}); fetch it again") from None
 
 

@@ -15,6 +15,7 @@ from cna_mlx.prompts.hub_files import fetch_split
 from cna_mlx.prompts.validation import shown
 from cna_mlx.util.files import is_there, typed_path
 from cna_mlx.util.progress import Progress, silent
+from cna_mlx.util.reading import read_file, read_stream
 
 Source = str | os.PathLike[str]
 
@@ -124,13 +125,13 @@ def read_bytes(source: Source, stdin: IO[Any] | None = None) -> bytes:
         stream = sys.stdin if stdin is None else stdin
         if stream is None:
             raise InputError(f"{name}: closed; name a file of prompts")
-        content: bytes | str = getattr(stream, "buffer", stream).read()
+        content: bytes | str = _read_stream(getattr(stream, "buffer", stream), name)
         if isinstance(content, str):
             # half a surrogate pair is not UTF-8, which decode() reports
             return content.encode("utf-8", "surrogatepass")
         return content
     try:
-        return typed_path(source).read_bytes()
+        return read_file(typed_path(source), _MOST_BYTES)
     except IsADirectoryError as error:
         raise InputError(f"{name}: a directory; name a file of prompts") from error
     except FileNotFoundError as error:
@@ -138,8 +139,16 @@ def read_bytes(source: Source, stdin: IO[Any] | None = None) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(
-            f"{name}: cannot be read ({reason.lower()}); check the file"
+            f"{name}: cannot be read ({reason.lower()}); check the file, or give - "
+            "and pipe it in"
         ) from error
+
+
+def _read_stream(stream: IO[Any], name: str) -> bytes | str:
+    try:
+        return read_stream(stream, _MOST_BYTES)
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}; give a part of it") from None
 
 
 def decode(content: bytes, name: str) -> str:

@@ -19,8 +19,8 @@ from cna_mlx.util.files import File
 if TYPE_CHECKING:  # most files need no numpy
     import numpy as np
 
-# Exceptions of a damaged npz archive; zipfile takes flipped bits for features.
-_DAMAGED_ARCHIVE = (
+#: Exceptions of a damaged npz archive; zipfile takes flipped bits for features.
+DAMAGED_ARCHIVE = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
@@ -162,5 +162,5 @@ def read_arrays(path: Path, most: int = LARGEST_FILE) -> "dict[str, np.ndarray]"
             file.seek(0)
             with np.load(file, allow_pickle=False) as found:
                 return {name: found[name] for name in found.files}
-        except _DAMAGED_ARCHIVE as error:
+        except DAMAGED_ARCHIVE as error:
             raise ValueError(f"damaged, or cut off ({error})") from None

@@ -517,7 +517,7 @@ def test_a_file_that_may_not_be_read(write, monkeypatch: pytest.MonkeyPatch) -> 
         raise PermissionError(13, "Permission denied")
 
     path = write("a.txt", "one")
-    monkeypatch.setattr("cna_mlx.prompts.files.read_file", refuse)
+    monkeypatch.setattr("cna_mlx.prompts.sources.read_file", refuse)
     assert missing(failure(read_prompts, path), "permission denied", str(path)) == []
 
 
