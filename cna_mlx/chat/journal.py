@@ -13,7 +13,7 @@ from cna_mlx.util.files import write_atomically
 LAST = "last.json"
 
 
-class Journal:
+class ChatJournal:
     """The file of a conversation that is being held, named by its process.
 
     It is written after every turn and removed when the chat ends. Where it cannot be

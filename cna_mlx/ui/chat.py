@@ -13,9 +13,9 @@ from rich.text import Text
 
 from cna_mlx.chat.commands import run_command
 from cna_mlx.chat.conversation import Conversation, Turn
-from cna_mlx.chat.journal import Journal
 from cna_mlx.chat.reply import Reply
 from cna_mlx.chat.transcripts import facts, turn_remarks
+from cna_mlx.chat.journal import ChatJournal
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError
 from cna_mlx.labels.thoughts import cut_thoughts
@@ -60,7 +60,7 @@ def run_chat(
     if screen.is_live and (source or sys.stdin).isatty():
         conversation.confirm = lambda question: _is_yes(screen, question, read)
     _greet(screen, conversation)
-    journal = Journal(journals)
+    journal = ChatJournal(journals)
     if left := journal.recover():
         screen.note(f"the last chat ended early: /load {left} continues it")
     _hold(screen, conversation, read, journal)
@@ -68,7 +68,7 @@ def run_chat(
 
 
 def _hold(
-    screen: Screen, conversation: Conversation, read: Read, journal: Journal
+    screen: Screen, conversation: Conversation, read: Read, journal: ChatJournal
 ) -> None:
     """Answer line by line; whatever one line does, the next is read."""
     while True:
