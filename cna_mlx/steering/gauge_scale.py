@@ -54,7 +54,8 @@ class Scale:
             return np.zeros(len(activations))
         index, delta, negative = map(list, zip(*self._members[layer], strict=True))
         found = activations[:, index].astype(np.float64)
-        return (found - np.array(negative)) @ np.array(delta) / self._total
+        with np.errstate(over="ignore", invalid="ignore"):  # `finite` reports it
+            return (found - np.array(negative)) @ np.array(delta) / self._total
 
 
 def finite(gauges: np.ndarray) -> np.ndarray:

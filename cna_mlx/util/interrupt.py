@@ -56,7 +56,7 @@ def obey_signals() -> None:
             os._exit(128 + number)
         raise Terminated(number)
 
-    def dropped(found: sys.UnraisableHookArgs) -> None:
+    def dropped(found: "sys.UnraisableHookArgs") -> None:
         again = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}
         if (number := again.get(found.exc_type)) is None:
             before(found)
