@@ -41,9 +41,8 @@ from cna_mlx.strength import (
     check_strength,
     strength_text,
 )
-
-from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.files import write_atomically
+from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.reading import read_arrays
 
 #: Matched controls, by default; with 19 that stay whole a verdict can say 1 in 20.

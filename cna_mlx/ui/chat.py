@@ -13,9 +13,9 @@ from rich.text import Text
 
 from cna_mlx.chat.commands import run_command
 from cna_mlx.chat.conversation import Conversation, Turn
+from cna_mlx.chat.journal import ChatJournal
 from cna_mlx.chat.reply import Reply
 from cna_mlx.chat.transcripts import facts, turn_remarks
-from cna_mlx.chat.journal import ChatJournal
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError
 from cna_mlx.labels.thoughts import cut_thoughts
