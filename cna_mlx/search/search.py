@@ -184,8 +184,9 @@ class _Search:
         alive, asked, budget = list(standings), 0, 60 * self.options.minutes
         for count, keep, share in _ROUNDS:
             if asked:
-                alive = best_by_size(alive, keep, self._limit)
-                new = _variants(alive, self._limit) if share < _CHOOSING else []
+                alive = best_by_size(alive, keep, self._limit, 2 * keep)
+                own = [one for one in alive if not one.candidate.is_paper]
+                new = _variants(own, self._limit) if share < _CHOOSING else []
                 standings += new
                 alive += new
             ends = (1 - share) * budget
@@ -249,23 +250,12 @@ class _Search:
 
 
 def _variants(standings: Sequence[Standing], limit: float) -> list[Standing]:
-    """The same circuits pinned to their mean over the negative prompts.
+    """Other interventions on the same circuits, of each size the best by ablation.
 
-    The largest ones also at a negative multiplier, where the KL leaves room: smaller
-    ones gain as much by more neurons.
+    The best two at a negative multiplier, where the KL leaves room; the best one pinned
+    to its mean over the negative prompts.
     """
-    plain = [
-        one
-        for one in standings
-        if one.candidate.strength == 0 and not one.candidate.is_paper
-    ]
-    largest = max((one.candidate.selection.fraction for one in plain), default=0.0)
-    strong = [
-        one
-        for one in plain
-        if one.candidate.selection.fraction == largest and 2 * one.kl < limit
-    ]
-    return [
-        *(Standing(one.candidate.at(MEAN)) for one in plain),
-        *(Standing(one.candidate.at(_NEGATIVE)) for one in strong),
-    ]
+    two = best_by_size(standings, 2, limit)
+    strong = [one.candidate.at(_NEGATIVE) for one in two if 2 * one.kl < limit]
+    pinned = [one.candidate.at(MEAN) for one in best_by_size(standings, 1, limit)]
+    return [Standing(one) for one in (*strong, *pinned)]

@@ -225,15 +225,23 @@ def long_tried(standings: Sequence[Standing]) -> list[Standing]:
 
 
 def best_by_size(
-    standings: Sequence[Standing], count: int, most_kl: float
+    standings: Sequence[Standing],
+    count: int,
+    most_kl: float,
+    of_largest: int | None = None,
 ) -> list[Standing]:
-    """The best of each size, of the largest twice as many; the paper's stays."""
+    """The best of each size by their merit; the paper's stays.
+
+    Args:
+        count: circuits of a size.
+        of_largest: circuits of the largest size; ``count`` if None.
+    """
     sizes: dict[float, list[Standing]] = {}
     largest = max(one.candidate.selection.fraction for one in standings)
     for one in sorted(standings, key=lambda one: -one.merit(most_kl)):
         size = one.candidate.selection.fraction
         same = sizes.setdefault(size, [])
-        most = 2 * count if size == largest else count
+        most = (of_largest or count) if size == largest else count
         if len(same) < most or one.candidate.is_paper:
             same.append(one)
     return [one for one in standings if any(one in same for same in sizes.values())]

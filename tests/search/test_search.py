@@ -169,17 +169,17 @@ def test_damage_costs_merit() -> None:
     assert whole.merit(0.3) == pytest.approx(0.5 - (0.95 - 0.9076) / 0.05)
 
 
-def test_the_largest_size_has_twice_as_many_tries() -> None:
+def test_the_best_of_each_size_go_on() -> None:
     counts = [1, 9, 5, 7, 3, 2, 8, 4]
     tried = [standing(lost, 0.1) for lost in counts]
     for at, one in enumerate(tried):
         size = Selection(0.01 if at >= 4 else 0.001)
         is_paper = at == 0
         one.candidate = replace(one.candidate, selection=size, is_paper=is_paper)
-    kept = best_by_size(tried, 1, 0.3)
+    kept = best_by_size(tried, 1, 0.3, 2)
     assert [one.lost for one in kept] == [1, 9, 8, 4]
     tried[1].kls = [0.6]  # loses the most, and costs too much
-    assert [one.lost for one in best_by_size(tried, 1, 0.3)] == [1, 7, 8, 4]
+    assert [one.lost for one in best_by_size(tried, 1, 0.3)] == [1, 7, 8]
 
 
 def test_the_same_text_for_several_prompts_is_one_answer() -> None:
