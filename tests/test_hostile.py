@@ -1,5 +1,6 @@
 """Hostile input and damaged weights: one clear line, or the right value."""
 
+import io
 import json
 import os
 import resource
@@ -16,15 +17,20 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from commandline import TINY, Outcome
+from commandline import TINY, Outcome, make_screen, sent
 from evaluation_runs import make_run
 from tiny_models import LAYERS, VOCABULARY, make_model
 
 from cna_mlx import Circuit, PromptSet
+from cna_mlx.chat.commands import run_command
+from cna_mlx.chat.conversation import Conversation
+from cna_mlx.chat.journal import ChatJournal
+from cna_mlx.chat.transcripts import as_json, load_into
 from cna_mlx.circuit import Neuron
 from cna_mlx.discovery.cache import Store, _read_neurons
 from cna_mlx.discovery.gauge import gauges
 from cna_mlx.discovery.selection import Selection
+from cna_mlx.discovery.session import Session
 from cna_mlx.errors import (
     CircuitError,
     CnaError,
@@ -43,6 +49,7 @@ from cna_mlx.steering.gauge_scale import Scale
 from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.interventions import steered
 from cna_mlx.strength import check_strength
+from cna_mlx.ui.chat import run_chat
 
 Command = Callable[..., Outcome]
 
@@ -421,3 +428,93 @@ def test_the_home_directory_is_in_no_run(
     assert source is not None
     assert source.name == "~/model"
     assert loading.load("~/model")
+
+
+@pytest.mark.slow
+def test_an_evaluation_survives_its_kills(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "kills.py"
+    command = [sys.executable, str(script), "--kills", "10", "--seed", "3"]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout.splitlines()[-1])["kills"] == 10
+
+
+# ------------------------------------------------------------------ the chat
+
+
+@pytest.fixture
+def chat(tiny: tuple[Any, Any]) -> Conversation:
+    return Conversation(Session.of(*tiny), max_tokens=2)
+
+
+LINES = "\n".join(
+    [
+        *(f"/{name} a\0b" for name in ("save", "load", "circuit", "export")),
+        "/sweep " + " ".join(map(str, range(500))),
+        "/multiplier 1e999",
+        "one red stone",
+    ]
+)
+
+
+def test_nothing_typed_ends_a_chat(chat: Conversation) -> None:
+    screen = make_screen(terminal=False)
+    run_chat(screen, chat, io.StringIO(LINES + "\n"))
+    assert len(chat.turns) == 1
+    assert "unexpected" not in sent(screen.err)
+
+
+def test_what_should_not_happen_ends_no_chat(
+    chat: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("odd")
+
+    monkeypatch.setattr("cna_mlx.ui.chat.run_command", broken)
+    screen = make_screen(terminal=False)
+    run_chat(screen, chat, io.StringIO("/show\none red stone\n"))
+    assert len(chat.turns) == 1
+    assert "unexpected ZeroDivisionError: odd; please report it" in sent(screen.err)
+
+
+def test_a_conversation_outlives_a_crash(
+    chat: Conversation, tiny: tuple[Any, Any], tmp_path: Path
+) -> None:
+    journal = ChatJournal(tmp_path)
+    journal.write(chat)
+    assert not list(tmp_path.iterdir())  # nothing was said
+    list(chat.turn("one red stone"))
+    journal.write(chat)
+    (own,) = tmp_path.iterdir()
+    assert own.stat().st_mode & 0o777 == 0o600
+    assert journal.recover() is None  # its process is running
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    own.rename(tmp_path / f"{ended.pid}.json")
+    other = Conversation(Session.of(*tiny), max_tokens=2)
+    screen = make_screen(terminal=False)
+    run_chat(screen, other, io.StringIO("hello\n"), journals=tmp_path)
+    assert f"/load {tmp_path / 'last.json'} continues it" in sent(screen.err)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.json"]
+    run_command(other, f"/load {tmp_path / 'last.json'}")
+    assert [turn.result.prompt for turn in other.turns] == ["one red stone"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", float("inf")),
+        ("seed", -1),
+        ("temperature", float("nan")),
+        ("max_tokens", 0),
+        ("turns", [{"prompt": "x", "gauge": None, "arms": [], "dropped_turns": 0}]),
+        ("rendering", {"template": "auto", "system": 5, "thinking": 0, "date": "x"}),
+    ],
+)
+def test_a_strange_conversation_is_refused(
+    chat: Conversation, tmp_path: Path, name: str, value: Any
+) -> None:
+    path = tmp_path / "chat.json"
+    path.write_text(json.dumps({**json.loads(as_json(chat)), name: value}))
+    with pytest.raises(InputError, match=r"chat\.json"):
+        load_into(chat, path)

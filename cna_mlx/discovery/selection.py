@@ -145,7 +145,9 @@ class SplitHalf:
     @property
     def is_low(self) -> bool:
         """Whether the circuit depends on which prompts it is found from."""
-        return self.jaccard < max(LOW_OVERLAP, 2 * self.chance)
+        # twice what chance gives, or halfway from there to the same neurons
+        beyond_chance = min(2 * self.chance, (1 + self.chance) / 2)
+        return self.jaccard < max(LOW_OVERLAP, beyond_chance)
 
 
 def expected_overlap(k: int, total: int, other: int | None = None) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cna_mlx.discovery.selection import TopNeurons
+from cna_mlx.discovery.selection import SplitHalf, TopNeurons
 
 
 @pytest.mark.parametrize("k", [1, 7, 40])
@@ -20,3 +20,13 @@ def test_the_top_k_of_all_layers_with_ties_by_layer_and_index(k: int) -> None:
     )
     assert top.best() == [(layer, index) for _, layer, index in ranked[:k]]
     assert list(top.scores().values()) == [-score for score, _, _ in ranked[:k]]
+
+
+@pytest.mark.parametrize(
+    ("jaccard", "chance", "is_low"),
+    [(1.0, 1.0, False), (0.9, 0.9, True), (0.2, 0.001, True), (0.3, 0.001, False)],
+)
+def test_an_overlap_is_low_beside_chance(
+    jaccard: float, chance: float, is_low: bool
+) -> None:
+    assert SplitHalf(jaccard, chance).is_low == is_low
