@@ -186,7 +186,7 @@ class _Search:
             if asked:
                 alive = best_by_size(alive, keep, self._limit, 2 * keep)
                 own = [one for one in alive if not one.candidate.is_paper]
-                new = _variants(own, self._limit) if share < _CHOOSING else []
+                new = variants(own, self._limit) if share < _CHOOSING else []
                 standings += new
                 alive += new
             ends = (1 - share) * budget
@@ -249,7 +249,7 @@ class _Search:
         return replace(candidate.circuit, provenance=origin, intervention=strength)
 
 
-def _variants(standings: Sequence[Standing], limit: float) -> list[Standing]:
+def variants(standings: Sequence[Standing], limit: float) -> list[Standing]:
     """Other interventions on the same circuits, of each size the best by ablation.
 
     The best two at a negative multiplier, where the KL leaves room; the best one pinned

@@ -182,6 +182,20 @@ def test_the_best_of_each_size_go_on() -> None:
     assert [one.lost for one in best_by_size(tried, 1, 0.3)] == [1, 7, 8]
 
 
+def test_the_best_circuits_are_tried_at_other_strengths_too() -> None:
+    tried = [
+        standing(lost, kl) for lost, kl in ((9, 0.1), (8, 0.2), (7, 0.1), (5, 0.1))
+    ]
+    tried[3].candidate = replace(tried[3].candidate, selection=Selection(0.01))
+    found = [
+        (one.candidate.selection.fraction, one.candidate.strength)
+        for one in search.variants(tried, 0.3)
+    ]
+    # the second best of the small ones leaves no room; the third is not asked
+    assert found == [(0.001, -0.5), (0.01, -0.5), (0.001, MEAN), (0.01, MEAN)]
+    assert all(not one.refusals for one in search.variants(tried, 0.3))
+
+
 def test_the_same_text_for_several_prompts_is_one_answer() -> None:
     one = standing(0, 0.1)
     one.refusals = 0
