@@ -63,7 +63,14 @@ def test_controls_have_the_circuits_size_and_none_of_its_neurons(
 ) -> None:
     model, tokenizer = tiny
     circuit = Circuit.from_text(circuit_text, "own")
-    made_by = reference(model, tokenizer, CONTRAST, Rendering())
+    steps: list[tuple[str, int, int]] = []
+    made_by = reference(
+        model, tokenizer, CONTRAST, Rendering(), lambda *step: steps.append(step)
+    )
+    total = len(widths(model))
+    assert [(done, of) for _, done, of in steps] == [
+        (layer, total) for layer in range(1, total + 1)
+    ]
     pairs, circuits = evaluation_arms(circuit, widths(model), made_by, seeds=3)
     roles = [entry.role for entry, _ in pairs]
     assert roles == ["baseline", "ablated", *["matched"] * 3, *["uniform"] * 3]

@@ -431,7 +431,7 @@ def test_the_command_prints_what_it_found(
 ) -> None:
     monkeypatch.setattr(shrink, "shrink_session", lambda *_, **__: found)
     file = str(tmp_path / "few.json")
-    asked = ("shrink", "demo", "--circuit", "c.json", "-o", file)
+    asked = ("shrink", "demo", "--circuit", "c.json", "-o", file, "--force")
     done = command(*asked)
     assert done.code == 0
     assert found.headline in " ".join(done.out.split())

@@ -16,13 +16,14 @@ from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts import contrast_names, load_contrast
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import rates
-from cna_mlx.ui.chat import _is_shown, run_chat
+from cna_mlx.ui.chat import _is_shown, _is_yes, run_chat
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import arms_view, body, prompt_view, rates_view, summary
 from cna_mlx.ui.lists import prompt_sets_view
 from cna_mlx.ui.live import live_view
 from cna_mlx.ui.models import catalogue_view
 from cna_mlx.ui.progress import progress_bar
+from cna_mlx.ui.search import live_view as counts_view
 from cna_mlx.ui.tables import circuit_view
 from cna_mlx.util.progress import Pace
 from cna_mlx.util.sanitize import visible
@@ -490,6 +491,32 @@ def test_a_long_step_speaks_on_a_pipe_also_between_its_steps(
     assert 4 <= len(lines) <= 12
     time.sleep(0.1)
     assert capsys.readouterr() == ("", "")
+
+
+def test_counts_of_a_search_are_said_on_a_pipe_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = make_screen(terminal=False)
+
+    def table(counts: Any) -> Any:
+        raise AssertionError("a pipe has no table")
+
+    for every, said in ((60.0, ""), (0.0, "2 tried\n3 tried\n")):
+        monkeypatch.setattr("cna_mlx.ui.search.EVERY", every)
+        with counts_view(screen, lambda one: f"{len(one)} tried", table) as show:
+            for counts in ((1, 2), (), (1, 2, 3)):
+                show(counts)
+        assert sent(screen.err) == said
+
+
+@pytest.mark.parametrize(
+    ("typed", "is_yes"), [("y", True), (" Yes ", True), ("n", False), (None, False)]
+)
+def test_a_question_of_the_chat(typed: str | None, is_yes: bool) -> None:
+    screen = make_screen()
+    assert _is_yes(screen, "a.json exists. Replace it?", lambda: typed) is is_yes
+    assert "Replace it? (y or n)" in plain(sent(screen.err))
+    assert sent(screen.out) == ""
 
 
 def test_the_time_left_stands_also_where_a_step_takes_minutes(
