@@ -455,14 +455,14 @@ def test_the_command_prints_what_it_found(
     assert Circuit.load(file).provenance.search
     assert "Refusals fell from" in done.out
     assert f"saved to {file}" in done.out
-    data = command("search", "demo", "-o", file, "--json").data
+    data = command("search", "demo", "-o", file, "--force", "--json").data
     assert data["complete"] is True
     assert data["tried"][0]["is_paper"] is True
     assert data["chosen"]["lost"] == found.chosen.lost
     monkeypatch.setattr(
         search, "search_session", lambda *_, **__: replace(found, is_whole=False)
     )
-    assert command("search", "demo", "-o", file).code == 130
+    assert command("search", "demo", "-o", file, "--force").code == 130
 
 
 def test_only_the_largest_are_tried_beyond_ablation() -> None:
