@@ -288,8 +288,8 @@ TEMPLATES = {
 def test_a_template_ends_in_one_line(
     tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr("cna_mlx.prompts.template_limits.MOST_SECONDS", 0.5)
-    monkeypatch.setattr("cna_mlx.prompts.template_limits.MOST_BYTES", 1 << 28)
+    monkeypatch.setattr("cna_mlx.models.template_limits.MOST_SECONDS", 0.5)
+    monkeypatch.setattr("cna_mlx.models.template_limits.MOST_BYTES", 1 << 28)
     tokenizer = tiny[1]
     monkeypatch.setattr(tokenizer._tokenizer, "chat_template", TEMPLATES[what])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

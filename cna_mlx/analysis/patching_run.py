@@ -26,6 +26,7 @@ from cna_mlx.errors import InputError
 from cna_mlx.evaluation.arms import AUDIT_SEEDS, reference
 from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.samples import Sample
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import EvalPrompt
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
@@ -181,7 +182,7 @@ class _Patch:
         report = self.session.reporter
         activations = self._read(pairs, circuits)
         samples: dict[Claim, list[Sample]] = {claim: [] for claim in CLAIMS}
-        with report.progress("pairs") as progress, report.watching():
+        with report.progress("pairs") as progress, report.watching(), wired():
             for number, pair in enumerate(pairs):
                 values = [rows[number] for rows in activations]
                 batches = [

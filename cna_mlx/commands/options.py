@@ -141,7 +141,7 @@ walk_options = block(
         "--stream/--no-stream",
         default=None,
         help="Read one layer at a time from disk.  "
-        "[default: if the weights do not fit in memory]",
+        "[default: if the weights and a discovery do not fit in memory]",
     ),
 )
 rendering_options = block(

@@ -24,7 +24,7 @@ from cna_mlx.diagnostics.results import (
 )
 from cna_mlx.discovery.cache import Store
 from cna_mlx.discovery.session import Session
-from cna_mlx.models.loading import DEMO_NAMES, load
+from cna_mlx.models.loading import DEMO_NAMES, load, source_of
 from cna_mlx.util.environment import attempt
 
 
@@ -140,5 +140,7 @@ def _model_sections(session: Session, bandwidth: float | None) -> Iterator[Secti
         yield from checks.speed_items(model, tokenizer, bandwidth)
 
     yield _section("model", hooked)
-    yield _section("model template", partial(template.template_items, tokenizer))
+    source = source_of(model)
+    ends = source and source.turn_end
+    yield _section("model template", partial(template.template_items, tokenizer, ends))
     yield _section("model numerics", numerics)

@@ -1,16 +1,36 @@
 """Report and check the software, the machine and its memory."""
 
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import requires
 from typing import Any
 
-from cna_mlx.diagnostics.results import Check, Fact, Item, checked, ok, passed, warning
+from cna_mlx.diagnostics.results import (
+    Check,
+    Fact,
+    Item,
+    checked,
+    failed,
+    ok,
+    passed,
+    warning,
+)
 from cna_mlx.models.memory.machine import machine
-from cna_mlx.util.environment import attempt, backend, mlx_parts, system_name, versions
+from cna_mlx.util.environment import (
+    attempt,
+    backend,
+    mlx_parts,
+    system_name,
+    versions,
+    wheel_platform,
+)
 
+# The macOS whose wheel of MLX has kernels for neural accelerators, and needs it.
+_NEURAL = (26, 2)
+_REINSTALL = "pip install --force-reinstall --no-cache-dir mlx mlx-metal"
 _PACKAGES = (
     "cna-mlx",
     "mlx",
@@ -95,6 +115,8 @@ def device_items() -> Iterator[Item]:
     yield Fact("backend", backend(device, has_metal, has_cuda))
     system = platform.system()
     yield checked("backend", check_backend, device, has_metal, has_cuda, system)
+    if system == "Darwin":
+        yield checked("MLX's wheel", check_wheel, wheel_platform(), _macos_version())
     yield from memory_items(info)
 
 
@@ -120,6 +142,32 @@ def check_backend(
             "a virtual machine",
         )
     return ok(f"MLX runs on {name}")
+
+
+def check_wheel(platform: str | None, system: str) -> Check:
+    """Check that MLX's wheel is the one for this macOS.
+
+    Args:
+        platform: the tag of the wheel, such as ``macosx_15_0_arm64``.
+        system: the version of macOS, such as ``26.2``.
+    """
+    if not (found := re.match(r"macosx_(\d+)_", platform or "")):
+        return ok(f"not from a wheel of macOS ({platform or 'unknown'})")
+    built, runs = int(found[1]), tuple(map(int, system.split(".")[:2]))
+    detail = f"mlx-metal is built for macOS {built}, and this is macOS {system}"
+    if built > runs[0]:
+        return failed(f"{detail}: its kernels cannot be loaded", _REINSTALL)
+    if built < _NEURAL[0] <= runs[0]:
+        return warning(
+            f"{detail}: it lacks the kernels for the neural accelerators (M5)",
+            "install Python again (an older one is told macOS 16, and pip then takes "
+            f"the wrong wheel), then: {_REINSTALL}",
+        )
+    if built == _NEURAL[0] and runs < _NEURAL:
+        return warning(
+            f"{detail}: on an M5 its kernels need macOS 26.2", "update macOS"
+        )
+    return ok(detail)
 
 
 def memory_items(info: Mapping[str, Any]) -> Iterator[Fact]:
@@ -150,11 +198,20 @@ def wired_limit(megabytes: int | None) -> Fact:
 
 
 def _wired_limit_mb() -> int:
-    command = ["/usr/sbin/sysctl", "-n", "iogpu.wired_limit_mb"]
+    return int(_sysctl("iogpu.wired_limit_mb"))
+
+
+def _macos_version() -> str:
+    # platform.mac_ver() says 16 to a Python that was built before macOS 26
+    return _sysctl("kern.osproductversion")
+
+
+def _sysctl(name: str) -> str:
+    command = ["/usr/sbin/sysctl", "-n", name]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=3, check=True
     )
-    return int(done.stdout)
+    return done.stdout.strip()
 
 
 def _open_files() -> int:

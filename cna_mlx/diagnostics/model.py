@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
-from cna_mlx.diagnostics import invariants
+from cna_mlx.diagnostics import invariants, rows
 from cna_mlx.diagnostics.results import (
     Check,
     Fact,
@@ -101,6 +101,8 @@ def numeric_items(model: Any, tokenizer: Any, float32: float) -> Iterator[Item]:
     yield checked("activations", check_activations, model, ids)
     random = invariants.random_circuit(model, _RANDOM_SHARE)
     yield checked("steering", invariants.identity, model, ids[0], random)
+    yield checked("rows of a batch", invariants.rows, model, ids[0], random)
+    yield checked("products of a few rows", rows.check_products, model)
     tolerance = _ROUNDING.get(_dtype(model), float32)
     yield checked("prefill in parts", check_prefill, model, ids[-1], tolerance)
     yield Fact("KV cache per token", attempt(partial(kv_bytes, model, ids[0])), "bytes")
@@ -176,13 +178,18 @@ def kv_bytes(model: Any, ids: list[int]) -> int:
 
 
 def speed_items(model: Any, tokenizer: Any, bandwidth: float | None) -> Iterator[Item]:
-    """Report how fast one arm decodes, as a share of what `bandwidth` (GB/s) allows."""
+    """Report how fast arms decode and the disk reads.
+
+    The speed of one arm is also a share of what `bandwidth` (GB/s) allows.
+    """
     rate = attempt(partial(_decoding_rate, model, tokenizer))
     remark = ""
     if rate and bandwidth:
         bound = bandwidth * 1e9 / bytes_per_token(model)
         remark = f"{rate / bound:.0%} of the {bound:.0f} that the bandwidth allows"
     yield Fact("decoding", rate, "tokens/s", remark)
+    yield from rows.time_items(model, render_prompt(tokenizer, _PROMPTS[1]))
+    yield from rows.disk_items(model)
 
 
 def _decoding_rate(model: Any, tokenizer: Any) -> float | None:

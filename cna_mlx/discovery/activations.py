@@ -11,13 +11,12 @@ import numpy as np
 from cna_mlx.errors import InputError, NonFiniteError
 from cna_mlx.models.context import check_lengths
 from cna_mlx.models.families import Family, block_of, family_of
+from cna_mlx.models.memory.forecast import BATCH_TOKENS
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.models.mlx_lm_internals import ConcatenateKVCache
 from cna_mlx.models.offload.streaming import Embed, turns
 from cna_mlx.util.progress import Progress, silent
 
-# Enough rows to keep the arithmetic busy, few enough to bound the memory of a walk.
-BATCH_TOKENS = 512
 _PADDING = [0]  # behind the shorter prompts of a batch; never seen
 
 
@@ -33,7 +32,13 @@ class _Batch:
         A gather, not a slice: a slice would keep the whole buffer alive.
         """
         rows = mx.arange(len(self.rows))
-        return values[rows[:, None] if self.last.ndim > 1 else rows, self.last]
+        # of a long prompt `values` are the last piece's
+        last = self.last + (values.shape[1] - self.hidden.shape[1])
+        return values[rows[:, None] if self.last.ndim > 1 else rows, last]
+
+    def pieces(self) -> list[mx.array]:
+        """The hidden states in pieces; all last tokens are in the last one."""
+        return _pieces(self.hidden, self.last.shape[1] if self.last.ndim > 1 else 1)
 
 
 def last_activations(
@@ -47,7 +52,8 @@ def last_activations(
 
     All prompts go through a layer before the next one, so each weight is read once
     for a batch. Attention is causal, so no token sees the padding on the right. Ids
-    that all prompts begin with are computed once; logits never are.
+    that all prompts begin with are computed once; logits never are. A prompt of more
+    than 512 tokens goes through a layer in pieces.
 
     Args:
         ids: token ids of each prompt.
@@ -239,6 +245,10 @@ class _Layer:
 
     def forward_prefix(self, hidden: mx.array, cache: Any) -> mx.array:
         """The shared ids through the layer; of the last one only the cache."""
+        parts = [self._forward(part, cache) for part in _pieces(hidden)]
+        return mx.concatenate(parts, axis=1)
+
+    def _forward(self, hidden: mx.array, cache: Any) -> mx.array:
         attended = self._attend(hidden, cache)
         if self.is_last:
             mx.eval(cache.keys, cache.values)
@@ -250,7 +260,11 @@ class _Layer:
 
     def forward_batch(self, batch: _Batch, cache: Any) -> mx.array:
         """A batch through the layer; the last tokens' activations, by row."""
-        attended = self._attend(batch.hidden, cache)
+        *early, hidden = batch.pieces()
+        if early and cache is None:
+            cache = ConcatenateKVCache()
+        done = [self._forward(part, cache) for part in early]
+        attended = self._attend(hidden, cache)
         block = block_of(self.family, self.layer)
         norm = self.layer.post_attention_layernorm
         if self.is_last:  # nothing comes after: only the last tokens are needed
@@ -262,9 +276,16 @@ class _Layer:
             return found
         activations = block.activations(norm(attended))
         found = batch.at_last(activations).astype(mx.float32)
-        batch.hidden = attended + block.down_proj(activations)
+        done.append(attended + block.down_proj(activations))
+        batch.hidden = mx.concatenate(done, axis=1)
         mx.eval(batch.hidden, found)
         return found
+
+
+def _pieces(hidden: mx.array, last: int = 1) -> list[mx.array]:
+    """[rows, length, hidden] in pieces of 512 tokens; the last one has ``last``."""
+    cuts = list(range(BATCH_TOKENS, hidden.shape[1] - last + 1, BATCH_TOKENS))
+    return list(mx.split(hidden, cuts, axis=1)) if cuts else [hidden]
 
 
 def _shared_cache(prefix: Any, rows: int) -> Any:

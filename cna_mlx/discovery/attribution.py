@@ -11,7 +11,7 @@ from cna_mlx.circuit import Circuit, Neuron
 from cna_mlx.discovery.weight_norms import dequantized
 from cna_mlx.models.context import check_lengths
 from cna_mlx.models.families import family_of, widths
-from cna_mlx.models.memory.allocation import allocation_errors
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.util.progress import Progress, silent
@@ -35,7 +35,7 @@ class Cause:
     promotes: tuple[str, ...]
 
 
-@allocation_errors()
+@wired()
 def ablate_each_neuron(
     model: Any,
     tokenizer: Any,

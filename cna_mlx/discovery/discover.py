@@ -21,7 +21,7 @@ from cna_mlx.errors import InputError, NonFiniteError
 from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.models.loading import source_of
-from cna_mlx.models.memory.allocation import allocation_errors
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast
 from cna_mlx.prompts.chat_template import (
     Rendering,
@@ -177,7 +177,7 @@ def discover(
     ).circuit
 
 
-@allocation_errors()
+@wired()
 def run_discovery(
     model: Any,
     tokenizer: Any,

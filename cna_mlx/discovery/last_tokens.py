@@ -9,10 +9,11 @@ from typing import Any
 
 import mlx.core as mx
 
-from cna_mlx.discovery.activations import BATCH_TOKENS, check_positions, shared_prefix
+from cna_mlx.discovery.activations import check_positions, shared_prefix
 from cna_mlx.errors import InputError
 from cna_mlx.models.context import check_lengths
 from cna_mlx.models.families import family_of, installed
+from cna_mlx.models.memory.forecast import BATCH_TOKENS
 from cna_mlx.models.mlx_lm_internals import ConcatenateKVCache
 from cna_mlx.models.offload.streaming import is_streamed
 
@@ -115,11 +116,10 @@ def read_prompts(
 
 def _read(model: Any, ids: Sequence[Sequence[int]], caches: list[Any]) -> list[Any]:
     caches = [cache or ConcatenateKVCache() for cache in caches]
-    if not ids[0]:
-        return caches
-    hidden = family_of(model).embed(model, mx.array([list(row) for row in ids]))
-    forward(model, hidden, caches)
-    mx.eval([cache.state for cache in caches])
+    for start in range(0, len(ids[0]), BATCH_TOKENS):
+        part = [list(row[start : start + BATCH_TOKENS]) for row in ids]
+        forward(model, family_of(model).embed(model, mx.array(part)), caches)
+        mx.eval([cache.state for cache in caches])
     return caches
 
 

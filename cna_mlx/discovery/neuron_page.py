@@ -24,7 +24,7 @@ from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.refusing_openings import Opening, log_odds
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.families import widths
-from cna_mlx.models.memory.allocation import allocation_errors
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.util.progress import Progress, silent
@@ -89,7 +89,7 @@ class NeuronPage:
         return [one.to_dict() for one in (*self.highest, *self.lowest)]
 
 
-@allocation_errors()
+@wired()
 def neuron_page(
     model: Any,
     tokenizer: Any,

@@ -14,6 +14,7 @@ from cna_mlx.discovery.strip import Word, largest_rise
 from cna_mlx.discovery.words import word_gauges
 from cna_mlx.errors import InputError
 from cna_mlx.models.context import check_lengths
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.models.offload.streaming import is_streamed
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
@@ -85,6 +86,7 @@ class Probe:
         return html_table(self.rows())
 
 
+@wired()
 def probe(
     model: Any,
     tokenizer: Any,

@@ -9,7 +9,7 @@ import numpy as np
 
 from cna_mlx.errors import CnaError
 from cna_mlx.labels.label import LabelKind, label
-from cna_mlx.models.memory.allocation import allocation_errors
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
@@ -102,7 +102,7 @@ def distinct_openings(
             yield from distinct_openings(positive, negative, phrase)
 
 
-@allocation_errors()
+@wired()
 def opening_log_odds(
     model: Any, ids: Sequence[int], openings: Sequence[Opening]
 ) -> float:

@@ -87,7 +87,7 @@ class Session:
                     progress=progress,
                     planned=lambda plan: _announce(plan, report),
                 )
-            _report_moves(source_of(model), report)
+            _report_source(source_of(model), report)
             uses_template(tokenizer, self.rendering)
             self._loaded.append((model, tokenizer))
         return self._loaded[0]
@@ -277,8 +277,8 @@ def _announce(plan: Plan, reporter: Reporter) -> None:
         reporter.warn(plan.warning)
 
 
-def _report_moves(source: Source | None, reporter: Reporter) -> None:
-    """Report what the Hub says of a cached model."""
+def _report_source(source: Source | None, reporter: Reporter) -> None:
+    """Report what the Hub says of a cached model, and what ends its answers."""
     if source and source.renamed_to:
         reporter.note(f"{source.name} is now {source.renamed_to} on the Hub")
     if source and source.moved_to and source.revision:
@@ -286,6 +286,11 @@ def _report_moves(source: Source | None, reporter: Reporter) -> None:
             f"{source.name} has a newer revision {source.moved_to[:7]} on the Hub; "
             f"using the cached {source.revision[:7]} (--revision main fetches the new "
             "one)"
+        )
+    if source and source.turn_end:
+        reporter.warn(
+            f"the chat template ends a turn with {source.turn_end}, which config.json "
+            "does not list in eos_token_id: answers end there too"
         )
 
 

@@ -11,6 +11,7 @@ from cna_mlx.discovery.discover import Discovery
 from cna_mlx.discovery.trial_counts import ArmCounts, Expectation
 from cna_mlx.errors import InputError
 from cna_mlx.labels.label import LabelKind
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import BASELINE, Arm
@@ -22,6 +23,7 @@ MAX_TOKENS = 48
 SECONDS = 60.0
 
 
+@wired()
 def expect(
     model: Any,
     tokenizer: Any,

@@ -38,10 +38,15 @@ _LEFTOVER = re.compile(r"\.[\w.-]+\.(json|npz)\.[0-9a-f]{8}")
 
 
 class Journal:
-    """A run that is being written, and how many of its batches are ``done``."""
+    """A run that is being written, and how many of its batches are ``done``.
 
-    def __init__(self, run: RunRecord, done: int, file: FileIO) -> None:
-        self.run, self.done = run, done
+    ``is_locked`` is False on a file system that cannot keep other processes out.
+    """
+
+    def __init__(
+        self, run: RunRecord, done: int, file: FileIO, is_locked: bool = True
+    ) -> None:
+        self.run, self.done, self.is_locked = run, done, is_locked
         self._begun = done
         self._file = file
 
@@ -104,14 +109,7 @@ def opened(
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     # unbuffered: closing it writes nothing, so it cannot fail on a full disk
     with FileIO(handle, "r+") as file:
-        try:
-            # on the file itself: filelock would leave a second one in the directory
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"{directory}: another process is writing this run; wait for it, or "
-                "give another --out"
-            ) from None
+        is_locked = _lock(file, directory)
         _remove_leftovers(directory)
         run = _begin(directory, config, circuits, facts)
         samples, size = read_samples(path, [arm.label for arm in run.arms])
@@ -123,7 +121,22 @@ def opened(
             # or a kill would leave the last status
             run = replace(run, status="running")
             run.save()
-        yield Journal(run, done, file)
+        yield Journal(run, done, file, is_locked)
+
+
+def _lock(file: FileIO, directory: Path) -> bool:
+    """Keep other processes out; False on a file system without locks."""
+    try:
+        # on the file itself: filelock would leave a second one in the directory
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        raise InputError(
+            f"{directory}: another process is writing this run; wait for it, or "
+            "give another --out"
+        ) from None
+    except OSError:  # as on some network drives
+        return False
+    return True
 
 
 def _begin(

@@ -6,7 +6,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.models.memory.allocation import allocation_errors
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.steering.arms import Arm, logits_error
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.steering.prefill import shared_prefill
@@ -16,7 +16,7 @@ KL_TOKENS = 32
 _LOGITS = 1 << 25
 
 
-@allocation_errors()
+@wired()
 def kl_from_baseline(
     model: Any,
     prompt: Sequence[int],

@@ -17,7 +17,7 @@ from cna_mlx.discovery.firing import (
 )
 from cna_mlx.evaluation.order import Named
 from cna_mlx.models.families import widths
-from cna_mlx.models.memory.allocation import allocation_errors
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.records import JsonFields
@@ -56,7 +56,7 @@ class CircuitNeurons(JsonFields):
     pages: tuple[ShortPage, ...]
 
 
-@allocation_errors()
+@wired()
 def circuit_neurons(
     model: Any,
     tokenizer: Any,

@@ -10,6 +10,7 @@ from cna_mlx.evaluation.plan import EvaluationPlan
 from cna_mlx.evaluation.power import smallest_fall, worth
 from cna_mlx.evaluation.runs import NEURONS, RunRecord, Status
 from cna_mlx.labels.thoughts import cut_thoughts
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.util.formatting import counted, duration
 from cna_mlx.util.interrupt import Terminated
 
@@ -69,7 +70,7 @@ def _answer(plan: EvaluationPlan, journal: Journal) -> bool:
     """Answer the remaining prompts; return whether all are answered."""
     evaluation, report = plan.evaluation, plan.reporter
     total, cut = len(evaluation.prompts), 0
-    with report.progress("prompts") as progress, report.watching():
+    with report.progress("prompts") as progress, report.watching(), wired():
         progress("Answering", journal.done, total)
         while journal.done < total and not report.stop():
             samples = evaluation.batch(journal.done, report.stop)
@@ -95,6 +96,11 @@ def _announce(plan: EvaluationPlan, journal: Journal) -> None:
     if not left:
         note(f"{work}: all are answered")
         return
+    if not journal.is_locked:
+        plan.reporter.warn(
+            f"{plan.directory} is on a file system without locks: let only one process "
+            "write this run"
+        )
     with plan.reporter.progress("prompts") as progress:
         progress("Timing the longest prompt", 0, 1)
         seconds = evaluation.expected_seconds()

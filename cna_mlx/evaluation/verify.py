@@ -15,6 +15,7 @@ from cna_mlx.evaluation.samples import Sample
 from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.loading import ModelOptions
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt
 from cna_mlx.prompts.chat_template import Rendering, reference_hash
 from cna_mlx.steering.gauge_scale import can_gauge
@@ -119,7 +120,7 @@ def verify(
     """
     session = _open(run, model, offline, reporter)
     found: list[Repeated] = []
-    with reporter.progress("prompts") as progress, reporter.watching():
+    with reporter.progress("prompts") as progress, reporter.watching(), wired():
         for done, repeated in enumerate(_repeat(run, session, count), 1):
             found += repeated
             progress("Answering again", done, count)

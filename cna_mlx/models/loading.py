@@ -10,32 +10,19 @@ from typing import Any, Literal
 from cna_mlx.errors import InputError, ModelError
 from cna_mlx.models import rope_config
 from cna_mlx.models.hub import client
-from cna_mlx.models.hub.errors import first_line
 from cna_mlx.models.memory import machine, rates
 from cna_mlx.models.memory.allocation import allocation_errors
 from cna_mlx.models.memory.forecast import Shape
-from cna_mlx.models.memory.plan import Plan, check_fits
+from cna_mlx.models.memory.plan import ARMS, Plan, check_fits
 from cna_mlx.models.model_files import check_layers, check_model_files
 from cna_mlx.models.open_files import check_open_files
 from cna_mlx.util.files import typed_path, without_home
 from cna_mlx.util.progress import Progress, silent
 
-# Leave the weights on the disk; auto: only if they do not fit into memory.
+# Leave the weights on the disk; auto: only if they and a discovery do not fit.
 Streaming = Literal["no", "auto", "yes"]
 
 DEMO_NAMES = ("demo", "demo-base")
-# Exceptions that mlx-lm and transformers raise for a damaged file or a wrong value.
-_UNREADABLE = (
-    ImportError,  # of a module that a setting names
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    RuntimeError,
-    OSError,
-)
 
 
 @dataclass(frozen=True)
@@ -49,6 +36,8 @@ class Source:
         config: config.json.
         moved_to: the newer commit on the Hub, or None.
         renamed_to: the repository's new name on the Hub, or None.
+        turn_end: the token that ends a turn in the chat template, if it was not an end
+            token of the model; else None.
     """
 
     name: str
@@ -57,6 +46,7 @@ class Source:
     config: dict[str, Any]
     moved_to: str | None = None
     renamed_to: str | None = None
+    turn_end: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +75,7 @@ def load(
         offline: make no request; ``HF_HUB_OFFLINE`` in the environment does the same.
         stream: leave the weights on the disk and read each layer for its turn: enough
             to discover and to gauge, too slow to generate. ``auto`` does so only if
-            the weights do not fit into memory.
+            the weights and a discovery take more than 0.9 of the usable memory.
         progress: called with the bytes of a download, from any thread.
         planned: called with the plan of the memory, before the weights are read.
 
@@ -99,6 +89,10 @@ def load(
         OutOfMemoryError: MLX cannot allocate the weights.
     """
     check_open_files()
+    from cna_mlx.models.offload import streaming
+    from cna_mlx.models.offload.rows import Rows
+    from cna_mlx.models.tokenizer import load_tokenizer, stop_at_turn_end
+
     found = locate(
         name, revision, offline=offline, must_fit=stream == "no", progress=progress
     )
@@ -107,14 +101,23 @@ def load(
     config = read_config(path, name)
     _check_supported(config, name)
     check_layers(path, config, name)
+    changes = _changes(path, config, name)
     plan = _plan(path, config, name, stream)
     if planned is not None:
         planned(plan)
-    model, tokenizer = _load(path, config, name, plan.is_streamed)
+    read = partial(_read, path, changes, name, plan.is_streamed)
+    model = streaming.from_disk(read, Rows(path)) if plan.is_streamed else read()
+    tokenizer = load_tokenizer(path, config, name)
     # the Hub's cache names a snapshot's directory by its commit
     commit = path.name if client.COMMIT.fullmatch(path.name) else None
     model._cna_source = Source(
-        without_home(name), path, commit, config, found.moved_to, found.renamed_to
+        without_home(name),
+        path,
+        commit,
+        config,
+        found.moved_to,
+        found.renamed_to,
+        stop_at_turn_end(tokenizer),
     )
     return model, tokenizer
 
@@ -132,7 +135,7 @@ def on_disk(model: Any) -> Any | None:
     source = source_of(model)
     if source is None:
         return None
-    changes = rope_config.overrides(source.config)
+    changes = _changes(source.path, source.config, source.name)
     read = partial(_read, source.path, changes, source.name, True)
     return streaming.from_disk(read, Rows(source.path))
 
@@ -229,9 +232,10 @@ def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> P
     is_demo = name in DEMO_NAMES
     shape, here = Shape.of_config(config, 4 if is_demo else None), machine.machine()
     layer, table = machine.part_bytes(path)
-    plan = Plan(name, weights, shape, here, layer or None)
+    arms = ARMS if stream == "no" else 0
+    plan = Plan(name, weights, shape, here, layer or None, arms=arms)
     if is_demo:  # an embedding that is cast is read whole, others row by row
-        plan = Plan(name, 2 * weights, shape, here, 2 * layer, 2 * table)
+        plan = replace(plan, weights=2 * weights, layer=2 * layer, table=2 * table)
     if stream == "yes" or (stream == "auto" and plan.fit != "whole"):
         plan = replace(plan, is_streamed=True)
         check_fits(name, plan.needed, here, is_streamed=True)
@@ -240,33 +244,19 @@ def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> P
     return plan
 
 
-def _load(
-    path: Path, config: dict[str, Any], name: str, is_streamed: bool
-) -> tuple[Any, Any]:
-    from huggingface_hub.errors import StrictDataclassError
+def _changes(path: Path, config: dict[str, Any], name: str) -> dict[str, Any]:
+    """What to change in a config so that mlx-lm builds the model that was trained.
 
-    from cna_mlx.models.mlx_lm_internals import load_tokenizer
-    from cna_mlx.models.offload import streaming
-    from cna_mlx.models.offload.rows import Rows
-    from cna_mlx.models.transformers_internals import silence_length_warning
+    Raises:
+        ModelError: mlx-lm would misread a setting, or cannot read the weights.
+    """
+    from cna_mlx.models.weight_files import quantization_changes
 
     try:
         changes = rope_config.overrides(config)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from None
-    read = partial(_read, path, changes, name, is_streamed)
-    model = streaming.from_disk(read, Rows(path)) if is_streamed else read()
-    try:
-        # its files are here: without this transformers may ask the Hub all the same
-        tokenizer = load_tokenizer(
-            path, {"local_files_only": True}, eos_token_ids=config.get("eos_token_id")
-        )
-    except (*_UNREADABLE, StrictDataclassError) as error:
-        raise ModelError(
-            f"{name}: no usable tokenizer in {path}: {first_line(error)}"
-        ) from error
-    silence_length_warning(tokenizer)
-    return model, tokenizer
+    return changes | quantization_changes(path, config, name)
 
 
 def _read(path: Path, changes: dict[str, Any], name: str, lazy: bool) -> Any:
@@ -274,14 +264,16 @@ def _read(path: Path, changes: dict[str, Any], name: str, lazy: bool) -> Any:
     import mlx.core as mx
 
     from cna_mlx.models.mlx_lm_internals import load_model
+    from cna_mlx.models.tokenizer import UNREADABLE
+    from cna_mlx.models.weight_files import why_unreadable
 
     try:
         with allocation_errors():
             model, _ = load_model(path, lazy=lazy, model_config=changes)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
+        why = why_unreadable(path, read_config(path, name), error)
         raise ModelError(
-            f"{name}: the weights in {path} cannot be read: {first_line(error)}; "
-            "if a download was interrupted, remove the directory and fetch it again"
+            f"{name}: the weights in {path} cannot be read: {why}"
         ) from error
     if name in DEMO_NAMES:
         model.set_dtype(mx.float32)

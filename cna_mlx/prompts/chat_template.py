@@ -6,8 +6,8 @@ from datetime import date
 from typing import Any, Literal
 
 from cna_mlx.errors import InputError
+from cna_mlx.models.template_limits import TemplateLimitError, template_limits
 from cna_mlx.models.transformers_internals import dated_template
-from cna_mlx.prompts.template_limits import TemplateLimitError, template_limits
 
 Message = dict[str, str]
 

@@ -12,6 +12,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.evaluation.plan import check_out
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.search.candidates import Candidate, candidates, excluded, fractions
@@ -136,7 +137,7 @@ class _Search:
             f"{counted(len(refused.prompts), 'refused prompt')} of {self._half.name}"
         )
         trial = Trial(*session.load(), session.rendering, refused, benign)
-        with report.watching():
+        with report.watching(), wired():
             is_whole = self._choose(trial, standings)
         self.shown([])
         chosen = self._best(standings)

@@ -16,6 +16,7 @@ from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.plan import check_out
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts import PromptSet, contrast_names, load_contrast
 from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.prompts.chat_template import Rendering
@@ -161,7 +162,7 @@ class _Shrink:
             self.shown,
             session.reporter.stop,
         )
-        with session.reporter.watching():
+        with session.reporter.watching(), wired():
             is_complete = choice.run()
         self.shown([])
         return self._result(effect, choice, is_complete)

@@ -18,7 +18,7 @@ from cna_mlx.discovery.session import Session
 from cna_mlx.discovery.walk import universal_neurons
 from cna_mlx.errors import InputError
 from cna_mlx.models.families import widths
-from cna_mlx.models.memory.allocation import allocation_errors
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.search.resampling import Pair, Ranked, RankedLists, rank_draws
@@ -165,7 +165,7 @@ class Stability(JsonFields):
         return {**super().to_dict(), **named}
 
 
-@allocation_errors()
+@wired()
 def stability(
     model: Any,
     tokenizer: Any,

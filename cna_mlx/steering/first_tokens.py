@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 
 from cna_mlx.models.context import check_lengths
-from cna_mlx.models.memory.allocation import allocation_errors
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.steering.arms import Arm, logits_error
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.steering.prefill import shared_prefill
@@ -42,7 +42,7 @@ class FirstTokens:
         ]
 
 
-@allocation_errors()
+@wired()
 def first_tokens(
     model: Any,
     tokenizer: Any,

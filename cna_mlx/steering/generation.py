@@ -37,8 +37,8 @@ def generate_arms(
 ) -> Iterator[Gauged | Token | Answer]:
     """Answer every prompt in every arm; all arms of a prompt decode in one batch.
 
-    Decoding is bound by reading the weights, so several rows cost about as much as
-    one. A row equals what its arm gives in a batch of the same shape.
+    A step reads the weights once for all rows; docs/performance.md says what more rows
+    cost. A row equals what its arm gives in a batch of the same shape.
 
     Args:
         model, tokenizer: as :func:`cna_mlx.load` returns them.

@@ -2,7 +2,12 @@
 
 import platform
 from collections.abc import Callable, Iterable
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import (
+    PackageNotFoundError,
+    distribution,
+    distributions,
+    version,
+)
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,6 +80,13 @@ def mlx_parts() -> dict[str, str]:
         if name.startswith(("mlx-metal", "mlx-cpu", "mlx-cuda")):
             found[name] = one.version
     return dict(sorted(found.items()))
+
+
+def wheel_platform() -> str | None:
+    """Return the platform tag of the wheel that mlx-metal came in, if any."""
+    wheel = distribution("mlx-metal").read_text("WHEEL") or ""
+    tags = (line for line in wheel.splitlines() if line.startswith("Tag:"))
+    return next((tag.rpartition("-")[2] for tag in tags), None)
 
 
 def system_name() -> str:

@@ -13,7 +13,6 @@ from texts import missing
 import cna_mlx
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import (
-    BATCH_TOKENS,
     groups,
     last_activations,
     shared_prefix,
@@ -26,7 +25,13 @@ from cna_mlx.evaluation.kl import kl_from_baseline
 from cna_mlx.models import catalogue
 from cna_mlx.models.loading import load
 from cna_mlx.models.memory.allocation import allocation_errors
-from cna_mlx.models.memory.forecast import Shape, Workload, discovery_bytes, kept_bytes
+from cna_mlx.models.memory.forecast import (
+    BATCH_TOKENS,
+    Shape,
+    Workload,
+    discovery_bytes,
+    kept_bytes,
+)
 from cna_mlx.models.memory.machine import Machine, wired
 from cna_mlx.models.memory.plan import Plan, check_fits
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast

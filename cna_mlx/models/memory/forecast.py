@@ -59,6 +59,11 @@ class Shape:
         return self.hidden * (2 * queries + 2 * keys + 3 * self.d_ff)
 
 
+# Tokens that go through a layer at a time: enough to keep the arithmetic busy, few
+# enough to bound the memory of a walk and the time of one command to a GPU.
+BATCH_TOKENS = 512
+
+
 @dataclass(frozen=True)
 class Workload:
     """The sizes of a discovery's prompts that decide its memory and time.
@@ -145,7 +150,8 @@ def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
     """
     work = work or Workload()
     held = _HELD[4 if shape.value_bytes == 4 else 2]
-    batch, whole = work.rows * work.length, work.rows * (work.header + work.length)
+    step = min(work.length, BATCH_TOKENS)
+    batch, whole = work.rows * step, work.rows * (work.header + work.length)
     queries = shape.heads * shape.head_dim
     keys = shape.kv_heads * shape.head_dim
     values = (
@@ -155,7 +161,7 @@ def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
         + batch * held["heads"] * queries
         + batch * held["keys"] * keys
         + whole * held["all_keys"] * keys
-        + whole * work.length * _SCORES * shape.heads
+        + whole * step * _SCORES * shape.heads
     )
     rows = (work.prompts + work.rows) * shape.d_ff * 4
     return int(_MARGIN * (values * shape.value_bytes + rows))

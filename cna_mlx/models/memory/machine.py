@@ -94,19 +94,37 @@ def wired() -> Iterator[None]:
     """Keep weights resident while the model computes; map failed allocations.
 
     With Metal the wired limit is the size that the system recommends, as in mlx-lm,
-    and is restored at the end; elsewhere there is no such limit.
+    and is restored when the outermost block ends; elsewhere there is no such limit.
+    Setting it moves all weights: hold it around a whole run, not around a prompt. Also
+    works as a decorator.
 
     Raises:
         OutOfMemoryError: MLX cannot allocate inside the block.
     """
-    import mlx.core as mx
-
-    limit = mx.device_info().get("max_recommended_working_set_size")
-    before = None if limit is None else mx.set_wired_limit(int(limit))
+    global _blocks, _before
+    if not _blocks:
+        _before = _set_recommended()
+    _blocks += 1
     try:
         with allocation_errors():
             yield
     finally:
-        if before is not None:
+        _blocks -= 1
+        if not _blocks and _before is not None:
+            import mlx.core as mx
+
             mx.synchronize()  # the limit must not change during an evaluation
-            mx.set_wired_limit(before)
+            mx.set_wired_limit(_before)
+
+
+# The open blocks of `wired`, and the limit before the first of them.
+_blocks = 0
+_before: int | None = None
+
+
+def _set_recommended() -> int | None:
+    """Set the wired limit and return the one before; None if there is none."""
+    import mlx.core as mx
+
+    limit = mx.device_info().get("max_recommended_working_set_size")
+    return None if limit is None else int(mx.set_wired_limit(int(limit)))

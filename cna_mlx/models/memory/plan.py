@@ -18,7 +18,7 @@ from cna_mlx.models.memory.rates import Rates
 
 # Above this share of the usable memory other programs and MLX's cache cause paging.
 TIGHT = 0.9
-_ARMS, _TOKENS = 2, 2048
+ARMS, _TOKENS = 2, 2048
 
 # Published variants of the catalogue's models, and the bits of a weight.
 QUANTIZATIONS = {"4-bit": 4, "8-bit": 8, "bf16": 16}
@@ -38,6 +38,7 @@ class Plan:
         layer: bytes of the largest layer; an even share of the weights if None.
         table: bytes of the embedding if it can only be read whole, else 0.
         is_streamed: whether the weights stay on the disk.
+        arms: arms of a conversation of 2,048 tokens; 0 for a discovery alone.
         rates: of reading and multiplying them, if measured.
     """
 
@@ -48,6 +49,7 @@ class Plan:
     layer: int | None = None
     table: int = 0
     is_streamed: bool = False
+    arms: int = ARMS
     rates: Rates | None = None
 
     @property
@@ -77,20 +79,25 @@ class Plan:
 
     @property
     def needed(self) -> int:
-        """Weights, KV cache of two arms and a discovery; or a streamed discovery."""
+        """Weights, the arms' KV cache and a discovery; or a streamed discovery."""
         kept = kept_bytes(self.shape)
         if self.is_streamed:
             return self.streamed + kept
-        cache = _ARMS * self.tokens * self.shape.kv_per_token
+        cache = self.arms * self.tokens * self.shape.kv_per_token
         return self.weights + cache + self.discovery + kept
 
     @property
     def fit(self) -> Fit:
-        """How a discovery can run here: all weights in memory, streamed, or not."""
-        if self.weights <= self.machine.usable:
+        """How a discovery can run here: all weights in memory, streamed, or not.
+
+        With all weights it needs headroom, for other programs and MLX's cache.
+        """
+        usable = self.machine.usable
+        if not replace(self, arms=0).is_tight:
             return "whole"
-        alone = replace(self, is_streamed=True)
-        return "streamed" if alone.needed <= self.machine.usable else "no"
+        if replace(self, is_streamed=True).needed <= usable:
+            return "streamed"
+        return "whole" if self.weights <= usable else "no"
 
     @property
     def is_tight(self) -> bool:
@@ -100,8 +107,15 @@ class Plan:
     def __str__(self) -> str:
         usable = f"{gigabytes(self.machine.usable)} usable here"
         if self.is_streamed:
-            too_large = self.weights > self.machine.usable
-            why = " (they do not fit into memory)" if too_large else ""
+            whole = replace(self, is_streamed=False, arms=0)
+            why = ""
+            if self.weights > self.machine.usable:
+                why = " (they do not fit into memory)"
+            elif whole.is_tight:
+                why = (
+                    " (with them in memory a discovery needs "
+                    f"{gigabytes(whole.needed)})"
+                )
             return (
                 f"{self.name}: {gigabytes(self.weights)} of weights, which stay on the "
                 f"disk{why}; {gigabytes(self.needed)} to discover, two layers of "
@@ -147,15 +161,16 @@ class Plan:
             return None
         share = self.needed / self.machine.usable
         have = f"{share:.0%} of the {gigabytes(self.machine.usable)} usable here"
-        if self.is_streamed:
-            return (
-                f"memory is short: this needs {gigabytes(self.needed)}, {have}; close "
-                "other programs"
-            )
+        what = "a discovery needs"
+        if self.arms and not self.is_streamed:
+            what = f"two arms of {self.tokens:,} tokens and a discovery need"
+        remedies = [] if share > 1 else ["close other programs"]
+        if self.arms and not self.is_streamed:
+            remedies += ["give fewer --max-tokens", "discover first with --stream"]
+        remedies.append("choose a smaller model (cna-mlx models)")
         return (
-            f"memory is short: two arms of {self.tokens:,} tokens and a discovery need "
-            f"{gigabytes(self.needed)}, {have}; close other programs, give fewer "
-            "--max-tokens, or choose a smaller model (cna-mlx models)"
+            f"memory is short: {what} {gigabytes(self.needed)}, {have}; "
+            f"{', '.join(remedies[:-1])}{' or ' * (len(remedies) > 1)}{remedies[-1]}"
         )
 
     @property

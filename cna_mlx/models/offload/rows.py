@@ -24,7 +24,7 @@ _DTYPES = {
 }
 
 
-class _Tensor(NamedTuple):
+class Tensor(NamedTuple):
     """A tensor in a file; start and size in bytes."""
 
     file: Path
@@ -43,12 +43,9 @@ class Rows:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._tensors: dict[str, _Tensor] = {}
+        self._tensors: dict[str, Tensor] = {}
         for file in directory.glob("model*.safetensors"):
-            try:
-                self._tensors.update(_tensors(file))
-            except (OSError, ValueError, LookupError, TypeError, AttributeError):
-                continue
+            self._tensors |= tensors_of(file)
 
     def can_read(self, module: Any, path: str) -> bool:
         """Whether each array of a module is a matrix that is stored as it is used."""
@@ -75,7 +72,7 @@ class Rows:
         }
 
 
-def _read(tensor: _Tensor, rows: Sequence[int]) -> mx.array:
+def _read(tensor: Tensor, rows: Sequence[int]) -> mx.array:
     """The bytes of some rows of a matrix, [len(rows), bytes of a row]."""
     shape = (tensor.shape[0], tensor.size // tensor.shape[0])
     table = np.memmap(tensor.file, np.uint8, "r", tensor.start, shape)
@@ -92,7 +89,15 @@ def layers_of(file: Path) -> set[int]:
     return {int(one[1]) for one in found if one}
 
 
-def _tensors(file: Path) -> Iterator[tuple[str, _Tensor]]:
+def tensors_of(file: Path) -> dict[str, Tensor]:
+    """A file's tensors by name, from its header; none if it is damaged."""
+    try:
+        return dict(_tensors(file))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     """A file's tensors from its header: 8 bytes of length, then JSON."""
     with opened(file) as raw:
         length = int.from_bytes(raw.read(8), "little")
@@ -104,4 +109,4 @@ def _tensors(file: Path) -> Iterator[tuple[str, _Tensor]]:
             start, end = map(int, entry["data_offsets"])
             shape = tuple(map(int, entry["shape"]))
             begin = 8 + length + start
-            yield name, _Tensor(file, str(entry["dtype"]), shape, begin, end - start)
+            yield name, Tensor(file, str(entry["dtype"]), shape, begin, end - start)

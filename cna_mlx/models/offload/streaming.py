@@ -93,6 +93,9 @@ class LayerStream:
             for one in parts:
                 mx.async_eval(one(self._model).parameters())
             self._held += [one for one in parts if one not in self._held]
+            # A GPU stops work that waits for a slow disk: wait here, before any of the
+            # part's arithmetic is submitted.
+            mx.eval(part(self._model).parameters())
         try:
             yield part(self._model)
         finally:
@@ -145,12 +148,12 @@ class LayerStream:
             if part in self._held:
                 self._held.remove(part)
                 part(self._model).update(part(self._fresh).parameters())
-        if parts and self._fresh is not None:
-            mx.clear_cache()
 
     def end(self) -> None:
-        """Drop what is still in memory: the walk was left early."""
+        """Drop what is still in memory, and free the buffers that the parts shared."""
         self._drop(*self._held)
+        if self._fresh is not None:
+            mx.clear_cache()
 
 
 def arrays_of(module: Any) -> list[tuple[str, mx.array]]:
