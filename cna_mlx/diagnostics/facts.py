@@ -116,7 +116,8 @@ def device_items() -> Iterator[Item]:
     system = platform.system()
     yield checked("backend", check_backend, device, has_metal, has_cuda, system)
     if system == "Darwin":
-        yield checked("MLX's wheel", check_wheel, wheel_platform(), _macos_version())
+        known = attempt(wheel_platform), attempt(_macos_version)
+        yield checked("MLX's wheel", check_wheel, *known)
     yield from memory_items(info)
 
 
@@ -144,15 +145,16 @@ def check_backend(
     return ok(f"MLX runs on {name}")
 
 
-def check_wheel(platform: str | None, system: str) -> Check:
+def check_wheel(platform: str | None, system: str | None) -> Check:
     """Check that MLX's wheel is the one for this macOS.
 
     Args:
         platform: the tag of the wheel, such as ``macosx_15_0_arm64``.
         system: the version of macOS, such as ``26.2``.
     """
-    if not (found := re.match(r"macosx_(\d+)_", platform or "")):
-        return ok(f"not from a wheel of macOS ({platform or 'unknown'})")
+    found = re.match(r"macosx_(\d+)_", platform or "")
+    if not found or not system:
+        return ok(f"not checked: wheel {platform or 'unknown'}, macOS {system}")
     built, runs = int(found[1]), tuple(map(int, system.split(".")[:2]))
     detail = f"mlx-metal is built for macOS {built}, and this is macOS {system}"
     if built > runs[0]:

@@ -25,6 +25,7 @@ class _Batch:
     rows: list[int]  # which prompts these are
     last: mx.array  # [rows] index of each last token, [rows, positions] for several
     hidden: mx.array  # [rows, length, hidden], padded on the right
+    kept: int  # from the first of the last tokens to the end
 
     def at_last(self, values: mx.array) -> mx.array:
         """The last tokens of [rows, length, n], [rows, n] or [rows, positions, n].
@@ -38,7 +39,7 @@ class _Batch:
 
     def pieces(self) -> list[mx.array]:
         """The hidden states in pieces; all last tokens are in the last one."""
-        return _pieces(self.hidden, self.last.shape[1] if self.last.ndim > 1 else 1)
+        return _pieces(self.hidden, self.kept)
 
 
 def last_activations(
@@ -176,7 +177,8 @@ def _embedded(
         last = mx.array([len(tail) - 1 for tail in tails])
         if positions > 1:
             last = last[:, None] + mx.arange(1 - positions, 1)
-        batches.append(_Batch(rows, last, embed(padded)))
+        kept = length - len(tails[0]) + positions  # the first is the shortest
+        batches.append(_Batch(rows, last, embed(padded), kept))
         mx.eval(batches[-1].hidden)
     if header is not None:
         mx.eval(header)
@@ -283,7 +285,7 @@ class _Layer:
 
 
 def _pieces(hidden: mx.array, last: int = 1) -> list[mx.array]:
-    """[rows, length, hidden] in pieces of 512 tokens; the last one has ``last``."""
+    """[rows, length, hidden] in pieces of 512 tokens; the last has ``last`` or more."""
     cuts = list(range(BATCH_TOKENS, hidden.shape[1] - last + 1, BATCH_TOKENS))
     return list(mx.split(hidden, cuts, axis=1)) if cuts else [hidden]
 

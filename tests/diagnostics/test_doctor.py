@@ -21,6 +21,7 @@ import cna_mlx.diagnostics.facts as facts
 import cna_mlx.diagnostics.invariants as laws
 import cna_mlx.diagnostics.model as model_checks
 import cna_mlx.diagnostics.parity as parity
+import cna_mlx.diagnostics.rows as rows
 import cna_mlx.diagnostics.storage as places
 import cna_mlx.diagnostics.template as template
 import cna_mlx.discovery.activations
@@ -32,6 +33,7 @@ from cna_mlx.diagnostics.results import anonymous, checked, secrets_of
 from cna_mlx.discovery.cache import Store
 from cna_mlx.errors import NonFiniteError
 from cna_mlx.models.memory.machine import Machine
+from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.ui.doctor import fact_text, item_lines, summary_line
 from cna_mlx.util import environment
 from cna_mlx.util.environment import attempt
@@ -283,11 +285,13 @@ def test_the_arithmetic_of_this_device() -> None:
         "float16 matmul",
         "4-bit g64 matmul",
         "4-bit g32 matmul",
+        "attention, heads of 64",
+        "attention, heads of 128",
     ]
     assert {check.status for check in found.values()} == {"ok"}
 
 
-@pytest.mark.parametrize("rows", device._ROWS)
+@pytest.mark.parametrize("rows", device.ROWS)
 @pytest.mark.parametrize("group", [64, 32])
 def test_a_quantized_kernel_that_is_wrong(
     rows: int, group: int, monkeypatch: Patch
@@ -306,6 +310,37 @@ def test_a_quantized_kernel_that_is_wrong(
     found = checks(device.matmul_items())
     assert [one for one, check in found.items() if check.status == "failed"] == [name]
     assert_failed(found[name], "relative error")
+
+
+@pytest.mark.parametrize("queries", [1, 9])
+@pytest.mark.parametrize("size", [64, 128])
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16, mx.float16])
+def test_an_attention_kernel_that_is_wrong(
+    size: int, queries: int, dtype: mx.Dtype, monkeypatch: Patch
+) -> None:
+    exact = mx.fast.scaled_dot_product_attention
+
+    def wrong(q: mx.array, *rest: mx.array, **options: Any) -> mx.array:
+        found = exact(q, *rest, **options)
+        if q.shape[2:] == (queries, size) and q.dtype == dtype:
+            found[:, 3] = found[:, 3] * 1.1
+        return found
+
+    monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", wrong)
+    found = checks(device.matmul_items())
+    name = f"attention, heads of {size}"
+    assert [one for one, check in found.items() if check.status == "failed"] == [name]
+    assert_failed(found[name], "relative error", device.dtype_name(dtype))
+
+
+def test_attention_sees_no_later_token(monkeypatch: Patch) -> None:
+    exact = mx.fast.scaled_dot_product_attention
+    monkeypatch.setattr(
+        mx.fast,
+        "scaled_dot_product_attention",
+        lambda *arrays, scale, mask: exact(*arrays, scale=scale),
+    )
+    assert_failed(checks(device.matmul_items())["attention, heads of 64"], "error")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -352,6 +387,15 @@ def test_numpy_dequantizes_as_the_definition_says() -> None:
         expected = mx.dequantize(packed, scales, biases, group_size=group, bits=4)
         found = device.dequantized(packed, scales, biases, group)
         np.testing.assert_allclose(found, np.array(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+def test_numpy_unpacks_every_number_of_bits(bits: int) -> None:
+    weights = mx.random.normal((4, 128), key=mx.random.key(0))
+    packed, scales, biases = mx.quantize(weights, group_size=64, bits=bits)
+    expected = mx.dequantize(packed, scales, biases, group_size=64, bits=bits)
+    found = device.dequantized(packed, scales, biases, 64, bits)
+    np.testing.assert_allclose(found, np.array(expected), atol=1e-6)
 
 
 def test_bandwidth(monkeypatch: Patch) -> None:
@@ -440,6 +484,80 @@ def test_a_cache_that_forgets(
     assert_failed(model_checks.check_prefill(model, ids[4], 1e-4), "logits differ by")
 
 
+PRODUCTS = [
+    ("float32", "float32"),
+    ("bfloat16", "bfloat16"),
+    ("4-bit", "4-bit g32"),
+    ("mixed", "8-bit g32"),
+]
+
+
+@pytest.mark.parametrize(("precision", "named"), PRODUCTS)
+def test_products_of_a_models_own_weights(
+    build: Any, precision: str, named: str
+) -> None:
+    check = rows.check_products(build("llama", precision))
+    assert check.status == "ok", check
+    assert missing(check.detail, named, "1 to 64 rows") == []
+
+
+@pytest.mark.parametrize("mode", ["mxfp4", "nvfp4", "mxfp8"])
+def test_products_in_other_modes(build: Any, mode: str) -> None:
+    model = build("llama", "bfloat16")
+    nn.quantize(model, None, None, mode)
+    assert rows.check_products(model).status == "ok"
+
+
+@pytest.mark.parametrize("count", [2, 5, 13])
+def test_a_product_of_few_rows_that_is_wrong(
+    build: Any, count: int, monkeypatch: Patch
+) -> None:
+    exact = mx.quantized_matmul
+
+    def wrong(x: mx.array, *weights: mx.array, **options: Any) -> mx.array:
+        found = exact(x, *weights, **options)
+        return found * 1.2 if len(x) == count else found
+
+    model = build("llama", "4-bit")
+    monkeypatch.setattr(mx, "quantized_matmul", wrong)
+    assert_failed(rows.check_products(model), "relative error")
+
+
+def test_the_time_of_rows(build: Any, monkeypatch: Patch) -> None:
+    seconds = iter([0.01, 0.011, 0.012, 0.02, 0.03, 0.04, 0.08])
+    monkeypatch.setattr(device, "median_seconds", lambda work, limit: next(seconds))
+    items = list(rows.time_items(build("llama"), [1, 2, 3]))
+    assert values(items) == {
+        "step of a row": 10.0,
+        "step of 2 rows": 11.0,
+        "step of 4 rows": 12.0,
+        "step of 8 rows": 20.0,
+        "step of 12 rows": 30.0,
+        "step of 16 rows": 40.0,
+        "step of 32 rows": 80.0,
+    }
+    assert [one.remark for one in items][:3] == ["", "1.10x one row", "1.20x one row"]
+
+
+def test_steps_have_so_many_rows(build: Any, monkeypatch: Patch) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def once(work: Any, limit: float) -> float:
+        shapes.append(work()[0].shape)
+        return 1.0
+
+    monkeypatch.setattr(device, "median_seconds", once)
+    list(rows.time_items(build("llama"), [1, 2, 3]))
+    assert shapes == [(n, 1, 512) for n in (1, 2, 4, 8, 12, 16, 32)]
+
+
+def test_a_disk_too_slow_for_the_watchdog() -> None:
+    assert rows.check_reading(4 * 10**9, 10**9).status == "ok"
+    slow_disk = rows.check_reading(4 * 10**9, 5 * 10**8)
+    assert slow_disk.status == "warning"
+    assert missing(slow_disk.detail, "4.0 GB", "8 s", "--stream") == []
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_what_decoding_a_token_reads(build: Any, tied: bool) -> None:
     model = build("llama", tie_word_embeddings=tied)
@@ -486,6 +604,31 @@ def test_templates(tokenizer: Any, text: str, bos: str, opening: str) -> None:
         assert (check.remedy is None) == (check.status == "ok")
 
 
+class Lossy(Retold):
+    """A tokenizer that loses accents."""
+
+    def decode(self, ids: Any) -> str:
+        return str(self._tokenizer.decode(ids)).replace("\u00eb", "e")
+
+
+def test_a_text_that_does_not_come_back(tokenizers: dict[str, Any]) -> None:
+    for name, tokenizer in tokenizers.items():
+        assert template.check_round_trip(tokenizer).status == "ok", name
+    check = template.check_round_trip(Lossy(tokenizers["llama"], None))
+    assert check.status == "warning"
+    assert missing(check.detail, "Zo\u00eb", "Zoe") == []
+
+
+def test_the_generation_prompt_is_the_one_in_use(tokenizers: dict[str, Any]) -> None:
+    """Qwen3's template opens a thought unless it is told not to think."""
+    tokenizer = tokenizers["qwen3"]
+    ids = render_prompt(tokenizer, "What is a neuron?")
+    used = tokenizer.decode(ids).rpartition("assistant")[2]
+    assert "</think>" in used
+    check = template.check_generation_prompt(tokenizer)
+    assert repr(used)[1:-1] in check.detail
+
+
 def test_what_templates_do_by_themselves(tokenizers: dict[str, Any]) -> None:
     qwen2 = values(template.template_items(tokenizers["qwen2"]))
     assert "You are" in qwen2["system prompt"]
@@ -525,6 +668,28 @@ def test_backends(arguments: Any, name: str, status: str) -> None:
     assert environment.backend(*arguments[:3]) == name
     check = facts.check_backend(*arguments)
     assert check.status == status
+    assert (check.remedy is None) == (status == "ok")
+
+
+@pytest.mark.parametrize(
+    ("platform", "system", "status", "word"),
+    [
+        ("macosx_15_0_arm64", "15.5", "ok", "macOS 15"),
+        ("macosx_14_0_arm64", "15.5", "ok", "macOS 14"),
+        ("macosx_15_0_arm64", "26.2", "warning", "neural"),
+        ("macosx_26_0_arm64", "26.2", "ok", "macOS 26"),
+        ("macosx_26_0_arm64", "26.1", "warning", "26.2"),
+        ("macosx_26_0_arm64", "15.5", "failed", "loaded"),
+        ("manylinux_2_35_x86_64", "26.2", "ok", "not checked"),
+        (None, None, "ok", "not checked"),
+    ],
+)
+def test_the_wheel_of_mlx(
+    platform: str | None, system: str | None, status: str, word: str
+) -> None:
+    check = facts.check_wheel(platform, system)
+    assert check.status == status
+    assert word in check.detail
     assert (check.remedy is None) == (status == "ok")
 
 

@@ -1,6 +1,8 @@
 """Walking the layers: what it holds, and what it refuses."""
 
 import gc
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -9,8 +11,9 @@ import pytest
 from marks import slow
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.activations import _Layer, last_activations
 from cna_mlx.errors import InputError, NonFiniteError, UnsupportedModelError
+from cna_mlx.models.families import installed
 from cna_mlx.steering.interventions import steered
 
 
@@ -91,6 +94,62 @@ def test_nothing_is_yielded_of_a_broken_layer(build: Any) -> None:
 def test_prompts_that_cannot_be_read(llama: Any, ids: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         walk(llama, ids)
+
+
+def whole_passes(model: Any, ids: Any, positions: int) -> list[np.ndarray]:
+    """The same from mlx-lm's own forward pass of each whole prompt."""
+    layers = range(len(model.layers))
+    found: list[list[np.ndarray]] = [[] for _ in layers]
+
+    def keep(a: mx.array, layer: int) -> None:
+        found[layer].append(np.array(a[0, -positions:].astype(mx.float32)))
+
+    with installed(model, list(layers)) as blocks, ExitStack() as stack:
+        for layer, block in blocks.items():
+            stack.enter_context(block.tapped(partial(keep, layer=layer)))
+        for prompt in ids:
+            mx.eval(model(mx.array([prompt])))
+    return [np.stack(one) for one in found]
+
+
+@pytest.mark.parametrize("positions", [1, 5])
+@pytest.mark.parametrize(
+    "lengths", [(1300,), (512, 513, 1024), (1029, 40, 1026)], ids=str
+)
+@pytest.mark.parametrize("shared", [0, 700])
+def test_long_prompts_in_pieces_are_as_in_one(
+    kind: Any, model: Any, lengths: tuple[int, ...], positions: int, shared: int
+) -> None:
+    random = np.random.default_rng(4)
+    header = random.integers(5, 512, shared).tolist()
+    ids = [
+        [*header, number, *random.integers(5, 512, length).tolist()]
+        for number, length in enumerate(lengths)
+    ]
+    sizes: list[int] = []
+    attend = _Layer._attend
+
+    def recorded(self: Any, hidden: mx.array, cache: Any) -> mx.array:
+        sizes.append(hidden.shape[0] * hidden.shape[1])
+        return attend(self, hidden, cache)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Layer, "_attend", recorded)
+        found = walk(model, ids, positions=positions)
+    assert max(sizes) <= 512 + positions
+    for one, expected in zip(found, whole_passes(model, ids, positions), strict=True):
+        limit = kind.tolerance * np.abs(expected).max()
+        np.testing.assert_allclose(
+            one.reshape(expected.shape), expected, rtol=0, atol=limit
+        )
+
+
+def test_prompts_of_several_lengths_in_long_batches(llama: Any) -> None:
+    """What a shorter prompt ends with may be before the last piece."""
+    ids = [[7] * 20, [5] * 900, [3] * 1100]
+    expected = walk(llama, ids)
+    for one, other in zip(walk(llama, ids, batch_tokens=9999), expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(other).max())
 
 
 def test_a_prompt_that_fills_the_context_is_read(build: Any) -> None:

@@ -1,5 +1,6 @@
 """A run's directory: what is in it, who may read it, how it goes on."""
 
+import errno
 import json
 import os
 import stat
@@ -242,6 +243,23 @@ def test_two_processes_do_not_write_one_run(tmp_path: Path) -> None:
             write(tmp_path / "run", 2)
         other.communicate(b"")
     assert write(tmp_path / "run", 2).status == "interrupted"
+
+
+@pytest.mark.parametrize("number", [errno.ENOTSUP, errno.ENOSYS, errno.EINVAL])
+def test_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def no_locks(file: object, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    run = tmp_path / "run", config(), {"circuit": CIRCUIT}, RunFacts()
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.flock", no_locks)
+        with opened(*run) as journal:
+            assert not journal.is_locked
+            journal.add(batch(0))
+    with opened(*run) as journal:
+        assert (journal.is_locked, journal.done) == (True, 1)
 
 
 def test_a_full_disk_is_said_and_keeps_what_is_there(

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from cna_mlx.models.memory.plan import Plan, check_fits
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast
 from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.steering.arms import BASELINE
+from cna_mlx.steering.first_tokens import first_tokens
 from cna_mlx.steering.generation import generate_arms
 
 
@@ -104,6 +106,34 @@ def test_generation_is_wired(llama: Any, tokenizer: Any, limits: list[str]) -> N
     assert limits == ["set"]
     events.close()
     assert limits == ["set", "restored"]
+
+
+def test_the_limit_is_set_once_for_nested_work(limits: list[str]) -> None:
+    """Setting it moves all weights, and the inner work may end last."""
+    with wired():
+        with wired():
+            pass
+        outer = wired()
+        outer.__enter__()
+        assert limits == ["set"]
+    assert limits == ["set"]
+    outer.__exit__(None, None, None)
+    assert limits == ["set", "restored"]
+
+
+def test_what_computes_is_wired(
+    llama: Any, tokenizer: Any, ids: list[list[int]], limits: list[str]
+) -> None:
+    circuit = Circuit.from_neurons([(0, 1)])
+    computations: list[Callable[[], Any]] = [
+        lambda: kl_from_baseline(llama, ids[0], [1, 2], [BASELINE]),
+        lambda: ablate_each_neuron(llama, tokenizer, circuit, ids[0], 1),
+        lambda: first_tokens(llama, tokenizer, ids[0], [BASELINE]),
+    ]
+    for compute in computations:
+        compute()
+        assert limits == ["set", "restored"]
+        limits.clear()
 
 
 # ------------------------------------------------------------- failed allocations
@@ -231,6 +261,23 @@ def test_the_warning_begins_at_nine_tenths() -> None:
         assert bool(at.warning) == warns
     assert at.warning is not None
     assert missing(at.warning, "91%", "2,048 tokens", "--max-tokens") == []
+
+
+def test_what_the_warning_advises() -> None:
+    """Closing programs does not raise what a GPU may use."""
+    shape, weights = Shape.of_config(LLAMA), 10**9
+    alone = Plan("it", weights, shape, MACHINE, arms=0)
+    assert alone.needed == weights + alone.discovery + kept_bytes(shape)
+    for share, closes in ((0.95, True), (1.1, False)):
+        usable = Machine(24 * 10**9, int(alone.needed / share))
+        said = replace(alone, machine=usable).warning
+        assert said is not None
+        assert ("close other programs" in said) == closes
+        assert missing(said, "a discovery needs", "smaller model") == []
+        assert "arms" not in said
+        both = replace(alone, machine=usable, arms=2).warning
+        assert both is not None
+        assert missing(both, "two arms", "--max-tokens", "--stream") == []
 
 
 def test_a_smaller_choice_fits() -> None:

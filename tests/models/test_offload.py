@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from texts import missing
 
 from cna_mlx import load
-from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.activations import _Layer, last_activations
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.gauge import gauges
 from cna_mlx.discovery.selection import Selection
@@ -225,6 +226,37 @@ def test_two_layers_are_held_at_most(build: Any, parity: Path, tmp_path: Path) -
     assert peaks[1] == pytest.approx(peaks[0], rel=0.05)
 
 
+def test_a_layer_is_read_before_its_arithmetic_is_submitted(
+    build: Any, ids: list[list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command of a GPU that waits for the disk may be ended; and caches stay."""
+    streamed = on_disk(lambda: build("llama"), tmp_path)
+    events: list[str] = []
+
+    def recorded(name: str, real: Callable[..., None]) -> Callable[..., None]:
+        def call(*arrays: Any) -> None:
+            if arrays and isinstance(arrays[0], dict):
+                events.append(name)
+            real(*arrays)
+
+        return call
+
+    def forward(self: Any, *rest: Any) -> mx.array:
+        events.append(f"compute {self.index}")
+        return real_forward(self, *rest)
+
+    real_forward = _Layer.forward_batch
+    monkeypatch.setattr(_Layer, "forward_batch", forward)
+    monkeypatch.setattr(mx, "eval", recorded("wait", mx.eval))
+    monkeypatch.setattr(mx, "async_eval", recorded("read", mx.async_eval))
+    monkeypatch.setattr(mx, "clear_cache", lambda: events.append("clear"))
+    for _ in last_activations(streamed, ids[:1]):
+        pass
+    expected = ["read", "read", "wait", "compute 0"]
+    expected += ["read", "read", "wait", "compute 1", "read", "wait", "compute 2"]
+    assert events == [*expected, "clear"]
+
+
 def test_gauges_are_the_same(
     build: Any, tokenizer: Any, ids: list[list[int]], tmp_path: Path
 ) -> None:
@@ -301,7 +333,30 @@ def test_how_a_model_fits() -> None:
     assert plan.streamed < 2 * 10**9
     small = Machine(2 * 10**9, 10**9)
     assert Plan("70b", 40 * 10**9, SHAPE, small, 481_000_000).fit == "no"
-    assert Plan("70b", 15 * 10**9, SHAPE, MACHINE).fit == "whole"
+    assert Plan("70b", 13 * 10**9, SHAPE, MACHINE).fit == "whole"
+
+
+def test_a_discovery_counts_where_weights_alone_would_fit() -> None:
+    """Weights that leave no room for the rest are streamed; chat arms do not count."""
+    weights, layer = 774_000_000, 20_000_000
+    shape = Shape(28, 3072, 8192, 24, 8, 128, 131072)
+    whole = Plan("it", weights, shape, MACHINE, layer, arms=0)
+    assert whole.needed > weights
+    for share, fit in ((0.88, "whole"), (0.92, "streamed"), (1.1, "streamed")):
+        usable = int(whole.needed / share)
+        here = replace(whole, machine=Machine(2 * 10**9, usable))
+        assert usable > weights
+        assert here.fit == replace(here, arms=2).fit == fit
+    # what does not fit streamed either is tried, if its weights fit
+    assert replace(here, layer=weights).fit == "whole"
+
+
+def test_the_reason_for_streaming_is_said() -> None:
+    plan = Plan("it", 15 * 10**9, SHAPE, MACHINE, is_streamed=True, arms=0)
+    assert "with them in memory a discovery needs" in str(plan)
+    large = replace(plan, weights=40 * 10**9)
+    assert "they do not fit into memory" in str(large)
+    assert "(" not in str(replace(plan, weights=10**9))
 
 
 @pytest.mark.parametrize(
