@@ -162,6 +162,7 @@ class _Patch:
     chosen: Chosen
     options: PatchOptions
 
+    @wired()
     def run(self) -> PatchResult:
         session, options = self.session, self.options
         prompts, circuit = self.chosen.prompts, self.chosen.circuit
@@ -182,7 +183,7 @@ class _Patch:
         report = self.session.reporter
         activations = self._read(pairs, circuits)
         samples: dict[Claim, list[Sample]] = {claim: [] for claim in CLAIMS}
-        with report.progress("pairs") as progress, report.watching(), wired():
+        with report.progress("pairs") as progress, report.watching():
             for number, pair in enumerate(pairs):
                 values = [rows[number] for rows in activations]
                 batches = [

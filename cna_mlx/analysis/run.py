@@ -18,6 +18,7 @@ from cna_mlx.evaluation.runner import run_evaluation
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.subject import choose_subject
 from cna_mlx.models.loading import ModelOptions
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.util.files import File
@@ -157,6 +158,7 @@ def audit(
     )
 
 
+@wired()
 def evaluate_session(
     session: Session,
     prompts: PromptSets,

@@ -141,6 +141,6 @@ def _model_sections(session: Session, bandwidth: float | None) -> Iterator[Secti
 
     yield _section("model", hooked)
     source = source_of(model)
-    ends = source and source.turn_end
+    ends = source.turn_end if source else None
     yield _section("model template", partial(template.template_items, tokenizer, ends))
     yield _section("model numerics", numerics)

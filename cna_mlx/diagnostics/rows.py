@@ -69,9 +69,11 @@ def _unpacked(projection: Any) -> Any:
     """The weights from their bits, independently of MLX; None in MLX's other modes."""
     if projection.mode != "affine":
         return None
-    parts = (projection.weight, projection.scales, projection.biases)
-    cut = (part[_OUTPUTS] for part in parts)
-    return device.dequantized(*cut, projection.group_size, projection.bits)
+    stored = (projection.weight, projection.scales, projection.biases)
+    packed, scales, biases = (part[_OUTPUTS] for part in stored)
+    return device.dequantized(
+        packed, scales, biases, projection.group_size, projection.bits
+    )
 
 
 def time_items(model: Any, ids: list[int]) -> Iterator[Fact]:

@@ -99,6 +99,7 @@ class Verification:
         }
 
 
+@wired()
 def verify(
     run: RunRecord,
     *,
@@ -120,7 +121,7 @@ def verify(
     """
     session = _open(run, model, offline, reporter)
     found: list[Repeated] = []
-    with reporter.progress("prompts") as progress, reporter.watching(), wired():
+    with reporter.progress("prompts") as progress, reporter.watching():
         for done, repeated in enumerate(_repeat(run, session, count), 1):
             found += repeated
             progress("Answering again", done, count)

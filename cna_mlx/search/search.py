@@ -113,6 +113,7 @@ class _Search:
     _started: float = field(default_factory=time.perf_counter)
     _pace: float = 0.0
 
+    @wired()
     def run(self) -> SearchResult:
         check_out(self.out)
         session, report = self.session, self.session.reporter
@@ -137,7 +138,7 @@ class _Search:
             f"{counted(len(refused.prompts), 'refused prompt')} of {self._half.name}"
         )
         trial = Trial(*session.load(), session.rendering, refused, benign)
-        with report.watching(), wired():
+        with report.watching():
             is_whole = self._choose(trial, standings)
         self.shown([])
         chosen = self._best(standings)

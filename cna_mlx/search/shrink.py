@@ -143,6 +143,7 @@ class _Shrink:
     shown: ShownParts
     _started: float = field(default_factory=time.perf_counter)
 
+    @wired()
     def run(self) -> ShrinkResult:
         session, note = self.session, self.session.reporter.note
         neurons = counted(len(self.whole.circuit.neurons), "neuron")
@@ -162,7 +163,7 @@ class _Shrink:
             self.shown,
             session.reporter.stop,
         )
-        with session.reporter.watching(), wired():
+        with session.reporter.watching():
             is_complete = choice.run()
         self.shown([])
         return self._result(effect, choice, is_complete)
