@@ -254,7 +254,8 @@ def test_a_layer_is_read_before_its_arithmetic_is_submitted(
         pass
     expected = ["read", "read", "wait", "compute 0"]
     expected += ["read", "read", "wait", "compute 1", "read", "wait", "compute 2"]
-    assert events == [*expected, "clear"]
+    walk = events[events.index("read") :]  # after the building of the lazy model
+    assert walk == [*expected, "clear"]
 
 
 def test_gauges_are_the_same(
