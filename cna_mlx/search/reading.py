@@ -51,7 +51,9 @@ class Reading:
     statistics: Statistics
 
     def benchmarks(self) -> tuple[Benchmark, Benchmark]:
-        """The prompts that are refused and those that are answered, categories mixed.
+        """The prompts that are refused, and all negative ones; categories mixed.
+
+        All, because a run that judges measures the KL on all of them.
 
         Raises:
             InputError: too few.
@@ -59,10 +61,10 @@ class Reading:
         half = self.half
         _check(half, self.refused, self.answered)
         refused = [half.positive[at] for at in mixed(self.refused)]
-        answered = [half.negative[at] for at in mixed(self.answered)]
+        benign = mixed(half.negative)
         return (
             Benchmark.from_prompts(refused, "harmful", "refused"),
-            Benchmark.from_prompts(answered, "benign", "answered"),
+            Benchmark.from_prompts(benign, "benign", half.negative_label),
         )
 
 

@@ -5,6 +5,7 @@ the other half.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from cna_mlx.analysis.run import Run
@@ -29,10 +30,11 @@ from cna_mlx.util.progress import SILENT, Reporter
 # the time by which it ends.
 _ROUNDS = ((5, 0, 0.25), (10, 4, 0.4), (35, 2, 0.55))
 _CHOOSING = 0.55
-# A multiplier beyond ablation.
-_NEGATIVE = -0.5
+# Multipliers beyond ablation, the strongest first. The KL grew by this power of 1 - m
+# or less in the circuits that were measured.
+_NEGATIVE, _GROWTH = (-0.5, -0.25), 1.5
 # What a circuit may cost where it is chosen: the other half of the prompts differs.
-_MARGIN = 0.75
+_MARGIN = 0.8
 
 Shown = Callable[[Sequence[Standing]], None]
 Keep = Callable[[Circuit], None]
@@ -252,10 +254,12 @@ class _Search:
 def variants(standings: Sequence[Standing], limit: float) -> list[Standing]:
     """Other interventions on the same circuits, of each size the best by ablation.
 
-    The best two at a negative multiplier, where the KL leaves room; the best one pinned
-    to its mean over the negative prompts.
+    The best two at the most negative multiplier that the KL leaves room for; the best
+    one pinned to its mean over the negative prompts.
     """
-    two = best_by_size(standings, 2, limit)
-    strong = [one.candidate.at(_NEGATIVE) for one in two if 2 * one.kl < limit]
+    strong = []
+    for one in best_by_size(standings, 2, limit):
+        room = (m for m in _NEGATIVE if one.kl * (1 - m) ** _GROWTH < limit)
+        strong += [one.candidate.at(m) for m in islice(room, 1)]
     pinned = [one.candidate.at(MEAN) for one in best_by_size(standings, 1, limit)]
     return [Standing(one) for one in (*strong, *pinned)]
