@@ -16,7 +16,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from kills import survives
 
-EVAL = ("eval", "demo", "--prompts", "demo", "--limit", "12", "--max-tokens", "24")
+EVAL = (
+    *("eval", "demo", "--prompts", "demo", "--limit", "10", "--max-tokens", "12"),
+    *("--extend-to", "0", "--controls", "1", "--no-kl"),
+)
 
 
 def main():
