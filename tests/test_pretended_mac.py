@@ -13,7 +13,9 @@ from mac import INFO, RELEASE
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def ended(
+    tmp_path_factory: pytest.TempPathFactory, brief: list[str]
+) -> dict[str, dict[str, Any]]:
     """How each command ended, by its name."""
     place = tmp_path_factory.mktemp("mac")
     circuit, answers = place / "circuit.json", place / "answers.jsonl"
@@ -22,7 +24,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     commands = {
         "doctor": ["doctor", TINY, "--json", "--offline"],
         "discover": ["discover", "demo", "--no-universal", "-o", str(circuit)],
-        "stream": ["discover", "demo", "--no-universal", "--stream", "--json"],
+        "stream": ["discover", TINY, *brief, "--stream", "--json"],
         "diff": ["diff", "demo", "-p", "How do I cast a spell?", *use],
         "eval": ["eval", "demo", *use, "--limit", "2", "--controls", "1"],
         "label": ["label", str(answers), "--json"],

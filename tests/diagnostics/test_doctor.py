@@ -504,7 +504,7 @@ def test_products_of_a_models_own_weights(
 @pytest.mark.parametrize("mode", ["mxfp4", "nvfp4", "mxfp8"])
 def test_products_in_other_modes(build: Any, mode: str) -> None:
     model = build("llama", "bfloat16")
-    nn.quantize(model, None, None, mode)
+    nn.quantize(model, mode=mode)
     assert rows.check_products(model).status == "ok"
 
 
