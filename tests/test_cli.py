@@ -226,6 +226,12 @@ def test_json_of_discover(command: Run, selection: list[str], tmp_path: Path) ->
     assert json.loads(output.read_text())["neurons"][0][:2] == data["neurons"][0][:2]
 
 
+def test_a_discovery_says_how_it_ranked(command: Run, selection: list[str]) -> None:
+    ranked = ("--rank", "normalized", "--layers", "1-2")
+    done = command("discover", TINY, *selection, *ranked)
+    assert "0.05 by normalized, layers 1-2" in done.out
+
+
 def test_json_of_discover_counts_what_the_filter_drops(
     command: Run, files: tuple[str, str]
 ) -> None:

@@ -108,7 +108,8 @@ def search(
             kept = keep_searched(session, discovery, found.circuit)
             output = output or kept
     if as_json:
-        emit_json({"model": model, **found.to_dict(), "circuit_file": output})
+        file = output if found.circuit else None
+        emit_json({"model": model, **found.to_dict(), "circuit_file": file})
     else:
         show(search_view(screen(), found, output))
     if found.run:

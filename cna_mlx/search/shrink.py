@@ -197,6 +197,7 @@ class _Shrink:
             before = whole.lost
             if not trial.ask([whole], at, stop):
                 raise KeyboardInterrupt
+            whole.asked = at + 1
             if whole.lost > before:
                 lost.append(prompt)
             self.shown([whole])

@@ -49,7 +49,10 @@ def _line(screen: Screen, names: Sequence[str], row: Sequence[str | Text]) -> Te
         return screen.safe(str(row[0]))
     pairs = zip(names[1:], map(str, row[1:]), strict=True)
     said = [f"{name} {cell}" for name, cell in pairs if cell.strip(" -")]
-    return screen.safe(f"{row[0]}: {', '.join(said)}")
+    first = str(row[0])
+    if first.isdecimal():  # a number says nothing without its title
+        first = f"{names[0]} {first}"
+    return screen.safe(f"{first}: {', '.join(said)}")
 
 
 def bullets(screen: Screen, sentences: Sequence[str]) -> list[RenderableType]:

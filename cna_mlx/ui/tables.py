@@ -38,6 +38,7 @@ def discovery_view(
     last = f"last quarter ({quarter} of {len(sizes)})"
     rows = [
         ("neurons", f"{len(circuit.neurons)} of {sum(sizes):,}"),
+        *_selection(circuit),
         ("where", f"{percent(last_three)} in the last 3 layers"),
         ("", f"{percent(last_quarter)} in the {last}"),
         ("universal", _dropped(circuit)),
@@ -146,9 +147,7 @@ def _origin(circuit: Circuit) -> list[tuple[str, str]]:
         sizes = f"{contrast.positive}/{contrast.negative}"
         rows.append(("contrast", f"{contrast.name} ({sizes})"))
     if origin.fraction is not None:
-        band = origin.layers
-        where = f"layers {'-'.join(map(str, band))}" if band else "all layers"
-        rows.append(("selection", f"{origin.fraction} by {origin.rank}, {where}"))
+        rows += _selection(circuit)
         rows += _ranked(circuit)
         rows.append(("universal", _dropped(circuit)))
     if origin.split_half is not None:
@@ -160,6 +159,13 @@ def _origin(circuit: Circuit) -> list[tuple[str, str]]:
     if origin.created:
         rows.append(("created", origin.created))
     return rows
+
+
+def _selection(circuit: Circuit) -> list[tuple[str, str]]:
+    origin = circuit.provenance
+    where = f"layers {'-'.join(map(str, origin.layers))}" if origin.layers else ""
+    text = f"{origin.fraction} by {origin.rank}, {where or 'all layers'}"
+    return [("selection", text)]
 
 
 def _ranked(circuit: Circuit) -> list[tuple[str, str]]:

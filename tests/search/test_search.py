@@ -464,6 +464,25 @@ def test_the_command_prints_what_it_found(
     assert command("search", "demo", "-o", file, "--force").code == 130
 
 
+def test_a_search_that_found_none_names_no_file(
+    command: Any, found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = replace(found, circuit=None)
+    monkeypatch.setattr(search, "search_session", lambda *_, **__: none)
+    file = tmp_path / "c.json"
+    data = command("search", "demo", "-o", str(file), "--json").data
+    assert (data["circuit_file"], data["chosen"], file.exists()) == (None, None, False)
+
+
+def test_a_line_of_the_front_names_its_number(
+    command: Any, found: SearchResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "search_session", lambda *_, **__: found)
+    monkeypatch.setenv("COLUMNS", "60")
+    size = found.chosen.candidate.size
+    assert f"neurons {size}: rank " in command("search", "demo").out
+
+
 def test_only_the_largest_are_tried_beyond_ablation() -> None:
     def one(fraction: float, kl: float) -> Standing:
         found = standing(5, kl)

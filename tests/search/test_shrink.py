@@ -280,6 +280,7 @@ def test_the_counts_are_those_of_a_direct_run(
     refused = [row for row in rows if row[0] is LabelKind.REFUSED]
     lost = [row for row in refused if row[1] in LOST]
     assert (found.effect.refusals, found.effect.lost) == (len(refused), len(lost))
+    assert found.effect.asked == len(ODD.positive)
     assert found.part.refusals == len(lost)
     assert found.part.lost == sum(row[2] in LOST for row in lost)
     assert found.part.lost >= 0.8 * len(lost)
