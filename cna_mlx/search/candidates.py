@@ -110,7 +110,8 @@ def candidates(
     different = {_members(one.circuit): one for one in reversed(found)}
     kept = [one for one in found if different[_members(one.circuit)] is one]
     if not kept:
-        raise InputError("no neuron is left to try: take fewer --without circuits")
+        remedy = "take fewer --without circuits" if without else "lower --fraction"
+        raise InputError(f"no neuron is left to try: {remedy}")
     return [replace(kept[0], is_paper=not without), *kept[1:]]
 
 

@@ -121,6 +121,19 @@ def test_candidates_are_different_and_the_paper_s_is_first(
     assert sizes == {times * FRACTION for times in (1, 2.5, 5, 10)}
 
 
+def test_a_circuit_of_universal_neurons_only_is_refused(statistics: Statistics) -> None:
+    everyone = frozenset(
+        (layer, index)
+        for layer, size in enumerate(statistics.sizes)
+        for index in range(size)
+    )
+    crowded = replace(statistics, universal={len(everyone): everyone})
+    with pytest.raises(InputError, match="lower --fraction"):
+        candidates(crowded, 1.0, 1.0)
+    with pytest.raises(InputError, match="fewer --without"):
+        candidates(statistics, FRACTION, FRACTION, without=everyone)
+
+
 def test_sizes_end_at_the_largest_that_is_allowed() -> None:
     assert fractions(0.001, 0.005) == [0.001, 0.0025, 0.005]
     with pytest.raises(InputError, match=r"give at least 0\.001"):
