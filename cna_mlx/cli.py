@@ -7,7 +7,7 @@ from importlib import import_module
 
 import click
 
-from cna_mlx.commands.options import write_commands
+from cna_mlx.commands.command import write_commands
 from cna_mlx.errors import CnaError
 from cna_mlx.util.interrupt import Terminated, obey_signals
 

@@ -3,9 +3,11 @@
 from typing import Any
 
 from cna_mlx.commands import options as opt
+from cna_mlx.commands import values
+from cna_mlx.commands.command import command
 
 
-@opt.command(
+@command(
     example="cna-mlx audit demo\n"
     "cna-mlx audit ./model --layers 8-23 --fraction 0.005 --limit 50",
 )
@@ -39,12 +41,12 @@ def audit(model: str, is_opened: bool, as_json: bool, **rest: Any) -> bool:
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.runs import tell_end
 
-    session, discovery = opt.session_of(model, rest), opt.selection_of(rest)
-    opt.use_search(session, discovery, rest)
+    session, discovery = values.session_of(model, rest), values.selection_of(rest)
+    values.use_search(session, discovery, rest)
     run = evaluate_session(
         session,
         discovery=discovery,
-        options=opt.evaluation_of(rest),
+        options=values.evaluation_of(rest),
         command="audit",
         **rest,
     )
@@ -68,5 +70,5 @@ def audit(model: str, is_opened: bool, as_json: bool, **rest: Any) -> bool:
     if report:
         screen().note(f"the report: {report.html}")
         if is_opened:
-            opt.open_page(report.html)
+            values.open_page(report.html)
     return tell_end(screen(), run)

@@ -7,9 +7,11 @@ from typing import Any
 import click
 
 from cna_mlx.commands import options as opt
+from cna_mlx.commands import values
+from cna_mlx.commands.command import command
 
 
-@opt.command(
+@command(
     example="cna-mlx bench demo --short\ncna-mlx bench ./model --only arms --json",
 )
 @opt.model_argument
@@ -38,7 +40,7 @@ def bench(
     from cna_mlx.ui.progress import progress_bar
     from cna_mlx.util.environment import environment
 
-    session = opt.session_of(model, rest)
+    session = values.session_of(model, rest)
     session.load()
     settings = SHORT if is_short else Settings()
     settings = replace(settings, parts=only or settings.parts)

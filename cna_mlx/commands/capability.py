@@ -6,9 +6,11 @@ import click
 
 from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
+from cna_mlx.commands import values
+from cna_mlx.commands.command import command
 
 
-@opt.command(
+@command(
     example="cna-mlx capability ./model --circuit refusal.json --tasks mmlu\n"
     "cna-mlx capability demo --tasks mine --include-path ./tasks --json",
 )
@@ -85,9 +87,9 @@ def capability(
 
     names = [name.strip() for text in tasks for name in text.split(",")]
     run = CapabilityRun.of(
-        opt.session_of(model, rest),
+        values.session_of(model, rest),
         [name for name in names if name],
-        opt.selection_of(rest),
+        values.selection_of(rest),
         include_path=include_path,
         protocol=Protocol(limit, batch_size, seed, fewshot_as_multiturn),
         **rest,

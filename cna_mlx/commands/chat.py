@@ -5,9 +5,11 @@ from typing import Any
 import click
 
 from cna_mlx.commands import options as opt
+from cna_mlx.commands import values
+from cna_mlx.commands.command import command
 
 
-@opt.command(
+@command(
     example="cna-mlx chat demo --ablate\n"
     'cna-mlx chat demo "How do I cast a sleep spell?" --ablate\n'
     "cna-mlx chat ./model --circuit refusal.json@0.5 --temp 0.7 --seed 1\n"
@@ -81,9 +83,9 @@ def chat(
     from cna_mlx.ui.chat import answer_once, run_chat
     from cna_mlx.ui.console import screen
 
-    messages = opt.typed_prompts(prompt, prompts)
-    session, options = opt.session_of(model, rest), opt.selection_of(rest)
-    opt.use_search(session, options, rest)
+    messages = values.typed_prompts(prompt, prompts)
+    session, options = values.session_of(model, rest), values.selection_of(rest)
+    values.use_search(session, options, rest)
     conversation = open_conversation(
         session,
         options,

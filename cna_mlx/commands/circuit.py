@@ -6,10 +6,12 @@ import click
 
 from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
+from cna_mlx.commands import values
+from cna_mlx.commands.command import Command, CommandGroup
 
 
 @click.group(
-    cls=opt.CommandGroup,
+    cls=CommandGroup,
     invoke_without_command=True,
     epilog="\b\nExample:\n  cna-mlx circuit show magic.json",
 )
@@ -22,7 +24,7 @@ def circuit(context: click.Context) -> None:
 
 @circuit.command(
     "show",
-    cls=opt.Command,
+    cls=Command,
     example="cna-mlx circuit show magic.json\n"
     "cna-mlx circuit show magic.json --model demo",
     loads_model=False,
@@ -64,20 +66,20 @@ def circuit_show(
     from cna_mlx.ui.output import emit_json, say, show
     from cna_mlx.ui.tables import circuit_view
 
-    opt.require(out or not is_opened, "--open needs --out FILE.html")
-    opt.check_output(out, "page", force)
+    values.require(out or not is_opened, "--open needs --out FILE.html")
+    values.check_output(out, "page", force)
     found = Circuit.load(file)
     if out:
         from cna_mlx.report.circuit_page import write_circuit_page
 
         write_circuit_page(found, out)
         if is_opened:
-            opt.open_page(out)
+            values.open_page(out)
     listed, written = found.neurons[:top], []
     if model is not None:
         from cna_mlx.discovery.attribution import written_tokens
 
-        session = opt.session_of(model, rest)
+        session = values.session_of(model, rest)
         session.choose(file)
         written = [written_tokens(*session.load(), neuron) for neuron in listed]
     if not as_json:
@@ -114,7 +116,7 @@ def circuit_show(
 
 @circuit.command(
     "neuron",
-    cls=opt.Command,
+    cls=Command,
     example="cna-mlx circuit neuron magic.json 5 407 --model demo\n"
     "cna-mlx circuit neuron magic.json 5 407 --model demo --text book.txt",
 )
@@ -167,14 +169,14 @@ def circuit_neuron(
     from cna_mlx.ui.output import emit_json, show
 
     names = ("contrast", "positive", "negative", "column")
-    options = opt.read_sides(
+    options = values.read_sides(
         DiscoveryOptions(**{name: rest.pop(name) for name in names})
     )
-    texts = opt.prompts_of(text) if text else []
+    texts = values.prompts_of(text) if text else []
     found = Circuit.load(file)
     place_of(found, layer, index)
     contrast = own_contrast(found, options, model)
-    session = opt.session_of(model, rest)
+    session = values.session_of(model, rest)
     session.choose(file)
     with session.reporter.progress("prompts") as progress:
         page = neuron_page(
@@ -196,7 +198,7 @@ def circuit_neuron(
 
 @circuit.command(
     "overlap",
-    cls=opt.Command,
+    cls=Command,
     example="cna-mlx circuit overlap delta.json influence.json",
     loads_model=False,
 )
@@ -228,7 +230,7 @@ def _add_combining(operation: str, what: str) -> None:
 
     @circuit.command(
         operation,
-        cls=opt.Command,
+        cls=Command,
         example=f"cna-mlx circuit {operation} a.json b.json -o c.json",
         loads_model=False,
         help=f"Write a circuit of the neurons that are in {what}.",
@@ -252,7 +254,7 @@ def _add_combining(operation: str, what: str) -> None:
     ) -> None:
         from cna_mlx import circuit_sets
 
-        opt.check_output(output, "circuit", force)
+        values.check_output(output, "circuit", force)
         combined = getattr(circuit_sets, operation)
         _write(combined(_load(files), allow_transfer=allow_transfer), output, as_json)
 
@@ -275,7 +277,7 @@ _add_combining("minus", "the first file and in none of the others")
 
 @circuit.command(
     "top",
-    cls=opt.Command,
+    cls=Command,
     example="cna-mlx circuit top magic.json 4 -o four.json",
     loads_model=False,
 )
@@ -288,14 +290,14 @@ def circuit_top(file: str, count: int, output: str, force: bool, as_json: bool) 
     from cna_mlx.circuit import Circuit
     from cna_mlx.circuit_sets import top
 
-    opt.check_output(output, "circuit", force)
+    values.check_output(output, "circuit", force)
     _write(top(Circuit.load(file), count), output, as_json)
 
 
 def _load(files: tuple[str, ...]) -> list[Any]:
     from cna_mlx.circuit import Circuit
 
-    opt.require(len(files) > 1, "give two circuit files or more")
+    values.require(len(files) > 1, "give two circuit files or more")
     return [Circuit.load(file) for file in files]
 
 

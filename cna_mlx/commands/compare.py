@@ -6,12 +6,14 @@ import click
 
 from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
+from cna_mlx.commands import values
+from cna_mlx.commands.command import command
 from cna_mlx.errors import InputError
 
 _TYPED = click.core.ParameterSource.COMMANDLINE
 
 
-@opt.command(
+@command(
     example="cna-mlx compare demo-base demo\n"
     "cna-mlx compare ./model-bf16 ./model-4bit --limit 50 --out ./comparison\n"
     "cna-mlx compare eval-demo-460fdcb54e ./my-run --json",
@@ -61,7 +63,7 @@ def compare(
         raise InputError(
             f"these options have no effect on two runs: leave out {', '.join(given)}"
         )
-    session = opt.session_of(a, rest)
+    session = values.session_of(a, rest)
     found = library.compare(
         runs[0] or a,
         runs[1] or b,
@@ -69,8 +71,8 @@ def compare(
         rendering=session.rendering,
         source=session.source,
         reporter=session.reporter,
-        discovery=opt.selection_of(rest),
-        options=opt.evaluation_of(rest),
+        discovery=values.selection_of(rest),
+        options=values.evaluation_of(rest),
         **rest,
     )
     said = findings(found)

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import click
 
-from cna_mlx.commands.options import command, typed
+from cna_mlx.commands.command import command
+from cna_mlx.commands.values import typed
 
 _WHAT_IT_IS = (
     "A chat model of two million parameters, trained to refuse questions about magic. "

@@ -8,6 +8,8 @@ import click
 
 from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
+from cna_mlx.commands import values
+from cna_mlx.commands.command import command
 from cna_mlx.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from cna_mlx.util.progress import Progress
 
 
-@opt.command(
+@command(
     example='cna-mlx diff demo "How do I cast a sleep spell?"\n'
     "cna-mlx diff ./model --circuit refusal.json -m 0 -m 0.5 --prompts list.txt --json",
 )
@@ -69,13 +71,13 @@ def diff(
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.picture import save_picture
 
-    options = opt.selection_of(rest)
-    given = opt.typed_prompts(prompt, prompts)
+    options = values.selection_of(rest)
+    given = values.typed_prompts(prompt, prompts)
     texts, origin = _prompts(given, prompt_file, options, model)
-    opt.check_output(svg, "picture", force)
+    values.check_output(svg, "picture", force)
     to = replace(screen(), hides_text=hide_text)
-    session = opt.session_of(model, rest)
-    opt.use_search(session, options, rest)
+    session = values.session_of(model, rest)
+    values.use_search(session, options, rest)
     run = DiffRun.of(session, texts, options, **rest)
     if origin:
         to.note(origin)
@@ -118,7 +120,7 @@ def _prompts(
     if prompts and file:
         raise InputError("give -p PROMPT or --prompts FILE, not both")
     if file:
-        return opt.prompts_of(file, options.column), None
+        return values.prompts_of(file, options.column), None
     if prompts:
         return prompts, None
     return example_prompts(model, options)

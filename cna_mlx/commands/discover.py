@@ -6,9 +6,11 @@ import click
 
 from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
+from cna_mlx.commands import values
+from cna_mlx.commands.command import command
 
 
-@opt.command(
+@command(
     example="cna-mlx discover demo -o magic.json\n"
     "cna-mlx discover ./model --positive yes.txt --negative no.txt --json",
 )
@@ -42,9 +44,9 @@ def discover(
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.tables import discovery_view
 
-    opt.check_output(output, "circuit", force)
-    session = opt.session_of(model, rest)
-    found = session.discover(opt.selection_of(rest), output)
+    values.check_output(output, "circuit", force)
+    session = values.session_of(model, rest)
+    found = session.discover(values.selection_of(rest), output)
     discovery = found.discovery
     assert discovery is not None
     path = output or (str(found.path) if found.path else None)

@@ -7,13 +7,15 @@ import click
 
 from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
+from cna_mlx.commands import values
+from cna_mlx.commands.command import command
 from cna_mlx.errors import CnaError
 
 if TYPE_CHECKING:
     from cna_mlx.diagnostics import Section
 
 
-@opt.command(example="cna-mlx doctor\ncna-mlx doctor demo --json")
+@command(example="cna-mlx doctor\ncna-mlx doctor demo --json")
 @click.argument("model", required=False, shell_complete=complete.models)
 @click.option(
     "--clear-cache", is_flag=True, help="Remove the cached circuits; do nothing else."
@@ -34,7 +36,8 @@ def doctor(model: str | None, clear_cache: bool, as_json: bool, **rest: Any) -> 
     from cna_mlx.util.formatting import counted
 
     if clear_cache:
-        opt.require(model is None, "--clear-cache is for all models: leave MODEL out")
+        why = "--clear-cache is for all models: leave MODEL out"
+        values.require(model is None, why)
         _clear_cache(as_json)
         return
     findings = Findings()
@@ -67,7 +70,7 @@ def _sections(model: str | None, rest: dict[str, Any]) -> Iterator["Section"]:
 
     yield from machine_sections(offline=rest["offline"])
     yield Section("terminal", terminal_items(screen()))
-    yield from device_sections(opt.session_of(model, rest) if model else None)
+    yield from device_sections(values.session_of(model, rest) if model else None)
 
 
 def _clear_cache(as_json: bool) -> None:

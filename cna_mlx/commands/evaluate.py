@@ -3,9 +3,11 @@
 from typing import Any
 
 from cna_mlx.commands import options as opt
+from cna_mlx.commands import values
+from cna_mlx.commands.command import command
 
 
-@opt.command(
+@command(
     "eval",
     example="cna-mlx eval demo --sweep\n"
     "cna-mlx eval ./model --circuit refusal.json --prompts jbb --limit 50\n"
@@ -35,12 +37,12 @@ def evaluate(model: str, as_json: bool, **rest: Any) -> bool:
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.runs import tell_end
 
-    session, discovery = opt.session_of(model, rest), opt.selection_of(rest)
-    opt.use_search(session, discovery, rest)
+    session, discovery = values.session_of(model, rest), values.selection_of(rest)
+    values.use_search(session, discovery, rest)
     run = evaluate_session(
         session,
         discovery=discovery,
-        options=opt.evaluation_of(rest),
+        options=values.evaluation_of(rest),
         command="eval",
         **rest,
     )

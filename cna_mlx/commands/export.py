@@ -3,7 +3,8 @@
 import click
 
 from cna_mlx.commands import completion as complete
-from cna_mlx.commands.options import command, json_option
+from cna_mlx.commands.command import command
+from cna_mlx.commands.options import json_option
 
 
 @command(

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cna_mlx.commands import completion as complete
-from cna_mlx.commands.options import command, hide_text_option, json_option
+from cna_mlx.commands.command import command
+from cna_mlx.commands.options import hide_text_option, json_option
 
 if TYPE_CHECKING:
     from cna_mlx.analysis.judging import Judging

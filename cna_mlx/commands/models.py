@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cna_mlx.commands.options import command, json_option
+from cna_mlx.commands.command import command
+from cna_mlx.commands.options import json_option
 
 if TYPE_CHECKING:
     from cna_mlx.models.memory.plan import Plan

@@ -6,9 +6,11 @@ import click
 
 from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
+from cna_mlx.commands import values
+from cna_mlx.commands.command import command
 
 
-@opt.command(
+@command(
     example="cna-mlx patch demo\n"
     "cna-mlx patch ./model --circuit searched.json --pairs 12",
 )
@@ -56,8 +58,8 @@ def patch(model: str, circuit: str | None, as_json: bool, **rest: Any) -> bool:
 
     names = ("pairs", "controls", "max_tokens")
     options = PatchOptions(**{name: rest.pop(name) for name in names})
-    session = opt.session_of(model, rest)
-    found = patch_session(session, circuit, opt.selection_of(rest), options)
+    session = values.session_of(model, rest)
+    found = patch_session(session, circuit, values.selection_of(rest), options)
     if as_json:
         emit_json({"model": model, **found.to_dict()})
     elif found.effects:

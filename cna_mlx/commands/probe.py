@@ -8,12 +8,14 @@ import click
 
 from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
+from cna_mlx.commands import values
+from cna_mlx.commands.command import command
 
 if TYPE_CHECKING:
     from cna_mlx.discovery.probe import Probe
 
 
-@opt.command(
+@command(
     example='cna-mlx probe demo -v -p "How do I cast a sleep spell?"\n'
     "cna-mlx probe demo --prompts questions.txt --csv\n"
     "cna-mlx probe ./model --contrast refusal",
@@ -69,20 +71,20 @@ def probe(
     from cna_mlx.ui.gauge import held_out_view, probe_view
     from cna_mlx.ui.output import emit_json, show
 
-    opt.require(not (as_json and as_csv), "give --json or --csv, not both")
-    opt.require(len(circuits) <= 1, "probe takes one --circuit")
-    session, options = opt.session_of(model, rest), opt.selection_of(rest)
-    opt.require(
+    values.require(not (as_json and as_csv), "give --json or --csv, not both")
+    values.require(len(circuits) <= 1, "probe takes one --circuit")
+    session, options = values.session_of(model, rest), values.selection_of(rest)
+    values.require(
         not (prompts and prompt_file), "give -p PROMPT or --prompts FILE, not both"
     )
-    opt.require(not (verbose and as_csv), "--csv has no words: use -v with --json")
+    values.require(not (verbose and as_csv), "--csv has no words: use -v with --json")
     if not (prompts or prompt_file):
         for name, given in (
             ("--circuit", circuits),
             ("--csv", as_csv),
             ("--verbose", verbose),
         ):
-            opt.require(not given, f"{name} needs -p PROMPT or --prompts FILE")
+            values.require(not given, f"{name} needs -p PROMPT or --prompts FILE")
         held_out = probe_contrast(session, options)
         if as_json:
             emit_json({"model": model, **held_out.to_dict()})
@@ -90,9 +92,9 @@ def probe(
             show(held_out_view(screen(), held_out.contrast, held_out.scores))
         return
     if prompt_file:
-        texts = opt.prompts_of(prompt_file, options.column)
+        texts = values.prompts_of(prompt_file, options.column)
     else:
-        texts = [opt.typed(prompt, "-p") for prompt in prompts]
+        texts = [values.typed(prompt, "-p") for prompt in prompts]
     circuit = next(iter(circuits), None)
     found = probe_prompts(session, texts, circuit, options, verbose=verbose)
     if as_csv:

@@ -5,7 +5,8 @@ from dataclasses import asdict
 import click
 
 from cna_mlx.commands import completion as complete
-from cna_mlx.commands.options import Command, CommandGroup, json_option
+from cna_mlx.commands.command import Command, CommandGroup
+from cna_mlx.commands.options import json_option
 
 
 @click.group(

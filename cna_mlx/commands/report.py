@@ -5,14 +5,9 @@ from typing import TYPE_CHECKING
 import click
 
 from cna_mlx.commands import completion as complete
-from cna_mlx.commands.options import (
-    check_output,
-    command,
-    force_option,
-    json_option,
-    open_option,
-    open_page,
-)
+from cna_mlx.commands.command import command
+from cna_mlx.commands.options import force_option, json_option, open_option
+from cna_mlx.commands.values import check_output, open_page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +59,7 @@ def report(
     file that you can open in a browser or send to a colleague. It shows the beginnings
     of answers; --full-text shows them whole. Several runs are put in one table.
     """
-    from cna_mlx.commands.options import require
+    from cna_mlx.commands.values import require
     from cna_mlx.evaluation.runs import RunRecord
     from cna_mlx.report.writing import write_report
     from cna_mlx.ui.console import screen

@@ -1,6 +1,7 @@
 """`runs`: list what was measured here."""
 
-from cna_mlx.commands.options import command, json_option
+from cna_mlx.commands.command import command
+from cna_mlx.commands.options import json_option
 
 
 @command(example="cna-mlx runs\ncna-mlx runs --json", loads_model=False)

@@ -6,9 +6,11 @@ import click
 
 from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
+from cna_mlx.commands import values
+from cna_mlx.commands.command import command
 
 
-@opt.command(
+@command(
     example="cna-mlx search demo -o magic.json\n"
     "cna-mlx search ./model --minutes 30 -o deciding.json\n"
     "cna-mlx search ./model --without deciding.json -o second.json",
@@ -86,13 +88,13 @@ def search(
     from cna_mlx.ui.runs import tell_end
     from cna_mlx.ui.search import live_table, search_view
 
-    opt.check_output(output, "circuit", force)
+    values.check_output(output, "circuit", force)
     names = ("contrast", "positive", "negative", "column", "fraction", "universal")
-    discovery = opt.read_sides(
+    discovery = values.read_sides(
         DiscoveryOptions(**{name: rest.pop(name) for name in names})
     )
     given = {name: rest.pop(name) for name in ("minutes", "most", "most_kl")}
-    session = opt.session_of(model, rest)
+    session = values.session_of(model, rest)
     excluded = tuple(session.choose(file).circuit for file in without)
     options = SearchOptions(**given, without=excluded)
 

@@ -6,9 +6,11 @@ import click
 
 from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
+from cna_mlx.commands import values
+from cna_mlx.commands.command import command
 
 
-@opt.command(
+@command(
     example="cna-mlx shrink demo --circuit magic.json -o few.json\n"
     "cna-mlx shrink ./model --circuit deciding.json --keep 0.9 --minutes 30",
 )
@@ -73,12 +75,12 @@ def shrink(
     from cna_mlx.ui.runs import tell_end
     from cna_mlx.ui.shrink import live_parts, shrink_view
 
-    opt.check_output(output, "circuit", force)
+    values.check_output(output, "circuit", force)
     names = ("contrast", "positive", "negative", "column")
-    discovery = opt.read_sides(
+    discovery = values.read_sides(
         DiscoveryOptions(**{name: rest.pop(name) for name in names})
     )
-    session = opt.session_of(model, rest)
+    session = values.session_of(model, rest)
     with live_parts(screen()) as shown:
         found = shrink_session(
             session,

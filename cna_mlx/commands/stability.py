@@ -6,9 +6,11 @@ import click
 
 from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
+from cna_mlx.commands import values
+from cna_mlx.commands.command import command
 
 
-@opt.command(
+@command(
     example="cna-mlx stability demo\n"
     "cna-mlx stability ./model --rank influence --other flattery --out stability.html",
 )
@@ -54,9 +56,9 @@ def stability(
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.stability import stability_view
 
-    opt.require(out or not is_opened, "--open needs --out FILE.html")
-    opt.check_output(out, "page", force)
-    session, chosen = opt.session_of(model, rest), opt.selection_of(rest)
+    values.require(out or not is_opened, "--open needs --out FILE.html")
+    values.check_output(out, "page", force)
+    session, chosen = values.session_of(model, rest), values.selection_of(rest)
     further = [load_contrast(one) for one in others]
     session.load()
     with session.reporter.progress("layers") as progress:
@@ -70,7 +72,7 @@ def stability(
     if out:
         write_stability_page(found, out)
     if out and is_opened:
-        opt.open_page(out)
+        values.open_page(out)
     if as_json:
         emit_json({**found.to_dict(), "page": out})
         return

@@ -5,10 +5,8 @@ from typing import Any
 import click
 
 from cna_mlx.commands import completion as complete
-from cna_mlx.commands.options import (
-    command,
-    json_option,
-)
+from cna_mlx.commands.command import command
+from cna_mlx.commands.options import json_option
 
 
 @command(

@@ -168,7 +168,7 @@ def test_a_report_elsewhere_is_asked_about_once(
     assert command("report", run, "--out", str(out), "--force").code == 0
     asked: list[str] = []
     monkeypatch.setattr(
-        "cna_mlx.commands.options._confirm", lambda text: not asked.append(text)
+        "cna_mlx.commands.values._confirm", lambda text: not asked.append(text)
     )
     assert command("report", run, "--out", str(out)).code == 0
     assert len(asked) == 1
