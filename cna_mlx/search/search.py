@@ -13,6 +13,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.evaluation.plan import check_out
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.search.candidates import Candidate, candidates, excluded, fractions
@@ -114,6 +115,7 @@ class _Search:
     _started: float = field(default_factory=time.perf_counter)
     _pace: float = 0.0
 
+    @wired()
     def run(self) -> SearchResult:
         check_out(self.out)
         session, report = self.session, self.session.reporter
