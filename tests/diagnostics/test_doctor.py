@@ -1039,9 +1039,9 @@ def test_ctrl_c_keeps_what_was_found(
     assert done.err.endswith("cna-mlx: interrupted\n")
     if as_json:
         assert done.data["complete"] is False
-        assert done.data["checks"][-1]["name"] == "4-bit g32 matmul"
+        assert done.data["checks"][-1]["name"] == "attention, heads of 128"
     else:
-        assert "4-bit g32 matmul" in done.out.splitlines()[-1]
+        assert "attention, heads of 128" in done.out.splitlines()[-1]
 
 
 # ----------------------------------------------------------------- clear-cache

@@ -245,7 +245,7 @@ def test_a_line_of_an_older_run_has_no_words() -> None:
     del data["words"], data["first"]
     old = Sample.from_line(json.dumps(data))
     assert old == a_sample(LabelKind.REFUSED)
-    with pytest.raises(ValueError, match="could not convert"):
+    with pytest.raises(TypeError, match="'b' is not"):
         Sample.from_line(json.dumps({**data, "words": [["a", "b"]]}))
 
 

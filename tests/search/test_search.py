@@ -496,22 +496,6 @@ def test_a_line_of_the_front_names_its_number(
     assert f"neurons {size}: rank " in command("search", "demo").out
 
 
-def test_only_the_largest_are_tried_beyond_ablation() -> None:
-    def one(fraction: float, kl: float) -> Standing:
-        found = standing(5, kl)
-        found.candidate = replace(found.candidate, selection=Selection(fraction))
-        return found
-
-    tried = [one(0.001, 0.05), one(0.01, 0.05), one(0.01, 0.2)]
-    found = search._variants(tried, 0.3)
-    strengths = [
-        (new.candidate.selection.fraction, new.candidate.strength) for new in found
-    ]
-    wanted = [(0.001, MEAN), (0.01, MEAN), (0.01, MEAN), (0.01, -0.5)]
-    assert strengths == wanted
-    assert not any(new.refusals for new in found)
-
-
 def test_no_circuit_stands_twice_in_the_front(
     command: Any, found: SearchResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:

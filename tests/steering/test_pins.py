@@ -338,7 +338,7 @@ def test_a_changed_pin_answers_as_if_it_were_new(
 
 def test_arms_say_what_they_do(measured: Circuit, direction: MeanDifference) -> None:
     arms = [Arm.of(measured, one) for one in (HALF, MEAN, Pin(), 0.0, 0.5)]
-    labels = ["pin=0.5", "mean", "pin", "m=0", "m=0.5"]
+    labels = ["pin=0.5", "mean", "pin", "ablated", "m=0.5"]
     assert [arm.label for arm in arms] == [arm.title for arm in arms] == labels
     assert [arm.intervention for arm in arms] == [
         {"kind": "pin", "value": 0.5},
