@@ -112,7 +112,10 @@ def candidates(
     if not kept:
         remedy = "take fewer --without circuits" if without else "lower --fraction"
         raise InputError(f"no neuron is left to try: {remedy}")
-    return [replace(kept[0], is_paper=not without), *kept[1:]]
+    first = kept[0]
+    paper = (fraction, "delta", (0, n_layers - 1))
+    is_paper = (first.selection.fraction, first.rank, first.layers) == paper
+    return [replace(first, is_paper=is_paper and not without), *kept[1:]]
 
 
 def fractions(fraction: float, most: float) -> list[float]:

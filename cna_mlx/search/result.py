@@ -45,8 +45,9 @@ class SearchOptions:
 
     @property
     def is_usual(self) -> bool:
-        """Whether it searches what ``--search`` of other commands does."""
-        return replace(self, minutes=MINUTES) == SearchOptions()
+        """Whether it searches what ``--search`` of other commands does, or longer."""
+        is_long = self.minutes >= MINUTES
+        return is_long and replace(self, minutes=MINUTES) == SearchOptions()
 
 
 @dataclass(frozen=True)

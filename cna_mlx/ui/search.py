@@ -115,7 +115,8 @@ def _lines(found: SearchResult, path: str | None) -> Iterator[str]:
         )
         yield chosen.candidate.title
     else:
-        yield f"the chosen one of {tried}: {chosen.candidate.title}"
+        also = " (the paper's)" if chosen.candidate.is_paper else ""
+        yield f"the chosen one of {tried}: {chosen.candidate.title}{also}"
         if path:
             yield f"saved to {path}"
     paper = next((one for one in found.standings if one.candidate.is_paper), None)

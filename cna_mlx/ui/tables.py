@@ -174,8 +174,8 @@ def _ranked(circuit: Circuit) -> list[tuple[str, str]]:
     if origin.positions:
         rows.append(("positions", f"the last {origin.positions} tokens of the prompt"))
     if (agreement := origin.causal_correlation) is not None:
-        text = f"rank correlation {decimal(agreement)} with the influence of the same"
-        rows.append(("effects", f"{text} changes"))
+        text = f"rank correlation {decimal(agreement)} with influence"
+        rows.append(("effects", f"{text} (1: gradients rank as ablation does)"))
     return rows
 
 

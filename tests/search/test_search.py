@@ -134,6 +134,33 @@ def test_a_circuit_of_universal_neurons_only_is_refused(statistics: Statistics) 
         candidates(statistics, FRACTION, FRACTION, without=everyone)
 
 
+def test_without_neurons_for_it_no_circuit_is_the_paper_s(
+    statistics: Statistics,
+) -> None:
+    best = Selection(FRACTION, universal=False)
+    gone = frozenset(members(statistics.circuit(best)))
+    bare = replace(statistics, universal=dict.fromkeys(statistics.universal, gone))
+    assert not bare.circuit(Selection(FRACTION)).neurons
+    found = candidates(bare, FRACTION, FRACTION)
+    assert found
+    assert not any(one.is_paper for one in found)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_usual"),
+    [
+        ({}, True),
+        ({"minutes": 30}, True),
+        ({"minutes": 1}, False),
+        ({"most_kl": 0.3}, False),
+    ],
+)
+def test_a_hurried_search_is_not_kept_for_other_commands(
+    options: dict[str, Any], is_usual: bool
+) -> None:
+    assert SearchOptions(**options).is_usual is is_usual
+
+
 def test_sizes_end_at_the_largest_that_is_allowed() -> None:
     assert fractions(0.001, 0.005) == [0.001, 0.0025, 0.005]
     with pytest.raises(InputError, match=r"give at least 0\.001"):
