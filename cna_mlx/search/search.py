@@ -29,8 +29,7 @@ from cna_mlx.util.progress import SILENT, Reporter
 
 # Each round: harmful prompts, circuits of each size that are left, and the share of
 # the time by which it ends.
-_ROUNDS = ((5, 0, 0.25), (10, 4, 0.4), (35, 2, 0.55))
-_CHOOSING = 0.55
+_ROUNDS = ((5, 0, 0.25), (6, 4, 0.35), (35, 2, 0.55))
 # Multipliers beyond ablation, the strongest first. The KL grew by this power of 1 - m
 # or less in the circuits that were measured.
 _NEGATIVE, _GROWTH = (-0.5, -0.25), 1.5
@@ -189,8 +188,8 @@ class _Search:
         for count, keep, share in _ROUNDS:
             if asked:
                 alive = best_by_size(alive, keep, self._limit, 2 * keep)
-                own = [one for one in alive if not one.candidate.is_paper]
-                new = variants(own, self._limit) if share < _CHOOSING else []
+                also = stronger if share == _ROUNDS[-1][-1] else pinned
+                new = [Standing(one) for one in also(alive, self._limit)]
                 standings += new
                 alive += new
             ends = (1 - share) * budget
@@ -253,15 +252,25 @@ class _Search:
         return replace(candidate.circuit, provenance=origin, intervention=strength)
 
 
-def variants(standings: Sequence[Standing], limit: float) -> list[Standing]:
-    """Other interventions on the same circuits, of each size the best by ablation.
+def pinned(standings: Sequence[Standing], limit: float) -> list[Candidate]:
+    """The best circuit of each size, pinned to its mean over the negative prompts."""
+    best = best_by_size(_ablated(standings), 1, limit)
+    return [one.candidate.at(MEAN) for one in best]
 
-    The best two at the most negative multiplier that the KL leaves room for; the best
-    one pinned to its mean over the negative prompts.
+
+def stronger(standings: Sequence[Standing], limit: float) -> list[Candidate]:
+    """The best circuit of each size, and two of the largest, beyond ablation.
+
+    At the most negative multiplier that the KL leaves room for; none if it leaves none.
     """
-    strong = []
-    for one in best_by_size(standings, 2, limit):
+    found = []
+    for one in best_by_size(_ablated(standings), 1, limit, 2):
         room = (m for m in _NEGATIVE if one.kl * (1 - m) ** _GROWTH < limit)
-        strong += [one.candidate.at(m) for m in islice(room, 1)]
-    pinned = [one.candidate.at(MEAN) for one in best_by_size(standings, 1, limit)]
-    return [Standing(one) for one in (*strong, *pinned)]
+        found += [one.candidate.at(m) for m in islice(room, 1)]
+    return found
+
+
+def _ablated(standings: Sequence[Standing]) -> list[Standing]:
+    """Those at m = 0, without the paper's."""
+    own = [one for one in standings if not one.candidate.is_paper]
+    return [one for one in own if one.candidate.strength == 0]

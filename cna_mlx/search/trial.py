@@ -237,7 +237,8 @@ def best_by_size(
         of_largest: circuits of the largest size; ``count`` if None.
     """
     sizes: dict[float, list[Standing]] = {}
-    largest = max(one.candidate.selection.fraction for one in standings)
+    fractions = [one.candidate.selection.fraction for one in standings]
+    largest = max(fractions, default=0.0)
     for one in sorted(standings, key=lambda one: -one.merit(most_kl)):
         size = one.candidate.selection.fraction
         same = sizes.setdefault(size, [])

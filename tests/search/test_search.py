@@ -223,16 +223,20 @@ def test_the_best_of_each_size_go_on() -> None:
 
 
 def test_the_best_circuits_are_tried_at_other_strengths_too() -> None:
-    costs = ((9, 0.1), (8, 0.2), (7, 0.1), (5, 0.25))
+    costs = ((9, 0.2), (8, 0.1), (7, 0.1), (6, 0.25))
     tried = [standing(lost, kl) for lost, kl in costs]
-    tried[3].candidate = replace(tried[3].candidate, selection=Selection(0.01))
-    found = [
-        (one.candidate.selection.fraction, one.candidate.strength)
-        for one in search.variants(tried, 0.3)
-    ]
-    # .2 leaves room for -0.25, .25 for none; the third of the small is not asked
-    assert found == [(0.001, -0.5), (0.001, -0.25), (0.001, MEAN), (0.01, MEAN)]
-    assert all(not one.refusals for one in search.variants(tried, 0.3))
+    for one in tried[2:]:
+        one.candidate = replace(one.candidate, selection=Selection(0.01))
+    other = standing(20, 0.0)  # the paper's, and one that is not ablated: neither
+    other.candidate = replace(other.candidate, is_paper=True)
+    tried += [other, Standing(tried[0].candidate.at(MEAN), refusals=20, lost=20)]
+
+    def named(found: list[Candidate]) -> list[tuple[float, Any]]:
+        return [(one.selection.fraction, one.strength) for one in found]
+
+    assert named(search.pinned(tried, 0.3)) == [(0.001, MEAN), (0.01, MEAN)]
+    # .2 leaves room for -0.25, .1 for -0.5, .25 for none
+    assert named(search.stronger(tried, 0.3)) == [(0.001, -0.25), (0.01, -0.5)]
 
 
 def test_the_same_text_for_several_prompts_is_one_answer() -> None:
@@ -532,4 +536,4 @@ def test_no_circuit_stands_twice_in_the_front(
     assert paper not in made.front
     monkeypatch.setattr(search, "search_session", lambda *_, **__: made)
     lines = command("search", "demo").out.splitlines()
-    assert sum("the paper's" in line and "chosen" in line for line in lines) == 1
+    assert sum("chosen, the paper's" in line for line in lines) == 1
