@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # a run is read without what these bring along
 TIMING = "seconds"
 #: Texts with a number each.
 Pairs = tuple[tuple[str, float], ...]
+# Of a measured number: sums of these stay finite.
+_LARGEST = 1e15
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,9 @@ def _parsed(cls: type[Sample | Continuation], data: dict[str, Any]) -> dict[str,
     start, end = found["span"] or (0, 0)
     if not 0 <= start <= end <= len(found["text"]):
         raise ValueError(f"the span {found['span']} is not in the text")
+    numbers = [one for one in found.values() if isinstance(one, float)]
+    if any(abs(one) > _LARGEST for one in numbers):
+        raise ValueError("a number is beyond any measurement")
     return found
 
 

@@ -43,6 +43,12 @@ def check_model_files(path: Path, name: str) -> None:
                     f"{name}: {file.name} has the {key} {found[key]!r:.80}, which is "
                     "not a name; fetch it again"
                 )
+        length = found.get("model_max_length", 0)
+        if not isinstance(length, int | float):
+            raise ModelError(
+                f"{name}: {file.name} has the model_max_length {length!r:.80}, which "
+                "is not a number; fetch it again"
+            )
     for file in path.glob(_TEMPLATES):
         _read(file, name, _LARGEST_TEMPLATE)
 

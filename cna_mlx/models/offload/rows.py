@@ -107,6 +107,8 @@ def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     for name, entry in header.items():
         if name != "__metadata__":
             start, end = map(int, entry["data_offsets"])
+            if max(start, end) > 2**62:
+                raise ValueError(f"the offsets of {name} are beyond any file")
             shape = tuple(map(int, entry["shape"]))
             begin = 8 + length + start
             yield name, Tensor(file, str(entry["dtype"]), shape, begin, end - start)
