@@ -213,10 +213,10 @@ class Conversation:
         """Forget the last turn, in every arm; return its question.
 
         Raises:
-            InputError: there is no turn.
+            InputError: nothing was asked yet.
         """
         if not self.turns:
-            raise InputError("there is no turn to go back to; ask something first")
+            raise InputError("nothing was asked yet: ask something first")
         last = self.turns.pop().result
         self.asked = None
         self.undone += 1

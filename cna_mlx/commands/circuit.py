@@ -30,14 +30,7 @@ def circuit(context: click.Context) -> None:
     loads_model=False,
 )
 @click.argument("file", shell_complete=complete.files)
-@click.option(
-    "--out",
-    metavar="FILE.html",
-    shell_complete=complete.files,
-    help="Draw the circuit on a page.",
-)
-@opt.force_option
-@opt.open_option
+@opt.page_option("Draw the circuit on a page.")
 @click.option(
     "--top",
     type=click.IntRange(min=0),
@@ -259,17 +252,7 @@ def _add_combining(operation: str, what: str) -> None:
         _write(combined(_load(files), allow_transfer=allow_transfer), output, as_json)
 
 
-_output_option = opt.options(
-    click.option(
-        "-o",
-        "--output",
-        required=True,
-        metavar="FILE",
-        shell_complete=complete.files,
-        help="Write the circuit to FILE.",
-    ),
-    opt.force_option,
-)
+_output_option = opt.output_option(required=True)
 _add_combining("union", "any of the files")
 _add_combining("intersect", "all of the files")
 _add_combining("minus", "the first file and in none of the others")

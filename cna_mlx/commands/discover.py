@@ -4,7 +4,6 @@ from typing import Any
 
 import click
 
-from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
 from cna_mlx.commands import values
 from cna_mlx.commands.command import command
@@ -26,14 +25,7 @@ from cna_mlx.commands.command import command
 )
 @opt.expect_option
 @opt.rendering_options
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    shell_complete=complete.files,
-    help="Write the circuit to this file.",
-)
-@opt.force_option
+@opt.output_option()
 @opt.json_option
 def discover(
     model: str, output: str | None, force: bool, as_json: bool, **rest: Any

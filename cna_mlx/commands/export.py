@@ -4,7 +4,7 @@ import click
 
 from cna_mlx.commands import completion as complete
 from cna_mlx.commands.command import command
-from cna_mlx.commands.options import json_option
+from cna_mlx.commands.options import directory_option, json_option
 
 
 @command(
@@ -19,12 +19,8 @@ from cna_mlx.commands.options import json_option
     default="inspect",
     help="Logs for inspect view, or samples as lm-eval logs them.",
 )
-@click.option(
-    "-o",
-    "--out",
-    metavar="DIR",
-    shell_complete=complete.directories,
-    help="Directory for the files.  [default: inspect or lm-eval in the run's]",
+@directory_option(
+    "Directory for the files.  [default: inspect or lm-eval in the run's]", "-o"
 )
 @json_option
 def export(run: str, to: str, out: str | None, as_json: bool) -> None:

@@ -36,6 +36,17 @@ def block(title: str, *several: _Decorator) -> _Decorator:
     return decorate
 
 
+def directory_option(help_text: str, *names: str) -> _Decorator:
+    """``--out DIR``, with further names."""
+    return click.option(
+        *names,
+        "--out",
+        metavar="DIR",
+        shell_complete=complete.directories,
+        help=help_text,
+    )
+
+
 model_options = block(
     "Model",
     click.option(
@@ -240,12 +251,7 @@ measuring_options = block(
     click.option(
         "--kl/--no-kl", "has_kl", default=True, help="Measure the KL divergence."
     ),
-    click.option(
-        "--out",
-        metavar="DIR",
-        shell_complete=complete.directories,
-        help="Directory of the run; give it again to resume.",
-    ),
+    directory_option("Directory of the run; give it again to resume."),
 )
 evaluation_options = block(
     "Measurement",
@@ -292,6 +298,26 @@ hide_text_option = click.option(
     is_flag=True,
     help="Show only first words, labels, gauges and lengths.",
 )
+
+
+def output_option(what: str = "circuit", **given: Any) -> _Decorator:
+    """``-o FILE``, and ``--force`` to replace it."""
+    help_text = f"Write the {what} to this file."
+    names = ("-o", "--output")
+    option = click.option(
+        *names, metavar="FILE", shell_complete=complete.files, help=help_text, **given
+    )
+    return options(option, force_option)
+
+
+def page_option(help_text: str) -> _Decorator:
+    """``--out FILE.html``, ``--force`` to replace it and ``--open`` to look at it."""
+    option = click.option(
+        "--out", metavar="FILE.html", shell_complete=complete.files, help=help_text
+    )
+    return options(option, force_option, open_option)
+
+
 prompt_option = click.option(
     "-p",
     "--prompt",

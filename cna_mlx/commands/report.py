@@ -6,7 +6,12 @@ import click
 
 from cna_mlx.commands import completion as complete
 from cna_mlx.commands.command import command
-from cna_mlx.commands.options import force_option, json_option, open_option
+from cna_mlx.commands.options import (
+    directory_option,
+    force_option,
+    json_option,
+    open_option,
+)
 from cna_mlx.commands.values import check_output, open_page
 
 if TYPE_CHECKING:
@@ -24,13 +29,7 @@ if TYPE_CHECKING:
 @click.argument(
     "runs", metavar="RUN...", nargs=-1, required=True, shell_complete=complete.runs
 )
-@click.option(
-    "-o",
-    "--out",
-    metavar="DIR",
-    shell_complete=complete.directories,
-    help="Directory for the report.  [default: the run's directory]",
-)
+@directory_option("Directory for the report.  [default: the run's directory]", "-o")
 @force_option
 @click.option(
     "--relabel", is_flag=True, help="Label the answers again with this version."

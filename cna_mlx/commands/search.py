@@ -47,20 +47,8 @@ from cna_mlx.commands.command import command
     help="Leave out this circuit's neurons, to find a second one; repeat for more.",
 )
 @opt.rendering_options
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    shell_complete=complete.files,
-    help="Write the circuit to this file.",
-)
-@opt.force_option
-@click.option(
-    "--out",
-    metavar="DIR",
-    shell_complete=complete.directories,
-    help="Directory of the run that judges it.",
-)
+@opt.output_option()
+@opt.directory_option("Directory of the run that judges it.")
 @opt.json_option
 def search(
     model: str,

@@ -34,20 +34,8 @@ from cna_mlx.commands.command import command
 @click.option("--minutes", type=float, default=10.0, metavar="M", help="Time, about.")
 @opt.transfer_option
 @opt.rendering_options
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    shell_complete=complete.files,
-    help="Write the part to this file.",
-)
-@opt.force_option
-@click.option(
-    "--out",
-    metavar="DIR",
-    shell_complete=complete.directories,
-    help="Directory of the run that judges it.",
-)
+@opt.output_option("part")
+@opt.directory_option("Directory of the run that judges it.")
 @opt.json_option
 def shrink(
     model: str,

@@ -26,14 +26,7 @@ from cna_mlx.commands.command import command
     shell_complete=complete.contrasts,
     help="Compare with the circuit of this built-in contrast; repeat for more.",
 )
-@click.option(
-    "--out",
-    metavar="FILE.html",
-    shell_complete=complete.files,
-    help="Write a page with charts.",
-)
-@opt.force_option
-@opt.open_option
+@opt.page_option("Write a page with charts.")
 @opt.json_option
 def stability(
     model: str,

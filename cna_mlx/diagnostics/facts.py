@@ -162,7 +162,7 @@ def check_wheel(platform: str | None, system: str | None) -> Check:
     if built < _NEURAL[0] <= runs[0]:
         return warning(
             f"{detail}: it lacks the kernels for the neural accelerators (M5)",
-            "install Python again (an older one is told macOS 16, and pip then takes "
+            "install Python again (an older one reports macOS 16, and pip then takes "
             f"the wrong wheel), then: {_REINSTALL}",
         )
     if built == _NEURAL[0] and runs < _NEURAL:

@@ -76,7 +76,7 @@ class DiscoveryOptions:
     ) -> "DiscoveryOptions":
         """Return the options with the files' contrast in their place.
 
-        The reporter is told which columns were read. ``offline`` is for Hub data sets.
+        The reporter names the columns that were read. ``offline`` is for Hub data sets.
 
         Raises:
             InputError: half of a pair, both kinds, or prompts that cannot be used.

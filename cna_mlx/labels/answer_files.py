@@ -62,7 +62,7 @@ def label_file(
             :data:`~cna_mlx.prompts.columns.ANSWER_COLUMNS` that exists.
         stdin: the stream for ``-``; if None, the process's standard input.
         offline: make no request for a data set.
-        reporter: is told which columns were read.
+        reporter: called with the columns that were read.
 
     Raises:
         InputError: the file cannot be read, or a record has no answer.

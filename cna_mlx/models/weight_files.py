@@ -11,7 +11,7 @@ from cna_mlx.models.offload.rows import Tensor, tensors_of
 
 _INDEX = "model.safetensors.index.json"
 _AGAIN = "fetch or copy that file again"
-# Types of weights that are not quantized, and of buffers that are no weights.
+# Types of weights that are not quantized, and of other buffers.
 _PLAIN = {"F64", "F32", "F16", "BF16", "I64", "BOOL"}
 # Methods of quantization that mlx-lm converts while it loads, at least some of them.
 _CONVERTED = {

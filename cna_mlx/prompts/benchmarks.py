@@ -138,7 +138,7 @@ def load_benchmark(
         offline: make no request; see :func:`cna_mlx.prompts.published.fetch`.
         progress: called for a download.
         stdin: the stream for ``-``; if None, the process's standard input.
-        reporter: is told which column of a file was read, and what was left out.
+        reporter: called with the column that was read, and what was left out.
 
     Raises:
         InputError: no such name or file, or prompts that cannot be used.

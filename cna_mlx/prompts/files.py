@@ -54,7 +54,7 @@ def read_prompts(
             column.
         stdin: the stream for ``-``; if None, the process's standard input.
         offline: make no request for a data set.
-        reporter: is told which column was read, and what was left out.
+        reporter: called with the column that was read, and what was left out.
 
     Returns:
         the prompts, stripped.

@@ -197,7 +197,7 @@ def _columns(data: dict[str, Any]) -> list[dict[str, Any]] | None:
 
 def _of_table(table: Table) -> Iterator[tuple[str, object]]:
     for where, row in table.rows():
-        # of two columns of one name the last; who reads it is told of both
+        # of two columns of one name the last; the reader names both
         yield where, dict(zip(table.columns, row, strict=True))
 
 

@@ -272,5 +272,8 @@ def stronger(standings: Sequence[Standing], limit: float) -> list[Candidate]:
 
 def _ablated(standings: Sequence[Standing]) -> list[Standing]:
     """Those at m = 0, without the paper's."""
-    own = [one for one in standings if not one.candidate.is_paper]
-    return [one for one in own if one.candidate.strength == 0]
+    return [
+        one
+        for one in standings
+        if one.candidate.strength == 0 and not one.candidate.is_paper
+    ]

@@ -24,8 +24,8 @@ _ROWS = 64
 _QUALITY, _LEAST_QUALITY = 0.95, 0.9
 # Of the refusals that may become unusable.
 _RUINED = 0.1
-# While circuits are tried further: damage in one answer of a few is no evidence. Whole
-# answers that are added to the mean quality, and ruined ones that do not count.
+# While circuits are tried further, one bad answer of a few proves little: whole answers
+# that are added to the mean quality, and ruined ones that do not count.
 _WHOLE, _FREE = 8, 1
 _GOLDEN = (5**0.5 - 1) / 2
 

@@ -1,4 +1,4 @@
-"""Check for Ctrl-C between tokens; unwind where the process is told to end."""
+"""Check for Ctrl-C between tokens; unwind on SIGTERM and SIGHUP."""
 
 import os
 import signal

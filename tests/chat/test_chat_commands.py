@@ -661,7 +661,7 @@ def test_undo_forgets_the_last_turn_in_every_arm(make: Make) -> None:
     for _ in range(2):
         run_command(conversation, "/undo")
     assert not any(conversation.histories.values())
-    with pytest.raises(InputError, match="no turn"):
+    with pytest.raises(InputError, match="nothing was asked"):
         run_command(conversation, "/undo")
 
 
@@ -686,7 +686,7 @@ def test_retry_asks_again_with_what_was_changed(make: Make) -> None:
     assert turn.result.prompt == "one red stone"
     assert turn.result.arms[1].multiplier == 2
     assert texts(turn) == texts(ask(make(2.0)))
-    with pytest.raises(InputError, match="no turn"):
+    with pytest.raises(InputError, match="nothing was asked"):
         run_command(make(0.0), "/retry")
 
 
