@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -69,9 +70,12 @@ class Commands(click.Group):
     def resolve_command(
         self, context: click.Context, arguments: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command; say what another tool's command is called here."""
-        if (name := arguments[0]) not in _COMMANDS and name in _HABITS:
-            raise click.UsageError(f"no command {name!r}: {_HABITS[name]}", context)
+        """Find a command; say what another tool's or a mistyped one is called here."""
+        if (name := arguments[0]) not in _COMMANDS:
+            close = get_close_matches(name, _COMMANDS, 1)
+            hint = _HABITS.get(name) or (close and f"did you mean {close[0]}?")
+            if hint:
+                raise click.UsageError(f"no command {name!r}: {hint}", context)
         return super().resolve_command(context, arguments)
 
     def format_commands(

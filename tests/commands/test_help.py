@@ -61,6 +61,8 @@ def test_shared_options_stand_under_a_heading(command: Command) -> None:
     [
         (("list",), "cna-mlx models"),
         (("run", "llama"), "cna-mlx chat"),
+        (("serch", "demo"), "did you mean search?"),
+        (("frobnicate",), "No such command 'frobnicate'"),
         (("chat", "--model", "demo"), "first argument"),
         (("audit", "--model", "demo"), "first argument"),
         (("chat", "demo", "--temperature", "1"), "--temp"),
