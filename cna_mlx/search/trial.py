@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
 from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.kl import KL_TOKENS
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts.benchmarks import Benchmark
@@ -15,8 +16,8 @@ from cna_mlx.search.candidates import Candidate
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.util.progress import never
 
-#: New tokens of an answer, enough to recognize a refusal; tokens of the KL.
-TOKENS, KL_TOKENS = 32, 16
+#: New tokens of an answer, enough to recognize a refusal.
+TOKENS = 32
 # Arms of a batch at most; each has a KV cache.
 _ROWS = 64
 # Of the answers' mean quality: below the first it counts against a circuit, below the
