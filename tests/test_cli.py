@@ -22,7 +22,7 @@ from texts import missing
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.cli import cli
-from cna_mlx.errors import HubError, OutOfMemoryError
+from cna_mlx.errors import HubError, OutOfMemoryError, RequestError
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.models.open_files import check_open_files
 from cna_mlx.strength import Pin
@@ -848,21 +848,31 @@ def test_nan_names_layer_and_prompt(
 # ------------------------------------------------------------- limits, accidents
 
 
-def test_a_low_limit_of_open_files(
-    command: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_low_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise ValueError("not allowed to raise maximum limit")
 
     monkeypatch.setattr(resource, "setrlimit", refuse)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
-    done = command("discover", TINY)
-    assert done.code == 2
-    assert "1024" in done.failure
-    assert "ulimit -Hn 4096" in done.failure
+    with pytest.raises(RequestError, match=r"1024.*ulimit -Hn 4096"):
+        check_open_files()
 
 
-def test_a_low_limit_of_open_files_in_a_process() -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["discover", TINY],
+        ["circuit", "show", "circuit.json", "--model", TINY],
+        ["label", "run", "--judge", TINY],
+        ["compare", TINY, TINY],
+        ["compare", "run", "run"],
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_a_low_limit_of_open_files_in_a_process(
+    words: list[str], tmp_path: Path
+) -> None:
+    """Only what loads a model needs more."""
     script = (
         "import os, resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 1024))\n"
@@ -872,12 +882,20 @@ def test_a_low_limit_of_open_files_in_a_process() -> None:
         "        sys.exit(77)\n"
         "os.execv(sys.executable, [sys.executable, '-m', 'cna_mlx', *sys.argv[1:]])\n"
     )
-    done = subcommand("-c", script, "discover", TINY)
+    Circuit.from_neurons([(0, 1)]).save(tmp_path / "circuit.json")
+    make_run(tmp_path / "run")
+    path = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subcommand("-c", script, *words, cwd=tmp_path, env=environment)
     if done.returncode == 77:
         pytest.skip("this user's limits cannot be lowered for good")
+    if words == ["compare", "run", "run"]:
+        assert (done.returncode, done.stderr) == (0, "")
+        return
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "1024" in done.stderr
+    assert "ulimit -Hn 4096" in done.stderr
 
 
 def test_the_limit_of_open_files_is_what_mlx_lm_wants() -> None:

@@ -10,6 +10,12 @@ from cna_mlx.analysis.compared_model import (
     have_same_shape,
     held_out,
 )
+from cna_mlx.analysis.compared_runs import (
+    compare_runs,
+    distinct_names,
+    last_word,
+    run_of,
+)
 from cna_mlx.analysis.comparison import ModelComparison, compare_sides
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.chosen import split_circuit
@@ -21,14 +27,14 @@ from cna_mlx.evaluation.options import EvalOptions
 from cna_mlx.evaluation.plan import check_out, plan_evaluation
 from cna_mlx.evaluation.prompt_sets import PromptSets, load_sets
 from cna_mlx.evaluation.runner import run_evaluation
-from cna_mlx.evaluation.runs import RUN, RunRecord, runs_directory
+from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.subject import Subject, choose_subject
 from cna_mlx.models.families import widths
 from cna_mlx.models.loading import DEMO_NAMES, ModelOptions
 from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.provenance import Auc
-from cna_mlx.util.files import File, is_there, typed_path
+from cna_mlx.util.files import File, is_there
 from cna_mlx.util.progress import SILENT, Reporter
 
 Pair = tuple[str, str]
@@ -73,7 +79,7 @@ def compare(
     """
     runs = [run_of(one) if isinstance(one, str) else one for one in (a, b)]
     if runs[0] and runs[1]:
-        return _compare_runs(runs[0], runs[1])
+        return compare_runs(runs[0], runs[1])
     if runs[0] or runs[1]:
         model = b if runs[0] else a
         raise InputError(
@@ -89,15 +95,6 @@ def compare(
     sets = load_sets(sessions[0], prompts, options.limit, discovery.column)
     place = Path(out) if out else None
     return _Models(sessions, discovery, options, circuits, sets, place).compare()
-
-
-def _compare_runs(a: RunRecord, b: RunRecord) -> ModelComparison:
-    models = [str(run.config.model.id) for run in (a, b)]
-    places = [str(run.directory) for run in (a, b)]
-    called = _called(models if models[0] != models[1] else places)
-    return compare_sides(
-        ComparedModel.of_run(a, called[0]), ComparedModel.of_run(b, called[1])
-    )
 
 
 @dataclass(frozen=True)
@@ -149,7 +146,7 @@ class _Models:
         model = model_entry(session.model, widths(session.model))
         rendering = rendering_entry(session.tokenizer, session.rendering)
         measured = held_out(subject.circuit, model, rendering)
-        called = _called([one.name for one in self.sessions])[which]
+        called = distinct_names([one.name for one in self.sessions])[which]
         side = ComparedModel(called, model, rendering, subject.circuit, measured)
         if subject.chosen.multiplier is None:
             return _Known(side, subject)
@@ -181,7 +178,7 @@ class _Models:
                 f"{side.name}"
             )
             return None
-        return f"other ({_short(self.sessions[1 - which].name)})", other.circuit
+        return f"other ({last_word(self.sessions[1 - which].name)})", other.circuit
 
     def _rendered_the_same_way(
         self, which: int, known: _Known, other: ComparedModel
@@ -209,20 +206,6 @@ class _Models:
 
 
 # ------------------------------------------------------------------- what was asked for
-
-
-def run_of(name: str) -> RunRecord | None:
-    """Return the run of this name or directory; None if it names a model."""
-    if name in DEMO_NAMES:
-        return None
-    kept = runs_directory() / name
-    try:
-        path = typed_path(name)
-        is_run = path.name == RUN or (path / RUN).exists()
-        is_run = is_run or (not path.exists() and kept.is_dir())
-    except (OSError, InputError):  # too long for a name, nobody's home
-        return None
-    return RunRecord.open(name) if is_run else None
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -268,17 +251,3 @@ def _check_agreement(
             f"the circuits are of different contrasts ({' and '.join(found.values())}):"
             " give both of one"
         )
-
-
-def _called(names: Sequence[str]) -> tuple[str, str]:
-    """What to call two models or runs: their last words, where these differ."""
-    short = [_short(name) for name in names]
-    if short[0] != short[1]:
-        return short[0], short[1]
-    if names[0] != names[1]:
-        return names[0], names[1]
-    return f"{short[0]} (a)", f"{short[1]} (b)"
-
-
-def _short(name: str) -> str:
-    return name.rstrip("/").rpartition("/")[2] or name

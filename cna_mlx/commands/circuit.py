@@ -27,7 +27,6 @@ def circuit(context: click.Context) -> None:
     cls=Command,
     example="cna-mlx circuit show magic.json\n"
     "cna-mlx circuit show magic.json --model demo",
-    loads_model=False,
 )
 @click.argument("file", shell_complete=complete.files)
 @opt.page_option("Draw the circuit on a page.")
@@ -193,7 +192,6 @@ def circuit_neuron(
     "overlap",
     cls=Command,
     example="cna-mlx circuit overlap delta.json influence.json",
-    loads_model=False,
 )
 @click.argument(
     "files", nargs=-1, required=True, metavar="A B ...", shell_complete=complete.files
@@ -225,7 +223,6 @@ def _add_combining(operation: str, what: str) -> None:
         operation,
         cls=Command,
         example=f"cna-mlx circuit {operation} a.json b.json -o c.json",
-        loads_model=False,
         help=f"Write a circuit of the neurons that are in {what}.",
     )
     @click.argument(
@@ -262,7 +259,6 @@ _add_combining("minus", "the first file and in none of the others")
     "top",
     cls=Command,
     example="cna-mlx circuit top magic.json 4 -o four.json",
-    loads_model=False,
 )
 @click.argument("file", shell_complete=complete.files)
 @click.argument("count", metavar="N", type=int)

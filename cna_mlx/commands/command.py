@@ -9,19 +9,12 @@ _WHOLE = 200  # characters: more than a command's sentence has
 
 
 class Command(click.Command):
-    """A command with an example in its help.
+    """A command with an example in its help."""
 
-    Attributes:
-        loads_model: check first that mlx_lm can be imported.
-    """
-
-    def __init__(
-        self, *args: Any, example: str, loads_model: bool = True, **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
         lines = "\n".join(f"  {line}" for line in example.splitlines())
         kwargs["epilog"] = f"\b\nExample:\n{lines}"
         super().__init__(*args, **kwargs)
-        self.loads_model = loads_model
 
     def format_options(
         self, context: click.Context, formatter: click.HelpFormatter
@@ -38,10 +31,6 @@ class Command(click.Command):
 
     def invoke(self, context: click.Context) -> Any:
         """Run the command; exit as interrupted if it returns False."""
-        if self.loads_model:
-            from cna_mlx.models.open_files import check_open_files
-
-            check_open_files()
         if super().invoke(context) is False:
             raise KeyboardInterrupt
 
@@ -76,7 +65,7 @@ def write_commands(
 
 
 def command(
-    name: str | None = None, *, example: str, loads_model: bool = True
+    name: str | None = None, *, example: str
 ) -> Callable[[Callable[..., Any]], Command]:
     """Make a command; its function returns False if Ctrl-C ended it early."""
-    return click.command(name, cls=Command, example=example, loads_model=loads_model)
+    return click.command(name, cls=Command, example=example)

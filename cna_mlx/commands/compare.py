@@ -1,6 +1,6 @@
 """`compare`: compare two models or two runs."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,6 +9,10 @@ from cna_mlx.commands import options as opt
 from cna_mlx.commands import values
 from cna_mlx.commands.command import command
 from cna_mlx.errors import InputError
+
+if TYPE_CHECKING:
+    from cna_mlx.analysis.comparison import ModelComparison
+    from cna_mlx.evaluation.runs import RunRecord
 
 _TYPED = click.core.ParameterSource.COMMANDLINE
 
@@ -51,30 +55,23 @@ def compare(
     after the other. After Ctrl-C or a crash the same command resumes. Two runs are
     compared from their files, on the prompts that both answered.
     """
-    from cna_mlx.analysis import comparison_run as library
+    from cna_mlx.analysis.compared_runs import compare_runs, run_of
     from cna_mlx.analysis.findings import findings, headline
     from cna_mlx.ui.compare import comparison_view
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.output import emit_json, show
     from cna_mlx.ui.runs import tell_end
 
-    runs = library.run_of(a), library.run_of(b)
-    if all(runs) and (given := _given(context)):
-        raise InputError(
-            f"these options have no effect on two runs: leave out {', '.join(given)}"
-        )
-    session = values.session_of(a, rest)
-    found = library.compare(
-        runs[0] or a,
-        runs[1] or b,
-        circuits=(rest.pop("circuit_a"), rest.pop("circuit_b")),
-        rendering=session.rendering,
-        source=session.source,
-        reporter=session.reporter,
-        discovery=values.selection_of(rest),
-        options=values.evaluation_of(rest),
-        **rest,
-    )
+    runs = run_of(a), run_of(b)
+    if runs[0] and runs[1]:
+        if given := _given(context):
+            raise InputError(
+                "these options have no effect on two runs: leave out "
+                f"{', '.join(given)}"
+            )
+        found = compare_runs(runs[0], runs[1])
+    else:
+        found = _compare_models((a, b), runs, rest)
     said = findings(found)
     if as_json:
         first = {"headline": headline(found), "statements": list(said)}
@@ -85,6 +82,27 @@ def compare(
         return True
     ends = [tell_end(screen(), one.run) for one in found.sides if one.run]
     return ends == [True, True]
+
+
+def _compare_models(
+    names: tuple[str, str],
+    runs: "tuple[RunRecord | None, RunRecord | None]",
+    rest: dict[str, Any],
+) -> "ModelComparison":
+    from cna_mlx.analysis.comparison_run import compare
+
+    session = values.session_of(names[0], rest)
+    return compare(
+        runs[0] or names[0],
+        runs[1] or names[1],
+        circuits=(rest.pop("circuit_a"), rest.pop("circuit_b")),
+        rendering=session.rendering,
+        source=session.source,
+        reporter=session.reporter,
+        discovery=values.selection_of(rest),
+        options=values.evaluation_of(rest),
+        **rest,
+    )
 
 
 def _given(context: click.Context) -> list[str]:

@@ -8,7 +8,6 @@ from cna_mlx.commands.options import directory_option, json_option
 
 
 @command(
-    loads_model=False,
     example="cna-mlx export eval-demo-460fdcb54e\n"
     "cna-mlx export ./my-run --to lm-eval --out ./samples",
 )

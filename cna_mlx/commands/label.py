@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 
 @command(
-    loads_model=False,
     example="cna-mlx label answers.jsonl\n"
     "cna-mlx label answers.csv --column reply --json\n"
     "cat answers.jsonl | cna-mlx label -\n"

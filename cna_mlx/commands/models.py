@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cna_mlx.models.memory.plan import Plan
 
 
-@command(example="cna-mlx models --check", loads_model=False)
+@command(example="cna-mlx models --check")
 @click.option("--check", is_flag=True, help="Check which of them are on the Hub.")
 @json_option
 def models(check: bool, as_json: bool) -> None:

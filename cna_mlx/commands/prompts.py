@@ -46,7 +46,6 @@ def prompts(context: click.Context, as_json: bool) -> None:
     "show",
     cls=Command,
     example="cna-mlx prompts show refusal-small\ncna-mlx prompts show jbb",
-    loads_model=False,
 )
 @click.argument("name", shell_complete=complete.prompt_sets)
 @click.option(

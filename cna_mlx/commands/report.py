@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 @command(
-    loads_model=False,
     example="cna-mlx report eval-demo-460fdcb54e\n"
     "cna-mlx report ./my-run --hide-text\n"
     "cna-mlx report ./llama ./qwen --out compared",

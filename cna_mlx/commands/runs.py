@@ -4,7 +4,7 @@ from cna_mlx.commands.command import command
 from cna_mlx.commands.options import json_option
 
 
-@command(example="cna-mlx runs\ncna-mlx runs --json", loads_model=False)
+@command(example="cna-mlx runs\ncna-mlx runs --json")
 @json_option
 def runs(as_json: bool) -> None:
     """List runs on this machine, the latest first."""

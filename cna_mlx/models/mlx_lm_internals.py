@@ -1,5 +1,11 @@
-"""What is used of mlx-lm beyond its documented API; tests/test_contracts.py pins it."""
+"""Import mlx-lm; tests/test_contracts.py pins what goes beyond its documented API."""
+# ruff: noqa: E402  # the check comes before the import
 
+from cna_mlx.models.open_files import check_open_files
+
+check_open_files()  # mlx_lm raises the limit when it is imported
+
+from mlx_lm import stream_generate as stream_generate
 from mlx_lm.models.activations import swiglu as swiglu
 from mlx_lm.models.base import create_attention_mask as create_attention_mask
 from mlx_lm.models.cache import BatchKVCache as BatchKVCache

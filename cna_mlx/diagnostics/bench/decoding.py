@@ -10,10 +10,10 @@ from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm import stream_generate
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.diagnostics.bench.timing import Budget, Clock, Comparison, in_turn
+from cna_mlx.models.mlx_lm_internals import stream_generate
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.events import Token
 from cna_mlx.steering.generation import generate_arms
