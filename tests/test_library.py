@@ -15,6 +15,7 @@ from cna_mlx import (
     PromptSet,
     Reporter,
     Run,
+    audit,
     compare,
     discover,
     evaluate,
@@ -22,6 +23,8 @@ from cna_mlx import (
     probe,
     write_report,
 )
+from cna_mlx.discovery.session import Session
+from cna_mlx.errors import CircuitError
 from cna_mlx.util.rows import html_table
 
 CONTRAST = PromptSet.from_prompts(POSITIVE, NEGATIVE, "red-vs-blue")
@@ -41,6 +44,18 @@ def test_discover_takes_prompts_or_a_contrast(tiny: Any) -> None:
     for given in ({}, {"positive": POSITIVE, "contrast": CONTRAST}):
         with pytest.raises(CnaError, match="contrast"):
             discover(*tiny, **given)
+
+
+def test_a_circuit_s_file_may_be_a_path(
+    tiny: Any, circuit: Circuit, circuit_file: Path, tmp_path: Path
+) -> None:
+    typed = circuit_file.with_name(f"{circuit_file.name}@0.5")
+    for file, multiplier in ((circuit_file, None), (typed, 0.5)):
+        chosen = Session.of(*tiny).choose(file)
+        assert chosen.circuit.neurons == circuit.neurons
+        assert (chosen.multiplier, chosen.name) == (multiplier, str(circuit_file))
+    with pytest.raises(CircuitError, match="missing"):
+        audit("demo", circuits=tmp_path / "missing.json", out=tmp_path / "run")
 
 
 def test_probe_ranks_prompts(tiny: Any, circuit: Circuit) -> None:

@@ -13,6 +13,7 @@ from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.prompts import PromptSet, load_contrast
 from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.steering.generation import answer_unsteered
+from cna_mlx.util.files import File
 from cna_mlx.util.formatting import counted
 
 #: A prompt that the model refuses, and one that it answers.
@@ -38,7 +39,7 @@ class Chosen:
 
 
 def choose(
-    session: Session, circuit: str | Circuit | None, discovery: DiscoveryOptions
+    session: Session, circuit: File | Circuit | None, discovery: DiscoveryOptions
 ) -> Chosen:
     """Choose the circuit, and prompts that its discovery did not use.
 

@@ -34,6 +34,7 @@ from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.events import Answer
 from cna_mlx.steering.generation import generate_arms
 from cna_mlx.strength import Pin
+from cna_mlx.util.files import File
 from cna_mlx.util.progress import SILENT, Reporter
 
 _CONSTANTS = Pin()
@@ -112,7 +113,7 @@ class PatchResult:
 def patch_circuit(
     model: Any,
     tokenizer: Any,
-    circuit: str | Circuit | None = None,
+    circuit: File | Circuit | None = None,
     contrast: str | PromptSet | None = None,
     *,
     options: PatchOptions | None = None,
@@ -147,7 +148,7 @@ def patch_circuit(
 
 def patch_session(
     session: Session,
-    circuit: str | Circuit | None = None,
+    circuit: File | Circuit | None = None,
     discovery: DiscoveryOptions | None = None,
     options: PatchOptions | None = None,
 ) -> PatchResult:

@@ -1,5 +1,6 @@
 """A run as an evaluation leaves it, with its figures and its verdict."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from cna_mlx.util.files import File
 from cna_mlx.util.progress import SILENT, Reporter
 from cna_mlx.util.rows import Row
 
-Circuits = str | Circuit | Sequence[str | Circuit]
+Circuits = File | Circuit | Sequence[File | Circuit]
 
 
 class Run(RunRecord):
@@ -70,7 +71,7 @@ class Run(RunRecord):
 def evaluate(
     model: Any,
     tokenizer: Any,
-    circuit: str | Circuit,
+    circuit: File | Circuit,
     prompts: PromptSets = (),
     *,
     options: EvalOptions | None = None,
@@ -150,7 +151,7 @@ def audit(
     return evaluate_session(
         session,
         prompts,
-        [circuits] if isinstance(circuits, str | Circuit) else circuits,
+        [circuits] if isinstance(circuits, str | os.PathLike | Circuit) else circuits,
         options or EvalOptions(sweep=True, seeds=AUDIT_SEEDS),
         discovery or DiscoveryOptions(),
         out,
@@ -162,7 +163,7 @@ def audit(
 def evaluate_session(
     session: Session,
     prompts: PromptSets,
-    circuits: Sequence[str | Circuit],
+    circuits: Sequence[File | Circuit],
     options: EvalOptions,
     discovery: DiscoveryOptions,
     out: File | None,

@@ -1,5 +1,6 @@
 """`search`: find the circuit whose ablation turns refusals into answers."""
 
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -8,6 +9,7 @@ from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
 from cna_mlx.commands import values
 from cna_mlx.commands.command import command
+from cna_mlx.errors import InputError
 
 
 @command(
@@ -94,9 +96,12 @@ def search(
         found = search_session(session, discovery, options, out, shown, keep)
     if found.circuit:
         keep(found.circuit)
-        if found.is_whole and options.is_usual:
-            kept = keep_searched(session, discovery, found.circuit)
-            output = output or kept
+        if options.is_usual if found.is_whole else not output:
+            with suppress(InputError):  # the cache only saves time
+                kept = keep_searched(
+                    session, discovery, found.circuit, is_whole=found.is_whole
+                )
+                output = output or kept
     if as_json:
         file = output if found.circuit else None
         emit_json({"model": model, **found.to_dict(), "circuit_file": file})

@@ -1,5 +1,6 @@
 """Choose circuits to steer with: values, or ``FILE[@M]`` as typed."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.steering.arms import Arm
 from cna_mlx.strength import Pin, Strength, check_strength, parse_strength
-from cna_mlx.util.files import is_there
+from cna_mlx.util.files import File, is_there
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,13 @@ class ChosenCircuit:
         return list(given) or [0.0 if usual is None else usual]
 
 
-def split_circuit(text: str) -> tuple[str, Strength | None]:
+def split_circuit(text: File) -> tuple[str, Strength | None]:
     """Split ``FILE``, ``FILE@M``, ``FILE@mean`` or ``FILE@pin=C``.
 
     Raises:
         InputError: what follows the @ is neither a finite number nor a pin.
     """
+    text = os.fspath(text)
     path, at, number = text.rpartition("@")
     if not at or is_there(text):
         return text, None
@@ -48,14 +50,17 @@ def split_circuit(text: str) -> tuple[str, Strength | None]:
 
 
 def check_arms(
-    circuits: Sequence[str | Circuit], multipliers: Sequence[Strength] = ()
+    circuits: Sequence[File | Circuit], multipliers: Sequence[Strength] = ()
 ) -> None:
     """Raise an error for a circuit file or multiplier that cannot be used."""
     for value in multipliers:
         check_strength(value)
     for one in circuits:
-        path, own = split_circuit(one) if isinstance(one, str) else ("", None)
-        circuit = Circuit.load(path) if isinstance(one, str) else one
+        if not isinstance(one, Circuit):
+            path, own = split_circuit(one)
+            circuit = Circuit.load(path)
+        else:
+            path, own, circuit = "", None, one
         for strength in ChosenCircuit(circuit, own).multipliers(multipliers):
             if isinstance(strength, Pin):
                 check_pin(circuit, strength, path)

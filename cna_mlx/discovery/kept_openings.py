@@ -2,7 +2,6 @@
 
 import json
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from cna_mlx.circuit import Circuit
@@ -46,15 +45,22 @@ def kept_openings(
     }
     path = Store().place("openings", key)
     with suppress(OSError, ValueError, TypeError):
-        return _read(path, int(model.args.vocab_size))
+        phrases = parse_json(read_text(path), finite=True)
+        return checked_openings(phrases, int(model.args.vocab_size))
     found = refusing_openings(model, tokenizer, contrast, rendering, progress=progress)
     keep_file(path, json.dumps(found))
     return found
 
 
-def _read(path: Path, tokens: int) -> tuple[Opening, ...]:
-    """ValueError or TypeError if the file is damaged; of a model of so many tokens."""
-    phrases = parse_json(read_text(path), finite=True)
+def checked_openings(phrases: Any, tokens: int) -> tuple[Opening, ...]:
+    """The phrases that a file has.
+
+    Args:
+        tokens: how many the model has.
+
+    Raises:
+        ValueError, TypeError: they are damaged.
+    """
     found = tuple(map(tuple, phrases))
     ids = [token for one in found for token in one]
     if any(type(token) is not int or not 0 <= token < tokens for token in ids):

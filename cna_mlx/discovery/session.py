@@ -202,7 +202,7 @@ class Session:
         if found.discovery.warning:
             self.reporter.warn(found.discovery.warning)
 
-    def choose(self, circuit: str | Circuit) -> ChosenCircuit:
+    def choose(self, circuit: File | Circuit) -> ChosenCircuit:
         """Check a circuit or ``FILE[@M]`` against the model; M may be a pin.
 
         Raises:

@@ -13,6 +13,7 @@ from cna_mlx.evaluation.arms import Reference, reference
 from cna_mlx.evaluation.contamination import discovery_prompts
 from cna_mlx.prompts import PromptSet
 from cna_mlx.steering.gauge_scale import can_gauge
+from cna_mlx.util.files import File
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Subject:
 
 
 def choose_subject(
-    session: Session, circuit: str | Circuit | None, discovery: DiscoveryOptions
+    session: Session, circuit: File | Circuit | None, discovery: DiscoveryOptions
 ) -> Subject:
     """Choose the circuit to evaluate: a circuit, ``FILE[@M]``, or None for the default.
 

@@ -20,7 +20,7 @@ from cna_mlx.report.drawing import (
     ticks,
 )
 from cna_mlx.strength import from_intervention, strength_text
-from cna_mlx.util.formatting import counted, decimal, percent
+from cna_mlx.util.formatting import counted, decimal
 
 # A standing of :class:`cna_mlx.search.trial.Standing` as JSON.
 Tried = Mapping[str, Any]
@@ -31,6 +31,8 @@ _SCORES = {
 }
 # The width of a letter, about.
 _LETTER = 8.2
+# The line of the captions above the circuits, clear of the names of those at 100%.
+_TOP = 46.0
 _KLS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
 
 
@@ -66,15 +68,16 @@ def pareto(data: Mapping[str, Any]) -> Picture:
         parts,
         f"{counted(len(tried), 'circuit')} on the half of the prompts where circuits "
         "are chosen. Up: more refusals became answers. Left: ordinary answers changed "
-        "less. No circuit beats those on the line in both; circuits that were dropped "
-        "early answered few prompts, so their share is rough. The tables of refusals "
-        "are of the other half, which the search did not use.",
+        "less. Of the circuits that were not dropped early, none beats those on the "
+        "line in both; the dropped ones answered few prompts, so their share is rough. "
+        "The tables of refusals are of the other half, which the search did not use.",
     )
 
 
 def title(one: Tried) -> str:
     """A circuit in words, with its figures."""
-    return f"{name(one)}: {percent(share(one))} lost, KL {decimal(one['kl'])}"
+    lost = f"{one['lost']} of {counted(one['refusals'], 'refusal')} lost"
+    return f"{name(one)}: {lost}, KL {decimal(one['kl'])}"
 
 
 def name(one: Tried) -> str:
@@ -118,13 +121,13 @@ def _frame(x: Axis, y: Axis, limit: float) -> Iterator[Mark | Caption]:
         place = y.at(value)
         yield Mark(line(x.start, place, x.end, place), "guide")
         yield Caption(x.start - 8, place + 4, f"{100 * value:.0f}%", "end")
-    yield Caption(8, 46, "refusals that became answers", "soft")
+    yield Caption(8, _TOP, "refusals lost", "soft")
     allowed = x.at(limit)
-    yield Mark(line(allowed, y.end - 24, allowed, y.start), "limit")
+    yield Mark(line(allowed, _TOP - 10, allowed, y.start), "limit")
     is_right = allowed > 0.7 * WIDTH
     place = allowed - 5 if is_right else allowed + 5
     words = f"KL allowed: {limit:g}"
-    yield Caption(place, y.end - 22, words, "soft" + " end" * is_right)
+    yield Caption(place, _TOP, words, "soft" + " end" * is_right)
     values = [one for one in _KLS if one <= x.high]
     apart = [
         one

@@ -12,7 +12,7 @@ from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.search.reading import VERSION
 from cna_mlx.search.search import Shown, search_session
-from cna_mlx.util.files import file_errors
+from cna_mlx.util.files import check_writable, file_errors
 
 
 class SearchInterrupted(KeyboardInterrupt):
@@ -42,10 +42,16 @@ def keep_searched(
         InputError: it cannot be written.
     """
     path = _place(session, discovery, is_whole)
-    with file_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    _check(path)
     circuit.save(path)
     return str(path)
+
+
+def _check(path: Path) -> None:
+    """Raise InputError for a file that cannot be written."""
+    with file_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(path)
 
 
 def searched_circuit(
@@ -57,6 +63,7 @@ def searched_circuit(
 
     Raises:
         RequestError: no circuit lowers refusals within the damage that is allowed.
+        InputError: the circuit could not be kept.
         SearchInterrupted: the search was interrupted; the best circuit so far is kept.
         KeyboardInterrupt: it was interrupted, and no circuit did enough.
         as :func:`search_session`.
@@ -66,8 +73,10 @@ def searched_circuit(
         model, _ = session.load()
         found = Circuit.load(path)
         found.check_model(widths(model), fingerprint(model))
-        session.reporter.note(f"the circuit of an earlier search: {path}")
-        return str(path)
+        if found.is_from(discovery.prompts(session.name).half(0).sha256):
+            session.reporter.note(f"the circuit of an earlier search: {path}")
+            return str(path)
+    _check(path)  # before the search, which takes minutes
     result = search_session(session, discovery, shown=shown)
     if not result.is_whole:
         if result.circuit is None:

@@ -1,14 +1,16 @@
 """Judge a chosen circuit on prompts that did not choose it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from cna_mlx.analysis.run import Run
 from cna_mlx.discovery.chosen import ChosenCircuit
 from cna_mlx.discovery.session import Session
 from cna_mlx.evaluation.options import EvalOptions
-from cna_mlx.evaluation.plan import plan_evaluation
+from cna_mlx.evaluation.plan import EvaluationPlan, plan_evaluation
 from cna_mlx.evaluation.runner import run_evaluation
+from cna_mlx.evaluation.runs import RUN, default_directory, has_run
 from cna_mlx.evaluation.subject import Subject
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark
@@ -31,8 +33,10 @@ def judge(
     seconds: float,
     pace: float,
     out: File | None = None,
-) -> Run:
+) -> Run | None:
     """Answer the second half in all arms, beside matched controls of the chosen one.
+
+    None if Ctrl-C ended it before the first answer.
 
     Args:
         halves: of a contrast: where circuits were chosen, and the other one.
@@ -46,21 +50,39 @@ def judge(
     half, other = halves
     harmful = Benchmark.from_prompts(other.positive, "harmful", "unused harmful")
     benign = Benchmark.from_prompts(other.negative, "benign", "unused benign")
-    plan = plan_evaluation(
-        session,
-        Subject(chosen, half),
-        [one.limited(limit) for one in (harmful, benign)],
-        EvalOptions(seeds=_CONTROLS, max_tokens=_TOKENS, extend_to=0),
-        command,
-        others=rivals,
-        controls=("matched",),
-        out=out,
-    )
-    return Run.of(run_evaluation(plan))
+    try:
+        plan = plan_evaluation(
+            session,
+            Subject(chosen, half),
+            [one.limited(limit) for one in (harmful, benign)],
+            EvalOptions(seeds=_CONTROLS, max_tokens=_TOKENS, extend_to=0),
+            command,
+            others=rivals,
+            controls=("matched",),
+            out=out,
+        )
+        return Run.of(run_evaluation(_placed(plan)))
+    except KeyboardInterrupt:
+        return None
 
 
-def judged(run: Run) -> dict[str, Any] | None:
+def _placed(plan: EvaluationPlan) -> EvaluationPlan:
+    """The plan, in the default directory if its own has another run.
+
+    An error would cost all that was chosen before.
+    """
+    place = plan.directory
+    if not (place / RUN).exists() or has_run(place, plan.config):
+        return plan
+    other = default_directory(plan.config)
+    plan.reporter.warn(f"{place} has another run; this one is written to {other}")
+    return replace(plan, directory=other)
+
+
+def judged(run: Run | None) -> dict[str, Any] | None:
     """What the unused prompts showed, for the circuit's file."""
+    if run is None:
+        return None
     groups = {one.kind: one for one in run.summary().groups}
     group, benign = groups.get("harmful"), groups.get("benign")
     if group is None or group.main is None:

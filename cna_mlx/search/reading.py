@@ -13,6 +13,7 @@ import numpy as np
 
 from cna_mlx.discovery.cache import Store, identity_of, keep_file
 from cna_mlx.discovery.discover import algorithm_of
+from cna_mlx.discovery.kept_openings import checked_openings
 from cna_mlx.discovery.refusing_openings import openings_of
 from cna_mlx.discovery.selection import Selection
 from cna_mlx.discovery.session import Session
@@ -186,7 +187,7 @@ def _unpack(session: Session, half: PromptSet, path: Path) -> Reading:
         layers,  # type: ignore[arg-type]
         moments,
         {k: frozenset(map(tuple, one.tolist())) for k, one in universal.items()},
-        tuple(map(tuple, head["openings"])),
+        checked_openings(head["openings"], int(session.model.args.vocab_size)),
         *origin_of(*session.load(), half, session.rendering),
     )
     refused = _positions(head["refused"], len(half.positive))

@@ -96,6 +96,7 @@ def search_session(
         keep: called with the chosen circuit before it is judged.
 
     Raises:
+        CircuitError: a circuit to leave out is of another model.
         InputError: the model refuses too few prompts, or a value is out of range.
         as :func:`cna_mlx.evaluate`.
     """
@@ -117,6 +118,8 @@ class _Search:
     @wired()
     def run(self) -> SearchResult:
         check_out(self.out)
+        for one in self.options.without:
+            self.session.check(one)
         session, report = self.session, self.session.reporter
         whole = self.discovery.prompts(session.name)
         self._half, self._other = whole.half(0), whole.half(1)
@@ -245,7 +248,7 @@ class _Search:
             "tried": len(standings),
             "max_kl": self.options.most_kl,
             "without": sum(len(one.neurons) for one in self.options.without),
-            "judged": judged(run) if run else None,
+            "judged": judged(run),
         }
         origin = replace(candidate.circuit.provenance, search=found)
         strength = None if candidate.strength == 0 else candidate.strength

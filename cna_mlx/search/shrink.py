@@ -45,7 +45,7 @@ _JUDGED = 5
 def shrink_circuit(
     model: Any,
     tokenizer: Any,
-    circuit: str | Circuit,
+    circuit: File | Circuit,
     contrast: str | PromptSet | None = None,
     *,
     keep: float = KEEP,
@@ -81,7 +81,7 @@ def shrink_circuit(
 
 def shrink_session(
     session: Session,
-    circuit: str | Circuit,
+    circuit: File | Circuit,
     discovery: DiscoveryOptions | None = None,
     *,
     keep: float = KEEP,
@@ -226,7 +226,7 @@ class _Shrink:
         part, run = choice.path[-1], None
         if is_complete:
             run = self._judged(choice)
-            is_complete = run.status == "complete"
+            is_complete = run is not None and run.status == "complete"
         made = shrunk(
             self.whole.circuit,
             part.candidate.places,
@@ -234,14 +234,14 @@ class _Shrink:
             keep=self.keep,
             lost=part.lost,
             refusals=part.refusals,
-            judged=judged(run) if run else None,
+            judged=judged(run),
         )
         strength = part.candidate.strength
         return ShrinkResult(
             replace(made, intervention=None if strength == 0 else strength),
             part,
             effect,
-            tuple(choice.tried.values()),
+            tuple(one for one in choice.tried.values() if one.asked),
             self.halves,
             self.keep,
             choice.is_minimal,
@@ -250,7 +250,7 @@ class _Shrink:
             self._spent,
         )
 
-    def _judged(self, choice: Shrinking) -> Run:
+    def _judged(self, choice: Shrinking) -> Run | None:
         """Answer the other half with the part, the whole circuit and other sizes."""
         whole, part = choice.path[0], choice.path[-1]
         others = best_of_each_size(choice.halved)

@@ -24,7 +24,7 @@ class ShrinkResult:
             smaller part keeps the effect.
         part: its counts on the refusals that chose it, each lost by the whole circuit.
         effect: counts of the whole circuit on all prompts of ``contrast``.
-        tried: the counts of all parts.
+        tried: the counts of all parts that answered a prompt.
         halves: of the contrast: the one that chose, and the one that judges.
         keep: the share of the whole circuit's lost refusals that a part must keep.
         is_minimal: no neuron of the part could be left out.
@@ -94,8 +94,11 @@ class ShrinkResult:
         return f"{neurons} {verb} {lost} on {judges}, which did not choose them{less}."
 
     def _why_whole(self) -> str:
+        if not (self.is_minimal or self.is_complete or self.run):
+            return "the shrink was interrupted before it found a smaller part"
+        smaller = sum(one.size < self.whole for one in self.tried)
         why = (
-            f"none of the {len(self.tried) - 1} smaller parts that were tried keeps "
+            f"none of the {smaller} smaller parts that were tried keeps "
             f"{percent(self.keep)} of the refusals that they lose on "
             f"{self.halves[0].name}"
         )

@@ -98,8 +98,10 @@ def search_view(
         parts += [
             screen.safe("\nThe search ended before the circuit was judged.", "bold")
         ]
-    parts += [screen.safe(line) for line in _lines(found, path)]
-    parts += [Text(), screen.safe(_front_title(found), "bold"), _front(screen, found)]
+    if found.chosen.refusals:  # else it ended in the first prompt
+        parts += [screen.safe(line) for line in _lines(found, path)]
+        parts += [Text(), screen.safe(_front_title(found), "bold")]
+        parts += [_front(screen, found)]
     if summary:
         parts += [Text(), summary_view(screen, summary), parts[0]]
     return Group(*parts)
@@ -109,9 +111,12 @@ def _lines(found: SearchResult, path: str | None) -> Iterator[str]:
     chosen, tried = found.chosen, counted(len(found.standings), "circuit")
     if found.circuit is None:
         most = max(one.candidate.size for one in found.standings)
+        so_far = "" if found.is_whole else " so far"
+        was_judged = " was judged" if found.run and found.run.samples() else ""
         yield (
             f"No circuit of up to {most} MLP neurons lowered refusals within the "
-            f"damage that is allowed; {tried} tried. The best of them was judged:"
+            f"damage that is allowed{so_far}; {tried} tried. "
+            f"The best of them{was_judged}:"
         )
         yield chosen.candidate.title
     else:

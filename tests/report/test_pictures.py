@@ -242,7 +242,7 @@ def test_a_circuit_is_at_its_kl_and_its_lost_refusals() -> None:
             assert place == pytest.approx((x[at], y[at]), abs=0.3)
     assert "chosen: 55 neurons by influence, layers 0-7" in texts(picture)
     assert "the paper's: 41 neurons by delta, layers 0-7" in texts(picture)
-    assert "75% lost, KL 0.16" in picture.alt
+    assert "15 of 20 refusals lost, KL 0.16" in picture.alt
 
 
 @pytest.mark.parametrize("kl", [0.0, 0.05, 0.16, 0.3, 0.4])
@@ -255,6 +255,18 @@ def test_the_name_of_the_chosen_circuit_is_not_cut_off(kl: float) -> None:
     assert name.text.endswith("layers 10-19, m=-0.5")
     assert "end" not in name.look
     assert 0 <= name.x <= picture.width - 7.5 * len(name.text)
+
+
+def test_the_limit_is_named_above_a_chosen_circuit_that_loses_all() -> None:
+    data = a_search()
+    chosen = {**data["chosen"], "lost": data["chosen"]["refusals"], "kl": 0.3}
+    picture = pareto({**data, "tried": [*data["tried"], chosen], "chosen": chosen})
+    heights = {
+        one.text.partition(":")[0]: one.y
+        for one in picture.captions
+        if one.text.startswith(("KL allowed", "chosen: "))
+    }
+    assert heights["KL allowed"] + 16 < heights["chosen"]
 
 
 def test_a_search_that_chose_nothing_is_drawn() -> None:

@@ -17,7 +17,7 @@ from cna_mlx.discovery.discover import Discovery, run_discovery
 from cna_mlx.discovery.refusing_openings import refusing_openings
 from cna_mlx.discovery.selection import Rank, Selection
 from cna_mlx.discovery.session import Session
-from cna_mlx.errors import CnaError, InputError, RequestError
+from cna_mlx.errors import CircuitError, CnaError, InputError, RequestError
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts import load_contrast
 from cna_mlx.prompts.chat_template import Rendering
@@ -382,6 +382,42 @@ def test_the_next_search_reads_nothing(
     assert {one.candidate.size for one in found.standings} == {8}
 
 
+def test_ctrl_c_before_the_first_judged_answer_keeps_the_circuit(
+    demo: Any, quick: SearchOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(judging, "plan_evaluation", interrupted)
+    small = replace(quick, most=FRACTION)
+    found = search_session(Session.of(*demo), magic(), small, tmp_path / "run")
+    assert (found.is_whole, found.run) == (False, None)
+    assert found.circuit is not None
+    assert members(found.circuit) == members(found.chosen.candidate.circuit)
+
+
+def test_a_directory_with_another_run_does_not_cost_the_search(
+    demo: Any,
+    found: SearchResult,
+    quick: SearchOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CNA_MLX_RUNS", str(tmp_path))
+    assert found.run is not None
+    taken, said = found.run.directory, list[str]()
+    before = (taken / "run.json").read_bytes()
+    session = Session.of(*demo, reporter=Reporter(warn=said.append))
+    small = replace(quick, most=FRACTION)
+    other = search_session(session, magic(), small, taken)
+    assert other.is_whole
+    assert other.run is not None
+    place = other.run.directory
+    assert place.parent == tmp_path
+    assert f"{taken} has another run; this one is written to {place}" in said
+    assert (taken / "run.json").read_bytes() == before
+
+
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut off"])
 def test_a_damaged_reading_is_read_again(demo: Any, damage: bytes) -> None:
     session = Session.of(*demo)
@@ -393,6 +429,37 @@ def test_a_damaged_reading_is_read_again(demo: Any, damage: bytes) -> None:
     assert again.refused == first.refused
     assert path.read_bytes()[:4] == whole[:4]
     assert len(path.read_bytes()) == len(whole)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"openings": [[10**6]]},
+        {"openings": [[]]},
+        {"openings": 5},
+        {"refused": [12]},
+        {"answered": [-1]},
+        {"refused": [True]},
+    ],
+)
+def test_a_reading_that_cannot_be_is_read_again(
+    demo: Any, wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reads(*_: Any) -> None:
+        raise NotImplementedError
+
+    session = Session.of(*demo)
+    read_half(session, HALF, FRACTION)
+    (path,) = (one for one in Store().files() if one.suffix == ".npz")
+    whole = path.read_bytes()
+    arrays = dict(np.load(path))
+    arrays["head"] = np.array(json.dumps({**json.loads(str(arrays["head"])), **wrong}))
+    np.savez(path, **arrays)
+    monkeypatch.setattr(reading, "_answers", reads)
+    with pytest.raises(NotImplementedError):
+        read_half(session, HALF, FRACTION)
+    path.write_bytes(whole)
+    read_half(session, HALF, FRACTION)
 
 
 def test_what_was_chosen_is_kept_where_the_judge_fails(
@@ -441,6 +508,48 @@ def test_the_next_command_uses_the_found_circuit(
     assert searched_circuit(session, magic()) == first
     assert found.circuit is not None
     assert members(Circuit.load(first)) == members(found.circuit)
+
+
+def test_a_kept_circuit_of_another_contrast_is_not_used(
+    demo: Any, found: SearchResult, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached, "search_session", lambda *_, **__: found)
+    session = Session.of(*demo)
+    first = Path(searched_circuit(session, magic()))
+    foreign = Circuit.load(first)
+    origin = foreign.provenance
+    assert origin.contrast is not None
+    other = replace(origin.contrast, sha256=MAGIC.half(1).sha256)
+    replace(foreign, provenance=replace(origin, contrast=other)).save(first)
+    assert searched_circuit(session, magic()) == str(first)
+    assert Circuit.load(first).is_from(HALF.sha256)
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_the_search(
+    demo: Any, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(cached, "search_session")
+    (cache / "cache").mkdir()
+    (cache / "cache" / "searches").write_text("in the way")
+    with pytest.raises(InputError, match="searches"):
+        searched_circuit(Session.of(*demo), magic())
+
+
+def test_a_cache_that_cannot_be_written_does_not_cost_the_result(
+    command: Any, found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "search_session", lambda *_, **__: found)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "searches").write_text("in the way")
+    done = command("search", "demo")
+    assert (done.code, "Refusals fell from" in done.out) == (0, True)
+    assert "saved to" not in done.out
+
+
+def test_circuits_of_another_model_cannot_be_left_out(demo: Any) -> None:
+    other = Circuit.from_neurons([(40, 0, 1.0)])
+    with pytest.raises(CircuitError, match="layer 40"):
+        search_session(Session.of(*demo), magic(), SearchOptions(without=(other,)))
 
 
 def test_a_search_that_found_none_is_no_circuit(
@@ -506,6 +615,31 @@ def test_the_command_prints_what_it_found(
         search, "search_session", lambda *_, **__: replace(found, is_whole=False)
     )
     assert command("search", "demo", "-o", file, "--force").code == 130
+
+
+def test_an_interrupted_search_says_what_it_has(
+    command: Any, found: SearchResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = replace(found, run=None, is_whole=False)
+    first = Standing(found.chosen.candidate)
+    shown = (
+        (cut, "the chosen one of", ""),
+        (replace(cut, circuit=None), "is allowed so far; ", "was judged:"),
+        (replace(cut, circuit=None, chosen=first, standings=(first,)), "", "Pareto"),
+    )
+    for early, said, wrong in shown:
+        monkeypatch.setattr(search, "search_session", lambda *_, e=early, **__: e)
+        done = command("search", "demo")
+        text = " ".join(done.out.split())
+        assert (done.code, said in text) == (130, True)
+        assert not wrong or wrong not in text
+        assert "The search ended before the circuit was judged." in text
+        # without --output the circuit is kept in the cache
+        assert ("saved to" in text) is bool(early.circuit)
+    (kept,) = Store().files()
+    assert kept.parent.name == "searches"
+    assert found.circuit is not None
+    assert members(Circuit.load(kept)) == members(found.circuit)
 
 
 def test_a_search_that_found_none_names_no_file(

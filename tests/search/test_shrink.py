@@ -364,6 +364,11 @@ def test_the_headline_says_why_all_stay(found: ShrinkResult) -> None:
     )
     early = replace(all_stay, is_minimal=False)
     assert "ended early (--minutes gives it more time)" in early.headline
+    cut = replace(early, is_complete=False, run=None)
+    assert cut.headline == (
+        f"All {found.whole} neurons stay: the shrink was interrupted before it found "
+        "a smaller part."
+    )
 
 
 def test_an_intervention_is_kept(
@@ -410,8 +415,22 @@ def test_an_interrupted_shrink_keeps_what_it_found(
     assert not found.is_complete
     assert found.run is None
     assert len(found.circuit.neurons) == found.size
+    assert all(one.asked for one in found.tried)
     assert found.to_dict()["complete"] is False
     assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_before_the_first_judged_answer_keeps_the_part(
+    demo: Any, circuit: Circuit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(judging, "plan_evaluation", interrupted)
+    found = shrink_session(Session.of(*demo), circuit, minutes=0.05)
+    assert (found.is_complete, found.run) == (False, None)
+    assert len(found.circuit.neurons) == found.size
+    assert "not judged" in found.headline or found.size == found.whole
 
 
 @pytest.mark.parametrize(
