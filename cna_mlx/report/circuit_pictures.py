@@ -63,16 +63,19 @@ def constellation(circuit: Circuit, n_layers: int) -> Picture:
 def _profile(circuit: Circuit, n_layers: int) -> str:
     """In which layers the neurons are, and how many are higher on which side."""
     counts = Counter(one.layer for one in circuit.neurons)
-    layer, most = counts.most_common(1)[0]
+    (layer, most), *rest = counts.most_common(2)
+    where = f"most in layer {layer} ({most})"
+    if rest and rest[0][1] == most:
+        where = f"{most} at most in a layer"
     third = n_layers - -(-n_layers // 3)
     late = sum(count for own, count in counts.items() if own >= third)
     falling = sum(one.delta < 0 for one in circuit.neurons)
     total = len(circuit.neurons)
     return (
         f"{counted(total, 'neuron')} in layers {min(counts)} to {max(counts)} of a "
-        f"model with layers 0 to {n_layers - 1}: {late} in its last third, most in "
-        f"layer {layer} ({most}). {total - falling} are higher on the "
-        f"{_side(circuit)} prompts, {falling} lower."
+        f"model with layers 0 to {n_layers - 1}: {late} in its last third, {where}. "
+        f"{total - falling} are higher on the {_side(circuit)} prompts, "
+        f"{falling} lower."
     )
 
 

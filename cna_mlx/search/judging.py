@@ -46,7 +46,7 @@ def judge(
     arms = 2 + len(rivals) + _CONTROLS
     each = _FURTHER * pace * arms * _TOKENS / TOKENS
     few, many = _PROMPTS
-    limit = min(max(int(seconds / max(1e-9, 2 * each)), few), many)
+    limit = int(min(max(seconds / max(1e-9, 2 * each), few), many))
     half, other = halves
     harmful = Benchmark.from_prompts(other.positive, "harmful", "unused harmful")
     benign = Benchmark.from_prompts(other.negative, "benign", "unused benign")

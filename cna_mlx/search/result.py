@@ -1,5 +1,6 @@
 """What a search is asked for, and what it found."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,8 +39,10 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if not self.minutes > 0:
             raise InputError(f"--minutes {self.minutes:g}: give more than 0")
-        if not self.most_kl > 0:
-            raise InputError(f"--max-kl {self.most_kl:g}: give more than 0 nats")
+        if not 0 < self.most_kl < math.inf:
+            raise InputError(
+                f"--max-kl {self.most_kl:g}: give a finite number above 0, in nats"
+            )
         if self.most is not None and not 0 < self.most <= 1:
             raise InputError(f"--most {self.most:g}: give a share above 0 and up to 1")
 

@@ -153,11 +153,11 @@ class _Shrink:
             f"trying parts on the {len(lost)} of {counted(effect.refusals, 'refusal')} "
             "that the circuit turns into answers"
         )
-        few = int(_TRYING * self.seconds / (_PARTS * max(1e-9, pace)))
+        many = _TRYING * self.seconds / (_PARTS * max(1e-9, pace))
         choice = Shrinking(
             self.whole,
             self._trial(lost),
-            min(len(lost), _MANY, max(_FEW, few)),
+            int(min(len(lost), _MANY, max(_FEW, many))),
             self.keep,
             lambda share: self._spent > share * self.seconds,
             self.shown,

@@ -86,6 +86,12 @@ def test_a_mark_is_at_its_layer_and_rank_and_as_large_as_its_delta() -> None:
     assert y.max() < picture.height
 
 
+def test_no_layer_is_named_where_two_have_the_most_neurons() -> None:
+    circuit = Circuit.from_neurons([(0, 1, 2.0), (3, 1, 2.0), (3, 2, 1.0), (0, 2, 1.0)])
+    alt = constellation(circuit, 12).alt
+    assert "0 in its last third, 2 at most in a layer." in alt
+
+
 def test_a_score_is_a_second_axis() -> None:
     picture = constellation(a_circuit(scored=True), 12)
     assert [text for text in texts(picture) if text == "influence"] == ["influence"]

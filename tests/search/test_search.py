@@ -13,6 +13,7 @@ import pytest
 from cna_mlx import DiscoveryOptions, Reporter
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.cache import Store
+from cna_mlx.discovery.chosen import ChosenCircuit
 from cna_mlx.discovery.discover import Discovery, run_discovery
 from cna_mlx.discovery.refusing_openings import refusing_openings
 from cna_mlx.discovery.selection import Rank, Selection
@@ -396,6 +397,29 @@ def test_ctrl_c_before_the_first_judged_answer_keeps_the_circuit(
     assert members(found.circuit) == members(found.chosen.candidate.circuit)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "prompts"), [(0, 12), (2 * 20.3 * 20 + 1, 20), (float("inf"), 50)]
+)
+def test_the_time_that_is_left_decides_how_many_prompts_judge(
+    demo: Any, seconds: float, prompts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def planned(session: Any, subject: Any, sets: Any, *_: Any, **__: Any) -> None:
+        asked.extend(len(one.prompts) for one in sets)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(judging, "plan_evaluation", planned)
+    refusal = load_contrast("refusal")
+    chosen = ChosenCircuit(Circuit.from_neurons([(0, 0, 1.0)]))
+    halves = refusal.half(0), refusal.half(1)
+    # 7 arms, 64 tokens for the 32 of a second, and 45% more
+    run = judging.judge(
+        Session.of(*demo), "search", chosen, [], halves, seconds=seconds, pace=1.0
+    )
+    assert (run, asked) == (None, [prompts, prompts])
+
+
 def test_a_directory_with_another_run_does_not_cost_the_search(
     demo: Any,
     found: SearchResult,
@@ -484,6 +508,7 @@ def test_what_was_chosen_is_kept_where_the_judge_fails(
         ({"most": 1.5}, "--most 1.5"),
         ({"most_kl": -1}, "--max-kl -1"),
         ({"most_kl": float("nan")}, "--max-kl nan"),
+        ({"most_kl": float("inf")}, "--max-kl inf"),
     ],
 )
 def test_wrong_options_are_refused(wrong: Any, message: str) -> None:
