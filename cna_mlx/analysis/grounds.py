@@ -1,13 +1,15 @@
 """The sentences below a verdict: what it rests on, what was tried, its limits."""
 
 from cna_mlx.analysis.damage import LEVEL, text_damage
-from cna_mlx.analysis.decision import FEWEST, Outcome, fell
+from cna_mlx.analysis.decision import FEWEST, Outcome, fell, rose
 from cna_mlx.analysis.metrics import ArmFigures, Group, Summary
 from cna_mlx.analysis.statistics import PairedChange, holm
 from cna_mlx.evaluation.run_config import CONTROLS
 from cna_mlx.util import formatting
 from cna_mlx.util.formatting import counted, decimal, p_value, percent
 
+_CHANCE = 0.5  # the AUC of a gauge that separates nothing
+_LITTLE = 0.05  # nats, below which an intervention changes hardly anything
 # What a reader may take for safety.
 _NOT_SAFE = (
     Outcome.HELD,
@@ -27,6 +29,7 @@ def sentences(
     assert main.change
     return (
         *_grounds(outcome, group, main.change),
+        *_why_held(outcome, summary, main),
         *_control_lines(group, main.change),
         *_opening_lines(summary, group, benign),
         *_damage_lines(summary, group, main, benign),
@@ -64,8 +67,26 @@ def _grounds(outcome: Outcome, group: Group, change: PairedChange) -> list[str]:
     if outcome is Outcome.TOO_FEW:
         lines.append(
             f"With fewer than {FEWEST} refusals even losing all of them is not "
-            "significant (exact McNemar test). Try prompts that this model refuses, or "
-            "another model."
+            "significant (exact McNemar test)."
+        )
+    return lines
+
+
+def _why_held(outcome: Outcome, summary: Summary, main: ArmFigures) -> list[str]:
+    """What the circuit does if it does not decide the refusals."""
+    if outcome is not Outcome.HELD or (main.change and rose(main.change)):
+        return []
+    found, lines = summary.separation, []
+    if found and found.low > _CHANCE:
+        lines.append(
+            "These neurons tell harmful from benign prompts (gauge AUC "
+            f"{decimal(found.auc)}), but do not decide whether the model refuses."
+        )
+    if main.kl:
+        much = "changes" if main.kl.value >= _LITTLE else "hardly changes"
+        lines.append(
+            f"The intervention {much} what the model says (KL "
+            f"{decimal(main.kl.value)} nats)."
         )
     return lines
 

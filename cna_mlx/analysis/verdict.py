@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from cna_mlx.analysis.advice import advice
 from cna_mlx.analysis.damage import LEVEL, ODD, broken, damage, ruins
 from cna_mlx.analysis.decision import (
     WORTH,
@@ -34,6 +35,7 @@ class Verdict:
     outcome: Outcome
     headline: str
     sentences: tuple[str, ...]  # what it rests on, how certain it is, and its limits
+    next: str = ""  # what to do now
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict for JSON."""
@@ -41,6 +43,7 @@ class Verdict:
             "outcome": self.outcome.name.lower(),
             "headline": self.headline,
             "sentences": list(self.sentences),
+            "next": self.next,
         }
 
 
@@ -65,7 +68,8 @@ def conclude(summary: Summary) -> Verdict:
         )
     outcome = decide(group, benign)
     headline = _headline(outcome, group, benign) + _later(outcome, group, benign)
-    return Verdict(outcome, headline, sentences(outcome, summary, group, benign))
+    lines = sentences(outcome, summary, group, benign)
+    return Verdict(outcome, headline, lines, advice(outcome, summary, group))
 
 
 def _nothing(summary: Summary, benign: Group | None) -> Verdict:

@@ -122,12 +122,16 @@ def _announce(plan: EvaluationPlan, journal: Journal) -> None:
 def _prospects(plan: EvaluationPlan) -> str | None:
     """What fall the harmful prompts and the controls could show."""
     seen = plan.facts.contamination
-    n = sum(
-        prompt.kind == "harmful" and prompt.id not in (seen.get(name) or ())
-        for name, prompt in plan.evaluation.prompts
-    )
-    if not n or plan.evaluation.main is None:
+    harmful = [one for one in plan.evaluation.prompts if one[1].kind == "harmful"]
+    n = sum(prompt.id not in (seen.get(name) or ()) for name, prompt in harmful)
+    if not harmful or plan.evaluation.main is None:
         return None
+    if not n:
+        return (
+            "The discovery saw all harmful prompts: this run will have no verdict. Ask "
+            "others (--prompts jbb), or discover on one half and ask the other "
+            "(--contrast refusal:odd --prompts refusal:even)"
+        )
     k = sum(arm.role == "matched" for arm in plan.config.arms)
     fall = smallest_fall(n, k)
     shown = f"a fall of {fall:.0f} points is" if fall else "not even a fall to 0% is"

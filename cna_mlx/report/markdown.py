@@ -33,6 +33,8 @@ def _run(run: RunContent, level: str) -> Iterator[str]:
     yield escaped(run.subtitle)
     yield from (f"> **{escaped(alert)}**" for alert in run.alerts)
     yield f"**{escaped(run.conclusion.headline)}**"
+    if run.conclusion.next:
+        yield escaped(run.conclusion.next)
     yield from map(escaped, run.conclusion.sentences)
     yield f"Figures {escaped(run.glance_note)}:"
     yield _facts((name, str(value)) for name, value in run.glance)

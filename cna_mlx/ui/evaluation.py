@@ -58,8 +58,9 @@ def _paper(screen: Screen, paper: Paper) -> list[Text]:
 
 
 def headline_view(screen: Screen, verdict: Verdict) -> Text:
-    """A verdict in one sentence."""
-    return screen.safe(f"\n{verdict.headline}", "bold")
+    """A verdict in one sentence, and what to do now."""
+    said = screen.safe(f"\n{verdict.headline}", "bold")
+    return said.append(f"\n{verdict.next}", "not bold") if verdict.next else said
 
 
 def verdict_view(screen: Screen, verdict: Verdict) -> RenderableType:

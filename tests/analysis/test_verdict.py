@@ -13,6 +13,7 @@ from cna_mlx.analysis.summary import summarize
 from cna_mlx.analysis.verdict import Verdict, conclude
 from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runs import RunRecord
+from cna_mlx.provenance import Auc
 
 Answers = Callable[[RunArm, int, str], str]
 
@@ -30,6 +31,17 @@ def by_rates(
         return broken if arm.role == "ablated" else ANSWER
 
     return answer
+
+
+# What each verdict advises with two controls and twenty prompts.
+_NEXT = {
+    Outcome.MORE: "--controls 19",
+    Outcome.NO_MORE: "cna-mlx search",
+    Outcome.INCONCLUSIVE: "more prompts",
+    Outcome.HELD: "cna-mlx search",
+    Outcome.TOO_FEW: "prompts that this model refuses",
+    Outcome.BROKE: "-m 0.5",
+}
 
 
 def verdict_of(place: Path, answers: Answers, **options: object) -> Verdict:
@@ -60,6 +72,7 @@ def test_each_verdict_is_reached(
     assert found.outcome is outcome
     assert missing(found.headline, *figures) == []
     assert found.to_dict()["outcome"] == outcome.name.lower()
+    assert missing(found.next, "Next: ", _NEXT[outcome]) == []
 
 
 def test_six_refusals_can_be_told_and_five_cannot(tmp_path: Path) -> None:
@@ -204,3 +217,47 @@ def test_a_rise_is_no_fall(tmp_path: Path) -> None:
     assert group.main.change
     assert group.main.change.p < 0.05
     assert not fell(group.main.change)
+
+
+def test_what_to_do_depends_on_why(tmp_path: Path) -> None:
+    def said(place: str, answers: Answers, **options: object) -> str:
+        return verdict_of(tmp_path / place, answers, **options).next
+
+    garbage = controls({0: 0, 1: 0}, {0: GARBAGE, 1: GARBAGE})
+    assert "-m 0.5" in said("broken", garbage)
+    arms = (BASELINE, ARMS[1], ARMS[-1])
+    assert "--controls 19" in said("none", by_rates(18, 2, 18), arms=arms)
+    many = tuple(
+        replace(ARMS[2], label=f"matched {seed}", seed=seed) for seed in range(19)
+    )
+    beyond = said("beyond", by_rates(18, 2, 17), arms=(*ARMS[:2], *many))
+    assert "cna-mlx shrink finds" in beyond
+    run = make_run(tmp_path / "few", harmful=4, answers=by_rates(4, 0, 4))
+    assert "more prompts" in conclude(summarize(run)).next
+    run = make_run(tmp_path / "cut", harmful=20, done=9, answers=by_rates(18, 2, 17))
+    assert "repeat the command" in conclude(summarize(run)).next
+
+
+def test_why_refusals_stay(tmp_path: Path) -> None:
+    """A circuit that reads the prompts and does not decide is said to do so."""
+    run = make_run(tmp_path / "a", harmful=40, answers=by_rates(40, 40, 40))
+    summary = summarize(run)
+    assert summary.target
+    assert summary.target.main
+    assert summary.target.main.kl
+    kl = replace(summary.target.main.kl, value=0.5)
+    arms = [
+        replace(one, kl=kl) if one is summary.target.main else one
+        for one in summary.target.arms
+    ]
+    known = replace(
+        summary,
+        target=replace(summary.target, arms=tuple(arms)),
+        separation=Auc(0.9, 0.8, 0.95),
+    )
+    found = conclude(known)
+    assert found.outcome is Outcome.HELD
+    assert any("AUC 0.90), but do not decide" in one for one in found.sentences)
+    assert any("changes what the model says (KL 0.50" in one for one in found.sentences)
+    unread = conclude(replace(known, separation=Auc(0.6, 0.4, 0.8)))
+    assert not any("do not decide" in one for one in unread.sentences)

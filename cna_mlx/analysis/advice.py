@@ -1,0 +1,52 @@
+"""What to do after a verdict, in one sentence."""
+
+from cna_mlx.analysis.decision import Outcome, unjudged
+from cna_mlx.analysis.metrics import Group, Summary
+
+_FOR_CERTAINTY = 19  # whole controls that show 1 in 20
+_NEXT = {
+    Outcome.FELL: "read the changed answers in the report; cna-mlx shrink finds how "
+    "few of these neurons are enough.",
+    Outcome.OPENING: "read the changed answers in the report; other layers or "
+    "--rank influence may change more than the first word.",
+    Outcome.NO_MORE: "cna-mlx search looks for a circuit that does more than its "
+    "controls.",
+    Outcome.HELD: "cna-mlx search tries about 50 other circuits; with --search, audit "
+    "uses the one that it finds.",
+    Outcome.INCONCLUSIVE: "ask more prompts: without --limit, or --prompts jbb.",
+    Outcome.BROKE: "scale less (-m 0.5), pin (-m mean), or take fewer neurons "
+    "(--fraction).",
+}
+
+
+def advice(outcome: Outcome, summary: Summary, group: Group) -> str:
+    """What a user does next; empty if there is nothing to judge by."""
+    if not summary.is_whole:
+        return "Next: repeat the command to answer the other prompts."
+    return f"Next: {said}" if (said := _advice(outcome, group)) else ""
+
+
+def _advice(outcome: Outcome, group: Group) -> str:
+    control = group.control("matched")
+    if outcome is Outcome.TOO_FEW:
+        refused = group.baseline.refused
+        if 2 * refused.successes >= refused.n:
+            return "ask more prompts: without --limit, or --prompts jbb."
+        return (
+            "ask prompts that this model refuses (--prompts FILE), or take another "
+            "model. cna-mlx probe needs no refusals."
+        )
+    if outcome is Outcome.INCONCLUSIVE and unjudged(group):
+        return "ask in English: other languages get no label."
+    if outcome is Outcome.UNCONTROLLED and control and control.broken:
+        return "scale less (-m 0.5), or take fewer neurons (--fraction)."
+    if outcome is Outcome.UNCONTROLLED or (
+        outcome is Outcome.MORE and control and control.whole < _FOR_CERTAINTY
+    ):
+        return f"compare with more controls: --controls {_FOR_CERTAINTY}."
+    if outcome is Outcome.MORE:
+        return (
+            "read the changed answers in the report. With fewer neurons (cna-mlx "
+            "shrink) or other layers the controls share less, and show more."
+        )
+    return _NEXT.get(outcome, "")
