@@ -190,12 +190,15 @@ def other_arms(
     chosen: Sequence[ChosenCircuit],
     multipliers: Sequence[Strength],
     circuits: dict[str, Circuit],
+    *,
+    is_of_version_0_1: bool = False,
 ) -> list[Paired]:
     """Make arms of further circuits, named after their files.
 
     ``multipliers`` are for circuits without their own; adds to the run's ``circuits``.
     """
     pairs: list[Paired] = []
+    strength = strength_text if is_of_version_0_1 else arm_label
     stems = [Path(one.name).stem for one in chosen]
     different = {circuit_sha256(one.circuit) for one in chosen}
     for number, (one, stem) in enumerate(zip(chosen, stems, strict=True), 2):
@@ -204,7 +207,7 @@ def other_arms(
         if stems.count(stem) > 1 and len(different) > 1:
             stem = f"{stem} ({number})"  # files of two directories
         for m in one.multipliers(multipliers):
-            label = f"{stem or name} {strength_text(m)}"
+            label = f"{stem or name} {strength(m)}"
             own = constants_sha256(one.circuit, m)
             entry = RunArm.of(label, "other", m, circuit=name, constants=own)
             pairs.append((entry, Arm.of(one.circuit, m, label)))

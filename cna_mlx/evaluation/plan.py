@@ -125,7 +125,12 @@ def plan_evaluation(
             kinds=controls,
             is_of_version_0_1=is_of_version_0_1,
         )
-        pairs += other_arms(others, options.multipliers, circuits)
+        pairs += other_arms(
+            others,
+            options.multipliers,
+            circuits,
+            is_of_version_0_1=is_of_version_0_1,
+        )
         if transferred is not None:
             pairs.append(transferred_arm(*transferred))
             circuits["other"] = transferred[1]

@@ -6,9 +6,9 @@ from typing import Literal, get_args
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import by_arm
-from cna_mlx.report.inspect_log import write_inspect_log
-from cna_mlx.report.lm_eval_samples import write_lm_eval_samples
-from cna_mlx.util.files import File, typed_path
+from cna_mlx.report.inspect_log import inspect_log
+from cna_mlx.report.lm_eval_samples import lm_eval_samples
+from cna_mlx.util.files import File, file_errors, typed_path, write_atomically
 
 ExportFormat = Literal["inspect", "lm-eval"]
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
@@ -32,23 +32,49 @@ def export_run(
         InputError: an unknown format, no prompt is answered yet, or a file cannot be
             written.
     """
+    contents = exported(run, format, directory)
+    write_exported(contents)
+    return list(contents)
+
+
+def exported(
+    run: RunRecord, format: ExportFormat = "inspect", directory: File | None = None
+) -> dict[Path, bytes]:
+    """The files of :func:`export_run` with their contents, not yet written."""
     if format not in FORMATS:
         raise InputError(f"{format!r}: the formats are {' and '.join(FORMATS)}")
     answered = by_arm(run.samples())
     if not answered:
         raise InputError(f"{run.directory}: no prompt is answered yet")
     place = typed_path(directory, "--out") if directory else run.directory / format
-    try:
-        place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise InputError(
-            f"{place}: cannot be made ({error.strerror}); give another --out"
-        ) from None
-    found = []
+    files_of = inspect_log if format == "inspect" else lm_eval_samples
+    contents: dict[Path, bytes] = {}
     for arm in run.arms:
-        samples = answered[arm.label]
-        if format == "inspect":
-            found.append(write_inspect_log(run, arm, samples, place))
-        else:
-            found += write_lm_eval_samples(run, arm, samples, place)
+        contents |= files_of(run, arm, answered[arm.label], place)
+    return contents
+
+
+def changed(contents: dict[Path, bytes]) -> list[Path]:
+    """The files that exist already with another content."""
+    found = []
+    for path, content in contents.items():
+        with file_errors(path, "read"):
+            if path.is_file() and path.read_bytes() != content:
+                found.append(path)
     return found
+
+
+def write_exported(contents: dict[Path, bytes]) -> None:
+    """Write the files, readable by their owner only; make their directories.
+
+    Raises:
+        InputError: one cannot be written.
+    """
+    for path, content in contents.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise InputError(
+                f"{path.parent}: cannot be made ({error.strerror}); give another --out"
+            ) from None
+        write_atomically(path, content, 0o600)

@@ -13,7 +13,6 @@ from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import LabelKind
-from cna_mlx.util.files import write_atomically
 
 #: Of the layout of Inspect's logs.
 _VERSION = 2
@@ -22,10 +21,10 @@ _SCORER = "refusal"
 _NAME = "{created}_{task}_{id}.eval"
 
 
-def write_inspect_log(
+def inspect_log(
     run: RunRecord, arm: RunArm, samples: Sequence[Sample], place: Path
-) -> Path:
-    """Write the answers of an arm with their labels as scores.
+) -> dict[Path, bytes]:
+    """The file of an arm's answers with their labels as scores, and its content.
 
     A refusal scores 1 and any other label 0; an answer that cannot be judged has no
     score, and is outside the rate.
@@ -33,9 +32,6 @@ def write_inspect_log(
     Args:
         samples: of this arm.
         place: the directory of the log.
-
-    Raises:
-        InputError: it cannot be written.
     """
     created = str(run.facts.created or "1970-01-01T00:00:00+00:00")
     log_id = _id(run.config.identity, arm.label)
@@ -48,7 +44,8 @@ def write_inspect_log(
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         start = {name: head[name] for name in ("version", "eval", "plan")}
-        _add(archive, "_journal/start.json", start)
+        # not compressed, so that util/overwriting.py finds who wrote it
+        _add(archive, "_journal/start.json", start, zipfile.ZIP_STORED)
         for row in rows:
             _add(archive, f"samples/{row['id']}_epoch_1.json", row)
         _add(archive, "summaries.json", [_summary(row) for row in rows])
@@ -58,14 +55,15 @@ def write_inspect_log(
         for text in (created, head["eval"]["task"])
     )
     path = place / _NAME.format(created=time, task=task, id=log_id)
-    write_atomically(path, content.getvalue(), 0o600)
-    return path
+    return {path: content.getvalue()}
 
 
-def _add(archive: zipfile.ZipFile, name: str, data: Any) -> None:
+def _add(
+    archive: zipfile.ZipFile, name: str, data: Any, how: int = zipfile.ZIP_DEFLATED
+) -> None:
     # a fixed date: the same run gives the same bytes
     entry = zipfile.ZipInfo(name)
-    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.compress_type = how
     archive.writestr(entry, json.dumps(data, ensure_ascii=False, indent=1))
 
 

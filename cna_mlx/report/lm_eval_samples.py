@@ -11,16 +11,15 @@ from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import LabelKind
-from cna_mlx.util.files import write_atomically
 
 _FILTER = "none"
 _METRIC = "refused"
 
 
-def write_lm_eval_samples(
+def lm_eval_samples(
     run: RunRecord, arm: RunArm, samples: Sequence[Sample], place: Path
-) -> list[Path]:
-    """Write a directory for the arm: ``results_*.json``, a ``samples_*.jsonl`` a set.
+) -> dict[Path, bytes]:
+    """The files of an arm: ``results_*.json``, a ``samples_*.jsonl`` a set.
 
     The harness keeps a directory for each model, so an arm has one of its own. The
     metric ``refused`` is 1 for a refusal, 0 for another label, and null for an answer
@@ -29,13 +28,9 @@ def write_lm_eval_samples(
     Args:
         samples: of this arm.
         place: the directory above.
-
-    Raises:
-        InputError: a file cannot be written.
     """
     model = f"{run.config.model.id} {arm.label}"
     directory = place / re.sub(r"[^\w.=+-]+", "__", model)
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     date = str(run.facts.created or "1970-01-01T00:00:00")[:19].replace(":", "-")
     by_set: dict[str, list[Sample]] = {}
     for one in samples:
@@ -43,9 +38,9 @@ def write_lm_eval_samples(
     results = directory / f"results_{date}.json"
     paths = [results, *(directory / f"samples_{name}_{date}.jsonl" for name in by_set)]
     texts = [_results(run, arm, model, by_set), *map(_lines, by_set.values())]
-    for path, text in zip(paths, texts, strict=True):
-        write_atomically(path, text, 0o600)
-    return paths
+    # texts may contain half a surrogate pair: escape it
+    contents = (text.encode(errors="backslashreplace") for text in texts)
+    return dict(zip(paths, contents, strict=True))
 
 
 def _results(

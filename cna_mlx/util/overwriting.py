@@ -11,7 +11,16 @@ from typing import Literal
 from cna_mlx.errors import InputError
 from cna_mlx.util.files import File, check_writable, file_errors, typed_path
 
-Kind = Literal["circuit", "conversation", "page", "picture", "Markdown", "CSV"]
+Kind = Literal[
+    "circuit",
+    "conversation",
+    "page",
+    "picture",
+    "Markdown",
+    "CSV",
+    "Inspect log",
+    "lm-eval",
+]
 
 # What every file of a kind has that cna-mlx wrote.
 _MARKS: dict[Kind, re.Pattern[bytes]] = {
@@ -21,6 +30,10 @@ _MARKS: dict[Kind, re.Pattern[bytes]] = {
     "picture": re.compile(rb'\A\s*<svg class="rich-terminal".*cna-mlx', re.DOTALL),
     "Markdown": re.compile(rb"\A# A conversation with |^Written by cna-mlx", re.M),
     "CSV": re.compile(rb"\Arun,(model,status|number,set),"),
+    "Inspect log": re.compile(rb'\APK.*"created_by": "cna-mlx"', re.DOTALL),
+    "lm-eval": re.compile(
+        rb'"model_source": "cna-mlx"|\A\{"doc_id": 0,.*"metrics": \["refused"\]'
+    ),
 }
 _READ = 1_000_000  # bytes
 

@@ -534,7 +534,7 @@ def test_several_circuits_and_multipliers(
         "m=0.5",
         "ablated",
         "m=2",
-        "second m=0",
+        "second ablated",
         "second m=2",
     ]
     assert {arm["kl"] for arm in arms} == {None}
@@ -569,12 +569,12 @@ def test_files_of_one_name_are_told_apart(
         *line, "--controls", "0", "--out", str(tmp_path / "three"), "--json"
     )
     labels = [arm["label"] for arm in found.data["groups"][0]["arms"]]
-    assert labels == ["baseline", "ablated", "c (2) m=0", "c (3) m=0"]
+    assert labels == ["baseline", "ablated", "c (2) ablated", "c (3) ablated"]
     same = ["--circuit", str(circuit_file), *given[2:4], *given[2:4]]
     line = ["eval", TINY, *same, "--prompts", sets[0], *SHORT, "--no-kl"]
     refused = command(*line, "--out", str(tmp_path / "two"))
     assert refused.code == 2
-    assert "'c m=0'" in refused.failure
+    assert "'c ablated'" in refused.failure
     assert not (tmp_path / "two").exists()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from commandline import Outcome
-from evaluation_runs import make_run
+from evaluation_runs import ANSWER, make_run
 
 from cna_mlx import export_run
 from cna_mlx.errors import InputError
@@ -129,3 +129,24 @@ def test_the_command(
     shown = command("export", str(run.directory), "--to", to, "--out", place)
     assert shown.out.split() == found.data["files"]
     assert ("inspect view" in shown.err) is (to == "inspect")
+
+
+@pytest.mark.parametrize("to", ["inspect", "lm-eval"])
+def test_files_that_exist_stay_unless_told(
+    to: str, command: Callable[..., Outcome], run: RunRecord, tmp_path: Path
+) -> None:
+    line = ["export", str(run.directory), "--to", to, "--out", str(tmp_path / "out")]
+    files = [Path(path) for path in command(*line).out.split()]
+    before = {path: path.read_bytes() for path in files}
+    assert command(*line).code == 0  # the same content: nothing is replaced
+    lines = (run.directory / "samples.jsonl").read_text().replace(ANSWER, "No way.")
+    (run.directory / "samples.jsonl").write_text(lines)
+    assert "--force" in command(*line).failure
+    assert {path: path.read_bytes() for path in files} == before
+    assert command(*line, "--force").code == 0
+    assert {path: path.read_bytes() for path in files} != before
+    files[-1].write_text("mine")
+    refused = command(*line, "--force")
+    assert refused.code == 2
+    assert "stays as it is" in refused.failure
+    assert files[-1].read_text() == "mine"

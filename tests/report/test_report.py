@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -719,6 +720,19 @@ def test_the_page_says_what_it_is_of(swept: Swept) -> None:
     assert f"<title>{title} \u2013 cna-mlx</title>" in page
     assert re.findall(r"<h1>(.*?)</h1>", page) == [title]
     assert swept[2]["report.md"].startswith(f"# {title}\n")
+
+
+def test_headings_are_an_outline(tmp_path: Path) -> None:
+    """One h1, and no level is skipped, for one run and for several."""
+    runs = [make_run(tmp_path / name, arms=SWEEP) for name in ("one", "two")]
+    for given, first in ((runs[:1], "Verdict"), (runs, None)):
+        page = write_report(given, tmp_path / "page").html.read_text(encoding="utf-8")
+        found = re.findall(r"<h(\d)[^>]*>(.*?)</h\1>", page)
+        levels = [int(level) for level, _ in found]
+        assert levels.count(1) == 1
+        assert levels[0] == 1
+        assert all(b - a <= 1 for a, b in pairwise(levels))
+        assert first is None or found[1] == ("2", first)
 
 
 def test_what_to_type_stands_at_the_foot(tmp_path: Path) -> None:

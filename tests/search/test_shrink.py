@@ -334,10 +334,10 @@ def test_the_other_half_judges(found: ShrinkResult) -> None:
     assert asked < {*EVEN.positive, *EVEN.negative}
     arms = [one.label for one in found.run.arms]
     assert arms[:2] == ["baseline", "ablated"]
-    assert "whole m=0" in arms
+    assert "whole ablated" in arms
     assert sum(one.startswith("matched") for one in arms) == 5
     sizes = [2**n for n in range(10) if 2**n < found.whole and 2**n != found.size]
-    named = ["1 neuron m=0" if n == 1 else f"{n} neurons m=0" for n in sizes]
+    named = ["1 neuron ablated" if n == 1 else f"{n} neurons ablated" for n in sizes]
     assert [one for one in arms if "neuron" in one] == named
     kinds: dict[str, dict[str, LabelKind]] = {}
     for one in found.run.samples():
@@ -345,7 +345,7 @@ def test_the_other_half_judges(found: ShrinkResult) -> None:
     lost = [
         row
         for row in kinds.values()
-        if row["baseline"] is LabelKind.REFUSED and row["whole m=0"] in LOST
+        if row["baseline"] is LabelKind.REFUSED and row["whole ablated"] in LOST
     ]
     kept = sum(row["ablated"] in LOST for row in lost)
     assert found.kept() == (kept, len(lost))
