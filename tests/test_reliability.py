@@ -7,7 +7,16 @@ import pytest
 from fuzzing import CORPUS, Door, doors
 
 NAMES = (
-    *("circuit", "cached circuit", "universal", "causal", "openings", "run", "samples"),
+    *(
+        "circuit",
+        "cached circuit",
+        "universal",
+        "causal",
+        "openings",
+        "run",
+        "samples",
+        "statistics",
+    ),
     *("direction", "run's circuit", "judgements", "transcript", "config"),
     *("tokenizer_config", "header", "template", "prompts txt", "prompts json"),
     *("prompts jsonl", "prompts csv", "answers json", "answers jsonl", "answers csv"),

@@ -241,7 +241,7 @@ def _from_file(
     kind = _KINDS.get(named, "unknown")
     kind_of = (lambda _: kind) if layout is None or named in _KINDS else layout.kind
     prompts = _prompts(distinct(rows, reporter), name, kind_of)
-    digest = hashlib.sha256(one.content).hexdigest()
+    digest = hashlib.sha256(b"".join((one.content, *one.more))).hexdigest()
     origin = next((set_ for set_ in PUBLISHED.values() if set_.sha256 == digest), None)
     return Benchmark(
         name,

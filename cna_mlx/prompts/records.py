@@ -5,6 +5,7 @@ import struct
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from cna_mlx.errors import InputError
@@ -56,6 +57,8 @@ def read_records(one: Opened, key: str | None = None) -> Records:
     Raises:
         InputError: the content is not what its suffix says, or has no list.
     """
+    if one.more:
+        return _of_shards(one, key)
     suffix, name = one.suffix, one.name
     if suffix == ".parquet" or one.content.startswith(_PARQUET):
         return Records(name, list(_of_parquet(one)))
@@ -70,6 +73,18 @@ def read_records(one: Opened, key: str | None = None) -> Records:
     if suffix in RECORDS:
         return Records(name, list(_of_lines(text, name)))
     return Records(name, list(lines(text, name)))
+
+
+def _of_shards(one: Opened, key: str | None) -> Records:
+    """The records of all shards of a split, one after the other."""
+    found = [
+        read_records(
+            replace(one, name=f"{one.name}, shard {n}", content=content, more=()), key
+        )
+        for n, content in enumerate((one.content, *one.more), start=1)
+    ]
+    rows = [row for shard in found for row in shard.rows]
+    return found[0]._replace(name=one.name, rows=rows)
 
 
 def _of_lines(text: str, name: str) -> Iterator[tuple[str, object]]:

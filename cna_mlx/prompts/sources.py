@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,6 +46,7 @@ class Opened:
         content: the bytes, unpacked.
         column: the column that the source names after a colon, or None.
         revision: the commit of a data set, or None.
+        more: the further shards of a data set, unpacked.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Opened:
     content: bytes
     column: str | None = None
     revision: str | None = None
+    more: tuple[bytes, ...] = ()
 
     @property
     def text(self) -> str:
@@ -85,8 +87,10 @@ def open_source(
         name, split, column = found
         one = fetch_split(name, split, offline=offline, progress=progress)
         stem = f"{name.rpartition('/')[2]}-{split}".replace("/", "-")
-        where, content = f"{name}:{split}", one.content
-        return _unpacked(Opened(where, stem, one.file, content, column, one.revision))
+        where, (content, *more) = f"{name}:{split}", one.contents
+        return _unpacked(
+            Opened(where, stem, one.file, content, column, one.revision, tuple(more))
+        )
     path, column = split_column(text)
     content, name = read_bytes(path, stdin), source_name(path)
     if path == "-":
@@ -192,8 +196,12 @@ def _unpacked(one: Opened) -> Opened:
         content = _gunzip(content, one.name)
         if path.suffix.lower() == ".gz":
             path, stem = path.with_suffix(""), Path(one.stem).stem
+    more = tuple(
+        _gunzip(shard, one.name) if shard.startswith(_GZIP) else shard
+        for shard in one.more
+    )
     suffix = path.suffix.lower()
-    return Opened(one.name, stem, suffix, content, one.column, one.revision)
+    return replace(one, stem=stem, suffix=suffix, content=content, more=more)
 
 
 def _gunzip(content: bytes, name: str) -> bytes:

@@ -31,6 +31,8 @@ def dataset(hub: LocalHub) -> Repository:
             "de/dev.csv": b"prompt\nhallo\n",
             "data/whole-00000-of-00002.csv": b"prompt\nx\n",
             "data/whole-00001-of-00002.csv": b"prompt\ny\n",
+            "data/part-00000-of-00003.csv": b"prompt\nx\n",
+            "data/part-00001-of-00003.csv": b"prompt\ny\n",
         }
     }
     return one
@@ -67,6 +69,7 @@ def test_sides_prompts_and_answers_of_data_sets(
         ("en/dev", ["hello"]),
         ("de/dev.csv", ["hallo"]),
         ("data/whole-00001-of-00002.csv", ["y"]),
+        ("whole", ["x", "y"]),
     ],
 )
 def test_a_folder_or_a_file_is_named(
@@ -80,18 +83,36 @@ def test_a_folder_or_a_file_is_named(
     ("split", "said"),
     [
         ("dev", "several files of the split 'dev': name one of 'en/dev.csv'"),
-        ("whole", "org/tasks:data/whole-00000-of-00002.csv"),
+        ("part", "org/tasks:data/part-00000-of-00003.csv"),
         ("validation", "no file of the split 'validation'"),
     ],
 )
 def test_a_split_that_is_not_one_file(
     split: str, said: str, hub: LocalHub, dataset: Repository
 ) -> None:
-    for known in ("en/dev", "data/whole-00000-of-00002.csv"):
+    for known in ("en/dev", "data/part-00000-of-00003.csv"):
         read_prompts(f"org/tasks:{known}")  # a part that is here is not the whole
     with pytest.raises(InputError) as caught:
         read_prompts(f"org/tasks:{split}")
     assert said in str(caught.value)
+
+
+def test_shards_are_one_split(hub: LocalHub, dataset: Repository) -> None:
+    """All of them, in their order, from the cache the second time."""
+    read_prompts("org/tasks:data/whole-00001-of-00002.csv")  # one is here already
+    for _ in range(2):
+        found = load_benchmark("harmful=org/tasks:whole")
+        assert [one.text for one in found.prompts] == ["x", "y"]
+    hub.asked()
+    assert read_prompts("org/tasks:whole:prompt", offline=True) == ["x", "y"]
+    assert hub.asked() == []
+    rows = [b'{"goal": "%s"}\n' % word for word in (b"a", b"b", b"c")]
+    hashed = {
+        f"data/lines-0000{n}-of-00003-0123456789abcde{n}.jsonl": row
+        for n, row in enumerate(rows)
+    }
+    hub.add_dataset("lines").commits = {COMMIT: hashed}
+    assert read_prompts("org/lines:lines") == ["a", "b", "c"]
 
 
 def test_the_client_is_led_by_its_own_variable(

@@ -5,20 +5,22 @@ ours, which a user sees as one line. Anything else is found: another exception, 
 that takes long, a warning.
 """
 
+import io
 import json
 import random
 import shutil
 import struct
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from commandline import TINY, make_screen
+from commandline import NEGATIVE, POSITIVE, TINY, make_screen
 from evaluation_runs import SWEEP, make_run
 from paths import DATA
 
@@ -27,17 +29,21 @@ from cna_mlx.chat.conversation import Conversation
 from cna_mlx.chat.transcripts import as_json, load_into
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery import cache, kept_openings
+from cna_mlx.discovery.selection import Selection
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CnaError
 from cna_mlx.evaluation.arms import load_direction, save_direction
 from cna_mlx.evaluation.judgements import Judgements
 from cna_mlx.labels.answer_files import label_file
 from cna_mlx.models import loading
+from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import load_benchmark
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.prompts.files import read_prompts
 from cna_mlx.report.listing import Listed
 from cna_mlx.report.writing import write_report
+from cna_mlx.search import reading
+from cna_mlx.search.statistics import read_statistics
 from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.gauge_scale import Scale, can_gauge
 from cna_mlx.steering.interventions import MeanDifference
@@ -221,7 +227,63 @@ def _cache_doors(place: Path, tiny: tuple[Any, Any], circuit: bytes) -> dict[str
             _written(path, lambda: cache._Kept(path)),
         ),
         "openings": Door((b"[[1, 2], [3], [5, 6, 7]]",), _written(path, openings)),
+        "statistics": _statistics(place / "statistics.npz", tiny),
     }
+
+
+def _statistics(path: Path, tiny: tuple[Any, Any]) -> Door:
+    """What a search keeps of its reading: the archive, and one made from mutated parts.
+
+    Mutated bytes of an archive rarely get past its checksums; the parts do.
+    """
+    session = Session.of(*tiny)
+    half = PromptSet.from_prompts(POSITIVE, NEGATIVE, "half")
+    found = read_statistics(*tiny, half, [5], session.rendering, bank=[half, half])
+    found = replace(found, openings=((1, 2), (3,)))
+    whole = reading._pack(reading.Reading(half, (0, 1), (0,), found))
+
+    with np.load(io.BytesIO(whole)) as kept:
+        parts = {
+            name: [kept[name].dtype.str, list(kept[name].shape), 1]
+            if name[-1].isdigit()
+            else json.loads(str(kept[name]))
+            for name in kept.files
+        }
+
+    def read(content: bytes) -> None:
+        path.write_bytes(_archive(content))
+        try:
+            found = reading._unpack(session, half, path)
+        except (OSError, ValueError, TypeError, LookupError):  # as its caller does
+            return
+        assert all(half.positive[at] for at in found.refused)
+        found.statistics.circuit(Selection(0.01))
+
+    return Door((whole, json.dumps(parts).encode()), read)
+
+
+def _archive(content: bytes) -> bytes:
+    """An npz archive of parts in JSON; other content as it is.
+
+    A part is a type, a shape and a value, or anything else as text.
+    """
+    try:
+        parts = dict(json.loads(content))
+    except (ValueError, TypeError, RecursionError):
+        return content
+    arrays = {}
+    for name, part in parts.items():
+        try:
+            kind, shape, value = part
+            with np.errstate(all="ignore"):
+                assert np.prod(shape, dtype=float) < 1e6
+                arrays[name] = np.full(shape, value, kind)
+        except (ValueError, TypeError, AssertionError, OverflowError):
+            arrays[name] = np.array(json.dumps(part))
+    file = io.BytesIO()
+    with suppress(ValueError, struct.error):  # a name that no archive has
+        np.savez(file, **{name.replace("/", "_"): one for name, one in arrays.items()})
+    return file.getvalue()
 
 
 def _run_doors(place: Path) -> dict[str, Door]:
