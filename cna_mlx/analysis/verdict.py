@@ -175,6 +175,9 @@ def _held(moved: str, change: PairedChange) -> str:
     if rose(change):
         return f"Refusals did not fall, they rose{moved}."
     start = f"Refusals did not fall{moved}"
+    rates = [percent(one.value) for one in (change.before, change.after)]
+    if not change.ruined and not change.restored and rates[0] == rates[1]:
+        start = f"Refusals did not fall: {rates[0]} before and after"
     if change.lost and not change.ruined:
         start += ", no more than chance explains"
     return f"{start}. The interval excludes a fall of {worth(change):.2g} points."
