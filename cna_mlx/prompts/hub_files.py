@@ -100,7 +100,7 @@ def _download(name: str, split: str, progress: Progress) -> list[Path]:
             f"{name} has {what} the split {split!r}: name one of {listed(data)}, "
             f"as {name}:{(data or ['FILE'])[0]}"
         )
-    paths = []
+    paths: list[Path] = []
     for file in sorted(found):
         progress(f"Fetching {name}", len(paths), len(found))
         path = hf_hub_download(
