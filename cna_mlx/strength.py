@@ -40,7 +40,7 @@ MEAN = Pin(kind="mean")
 
 def check_multiplier(value: float) -> float:
     """The multiplier as a float; InputError if it is not a finite number."""
-    if not isinstance(value, Real) or not abs(value) <= LARGEST:  # also NaN
+    if not _fits(value):  # also NaN
         raise InputError(f"a multiplier must be a finite number, not {value!r:.80}")
     return float(value)
 
@@ -57,7 +57,7 @@ def check_strength(value: Strength) -> Strength:
 
 
 def _fits(value: float) -> bool:
-    return abs(value) <= LARGEST
+    return isinstance(value, Real) and abs(value) <= LARGEST
 
 
 def parse_strength(text: str) -> Strength:

@@ -7,7 +7,7 @@ from cna_mlx.analysis.decision import FEWEST
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
-from cna_mlx.errors import InputError
+from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.evaluation.contamination import discovery_prompts
 from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.prompts import PromptSet, load_contrast
@@ -46,7 +46,7 @@ def choose(
     Warns if there are none.
 
     Raises:
-        CircuitError: the circuit does not fit the model.
+        CircuitError: the circuit has no neurons, or does not fit the model.
         InputError: prompts that cannot be used, or a multiplier.
     """
     if circuit is None:
@@ -58,6 +58,8 @@ def choose(
         raise InputError(
             "patch pins the circuit to activations: leave out the multiplier after @"
         )
+    if not chosen.circuit.neurons:
+        raise CircuitError("the circuit has no neurons to patch")
     seen = discovery_prompts(chosen.circuit)
     prompts = discovery.prompts(session.name)
     if seen is None:

@@ -85,8 +85,7 @@ def search(
     )
     given = {name: rest.pop(name) for name in ("minutes", "most", "most_kl")}
     session = values.session_of(model, rest)
-    excluded = tuple(session.choose(file).circuit for file in without)
-    options = SearchOptions(**given, without=excluded)
+    options = SearchOptions(**given, without=without)
 
     def keep(circuit: Circuit) -> None:
         if output:

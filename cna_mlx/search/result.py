@@ -9,6 +9,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import PromptSet
 from cna_mlx.search.trial import Standing, front, long_tried
+from cna_mlx.util.files import File
 
 #: Of KL on benign prompts, in nats, that a circuit may cost.
 MOST_KL = 0.4
@@ -25,7 +26,8 @@ class SearchOptions:
         most: the largest circuit, as a share of all neurons; ten times the paper's
             if None.
         most_kl: the KL on benign prompts that a circuit may cost, in nats.
-        without: circuits whose neurons are left out, to find a second circuit.
+        without: circuits, or their files, whose neurons are left out, to find a second
+            circuit.
 
     Raises:
         InputError: a value is out of range.
@@ -34,7 +36,7 @@ class SearchOptions:
     minutes: float = MINUTES
     most: float | None = None
     most_kl: float = MOST_KL
-    without: tuple[Circuit, ...] = ()
+    without: tuple[File | Circuit, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.minutes > 0:

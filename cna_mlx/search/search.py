@@ -118,9 +118,9 @@ class _Search:
     @wired()
     def run(self) -> SearchResult:
         check_out(self.out)
-        for one in self.options.without:
-            self.session.check(one)
         session, report = self.session, self.session.reporter
+        left_out = [session.choose(one).circuit for one in self.options.without]
+        self._without = excluded(left_out)
         whole = self.discovery.prompts(session.name)
         self._half, self._other = whole.half(0), whole.half(1)
         fraction = self.discovery.selection(session.name).fraction
@@ -133,7 +133,7 @@ class _Search:
             fraction,
             most,
             universal=self.discovery.universal,
-            without=excluded(self.options.without),
+            without=self._without,
         )
         standings = [Standing(one) for one in found]
         report.note(
@@ -247,7 +247,7 @@ class _Search:
             **chosen.to_dict(),
             "tried": len(standings),
             "max_kl": self.options.most_kl,
-            "without": sum(len(one.neurons) for one in self.options.without),
+            "without": len(self._without),
             "judged": judged(run),
         }
         origin = replace(candidate.circuit.provenance, search=found)

@@ -109,8 +109,9 @@ def shrink_session(
         raise InputError(f"--minutes {minutes:g}: give more than 0")
     check_out(out)
     whole = session.choose(circuit)
-    if len(whole.circuit.neurons) < 2:
-        raise InputError("the circuit has a single neuron: there is nothing to shrink")
+    if (count := len(whole.circuit.neurons)) < 2:
+        neurons = counted(count, "neuron")
+        raise InputError(f"the circuit has {neurons}: there is nothing to shrink")
     halves = _halves(whole.circuit, discovery or DiscoveryOptions(), session.name)
     return _Shrink(session, whole, halves, keep, 60 * minutes, out, shown).run()
 

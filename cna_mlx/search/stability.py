@@ -171,7 +171,7 @@ def stability(
     tokenizer: Any,
     options: DiscoveryOptions | None = None,
     *,
-    others: Sequence[str | PromptSet] = (),
+    others: str | PromptSet | Sequence[str | PromptSet] = (),
     rendering: Rendering | None = None,
     resamples: int = 100,
     seed: int = 0,
@@ -203,7 +203,8 @@ def stability(
     widest = widths(model)
     layers, ks = selection.band(len(widest)), _circuit_sizes(selection, widest)
     total = sum(widest[layers[0] : layers[1] + 1])
-    further = [load_contrast(one) if isinstance(one, str) else one for one in others]
+    several = [others] if isinstance(others, str | PromptSet) else others
+    further = [load_contrast(one) if isinstance(one, str) else one for one in several]
     bank = load_bank() if selection.universal else []
     lists = rank_draws(
         *(model, tokenizer, contrast, further, bank),

@@ -30,7 +30,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
-from cna_mlx.errors import InputError
+from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.models.families import widths
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
@@ -261,6 +261,8 @@ def test_prompts_of_the_discovery_are_left_out(demo: Any) -> None:
     by_hand = choose(session, every(demo[0], 0), DiscoveryOptions("magic"))
     assert by_hand.seen is None
     assert "unknown" in warned[1]
+    with pytest.raises(CircuitError, match="no neurons to patch"):
+        choose(session, Circuit.from_neurons([]), DiscoveryOptions("magic"))
 
 
 def test_a_model_that_refuses_too_little_is_told_so(

@@ -322,7 +322,8 @@ def test_a_second_circuit_shares_no_neuron(
 ) -> None:
     monkeypatch.setattr(judging, "_PROMPTS", (2, 2))
     assert found.circuit is not None
-    options = SearchOptions(minutes=0.1, without=(found.circuit,))
+    found.circuit.save(tmp_path / "first.json")
+    options = SearchOptions(minutes=0.1, without=(tmp_path / "first.json",))
     second = search_session(Session.of(*demo), magic(), options, tmp_path / "run")
     first = set(members(found.circuit))
     assert all(

@@ -389,8 +389,10 @@ def test_a_circuit_without_effect_is_refused(demo: Any, circuit: Circuit) -> Non
     idle = replace(circuit, intervention=1.0)
     with pytest.raises(InputError, match=r"turns 0 of \d+ refusals of magic:odd into"):
         shrink_session(Session.of(*demo), idle)
-    with pytest.raises(InputError, match="single neuron"):
+    with pytest.raises(InputError, match="has 1 neuron: there is nothing"):
         shrink_session(Session.of(*demo), circuit.strongest(1))
+    with pytest.raises(InputError, match="has 0 neurons: there is nothing"):
+        shrink_session(Session.of(*demo), made(0))
 
 
 def test_a_model_that_refuses_nothing_is_told_so(demo_base: Any) -> None:

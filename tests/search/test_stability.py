@@ -66,7 +66,7 @@ def test_the_circuit_and_its_halves_are_the_discovery_s(
 @pytest.mark.parametrize("rank", ["direct", "influence"])
 def test_ranks_that_read_answers(demo: Any, rank: Any) -> None:
     options = DiscoveryOptions(rank=rank, universal=False)
-    found = stability(*demo, options, resamples=5, others=["magic"])
+    found = stability(*demo, options, resamples=5, others="magic")
     contrast, selection = options.prompts("demo"), options.selection("demo")
     known = run_discovery(*demo, contrast, selection)
     assert [one[:2] for one in found.neurons] == [n[:2] for n in known.circuit.neurons]

@@ -283,6 +283,9 @@ def test_a_constant_must_be_finite(llama: Any, circuit: Circuit, value: float) -
             pass
     with pytest.raises(InputError, match="finite"):
         Arm.of(circuit, Pin(value))
+    text: Any = "0.5"
+    with pytest.raises(InputError, match="finite"):
+        Arm.of(circuit, Pin(text))
 
 
 def test_a_mean_difference_cannot_be_pinned(
