@@ -48,6 +48,7 @@ from cna_mlx.errors import InputError
     shell_complete=complete.files,
     help="Leave out this circuit's neurons, to find a second one; repeat for more.",
 )
+@opt.transfer_option
 @opt.rendering_options
 @opt.output_option()
 @opt.directory_option("Directory of the run that judges it.")

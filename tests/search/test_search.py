@@ -572,10 +572,17 @@ def test_a_cache_that_cannot_be_written_does_not_cost_the_result(
     assert "saved to" not in done.out
 
 
-def test_circuits_of_another_model_cannot_be_left_out(demo: Any) -> None:
+def test_circuits_of_another_model_cannot_be_left_out(
+    command: Any, demo: Any, statistics: Statistics, tmp_path: Path
+) -> None:
     other = Circuit.from_neurons([(40, 0, 1.0)])
     with pytest.raises(CircuitError, match="layer 40"):
         search_session(Session.of(*demo), magic(), SearchOptions(without=(other,)))
+    file = tmp_path / "c.json"
+    statistics.circuit(Selection(FRACTION)).save(file)
+    done = command("search", "demo-base", "--without", str(file))
+    assert (done.code, "add --allow-transfer" in done.failure) == (2, True)
+    assert "--allow-transfer" in command("search", "-h").out
 
 
 def test_a_search_that_found_none_is_no_circuit(
