@@ -79,7 +79,7 @@ def _line(pace: Pace, unit: str, seconds: float) -> str:
         amount = f"{pace.done / 1e9:.1f} of {pace.total / 1e9:.1f} GB"
     parts = [f"{pace.task}: {amount}" if pace.task else "still at work"]
     parts.append(duration(seconds))
-    if pace.left:  # 0: a step takes longer than was left
+    if pace.left is not None:
         parts.append(f"about {duration(pace.left)} left")
     return ", ".join(parts)
 
@@ -93,7 +93,7 @@ class _TimeLeft(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         left = self._pace.left
-        if not left:
+        if left is None:
             return Text("--:--")
         minutes, seconds = divmod(int(left), 60)
         hours, minutes = divmod(minutes, 60)
