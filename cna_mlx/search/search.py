@@ -5,7 +5,6 @@ the other half.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any
 
 from cna_mlx.analysis.run import Run
@@ -30,7 +29,7 @@ from cna_mlx.util.progress import SILENT, Reporter
 # Each round: harmful prompts, circuits of each size that are left, and the share of
 # the time by which it ends.
 _ROUNDS = ((5, 0, 0.25), (6, 4, 0.35), (35, 2, 0.55))
-# Multipliers beyond ablation, the strongest first. The KL grew by this power of 1 - m
+# Multipliers beyond ablation. The KL grew by this power of 1 - m
 # or less in the circuits that were measured.
 _NEGATIVE, _GROWTH = (-0.5, -0.25), 1.5
 # What a circuit may cost where it is chosen: the other half of the prompts differs.
@@ -207,12 +206,15 @@ class _Search:
         return True
 
     def _best(self, standings: Sequence[Standing]) -> Standing:
-        """The most refusals lost among the harmless, the smallest of equal ones."""
+        """The most refusals lost among the harmless, the smallest of equal ones.
+
+        Of its neurons the mildest intervention that cannot be told from that.
+        """
         tried = long_tried(standings)
         harmless = [one for one in tried if one.is_harmless(self._limit)]
         if not any(one.lost for one in harmless):
             return max(tried, key=lambda one: one.merit(self._limit))
-        return min(
+        best = min(
             harmless,
             key=lambda one: (
                 -one.worth,
@@ -221,6 +223,7 @@ class _Search:
                 one.kl,
             ),
         )
+        return mildest(best, harmless)
 
     def _rivals(
         self, chosen: Standing, standings: Sequence[Standing]
@@ -264,13 +267,25 @@ def pinned(standings: Sequence[Standing], limit: float) -> list[Candidate]:
 def stronger(standings: Sequence[Standing], limit: float) -> list[Candidate]:
     """The best circuit of each size, and two of the largest, beyond ablation.
 
-    At the most negative multiplier that the KL leaves room for; none if it leaves none.
+    At the negative multipliers that the KL leaves room for.
     """
-    found = []
-    for one in best_by_size(_ablated(standings), 1, limit, 2):
-        room = (m for m in _NEGATIVE if one.kl * (1 - m) ** _GROWTH < limit)
-        found += [one.candidate.at(m) for m in islice(room, 1)]
-    return found
+    return [
+        one.candidate.at(m)
+        for one in best_by_size(_ablated(standings), 1, limit, 2)
+        for m in _NEGATIVE
+        if one.kl * (1 - m) ** _GROWTH < limit
+    ]
+
+
+def mildest(best: Standing, standings: Sequence[Standing]) -> Standing:
+    """The least KL of those with the best one's neurons that are about as good.
+
+    About as good: within one standard error of its share of refusals lost (the rule of
+    Breiman et al., Classification and Regression Trees, 1984).
+    """
+    same = [one for one in standings if one.candidate.circuit is best.candidate.circuit]
+    near = [one for one in same if one.worth >= best.worth - best.error]
+    return min(near, key=lambda one: one.kl)
 
 
 def _ablated(standings: Sequence[Standing]) -> list[Standing]:

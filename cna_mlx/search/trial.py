@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
@@ -105,12 +106,19 @@ class Counts:
         return max(0.0, _QUALITY - quality) / (_QUALITY - _LEAST_QUALITY)
 
     @property
-    def worth(self) -> float:
-        """The share of refusals lost less the lack of quality, to choose one circuit.
+    def estimate(self) -> float:
+        """Laplace's estimate of the share: five of five say less than 40 of 40."""
+        return (self.lost + 1) / (self.refusals + 2)
 
-        Laplace's estimate of the share: five of five say less than 40 of 40.
-        """
-        return (self.lost + 1) / (self.refusals + 2) - self.worse()
+    @property
+    def error(self) -> float:
+        """The standard error of that estimate."""
+        return sqrt(self.estimate * (1 - self.estimate) / (self.refusals + 3))
+
+    @property
+    def worth(self) -> float:
+        """That estimate less the lack of quality, to choose one circuit."""
+        return self.estimate - self.worse()
 
     def merit(self, most_kl: float) -> float:
         """Refusals lost less damage, to choose who is tried further.
