@@ -20,6 +20,7 @@ from tiny_models import FAMILIES, HIDDEN, LAYERS, make_model
 
 from cna_mlx.models import mlx_lm_internals as mlx_lm
 from cna_mlx.models.families import family_of, supported
+from cna_mlx.models.forward import Pass, logits
 from cna_mlx.models.transformers_internals import (
     dated_template,
     silence_length_warning,
@@ -60,13 +61,14 @@ def test_swiglu_takes_the_gate_first() -> None:
     assert mx.array_equal(mlx_lm.swiglu(gate, up), nn.silu(gate) * up)
 
 
-def test_a_mask_is_causal_and_may_have_a_window() -> None:
-    hidden = mx.zeros((1, 5, 8))
-    assert mlx_lm.create_attention_mask(hidden, None) == "causal"
-    assert mlx_lm.create_attention_mask(hidden[:, :1], None) is None
-    mask = mlx_lm.create_attention_mask(hidden, None, window_size=2)
-    assert mask.shape == (5, 5)
-    assert mask[4].tolist() == [False, False, False, True, True]
+def test_a_cache_makes_masks_for_its_offset() -> None:
+    cache = mlx_lm.ConcatenateKVCache()
+    assert cache.make_mask(5, return_array=False, window_size=None) == "causal"
+    assert cache.make_mask(1, return_array=False, window_size=None) is None
+    cache.offset = 2
+    mask = cache.make_mask(3, return_array=False, window_size=2)
+    assert mask.shape == (3, 5)
+    assert mask[2].tolist() == [False, False, False, True, True]
 
 
 def test_a_cache_for_each_layer_can_be_filled_cut_and_read() -> None:
@@ -133,17 +135,11 @@ def test_a_family_has_the_parts_that_are_walked(family: str) -> None:
     assert type(model) is found
     layers = family_of(model).layers(model)
     for layer in layers:
-        for name in ("self_attn", "input_layernorm", "post_attention_layernorm"):
-            assert callable(getattr(layer, name))
-        assert parameters(type(layer.self_attn).__call__)[2:] == ["mask", "cache"]
         for name in ("gate_proj", "up_proj", "down_proj"):
             assert hasattr(getattr(layer.mlp, name), "weight")
-    hidden = family_of(model).embed(model, mx.array([[1, 2]]))
-    for index, layer in enumerate(layers):
-        mask = family_of(model).attention_mask(model, index, hidden, None)
-        hidden = layer(hidden, mask, None)
-    logits = family_of(model).unembed(model, hidden)
-    assert mx.array_equal(logits, model(mx.array([[1, 2]])))
+    fed = Pass(model, mx.array([[1, 2]]))
+    found = logits(model, fed.through(fed.hidden))
+    assert mx.array_equal(found, model(mx.array([[1, 2]])))
 
 
 def test_an_unknown_type_has_no_class() -> None:

@@ -85,7 +85,7 @@ def bytes_per_token(model: Any) -> int:
 
 
 def _dtype(model: Any) -> str:
-    hidden = family_of(model).embed(model, mx.array([[0]]))
+    hidden = family_of(model).embedding(model)(mx.array([[0]]))
     return str(hidden.dtype).removeprefix("mlx.core.")
 
 

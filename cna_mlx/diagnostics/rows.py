@@ -29,7 +29,7 @@ _WATCHDOG = 5.0
 def check_products(model: Any) -> Check:
     """Check the products of the first MLP as they are stored, at 1 to 64 rows."""
     mlp = family_of(model).layers(model)[0].mlp
-    dtype = family_of(model).embed(model, mx.array([[0]])).dtype
+    dtype = family_of(model).embedding(model)(mx.array([[0]])).dtype
     is_quantized = hasattr(mlp.gate_proj, "bits")
     allowed = device.ALLOWED_QUANTIZED if is_quantized else device.ALLOWED[dtype]
     error = max(_error(one, dtype) for one in (mlp.gate_proj, mlp.down_proj))

@@ -10,11 +10,11 @@ import numpy as np
 
 from cna_mlx.errors import InputError, NonFiniteError
 from cna_mlx.models.context import check_lengths
-from cna_mlx.models.families import Family, block_of, family_of
+from cna_mlx.models.families import block_of, family_of, installed
+from cna_mlx.models.forward import Embed, Pass, reading_caches, replaced, spread
 from cna_mlx.models.memory.forecast import BATCH_TOKENS
 from cna_mlx.models.memory.machine import wired
-from cna_mlx.models.mlx_lm_internals import ConcatenateKVCache
-from cna_mlx.models.offload.streaming import Embed, turns
+from cna_mlx.models.offload.streaming import turns
 from cna_mlx.util.progress import Progress, silent
 
 _PADDING = [0]  # behind the shorter prompts of a batch; never seen
@@ -24,22 +24,20 @@ _PADDING = [0]  # behind the shorter prompts of a batch; never seen
 class _Batch:
     rows: list[int]  # which prompts these are
     last: mx.array  # [rows] index of each last token, [rows, positions] for several
-    hidden: mx.array  # [rows, length, hidden], padded on the right
-    kept: int  # from the first of the last tokens to the end
+    length: int  # of the longest prompt; shorter ones are padded on the right
+    pieces: list[Pass]  # their tokens; all last tokens are in the last piece
 
     def at_last(self, values: mx.array) -> mx.array:
-        """The last tokens of [rows, length, n], [rows, n] or [rows, positions, n].
+        """The last tokens of a last piece's [rows, length, n].
 
         A gather, not a slice: a slice would keep the whole buffer alive.
+
+        Returns:
+            [rows, n], or [rows, positions, n].
         """
         rows = mx.arange(len(self.rows))
-        # of a long prompt `values` are the last piece's
-        last = self.last + (values.shape[1] - self.hidden.shape[1])
+        last = self.last + (values.shape[1] - self.length)
         return values[rows[:, None] if self.last.ndim > 1 else rows, last]
-
-    def pieces(self) -> list[mx.array]:
-        """The hidden states in pieces; all last tokens are in the last one."""
-        return _pieces(self.hidden, self.kept)
 
 
 def last_activations(
@@ -102,7 +100,7 @@ def last_residuals(
         for batch, cache in batches:
             step.forward_batch(batch, cache)
             if step.index == layer:
-                found = batch.at_last(batch.hidden).astype(mx.float32)
+                found = batch.at_last(batch.pieces[-1].hidden).astype(mx.float32)
                 rows.take(batch.rows, found if positions == 1 else found.mean(axis=1))
         progress("Reading the residual stream", step.index + 1, layer + 1)
         if step.index == layer:
@@ -123,22 +121,18 @@ def _walk(
     Args:
         whole: also take all tokens through the last layer.
     """
-    family = family_of(model)
     check_lengths(model, ids)
     check_positions(ids, positions)
-    count = len(family.layers(model))
-    # A sliding window's cache forgets: it cannot be shared between prompts.
-    shared = 0 if family.slides(model) else shared_prefix(ids, positions)
+    count = len(family_of(model).layers(model))
+    shared = shared_prefix(ids, positions)
     with wired(), turns(model) as weights:
-        with weights.embedding(family, chain(_PADDING, *ids)) as embed:
-            header, batches = _embedded(embed, ids, shared, batch_tokens, positions)
-        for index, weight in weights.layers():
-            is_last = index == count - 1 and not whole
-            layer = _Layer(family, model, index, weight, is_last)
-            prefix = ConcatenateKVCache() if header is not None else None
-            if header is not None:
-                header = layer.forward_prefix(header, prefix)
-            caches = (_shared_cache(prefix, len(one.rows)) for one in batches)
+        with weights.embedding(chain(_PADDING, *ids)) as embed:
+            header = _pieces(model, [list(ids[0][:shared])], embed) if shared else []
+            batches = list(_batches(model, embed, ids, shared, batch_tokens, positions))
+        for index, _ in weights.layers():
+            layer = _Layer(model, index, index == count - 1 and not whole)
+            prefix = layer.forward_prefix(header)
+            caches = (_shared(prefix, len(one.rows)) for one in batches)
             yield layer, zip(batches, caches, strict=True)
 
 
@@ -160,16 +154,15 @@ def shared_prefix(ids: Sequence[Sequence[int]], own: int = 1) -> int:
     return common
 
 
-def _embedded(
-    embed: Embed,
+def _batches(
+    model: Any,
+    embed: Embed | None,
     ids: Sequence[Sequence[int]],
     shared: int,
     batch_tokens: int,
     positions: int,
-) -> tuple[mx.array | None, list[_Batch]]:
-    """The hidden states of what all prompts begin with, and of their own ids."""
-    header = embed([list(ids[0][:shared])]) if shared else None
-    batches = []
+) -> Iterator[_Batch]:
+    """The batches of all prompts, without what they begin with."""
     for rows in groups(ids, shared, batch_tokens):
         tails = [list(ids[row][shared:]) for row in rows]
         length = len(tails[-1])
@@ -178,11 +171,33 @@ def _embedded(
         if positions > 1:
             last = last[:, None] + mx.arange(1 - positions, 1)
         kept = length - len(tails[0]) + positions  # the first is the shortest
-        batches.append(_Batch(rows, last, embed(padded), kept))
-        mx.eval(batches[-1].hidden)
-    if header is not None:
-        mx.eval(header)
-    return header, batches
+        pieces = _pieces(model, padded, embed, shared, kept)
+        yield _Batch(rows, last, length, pieces)
+
+
+def _pieces(
+    model: Any,
+    ids: list[list[int]],
+    embed: Embed | None,
+    before: int = 0,
+    last: int = 1,
+) -> list[Pass]:
+    """Token ids in pieces of 512; the last one has ``last`` tokens or more.
+
+    Args:
+        before: how many tokens the caches will hold.
+    """
+    length = len(ids[0])
+    starts = [0, *range(BATCH_TOKENS, length - last + 1, BATCH_TOKENS)]
+    found = []
+    for start, end in zip(starts, [*starts[1:], length], strict=True):
+        offset = before + start
+        # whose places the caches take that hold what was read
+        places = reading_caches(model, offset) if offset or end < length else None
+        part = mx.array([row[start:end] for row in ids])
+        found.append(Pass(model, part, places, embed))
+        mx.eval(found[-1].hidden)
+    return found
 
 
 def groups(
@@ -234,67 +249,63 @@ class _Rows:
 class _Layer:
     """One layer of a model, by its index; of the last one less is needed."""
 
-    family: Family
     model: Any
     index: int
-    layer: Any
     is_last: bool
 
-    def _attend(self, hidden: mx.array, cache: Any) -> mx.array:
-        mask = self.family.attention_mask(self.model, self.index, hidden, cache)
-        own = self.layer.input_layernorm(hidden)
-        return hidden + self.layer.self_attn(own, mask, cache)
+    def forward_prefix(self, pieces: list[Pass]) -> Any:
+        """The shared ids through the layer; its cache, or None if there are none."""
+        cache = self._cache(pieces[0]) if pieces else None
+        for piece in pieces:
+            self._forward(piece, cache)
+        return cache
 
-    def forward_prefix(self, hidden: mx.array, cache: Any) -> mx.array:
-        """The shared ids through the layer; of the last one only the cache."""
-        parts = [self._forward(part, cache) for part in _pieces(hidden)]
-        return mx.concatenate(parts, axis=1)
+    def _cache(self, piece: Pass) -> Any:
+        slot = piece.slots[self.index]
+        return None if slot is None else reading_caches(self.model)[slot]
 
-    def _forward(self, hidden: mx.array, cache: Any) -> mx.array:
-        attended = self._attend(hidden, cache)
-        if self.is_last:
-            mx.eval(cache.keys, cache.values)
-            return attended
-        block = block_of(self.family, self.layer)
-        hidden = attended + block(self.layer.post_attention_layernorm(attended))
-        mx.eval(hidden, cache.keys, cache.values)
-        return hidden
+    def _forward(self, piece: Pass, cache: Any) -> None:
+        piece.hidden = piece.layer(self.index, piece.hidden, cache)
+        state = [] if cache is None else cache.state
+        # nothing comes after the last layer: only its cache is needed
+        mx.eval(state if self.is_last and cache is not None else [piece.hidden, state])
 
     def forward_batch(self, batch: _Batch, cache: Any) -> mx.array:
         """A batch through the layer; the last tokens' activations, by row."""
-        *early, hidden = batch.pieces()
+        *early, final = batch.pieces
         if early and cache is None:
-            cache = ConcatenateKVCache()
-        done = [self._forward(part, cache) for part in early]
-        attended = self._attend(hidden, cache)
-        block = block_of(self.family, self.layer)
-        norm = self.layer.post_attention_layernorm
-        if self.is_last:  # nothing comes after: only the last tokens are needed
-            several = batch.last.ndim > 1
-            ends = batch.at_last(attended)
-            read = block.activations(norm(ends if several else ends[:, None]))
-            found = (read if several else read[:, 0]).astype(mx.float32)
-            mx.eval(found)
-            return found
-        activations = block.activations(norm(attended))
-        found = batch.at_last(activations).astype(mx.float32)
-        done.append(attended + block.down_proj(activations))
-        batch.hidden = mx.concatenate(done, axis=1)
-        mx.eval(batch.hidden, found)
+            cache = self._cache(final)
+        for piece in early:
+            self._forward(piece, cache)
+        if self.is_last:
+            return self._ends(batch, cache)
+        with installed(self.model, [self.index]) as blocks:
+            taken: list[mx.array] = []
+            with blocks[self.index].tapped(taken.append):
+                final.hidden = final.layer(self.index, final.hidden, cache)
+        found = batch.at_last(taken[0]).astype(mx.float32)
+        mx.eval(final.hidden, found)
+        return found
+
+    def _ends(self, batch: _Batch, cache: Any) -> mx.array:
+        """The activations in the last layer, computed for the last tokens only."""
+        final, family = batch.pieces[-1], family_of(self.model)
+        layer = family.layers(self.model)[self.index]
+        block, taken = block_of(family, layer), []
+
+        def read(x: mx.array) -> mx.array:
+            taken.append(x)
+            return x  # for what follows, which is never computed
+
+        with replaced(layer, mlp=read):
+            final.layer(self.index, final.hidden, cache)
+        ends = batch.at_last(taken[0])
+        # a row of one token where one is read: as in a prompt of one token
+        found = block.activations(ends if ends.ndim > 2 else ends[:, None])
+        found = found.reshape(*ends.shape[:-1], -1).astype(mx.float32)
+        mx.eval(found)
         return found
 
 
-def _pieces(hidden: mx.array, last: int = 1) -> list[mx.array]:
-    """[rows, length, hidden] in pieces of 512 tokens; the last has ``last`` or more."""
-    cuts = list(range(BATCH_TOKENS, hidden.shape[1] - last + 1, BATCH_TOKENS))
-    return list(mx.split(hidden, cuts, axis=1)) if cuts else [hidden]
-
-
-def _shared_cache(prefix: Any, rows: int) -> Any:
-    if prefix is None:
-        return None
-    cache = ConcatenateKVCache()
-    cache.state = tuple(
-        mx.broadcast_to(part, (rows, *part.shape[1:])) for part in prefix.state
-    )
-    return cache
+def _shared(prefix: Any, rows: int) -> Any:
+    return None if prefix is None else spread(prefix, rows)

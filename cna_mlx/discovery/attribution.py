@@ -11,6 +11,7 @@ from cna_mlx.circuit import Circuit, Neuron
 from cna_mlx.discovery.weight_norms import dequantized
 from cna_mlx.models.context import check_lengths
 from cna_mlx.models.families import family_of, widths
+from cna_mlx.models.forward import logits
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.steering.interventions import Edits
@@ -133,13 +134,15 @@ def written_tokens(
     logit lens of one neuron), negated for a neuron that falls on the positive prompts.
     """
     family = family_of(model)
-    layer = family.layers(model)[neuron.layer]
     direction = output_direction(model, neuron.layer, neuron.index)
     if neuron.delta < 0:
         direction = -direction
-    hidden = direction.astype(layer.input_layernorm.weight.dtype)
-    logits = family.unembed(model, hidden[None])[0].astype(mx.float32)
-    ends = (np.array(mx.argsort(one)[:count]) for one in (-logits, logits))
+    factors = family.written(model, neuron.layer)
+    if factors is not None:
+        direction = direction * factors
+    hidden = direction.astype(family.norm_weight(model).dtype)
+    found = logits(model, hidden[None])[0].astype(mx.float32)
+    ends = (np.array(mx.argsort(one)[:count]) for one in (-found, found))
     return WrittenTokens(
         *(tuple(tokenizer.decode([int(i)]) for i in end) for end in ends)
     )

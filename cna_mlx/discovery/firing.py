@@ -10,9 +10,9 @@ import mlx.core as mx
 import numpy as np
 
 from cna_mlx.discovery.activations import groups, shared_prefix
-from cna_mlx.discovery.last_tokens import forward
 from cna_mlx.models.context import check_lengths
-from cna_mlx.models.families import family_of, installed, widths
+from cna_mlx.models.families import installed
+from cna_mlx.models.forward import Pass
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.records import JsonFields
@@ -103,8 +103,8 @@ def _read(
         for layer, indices in layers.items():
             tap = partial(keep, layer, mx.array(list(indices)))
             taps.enter_context(blocks[layer].tapped(tap))
-        hidden = family_of(model).embed(model, padded)
-        forward(model, hidden, [None] * len(widths(model)), 0, max(layers) + 1)
+        fed = Pass(model, padded)
+        fed.through(fed.hidden, end=max(layers) + 1)
         return {
             layer: np.array(values.astype(mx.float32)) for layer, values in kept.items()
         }

@@ -16,13 +16,12 @@ from cna_mlx.discovery.last_tokens import (
     Outcome,
     edited,
     following,
-    forward,
     read_prompts,
-    spread,
 )
 from cna_mlx.discovery.refusing_openings import Opening, log_odds
 from cna_mlx.errors import CnaError
 from cna_mlx.models.families import family_of, widths
+from cna_mlx.models.forward import Pass, spread
 from cna_mlx.models.memory.forecast import (
     ABLATED_LOGITS,
     ABLATED_ROWS,
@@ -100,31 +99,35 @@ def effects(
         The unchanged outcome less the changed one, for each layer's neurons.
     """
     model = prompt.model
-    hidden = family_of(model).embed(model, prompt.ids)
-    caches = [spread(cache, 1) for cache in prompt.caches]
+    fed = Pass(model, prompt.ids, prompt.caches)
+    hidden = fed.hidden
+    caches = [spread(cache) for cache in prompt.caches]
     size, found = _rows_at_once(prompt), {}
     for layer in range(max(neurons) + 1):
         drops = []
         for part in _parts(neurons.get(layer, ()), size - 1):
             rows = len(part) + 1
             # below the layer the last tokens have been read, above they have not
-            held = [*caches[:layer], *prompt.caches[layer:]]
-            held = [spread(cache, rows) for cache in held]
+            slot = fed.slots[:layer]
+            held = [
+                spread(caches[i] if i in slot else prompt.caches[i], rows)
+                for i in range(len(caches))
+            ]
             wide = mx.broadcast_to(hidden, (rows, *hidden.shape[1:]))
             target = None if targets is None else targets[layer][part]
             with edited(model, {layer: _one_a_row(part, widths(model)[layer], target)}):
-                wide = forward(model, wide, held, layer)
+                wide = fed.through(wide, held, layer)
             values = outcome(following(model, wide, held))
             drops.append(np.array(values[0] - values[1:]))
         if drops:
             found[layer] = np.concatenate(drops)
-        hidden = forward(model, hidden, caches, layer, layer + 1)
+        hidden = fed.through(hidden, caches, layer, layer + 1)
         mx.eval(hidden)
     return found
 
 
 def _rows_at_once(prompt: LastTokens) -> int:
-    length = prompt.caches[0].offset + prompt.ids.shape[1]
+    length = prompt.length
     most = min(ABLATED_ROWS, ABLATED_TOKENS // length)
     vocabulary = family_of(prompt.model).unembedding(prompt.model).weight.shape[0]
     return max(2, min(most, ABLATED_LOGITS // vocabulary))

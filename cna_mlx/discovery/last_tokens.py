@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -12,16 +11,16 @@ import mlx.core as mx
 from cna_mlx.discovery.activations import check_positions, shared_prefix
 from cna_mlx.errors import InputError
 from cna_mlx.models.context import check_lengths
-from cna_mlx.models.families import family_of, installed
+from cna_mlx.models.families import installed
+from cna_mlx.models.forward import Pass, logits, reading_caches, spread
 from cna_mlx.models.memory.forecast import BATCH_TOKENS
-from cna_mlx.models.mlx_lm_internals import ConcatenateKVCache
 from cna_mlx.models.offload.streaming import is_streamed
 
 # Token ids -> logits [rows, vocabulary] of what follows them after the prompt.
 Following = Callable[[tuple[int, ...]], mx.array]
 # What follows -> a figure of each row, such as its log-odds of a refusal, [rows].
 Outcome = Callable[[Following], mx.array]
-# A scale or a shift of a block's neurons: see GatedMLP.set_edit.
+# A scale or a shift of a block's neurons: see MLPBlock.set_edit.
 Edit = tuple[mx.array | None, mx.array | None]
 
 
@@ -33,12 +32,14 @@ class LastTokens:
         rows: which prompts these are.
         ids: the last tokens, [rows, positions].
         caches: each layer's keys and values of the tokens before.
+        length: of a prompt in tokens.
     """
 
     model: Any
     rows: list[int]
     ids: mx.array
     caches: list[Any]
+    length: int
 
     def run(self, edits: Mapping[int, Edit] | None = None) -> Following:
         """Feed the last tokens, with some layers edited, and say what follows."""
@@ -49,39 +50,24 @@ class LastTokens:
         self, edits: Mapping[int, Edit] | None = None
     ) -> tuple[mx.array, list[Any]]:
         """The last layer's output, [rows, positions, hidden], and all caches."""
-        caches = [copy(cache) for cache in self.caches]
+        caches = [spread(cache) for cache in self.caches]
         with edited(self.model, edits or {}):
-            hidden = family_of(self.model).embed(self.model, self.ids)
-            return forward(self.model, hidden, caches), caches
-
-
-def forward(
-    model: Any,
-    hidden: mx.array,
-    caches: list[Any],
-    first: int = 0,
-    end: int | None = None,
-) -> mx.array:
-    """Hidden states [rows, length, hidden] through the layers ``first`` to ``end``."""
-    family = family_of(model)
-    for index, layer in list(enumerate(family.layers(model)))[first:end]:
-        mask = family.attention_mask(model, index, hidden, caches[index])
-        hidden = layer(hidden, mask, caches[index])
-    return hidden
+            fed = Pass(self.model, self.ids, caches)
+            return fed.through(fed.hidden), caches
 
 
 def following(model: Any, hidden: mx.array, caches: list[Any]) -> Following:
     """What follows the prompts, from the last layer's hidden states and all caches."""
-    family = family_of(model)
 
-    def logits(tokens: tuple[int, ...]) -> mx.array:
+    def found(tokens: tuple[int, ...]) -> mx.array:
         last = hidden
         if tokens:
-            fed = family.embed(model, mx.array([tokens] * len(hidden)))
-            last = forward(model, fed, [copy(cache) for cache in caches])
-        return family.unembed(model, last[:, -1]).astype(mx.float32)
+            held = [spread(cache) for cache in caches]
+            fed = Pass(model, mx.array([tokens] * len(hidden)), held)
+            last = fed.through(fed.hidden)
+        return logits(model, last[:, -1]).astype(mx.float32)
 
-    return logits
+    return found
 
 
 def read_prompts(
@@ -102,7 +88,7 @@ def read_prompts(
     check_lengths(model, ids)
     check_positions(ids, positions)
     shared = shared_prefix(ids, positions)
-    header = _read(model, [ids[0][:shared]], [None] * len(model.layers))
+    header = _read(model, [ids[0][:shared]], reading_caches(model))
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     for length, alike in groupby(order, key=lambda row: len(ids[row])):
         rows, size = list(alike), max(1, BATCH_TOKENS // length)
@@ -111,26 +97,16 @@ def read_prompts(
             caches = [spread(cache, len(part)) for cache in header]
             before = [ids[row][shared : length - positions] for row in part]
             last = mx.array([list(ids[row][length - positions :]) for row in part])
-            yield LastTokens(model, part, last, _read(model, before, caches))
+            yield LastTokens(model, part, last, _read(model, before, caches), length)
 
 
 def _read(model: Any, ids: Sequence[Sequence[int]], caches: list[Any]) -> list[Any]:
-    caches = [cache or ConcatenateKVCache() for cache in caches]
     for start in range(0, len(ids[0]), BATCH_TOKENS):
         part = [list(row[start : start + BATCH_TOKENS]) for row in ids]
-        forward(model, family_of(model).embed(model, mx.array(part)), caches)
+        fed = Pass(model, mx.array(part), caches)
+        fed.through(fed.hidden)
         mx.eval([cache.state for cache in caches])
     return caches
-
-
-def spread(cache: Any, rows: int) -> Any:
-    """A cache of one row as that of several; a copy, so that neither changes."""
-    found = ConcatenateKVCache()
-    if cache.keys is not None:
-        found.state = tuple(
-            mx.broadcast_to(part, (rows, *part.shape[1:])) for part in cache.state
-        )
-    return found
 
 
 @contextmanager

@@ -30,6 +30,12 @@ class Ranking(Protocol):
         """The score in one layer."""
 
 
+def _mlp(model: Any, layer: int) -> tuple[Any, mx.array | None]:
+    """A layer's MLP, and what a norm multiplies its output by."""
+    family = family_of(model)
+    return family.layers(model)[layer].mlp, family.written(model, layer)
+
+
 @dataclass(frozen=True)
 class Difference:
     """|delta|, the paper's score, or a variant of it; see :class:`Selection`."""
@@ -40,7 +46,7 @@ class Difference:
     def at(self, layer: int) -> LayerScore:
         weights = None
         if self.rank == "weighted":
-            weights = column_norms(family_of(self.model).layers(self.model)[layer].mlp)
+            weights = column_norms(*_mlp(self.model, layer))
         return partial(self._score, weights)
 
     def _score(
@@ -69,8 +75,7 @@ class Direct:
     direction: mx.array
 
     def at(self, layer: int) -> LayerScore:
-        mlp = family_of(self.model).layers(self.model)[layer].mlp
-        along = columns_along(mlp, self.direction)
+        along = columns_along(*_mlp(self.model, layer), self.direction)
         return lambda *sides: np.array(_delta(*sides) * along)
 
 
@@ -89,8 +94,8 @@ class Residual:
     stream: tuple[mx.array, mx.array]
 
     def at(self, layer: int) -> LayerScore:
-        mlp = family_of(self.model).layers(self.model)[layer].mlp
-        above, below = (columns_along(mlp, side) for side in self.stream)
+        mlp = _mlp(self.model, layer)
+        above, below = (columns_along(*mlp, side) for side in self.stream)
 
         def score(
             positive: mx.array, negative: mx.array, some: Some, others: Some

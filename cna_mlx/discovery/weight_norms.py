@@ -9,17 +9,29 @@ import mlx.core as mx
 _ROWS = 512
 
 
-def column_norms(mlp: Any) -> mx.array:
-    """Return the norm of each neuron's column of ``down_proj``, [d_ff] in float32."""
-    return mx.sqrt(_sum_rows(mlp.down_proj, lambda rows, _: rows.square().sum(axis=0)))
+def column_norms(mlp: Any, factors: mx.array | None = None) -> mx.array:
+    """Return the norm of each neuron's column of ``down_proj``, [d_ff] in float32.
+
+    Args:
+        factors: what a norm multiplies the MLP's output by, [hidden].
+    """
+
+    def squares(rows: mx.array, held: slice) -> mx.array:
+        own = rows if factors is None else rows * factors[held, None]
+        return own.square().sum(axis=0)
+
+    return mx.sqrt(_sum_rows(mlp.down_proj, squares))
 
 
-def columns_along(mlp: Any, direction: mx.array) -> mx.array:
+def columns_along(mlp: Any, factors: mx.array | None, direction: mx.array) -> mx.array:
     """Return the part of each neuron's column along directions, [..., d_ff] in float32.
 
     Args:
+        factors: what a norm multiplies the MLP's output by, [hidden].
         direction: [..., hidden] in float32.
     """
+    if factors is not None:
+        direction = direction * factors
     return _sum_rows(mlp.down_proj, lambda rows, held: direction[..., held] @ rows)
 
 

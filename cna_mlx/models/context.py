@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from cna_mlx.errors import InputError
+from cna_mlx.models.family import text_of
 
 
 def context_length(model: Any) -> int | None:
     """The model's longest prompt and answer, in tokens; None if unknown."""
-    return getattr(model.args, "max_position_embeddings", None)
+    return getattr(text_of(model).args, "max_position_embeddings", None)
 
 
 def check_lengths(model: Any, ids: Sequence[Sequence[int]], first: int = 1) -> None:
@@ -24,7 +25,7 @@ def check_lengths(model: Any, ids: Sequence[Sequence[int]], first: int = 1) -> N
     if not ids:
         raise InputError("no prompts were given")
     limit = context_length(model)
-    tokens = int(model.args.vocab_size)
+    tokens = int(text_of(model).args.vocab_size)
     for number, prompt in enumerate(ids, first):
         if not prompt:
             raise InputError(f"prompt {number} has no tokens")

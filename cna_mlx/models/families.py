@@ -1,81 +1,23 @@
 """The supported families of models, and how to walk their layers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from operator import attrgetter
 from threading import get_ident
 from typing import Any
 
-import mlx.core as mx
-
 from cna_mlx.errors import UnsupportedModelError
-from cna_mlx.models import llama, qwen
-from cna_mlx.models.mlp import GatedMLP
+from cna_mlx.models import fused, gemma, llama, qwen
+from cna_mlx.models.family import Family as Family
+from cna_mlx.models.family import text_of
+from cna_mlx.models.mlp import MLPBlock
+from cna_mlx.models.mlx_lm_internals import model_classes
 
-
-@dataclass(frozen=True)
-class Family:
-    """What it takes to read and steer the neurons of an architecture.
-
-    Attributes:
-        name: its common name.
-        module: the mlx-lm module that defines it.
-        block: our MLP block for it.
-        attention_mask: (model, layer, hidden, cache) -> mask.
-        slides: (model) -> whether any layer has a sliding window.
-    """
-
-    name: str
-    module: str
-    block: type[GatedMLP]
-    attention_mask: Callable[[Any, int, mx.array, Any], mx.array | str | None]
-    slides: Callable[[Any], bool]
-
-    @property
-    def embedding_path(self) -> str:
-        """The name of the embedding within the model."""
-        return "model.embed_tokens"
-
-    def embedding(self, model: Any) -> Any:
-        """The module that holds the embedding table."""
-        return attrgetter(self.embedding_path)(model)
-
-    def embed(self, model: Any, ids: mx.array) -> mx.array:
-        """Token ids [batch, length] to hidden states [batch, length, hidden]."""
-        return self.embedding(model)(ids)
-
-    def layers(self, model: Any) -> list[Any]:
-        """The decoder layers in order."""
-        return model.model.layers
-
-    def unembed(self, model: Any, hidden: mx.array) -> mx.array:
-        """Hidden states [..., hidden] through the final norm to logits [..., vocab]."""
-        hidden = model.model.norm(hidden)
-        head = self.unembedding(model)
-        return head.as_linear(hidden) if hasattr(head, "as_linear") else head(hidden)
-
-    def unembedding(self, model: Any) -> Any:
-        """The module with the rows [vocab, hidden] that make the logits."""
-        if model.args.tie_word_embeddings:
-            return self.embedding(model)
-        return model.lm_head
-
-    def norm_weight(self, model: Any) -> mx.array:
-        """The weight of the final norm, [hidden]."""
-        return model.model.norm.weight
-
-
-_LLAMA = llama.LlamaMLP, llama.attention_mask, llama.slides
-_QWEN = qwen.QwenMLP, qwen.attention_mask, qwen.slides
 _FAMILIES = {
     family.module: family
-    for family in (
-        Family("Llama (and Mistral, SmolLM)", "mlx_lm.models.llama", *_LLAMA),
-        Family("Qwen2 and Qwen2.5", "mlx_lm.models.qwen2", *_QWEN),
-        Family("Qwen3", "mlx_lm.models.qwen3", *_QWEN),
-    )
+    for family in (*llama.FAMILIES, *qwen.FAMILIES, *gemma.FAMILIES, *fused.FAMILIES)
 }
+# Modules around a text model of another one.
+_AROUND = {"gemma3": "gemma3_text", "gemma4": "gemma4_text"}
 
 
 def supported() -> list[str]:
@@ -91,16 +33,20 @@ def unsupported(what: str) -> UnsupportedModelError:
     )
 
 
-def family_of_class(model_class: type, what: str) -> Family:
-    """The family of an mlx-lm model class.
+def family_of_config(config: dict[str, Any], what: str) -> Family:
+    """The family of the text model that mlx-lm makes of config.json.
 
     Raises:
         UnsupportedModelError: it has no entry; the message begins with ``what``.
     """
     try:
-        return _FAMILIES[model_class.__module__]
-    except KeyError:
+        module = _module(model_classes(config)[0])
+    except (ValueError, TypeError, AttributeError):  # no such module, or no model's
         raise unsupported(what) from None
+    if module == "mistral3":
+        inner = config.get("text_config", {}).get("model_type")
+        module = "llama" if inner == "mistral" else inner
+    return _family(_AROUND.get(module, module), what)
 
 
 def family_of(model: Any) -> Family:
@@ -109,34 +55,57 @@ def family_of(model: Any) -> Family:
     Raises:
         UnsupportedModelError: it has no entry, or a layer is of another kind.
     """
-    what = f"a model of type {getattr(model, 'model_type', type(model).__name__)!r}"
-    family = family_of_class(type(model), what)
+    family, what = _of_class(model)
     for index, layer in enumerate(family.layers(model)):
-        mlp = layer.mlp
-        if isinstance(mlp, GatedMLP):
-            continue
-        if type(mlp).__module__ != family.module or type(mlp).__name__ != "MLP":
+        mlp = layer.get("mlp")
+        if not isinstance(mlp, MLPBlock) and not family.block_class(mlp):
             raise unsupported(f"layer {index} of {what} ({type(mlp).__name__})")
     return family
 
 
+def _of_class(model: Any) -> tuple[Family, str]:
+    """The family of a model by its class alone, and the words for the model."""
+    what = f"a model of type {getattr(model, 'model_type', type(model).__name__)!r}"
+    return _family(_module(type(text_of(model))), what), what
+
+
+def _family(module: str, what: str) -> Family:
+    if module not in _FAMILIES:
+        raise unsupported(what)
+    return _FAMILIES[module]
+
+
+def _module(model_class: type) -> str:
+    return model_class.__module__.removeprefix("mlx_lm.models.")
+
+
 def widths(model: Any) -> tuple[int, ...]:
     """The number of neurons in each layer."""
+    family = family_of(model)
     return tuple(
-        int(layer.mlp.gate_proj.weight.shape[0])
-        for layer in family_of(model).layers(model)
+        block_class_of(family, layer).width_of(layer.mlp)
+        for layer in family.layers(model)
     )
 
 
-def block_of(family: Family, layer: Any) -> GatedMLP:
+def block_class_of(family: Family, layer: Any) -> type[MLPBlock]:
+    """The class of our block for a layer, in place or not."""
+    mlp = layer.mlp
+    found = type(mlp) if isinstance(mlp, MLPBlock) else family.block_class(mlp)
+    assert found is not None  # family_of has checked
+    return found
+
+
+def block_of(family: Family, layer: Any) -> MLPBlock:
     """Our block over a layer's projections: the one in place, or a new one."""
-    return layer.mlp if isinstance(layer.mlp, GatedMLP) else family.block(layer.mlp)
+    mlp = layer.mlp
+    return mlp if isinstance(mlp, MLPBlock) else block_class_of(family, layer)(mlp)
 
 
 @contextmanager
 def installed(
-    model: Any, layers: list[int], made: dict[int, GatedMLP] | None = None
-) -> Iterator[dict[int, GatedMLP]]:
+    model: Any, layers: list[int], made: dict[int, MLPBlock] | None = None
+) -> Iterator[dict[int, MLPBlock]]:
     """Install our blocks in these layers inside the block, and always remove them.
 
     A block of an outer context is yielded and left in place.
@@ -144,22 +113,22 @@ def installed(
     Raises:
         ThreadError: another thread put a block into one of these layers.
     """
-    family = family_of_class(type(model), "this model") if made else family_of(model)
+    family = _of_class(model)[0] if made else family_of(model)
     made = {} if made is None else made
     all_layers = family.layers(model)
     originals: dict[int, Any] = {}
-    blocks: dict[int, GatedMLP] = {}
+    blocks: dict[int, MLPBlock] = {}
     try:
         for index in layers:
             layer = all_layers[index]
             mlp = layer.mlp
-            if isinstance(mlp, GatedMLP):
+            if isinstance(mlp, MLPBlock):
                 mlp.check_thread()
                 blocks[index] = mlp
                 continue
             block = made.get(index)
             if block is None or not block.is_over(mlp):
-                block = made[index] = family.block(mlp)
+                block = made[index] = block_of(family, layer)
             blocks[index], originals[index] = block, mlp
             layer.mlp, block.thread = block, get_ident()
         yield blocks

@@ -1,32 +1,29 @@
-"""Llama's MLP block; also for models that mlx-lm maps to Llama (Mistral, SmolLM)."""
+"""Llama, and the families whose MLP is Llama's SwiGLU."""
 
-from typing import Any
-
-import mlx.core as mx
-
+from cna_mlx.models.family import Family
 from cna_mlx.models.mlp import GatedMLP
-from cna_mlx.models.mlx_lm_internals import create_attention_mask
 
 
 class LlamaMLP(GatedMLP):
     """Llama's block: ``down(silu(gate(x)) * up(x))``, with or without biases."""
 
 
-def attention_mask(
-    model: Any, layer: int, hidden: mx.array, cache: Any
-) -> mx.array | str | None:
-    """The mask of one layer, with Llama's sliding window where the layer has one.
-
-    Args:
-        hidden: [batch, length, hidden], the layer's input.
-        cache: the layer's KV cache, or None.
-    """
-    if model.model.layers[layer].use_sliding:
-        window = model.model.sliding_window
-        return create_attention_mask(hidden, cache, window_size=window)
-    return create_attention_mask(hidden, cache)
-
-
-def slides(model: Any) -> bool:
-    """Whether any layer has a sliding window."""
-    return any(layer.use_sliding for layer in model.model.layers)
+_MLP = {"MLP": LlamaMLP}
+_POST = "post_feedforward_layernorm"
+FAMILIES = (
+    Family("Llama (and Mistral, SmolLM)", "llama", _MLP),
+    Family("SmolLM3", "smollm3", {"llama.MLP": LlamaMLP}),
+    Family("Ministral 3", "ministral3", _MLP),
+    Family("OLMo 2", "olmo2", _MLP, _POST),
+    Family("OLMo 3", "olmo3", {"Olmo3MLP": LlamaMLP}, _POST),
+    Family("Granite 3", "granite", _MLP),
+    Family("Seed-OSS", "seed_oss", _MLP),
+    Family("EXAONE 4", "exaone4", _MLP, _POST),
+    Family("ERNIE 4.5", "ernie4_5", _MLP),
+    Family("Hunyuan dense", "hunyuan_v1_dense", _MLP),
+    Family("MiMo", "mimo", _MLP),
+    Family("Command R7B", "cohere2", _MLP),
+    Family("InternLM3", "internlm3", _MLP),
+    Family("MiniCPM", "minicpm", _MLP),
+    Family("StableLM", "stablelm", _MLP),
+)

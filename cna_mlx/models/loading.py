@@ -211,14 +211,9 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
 
 def _check_supported(config: dict[str, Any], name: str) -> None:
     """Refuse a model without a family entry before its weights are read."""
-    from cna_mlx.models.families import family_of_class, unsupported
-    from cna_mlx.models.mlx_lm_internals import model_classes
+    from cna_mlx.models.families import family_of_config
 
-    what = f"{name} (model type {config['model_type']!r})"
-    try:
-        family_of_class(model_classes(config)[0], what)
-    except (ValueError, TypeError, AttributeError):  # no such module, or no model's
-        raise unsupported(what) from None
+    family_of_config(config, f"{name} (model type {config['model_type']!r})")
 
 
 def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> Plan:

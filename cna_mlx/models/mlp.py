@@ -1,10 +1,10 @@
-"""The gated MLP block of Llama and Qwen, with access to its neurons."""
+"""MLP blocks with access to their neurons: one class for each kind."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import get_ident
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -15,35 +15,60 @@ from cna_mlx.models.mlx_lm_internals import swiglu
 #: A scale, a shift, and which neurons are pinned.
 Edit = tuple[mx.array | None, mx.array | None, mx.array | None]
 
-# One kernel each: the edit is fused into the gated activation. The cast keeps a
-# bf16 activation bf16; a scale held in float32 would promote it.
+# The projections' outputs -> the neurons' values.
+Activation = Callable[..., mx.array]
 
 
-@partial(mx.compile, shapeless=True)
-def _scaled_swiglu(gate: mx.array, up: mx.array, scale: mx.array) -> mx.array:
-    return nn.silu(gate) * up * scale.astype(gate.dtype)
+class Kernels(NamedTuple):
+    """A kind's activation: as mlx-lm computes it, scaled, and scaled and shifted.
+
+    The edit is fused into the activation's kernel. The cast keeps a bf16 activation
+    bf16; a scale held in float32 would promote it.
+    """
+
+    plain: Activation
+    scaled: Activation
+    edited: Activation
 
 
-@partial(mx.compile, shapeless=True)
-def _edited_swiglu(
-    gate: mx.array, up: mx.array, scale: mx.array, shift: mx.array
-) -> mx.array:
-    dtype = gate.dtype
-    return nn.silu(gate) * up * scale.astype(dtype) + shift.astype(dtype)
+def kernels(activation: Activation, plain: Activation | None = None) -> Kernels:
+    """Compile the kernels of an activation.
+
+    Args:
+        activation: of the projections' outputs.
+        plain: what mlx-lm calls for it, if that is compiled differently.
+    """
+
+    @partial(mx.compile, shapeless=True)
+    def scaled(scale: mx.array, *parts: mx.array) -> mx.array:
+        return activation(*parts) * scale.astype(parts[0].dtype)
+
+    @partial(mx.compile, shapeless=True)
+    def edited(scale: mx.array, shift: mx.array, *parts: mx.array) -> mx.array:
+        dtype = parts[0].dtype
+        return activation(*parts) * scale.astype(dtype) + shift.astype(dtype)
+
+    return Kernels(plain or activation, scaled, edited)
 
 
-class GatedMLP(nn.Module):
-    """A SwiGLU MLP over the projections of a layer's own MLP, which it does not copy.
+class MLPBlock(nn.Module):
+    """A block over the projections of a layer's own MLP, which it does not copy.
 
     Without an edit it computes what mlx-lm's block computes, to the bit. With one,
     the input ``a`` of the down-projection becomes ``scale * a + shift``.
+
+    Attributes:
+        projections: the names of what it takes over.
+        kernels: its activation.
     """
+
+    projections: ClassVar[tuple[str, ...]]
+    kernels: ClassVar[Kernels]
 
     def __init__(self, mlp: Any) -> None:
         super().__init__()
-        self.gate_proj = mlp.gate_proj
-        self.up_proj = mlp.up_proj
-        self.down_proj = mlp.down_proj
+        for name in self.projections:
+            self[name] = mlp[name]
         # Underscored, or nn.Module would take the arrays for parameters.
         self._scale: mx.array | None = None
         self._shift: mx.array | None = None
@@ -54,16 +79,21 @@ class GatedMLP(nn.Module):
 
     def is_over(self, mlp: Any) -> bool:
         """Whether the block uses the projections of this MLP."""
-        return (
-            self.gate_proj is mlp.gate_proj
-            and self.up_proj is mlp.up_proj
-            and self.down_proj is mlp.down_proj
-        )
+        return all(self[name] is mlp.get(name) for name in self.projections)
+
+    @classmethod
+    def width_of(cls, mlp: Any) -> int:
+        """The number of neurons in an MLP of this kind."""
+        return int(mlp[cls.projections[0]].weight.shape[0])
 
     @property
     def d_ff(self) -> int:
         """The number of neurons in the block."""
-        return int(self.gate_proj.weight.shape[0])
+        return self.width_of(self)
+
+    def parts(self, x: mx.array) -> tuple[mx.array, ...]:
+        """What the activation takes: outputs of projections, [..., d_ff] each."""
+        raise NotImplementedError
 
     def activations(self, x: mx.array) -> mx.array:
         """The neurons' values for ``x``: the input of the down-projection.
@@ -75,7 +105,7 @@ class GatedMLP(nn.Module):
             [..., d_ff] in the model's dtype, edited where an edit is installed.
         """
         self.check_thread()
-        found = self._edited(self.gate_proj(x), self.up_proj(x))
+        found = self._edited(*self.parts(x))
         if self._tap is not None:
             self._tap(found)
         return found
@@ -92,21 +122,21 @@ class GatedMLP(nn.Module):
                 "at a time, or load it once for each thread"
             )
 
-    def _edited(self, gate: mx.array, up: mx.array) -> mx.array:
+    def _edited(self, *parts: mx.array) -> mx.array:
         if self._scale is None:
-            return swiglu(gate, up)
-        self._check_rows(gate)
+            return self.kernels.plain(*parts)
+        self._check_rows(parts[0])
         if self._shift is None:
-            return _scaled_swiglu(gate, up, self._scale)
-        return _edited_swiglu(gate, up, self._scale, self._shift)
+            return self.kernels.scaled(self._scale, *parts)
+        return self.kernels.edited(self._scale, self._shift, *parts)
 
-    def _check_rows(self, gate: mx.array) -> None:
+    def _check_rows(self, part: mx.array) -> None:
         # Broadcasting would silently turn one row into several.
         assert self._scale is not None
         if self._scale.ndim < 3:
             return
-        rows, batch = self._scale.shape[0], gate.shape[0]
-        if gate.ndim < 3 or rows != batch:
+        rows, batch = self._scale.shape[0], part.shape[0]
+        if part.ndim < 3 or rows != batch:
             raise InputError(
                 f"steering was set for {rows} rows, but the batch has {batch}: "
                 "give one multiplier, or one for each row"
@@ -143,3 +173,14 @@ class GatedMLP(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """The block's output, [..., hidden], for its input ``x``, [..., hidden]."""
         return self.down_proj(self.activations(x))
+
+
+class GatedMLP(MLPBlock):
+    """``down(silu(gate(x)) * up(x))`` (SwiGLU), with or without biases."""
+
+    projections = ("gate_proj", "up_proj", "down_proj")
+    kernels = kernels(lambda gate, up: nn.silu(gate) * up, swiglu)
+
+    def parts(self, x: mx.array) -> tuple[mx.array, ...]:
+        """Return the gate's and the up-projection's outputs, [..., d_ff] each."""
+        return self.gate_proj(x), self.up_proj(x)

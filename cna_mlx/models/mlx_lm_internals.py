@@ -7,10 +7,11 @@ check_open_files()  # mlx_lm raises the limit when it is imported
 
 from mlx_lm import stream_generate as stream_generate
 from mlx_lm.models.activations import swiglu as swiglu
-from mlx_lm.models.base import create_attention_mask as create_attention_mask
+from mlx_lm.models.cache import ArraysCache as ArraysCache
 from mlx_lm.models.cache import BatchKVCache as BatchKVCache
 from mlx_lm.models.cache import ConcatenateKVCache as ConcatenateKVCache
 from mlx_lm.models.cache import KVCache as KVCache
+from mlx_lm.models.cache import RotatingKVCache as RotatingKVCache
 from mlx_lm.models.cache import can_trim_prompt_cache as can_trim_prompt_cache
 from mlx_lm.models.cache import make_prompt_cache as make_prompt_cache
 from mlx_lm.models.cache import trim_prompt_cache as trim_prompt_cache

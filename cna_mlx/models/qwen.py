@@ -1,24 +1,15 @@
-"""Qwen's MLP block (Qwen 2, 2.5 and 3)."""
+"""Qwen's dense families."""
 
-from typing import Any
-
-import mlx.core as mx
-
+from cna_mlx.models.family import Family
 from cna_mlx.models.mlp import GatedMLP
-from cna_mlx.models.mlx_lm_internals import create_attention_mask
 
 
 class QwenMLP(GatedMLP):
     """Qwen's block: the same gated form as Llama's, always without biases."""
 
 
-def attention_mask(
-    model: Any, layer: int, hidden: mx.array, cache: Any
-) -> mx.array | str | None:
-    """The causal mask, the same for every layer; see :mod:`cna_mlx.models.llama`."""
-    return create_attention_mask(hidden, cache)
-
-
-def slides(model: Any) -> bool:
-    """False: mlx-lm's Qwen has no sliding window."""
-    return False
+FAMILIES = (
+    Family("Qwen2 and Qwen2.5", "qwen2", {"MLP": QwenMLP}),
+    Family("Qwen3", "qwen3", {"MLP": QwenMLP}),
+    Family("Qwen3.5 (dense)", "qwen3_5", {"qwen3_next.Qwen3NextMLP": QwenMLP}),
+)

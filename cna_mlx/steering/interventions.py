@@ -12,7 +12,7 @@ import numpy as np
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.families import installed, widths
-from cna_mlx.models.mlp import Edit, GatedMLP
+from cna_mlx.models.mlp import Edit, MLPBlock
 from cna_mlx.strength import Pin, Strength, check_multiplier, check_strength
 
 Strengths = Strength | Sequence[Strength]
@@ -112,7 +112,7 @@ class Edits:
         self.rows = len(rows)
         self._alike = {layer: _alike(rows, layer, changed) for layer in edits}
         # made once, so that a decoding step does not wait for Python
-        self._blocks: dict[int, GatedMLP] = {}
+        self._blocks: dict[int, MLPBlock] = {}
         self._edits: dict[int, _Edit] = {}
         # [rows, 1, d_ff] if rows differ, [d_ff] for any number of rows
         which = (slice(None), None) if by_row else 0

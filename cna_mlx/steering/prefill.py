@@ -6,7 +6,8 @@ from typing import Any
 import mlx.core as mx
 
 from cna_mlx.models.families import family_of
-from cna_mlx.models.mlp import GatedMLP
+from cna_mlx.models.forward import Pass
+from cna_mlx.models.mlp import MLPBlock
 from cna_mlx.models.mlx_lm_internals import KVCache, make_prompt_cache
 from cna_mlx.steering.interventions import Edits
 
@@ -80,18 +81,17 @@ def _forward_groups(
     first: list[list[int]],
 ) -> None:
     """A forward pass with one row for each group of arms, layer by layer."""
-    family = family_of(model)
-    hidden = family.embed(model, mx.array([list(ids)]))
+    fed = Pass(model, mx.array([list(ids)]), cache)
+    hidden = fed.hidden
     before = [0] * len(groups[0])  # one row for all
-    for index, layer in enumerate(family.layers(model)):
+    for index in range(len(groups)):
         if len(first[index]) > len(hidden):
             hidden = hidden[mx.array([before[row] for row in first[index]])]
         before = groups[index]
-        mask = family.attention_mask(model, index, hidden, cache[index])
-        hidden = layer(hidden, mask, cache[index])
+        hidden = fed.layer(index, hidden)
 
 
 def _is_steered(model: Any) -> bool:
     """Whether the caller steers the model already."""
     layers = family_of(model).layers(model)
-    return any(isinstance(layer.mlp, GatedMLP) for layer in layers)
+    return any(isinstance(layer.mlp, MLPBlock) for layer in layers)

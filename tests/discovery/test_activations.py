@@ -11,9 +11,10 @@ import pytest
 from marks import slow
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.activations import _Layer, last_activations
+from cna_mlx.discovery.activations import last_activations
 from cna_mlx.errors import InputError, NonFiniteError, UnsupportedModelError
 from cna_mlx.models.families import installed
+from cna_mlx.models.forward import Pass
 from cna_mlx.steering.interventions import steered
 
 
@@ -127,14 +128,14 @@ def test_long_prompts_in_pieces_are_as_in_one(
         for number, length in enumerate(lengths)
     ]
     sizes: list[int] = []
-    attend = _Layer._attend
+    layer = Pass.layer
 
-    def recorded(self: Any, hidden: mx.array, cache: Any) -> mx.array:
+    def recorded(self: Any, index: int, hidden: mx.array, *cache: Any) -> mx.array:
         sizes.append(hidden.shape[0] * hidden.shape[1])
-        return attend(self, hidden, cache)
+        return layer(self, index, hidden, *cache)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Layer, "_attend", recorded)
+        patch.setattr(Pass, "layer", recorded)
         found = walk(model, ids, positions=positions)
     assert max(sizes) <= 512 + positions
     for one, expected in zip(found, whole_passes(model, ids, positions), strict=True):

@@ -24,7 +24,7 @@ from cna_mlx.discovery.attribution import (
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.labels.label import Label, LabelKind
-from cna_mlx.models.families import family_of
+from cna_mlx.models.forward import logits
 from cna_mlx.steering.diff import ArmResult, PromptResult
 from cna_mlx.ui.chat import closing
 from cna_mlx.ui.console import Screen
@@ -154,14 +154,14 @@ def test_the_words_are_those_of_the_column_through_norm_and_unembedding(
 
 
 def test_the_last_step_of_a_model_is_its_own(model: Any, ids: list[list[int]]) -> None:
-    family, text = family_of(model), mx.array([ids[0]])
+    text = mx.array([ids[0]])
     # the model's output before its norm, got by taking the norm out for a moment
     norm, model.model.norm = model.model.norm, lambda hidden: hidden
     try:
         hidden = model.model(text)
     finally:
         model.model.norm = norm
-    assert mx.array_equal(family.unembed(model, hidden), model(text))
+    assert mx.array_equal(logits(model, hidden), model(text))
 
 
 def test_a_circuit_of_another_shape_is_refused(llama: Any, tokenizer: Any) -> None:

@@ -103,9 +103,9 @@ def test_rows_of_the_embedding_are_read_as_the_module_would(
     streamed = on_disk(kind.make, tmp_path, shards=3)
     family = family_of(model)
     assert read_whole(streamed) == 0
-    given = [[5, 0, 7], [7, 7, 1]]
-    expected = family.embed(model, mx.array(given))
-    with turns(streamed) as weights, weights.embedding(family, [0, 1, 5, 7]) as embed:
+    given = mx.array([[5, 0, 7], [7, 7, 1]])
+    expected = family.embedding(model)(given)
+    with turns(streamed) as weights, weights.embedding([0, 1, 5, 7]) as embed:
         found = embed(given)
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(

@@ -28,6 +28,108 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("qwen2", {"tie_word_embeddings": True}),
     "qwen3": ("qwen3", {"tie_word_embeddings": False, "head_dim": 32}),
 }
+_SLIDING = {
+    "sliding_window": 8,
+    "layer_types": ["sliding_attention"] * 2 + ["full_attention"],
+}
+_GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 16}
+# The other families, likewise: what all do is tested in tests/models/test_families.py.
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "smollm3": ("smollm3", {"tie_word_embeddings": True}),
+    "ministral3": (
+        "ministral3",
+        {
+            **_SLIDING,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "llama_4_scaling_beta": 0.1,
+                "original_max_position_embeddings": 16,
+            },
+        },
+    ),
+    "olmo2": ("olmo2", {"tie_word_embeddings": False}),
+    "olmo3": ("olmo3", _SLIDING),
+    "granite": (
+        "granite",
+        {
+            "logits_scaling": 8.0,
+            "attention_multiplier": 0.1,
+            "embedding_multiplier": 12.0,
+            "residual_multiplier": 0.22,
+            "attention_bias": False,
+            "mlp_bias": False,
+        },
+    ),
+    "seed_oss": ("seed_oss", {"head_dim": 16, "attention_bias": True}),
+    "exaone4": (
+        "exaone4",
+        {
+            "head_dim": 16,
+            "tie_word_embeddings": False,
+            "rope_scaling": None,
+            "sliding_window": 8,
+            "sliding_window_pattern": "LLG",
+        },
+    ),
+    "ernie4_5": (
+        "ernie4_5",
+        {"head_dim": 16, "use_bias": True, "tie_word_embeddings": True},
+    ),
+    "hunyuan": ("hunyuan_v1_dense", {"head_dim": 16}),
+    "mimo": ("mimo", {}),
+    "cohere2": (
+        "cohere2",
+        {"head_dim": 16, "sliding_window": 8, "sliding_window_pattern": 3},
+    ),
+    "internlm3": ("internlm3", {"bias": False, "qkv_bias": True}),
+    "minicpm": ("minicpm", {"dim_model_base": 32, "scale_depth": 1.4, "scale_emb": 12}),
+    "stablelm": (
+        "stablelm",
+        {
+            "layer_norm_eps": 1e-5,
+            "use_qkv_bias": False,
+            "partial_rotary_factor": 0.25,
+            "use_parallel_residual": True,
+        },
+    ),
+    "gemma2": ("gemma2", _GEMMA),
+    "gemma3": (
+        "gemma3_text",
+        {**_GEMMA, "sliding_window": 8, "sliding_window_pattern": 3},
+    ),
+    "gemma4": (
+        "gemma4_text",
+        {
+            "head_dim": 16,
+            "global_head_dim": 32,
+            "num_hidden_layers": 6,
+            "num_key_value_heads": 1,
+            "vocab_size_per_layer_input": VOCABULARY,
+            "hidden_size_per_layer_input": 8,
+            "num_kv_shared_layers": 3,
+            "sliding_window": 8,
+            "sliding_window_pattern": 3,
+        },
+    ),
+    "phi3": ("phi3", {"partial_rotary_factor": 0.75}),
+    "glm4": (
+        "glm4",
+        {"head_dim": 16, "attention_bias": True, "partial_rotary_factor": 0.5},
+    ),
+    "qwen3_5": (
+        "qwen3_5",
+        {
+            "head_dim": 16,
+            "num_hidden_layers": 4,
+            "linear_num_value_heads": 4,
+            "linear_num_key_heads": 2,
+            "linear_key_head_dim": 16,
+            "linear_value_head_dim": 16,
+            "full_attention_interval": 2,
+        },
+    ),
+}
 PRECISIONS = ("float32", "bfloat16", "4-bit")
 #: Tied and untied embeddings, biases, a window, and every kind of arithmetic: these run
 #: by default, the others with ``-m slow``.
@@ -49,7 +151,7 @@ def make_model(
     family: str = "llama", precision: str = "float32", seed: int = 0, **changes: Any
 ) -> Any:
     """A model of random weights: the same for the same arguments."""
-    module, extra = FAMILIES[family]
+    module, extra = (FAMILIES | OTHERS)[family]
     config = {
         "model_type": module,
         "hidden_size": HIDDEN,

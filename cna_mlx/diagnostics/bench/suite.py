@@ -204,7 +204,7 @@ class Bench:
             yield self.compare_walks(name, title, against, walk, streamed)
 
     def _memory(self) -> Iterator[Memory]:
-        hidden = family_of(self.model).embed(self.model, mx.array([[0]]))
+        hidden = family_of(self.model).embedding(self.model)(mx.array([[0]]))
         shape = Shape.of_config(vars(self.model.args), hidden.dtype.size)
         arms = decoding.arms_of(self.random, 2)
         # mlx-lm's cache grows in steps

@@ -16,8 +16,6 @@ from cna_mlx.models.offload.rows import Rows
 
 # A part of a model, such as a layer: model -> module.
 Part = Callable[[Any], Any]
-# Token ids [batch, length] to hidden states [batch, length, hidden].
-Embed = Callable[[list[list[int]]], mx.array]
 
 
 class Disk:
@@ -102,21 +100,22 @@ class LayerStream:
             self._drop(part)
 
     @contextmanager
-    def embedding(self, family: Family, ids: Iterable[int]) -> Iterator[Embed]:
+    def embedding(self, ids: Iterable[int]) -> Iterator[Callable[[mx.array], mx.array]]:
         """Hold the embeddings of some ids in memory inside the block.
 
         A table of 128,000 rows is larger than two layers of a small model, and a
         discovery needs a few thousand rows.
 
         Yields:
-            A function from ids [batch, length] to hidden states [batch, length,
+            A function from ids [batch, length] to the table's rows [batch, length,
             hidden].
         """
-        model, path = self._model, family.embedding_path
+        model, family = self._model, family_of(self._model)
+        path = family.embedding_path(model)
         rows = _rows(model, path)
         if rows is None:
             with self.turn(family.embedding):
-                yield lambda ids: family.embed(model, mx.array(ids))
+                yield family.embedding(model)
             return
         used = np.unique(np.fromiter(ids, dtype=np.int64)).tolist()
         few = copy(table := family.embedding(model))
@@ -165,7 +164,7 @@ def arrays_of(module: Any) -> list[tuple[str, mx.array]]:
 def read_whole(model: Any) -> int:
     """Bytes of a streamed model's embedding that can only be read whole, else 0."""
     family = family_of(model)
-    if _rows(model, family.embedding_path) is not None:
+    if _rows(model, family.embedding_path(model)) is not None:
         return 0
     return sum(array.nbytes for _, array in arrays_of(family.embedding(model)))
 

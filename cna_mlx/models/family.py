@@ -1,0 +1,88 @@
+"""What it takes to read and steer the neurons of an architecture."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from cna_mlx.models.mlp import MLPBlock
+
+_PACKAGE = "mlx_lm.models."
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family of models differs from others; the rest is asked of the model.
+
+    Attributes:
+        name: its common name.
+        module: the module of ``mlx_lm.models`` that defines it.
+        mlps: our block for each class of MLP, ``Class`` of that module or
+            ``module.Class``.
+        post_norm: the layer's norm of the MLP's output; empty if there is none.
+        outputs: how many values a layer returns; the first is the hidden states.
+    """
+
+    name: str
+    module: str
+    mlps: Mapping[str, type[MLPBlock]]
+    post_norm: str = ""
+    outputs: int = 1
+
+    def embedding_path(self, model: Any) -> str:
+        """The name of the embedding within the model."""
+        within = "" if text_of(model) is model else "language_model."
+        return f"{within}model.embed_tokens"
+
+    def block_class(self, mlp: Any) -> type[MLPBlock] | None:
+        """Our block for an MLP; None if the family has none for its class."""
+        kind = type(mlp)
+        module = kind.__module__.removeprefix(_PACKAGE)
+        own = self.mlps.get(f"{module}.{kind.__name__}")
+        return self.mlps.get(kind.__name__) if module == self.module else own
+
+    def embedding(self, model: Any) -> Any:
+        """The module that holds the embedding table."""
+        return text_of(model).model.embed_tokens
+
+    def layers(self, model: Any) -> list[Any]:
+        """The decoder layers in order."""
+        return text_of(model).model.layers
+
+    def unembedding(self, model: Any) -> Any:
+        """The module with the rows [vocab, hidden] that make the logits."""
+        return text_of(model).get("lm_head") or self.embedding(model)
+
+    def norm_weight(self, model: Any) -> mx.array:
+        """What the final norm multiplies by, [hidden]."""
+        return _factors(text_of(model).model.norm, self.hidden(model))
+
+    def written(self, model: Any, layer: int) -> mx.array | None:
+        """What a norm multiplies a layer's MLP output by, [hidden]; None if none."""
+        if not self.post_norm:
+            return None
+        norm = self.layers(model)[layer][self.post_norm]
+        return _factors(norm, self.hidden(model))
+
+    def hidden(self, model: Any) -> int:
+        """The width of the hidden states."""
+        mlp = self.layers(model)[0].mlp
+        return int(mlp.down_proj.weight.shape[0])
+
+
+def text_of(model: Any) -> Any:
+    """The text model inside one that also sees; else the model itself."""
+    return getattr(model, "language_model", model)
+
+
+def _factors(norm: Any, hidden: int) -> mx.array:
+    """What a norm multiplies normalized states by, [hidden].
+
+    Families store it in different ways: what ones of both signs become tells it.
+    """
+    if type(norm) is nn.RMSNorm:
+        return norm.weight
+    signs = mx.where(mx.arange(hidden) % 2 == 0, 1.0, -1.0)
+    return norm(signs) * signs

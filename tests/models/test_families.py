@@ -1,0 +1,190 @@
+"""Every family: what is read and steered is what the model computes."""
+
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from marks import slow
+from tiny_models import FAMILIES, OTHERS, make_model
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.last_tokens import following, read_prompts
+from cna_mlx.models.families import family_of, installed, widths
+from cna_mlx.models.family import text_of
+from cna_mlx.models.forward import Pass, logits
+from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.generation import generate_arms
+from cna_mlx.steering.interventions import steered
+
+# the others run the whole suite
+ALL = sorted({*OTHERS, "llama"})
+KINDS = [
+    *((family, "float32") for family in ALL),
+    *(
+        (family, "4-bit") if family in ("phi3", "gemma3") else slow((family, "4-bit"))
+        for family in sorted(OTHERS)
+    ),
+]
+TEXT = mx.array([[5, 7, 300, 12, 44, 9, 10, 2, 71, 30, 8, 21]])
+
+
+@pytest.fixture(params=KINDS, ids="-".join)
+def model(request: pytest.FixtureRequest) -> Any:
+    return make_model(*request.param)
+
+
+def mlps(model: Any) -> list[Any]:
+    return [layer.mlp for layer in family_of(model).layers(model)]
+
+
+def column(mlp: Any, index: int, value: float) -> None:
+    """Multiply a column of a projection's (dequantized) weight."""
+    down = mlp.down_proj
+    if hasattr(down, "bits"):
+        plain = nn.Linear(1, 1, bias="bias" in down)
+        plain.weight = mx.dequantize(
+            down.weight, down.scales, down.biases, down.group_size, down.bits
+        )
+        if "bias" in down:
+            plain.bias = down.bias
+        mlp.down_proj = down = plain
+    down.weight[:, index] *= value
+
+
+def close(found: mx.array, expected: mx.array, limit: float) -> None:
+    left, right = (np.array(one.astype(mx.float32)) for one in (found, expected))
+    np.testing.assert_allclose(left, right, rtol=0, atol=limit * np.abs(right).max())
+
+
+def tolerance(model: Any) -> float:
+    is_exact = text_of(model).model.norm.weight.dtype == mx.float32
+    return 1e-5 if is_exact else 0.05
+
+
+def test_a_block_in_place_changes_nothing(model: Any) -> None:
+    expected = model(TEXT)
+    with installed(model, list(range(len(widths(model))))):
+        assert mx.array_equal(model(TEXT), expected)
+    with steered(model, Circuit.from_neurons([(0, 3)]), 1.0):
+        assert mx.array_equal(model(TEXT), expected)
+
+
+@pytest.mark.parametrize("multiplier", [0.0, 0.5, -2.0])
+def test_a_multiplier_is_that_of_the_neurons_column(
+    model: Any, multiplier: float
+) -> None:
+    sizes = widths(model)
+    neurons = [(layer, size - 1 - layer) for layer, size in enumerate(sizes)]
+    before = model(TEXT)
+    with steered(model, Circuit.from_neurons(neurons), multiplier):
+        found = model(TEXT)
+    for layer, index in neurons:
+        column(mlps(model)[layer], index, multiplier)
+    close(found, model(TEXT), tolerance(model))
+    assert not mx.allclose(found, before, rtol=1e-3)
+
+
+def test_passes_by_layer_are_the_models_own(model: Any) -> None:
+    fed = Pass(model, TEXT)
+    assert mx.array_equal(logits(model, fed.through(fed.hidden)), model(TEXT))
+
+
+def test_the_logits_are_of_the_unembedding(model: Any) -> None:
+    """But for a soft cap and a scale, which keep the order."""
+    family, text = family_of(model), text_of(model)
+    hidden = mx.random.normal((3, family.hidden(model))).astype(
+        family.norm_weight(model).dtype
+    )
+    head = family.unembedding(model)
+    rows = text.model.norm(hidden)
+    plain = head.as_linear(rows) if hasattr(head, "as_linear") else head(rows)
+    order = mx.argsort(plain, axis=-1)
+    ranked = mx.take_along_axis(logits(model, hidden), order, axis=-1)
+    assert mx.all(ranked[:, 1:] >= ranked[:, :-1])
+    # the norm's weight is what it multiplies by
+    ones = mx.where(mx.arange(hidden.shape[1]) % 2 == 0, 1.0, -1.0)
+    close(text.model.norm(ones) * ones, family.norm_weight(model), 1e-2)
+
+
+def alone(model: Any, prompt: list[int]) -> list[np.ndarray]:
+    """The activations at a prompt's last token, from the model's own forward pass."""
+    found: dict[int, mx.array] = {}
+    layers = list(range(len(widths(model))))
+    with installed(model, layers) as blocks, ExitStack() as taps:
+        for layer, block in blocks.items():
+            keep = partial(found.__setitem__, layer)
+            taps.enter_context(block.tapped(keep))
+        mx.eval(model(mx.array([prompt])))
+    return [np.array(found[layer][0, -1].astype(mx.float32)) for layer in layers]
+
+
+@pytest.mark.parametrize("shared", [0, 11])
+def test_activations_do_not_depend_on_batch_and_padding(
+    model: Any, shared: int
+) -> None:
+    random = np.random.default_rng(0)
+    header = random.integers(5, 500, shared).tolist()
+    prompts = [
+        [*header, number, *random.integers(5, 500, length).tolist()]
+        for number, length in enumerate((3, 14, 1, 3))
+    ]
+    found = [np.array(a) for _, a in last_activations(model, prompts)]
+    assert [one.shape[1] for one in found] == list(widths(model))
+    for row, prompt in enumerate(prompts):
+        for layer, expected in enumerate(alone(model, prompt)):
+            limit = tolerance(model) * np.abs(expected).max()
+            np.testing.assert_allclose(found[layer][row], expected, rtol=0, atol=limit)
+
+
+def test_a_prompt_in_pieces_is_read_as_in_one() -> None:
+    """Windows, recurrent states and shared keys are carried from piece to piece."""
+    random = np.random.default_rng(1)
+    for family in ("gemma4", "qwen3_5", "ministral3", "gemma3"):
+        model = make_model(family)
+        prompts = [random.integers(5, 500, length).tolist() for length in (700, 690)]
+        found = [np.array(a) for _, a in last_activations(model, prompts)]
+        for row, prompt in enumerate(prompts):
+            for layer, expected in enumerate(alone(model, prompt)):
+                limit = 1e-4 * np.abs(expected).max()
+                np.testing.assert_allclose(
+                    found[layer][row], expected, rtol=0, atol=limit, err_msg=family
+                )
+
+
+def test_what_follows_is_what_the_model_says(model: Any) -> None:
+    prompts = [TEXT[0].tolist(), [*TEXT[0].tolist()[:4], 9, 9]]
+    for part in read_prompts(model, prompts, 3):
+        after = following(model, *part.hidden())
+        for row, number in enumerate(part.rows):
+            for rest in ((), (4, 8)):
+                whole = model(mx.array([[*prompts[number], *rest]]))[0, -1]
+                close(after(rest)[row], whole, 3 * tolerance(model))
+
+
+def test_arms_answer_as_alone(model: Any, tokenizer: Any) -> None:
+    circuit = Circuit.from_neurons(
+        [(layer, index) for layer in range(len(widths(model))) for index in range(40)]
+    )
+    arms = [Arm("a"), Arm("b", ((circuit, 0.0),)), Arm("c", ((circuit, 2.0),))]
+    prompt = TEXT[0].tolist()
+
+    def answers(some: list[Arm]) -> list[tuple[int, ...]]:
+        events = generate_arms(model, tokenizer, [prompt], some, max_tokens=6)
+        done = [one for one in events if type(one).__name__ == "Answer"]
+        return [one.ids for one in sorted(done, key=lambda one: one.arm)]
+
+    together = answers(arms)
+    assert len(set(together)) > 1
+    if tolerance(model) < 0.01:  # in bf16 near ties differ
+        assert together == [answers([arm])[0] for arm in arms]
+
+
+def test_there_is_a_tiny_model_of_every_family() -> None:
+    from cna_mlx.models.families import _FAMILIES
+
+    assert {module for module, _ in (FAMILIES | OTHERS).values()} == set(_FAMILIES)
