@@ -127,7 +127,8 @@ def _walk(
     shared = shared_prefix(ids, positions)
     with wired(), turns(model) as weights:
         with weights.embedding(chain(_PADDING, *ids)) as embed:
-            header = _pieces(model, [list(ids[0][:shared])], embed) if shared else []
+            first = [list(ids[0][:shared])]
+            header = _pieces(model, first, embed, is_kept=True) if shared else []
             batches = list(_batches(model, embed, ids, shared, batch_tokens, positions))
         for index, _ in weights.layers():
             layer = _Layer(model, index, index == count - 1 and not whole)
@@ -181,11 +182,14 @@ def _pieces(
     embed: Embed | None,
     before: int = 0,
     last: int = 1,
+    *,
+    is_kept: bool = False,
 ) -> list[Pass]:
     """Token ids in pieces of 512; the last one has ``last`` tokens or more.
 
     Args:
         before: how many tokens the caches will hold.
+        is_kept: more tokens follow, of which the caches are needed.
     """
     length = len(ids[0])
     starts = [0, *range(BATCH_TOKENS, length - last + 1, BATCH_TOKENS)]
@@ -193,7 +197,8 @@ def _pieces(
     for start, end in zip(starts, [*starts[1:], length], strict=True):
         offset = before + start
         # whose places the caches take that hold what was read
-        places = reading_caches(model, offset) if offset or end < length else None
+        has_cache = is_kept or offset or end < length
+        places = reading_caches(model, offset) if has_cache else None
         part = mx.array([row[start:end] for row in ids])
         found.append(Pass(model, part, places, embed))
         mx.eval(found[-1].hidden)

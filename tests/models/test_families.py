@@ -137,7 +137,7 @@ def test_activations_do_not_depend_on_batch_and_padding(
     assert [one.shape[1] for one in found] == list(widths(model))
     for row, prompt in enumerate(prompts):
         for layer, expected in enumerate(alone(model, prompt)):
-            limit = tolerance(model) * np.abs(expected).max()
+            limit = 3 * tolerance(model) * np.abs(expected).max()
             np.testing.assert_allclose(found[layer][row], expected, rtol=0, atol=limit)
 
 
@@ -176,7 +176,7 @@ def test_arms_answer_as_alone(model: Any, tokenizer: Any) -> None:
     def answers(some: list[Arm]) -> list[tuple[int, ...]]:
         events = generate_arms(model, tokenizer, [prompt], some, max_tokens=6)
         done = [one for one in events if type(one).__name__ == "Answer"]
-        return [one.ids for one in sorted(done, key=lambda one: one.arm)]
+        return [one.token_ids for one in sorted(done, key=lambda one: one.arm)]
 
     together = answers(arms)
     assert len(set(together)) > 1

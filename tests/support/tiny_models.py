@@ -55,7 +55,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "logits_scaling": 8.0,
             "attention_multiplier": 0.1,
-            "embedding_multiplier": 12.0,
+            "embedding_multiplier": 1.5,
             "residual_multiplier": 0.22,
             "attention_bias": False,
             "mlp_bias": False,
