@@ -79,9 +79,11 @@ def parameter_bytes(model: Any) -> int:
 
 def bytes_per_token(model: Any) -> int:
     """Return the bytes of weights that a token reads: all except the embeddings."""
-    if model.args.tie_word_embeddings:  # the unembedding reads them
+    family = family_of(model)
+    table = family.embedding(model)
+    if table is family.unembedding(model):  # which reads them
         return parameter_bytes(model)
-    return parameter_bytes(model) - parameter_bytes(model.model.embed_tokens)
+    return parameter_bytes(model) - parameter_bytes(table)
 
 
 def _dtype(model: Any) -> str:

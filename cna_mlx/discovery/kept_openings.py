@@ -10,6 +10,7 @@ from cna_mlx.discovery.discover import algorithm_of
 from cna_mlx.discovery.gauge import is_calibrated
 from cna_mlx.discovery.refusing_openings import Opening, refusing_openings
 from cna_mlx.discovery.selection import Selection
+from cna_mlx.models.context import vocabulary
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.util.progress import Progress, silent
@@ -46,7 +47,7 @@ def kept_openings(
     path = Store().place("openings", key)
     with suppress(OSError, ValueError, TypeError):
         phrases = parse_json(read_text(path), finite=True)
-        return checked_openings(phrases, int(model.args.vocab_size))
+        return checked_openings(phrases, vocabulary(model))
     found = refusing_openings(model, tokenizer, contrast, rendering, progress=progress)
     keep_file(path, json.dumps(found))
     return found

@@ -6,6 +6,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from cna_mlx.models.context import vocabulary
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.steering.arms import Arm, logits_error
 from cna_mlx.steering.interventions import Edits
@@ -46,7 +47,7 @@ def kl_from_baseline(
         return None
     count = max(1, min(tokens, len(answer)))
     fed = [prompt[-1], *answer[: count - 1]]
-    step = max(1, _LOGITS // (len(arms) * int(model.args.vocab_size)))
+    step = max(1, _LOGITS // (len(arms) * vocabulary(model)))
     total = np.zeros(len(arms))
     for start in range(0, count, step):
         if stop():

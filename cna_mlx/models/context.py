@@ -12,6 +12,11 @@ def context_length(model: Any) -> int | None:
     return getattr(text_of(model).args, "max_position_embeddings", None)
 
 
+def vocabulary(model: Any) -> int:
+    """How many tokens the model knows."""
+    return int(text_of(model).args.vocab_size)
+
+
 def check_lengths(model: Any, ids: Sequence[Sequence[int]], first: int = 1) -> None:
     """Check that the model can read these prompts.
 
@@ -25,7 +30,7 @@ def check_lengths(model: Any, ids: Sequence[Sequence[int]], first: int = 1) -> N
     if not ids:
         raise InputError("no prompts were given")
     limit = context_length(model)
-    tokens = int(text_of(model).args.vocab_size)
+    tokens = vocabulary(model)
     for number, prompt in enumerate(ids, first):
         if not prompt:
             raise InputError(f"prompt {number} has no tokens")

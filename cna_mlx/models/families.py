@@ -25,6 +25,15 @@ def supported() -> list[str]:
     return [family.name for family in _FAMILIES.values()]
 
 
+def by_kind() -> dict[str, list[str]]:
+    """The names of the supported families by the kind of their MLP."""
+    found: dict[str, list[str]] = {}
+    for family in _FAMILIES.values():
+        for block in family.mlps.values():
+            found.setdefault(block.kind, []).append(family.name)
+    return found
+
+
 def unsupported(what: str) -> UnsupportedModelError:
     """The error for a model without a family entry."""
     return UnsupportedModelError(

@@ -1,7 +1,8 @@
 """What it takes to read and steer the neurons of an architecture."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
+from importlib import import_module
 from typing import Any
 
 import mlx.core as mx
@@ -23,6 +24,8 @@ class Family:
             ``module.Class``.
         post_norm: the layer's norm of the MLP's output; empty if there is none.
         outputs: how many values a layer returns; the first is the hidden states.
+        activations: the names in config.json of what gates the MLP.
+        reads_rope: mlx-lm reads ``rope_parameters`` of config.json itself.
     """
 
     name: str
@@ -30,6 +33,8 @@ class Family:
     mlps: Mapping[str, type[MLPBlock]]
     post_norm: str = ""
     outputs: int = 1
+    activations: tuple[str, ...] = ("silu", "swish")
+    reads_rope: bool = False
 
     def embedding_path(self, model: Any) -> str:
         """The name of the embedding within the model."""
@@ -70,6 +75,26 @@ class Family:
         """The width of the hidden states."""
         mlp = self.layers(model)[0].mlp
         return int(mlp.down_proj.weight.shape[0])
+
+    def arguments(self) -> set[str]:
+        """What mlx-lm's text model takes of config.json."""
+        return set(_arguments(self.module))
+
+    def text_config(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The part of config.json that describes the text model, defaults filled in."""
+        own = config.get("text_config")
+        text = own if isinstance(own, dict) else {}
+        return {**_arguments(self.module), **config, **text}
+
+
+def _arguments(module: str) -> dict[str, Any]:
+    """The entries of config.json that a text model takes, with their defaults."""
+    found = import_module(_PACKAGE + module)
+    made = getattr(found, "TextModelArgs", found.ModelArgs)
+    return {
+        one.name: None if one.default is MISSING else one.default
+        for one in fields(made)
+    }
 
 
 def text_of(model: Any) -> Any:

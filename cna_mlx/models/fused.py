@@ -11,6 +11,7 @@ from cna_mlx.models.mlp import GatedMLP, MLPBlock
 class FusedMLP(MLPBlock):
     """SwiGLU whose gate and up-projection are the halves of one matrix's rows."""
 
+    kind = "gated by silu, gate and up-projection in one"
     projections = ("gate_up_proj", "down_proj")
     kernels = GatedMLP.kernels
 

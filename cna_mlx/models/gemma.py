@@ -14,6 +14,7 @@ def _geglu(gate: mx.array, up: mx.array) -> mx.array:
 class GemmaMLP(GatedMLP):
     """``down(gelu(gate(x)) * up(x))``, with the tanh approximation of gelu."""
 
+    kind = "gated by gelu"
     kernels = kernels(_geglu)
 
 
@@ -24,9 +25,17 @@ class Gemma4MLP(GemmaMLP):
 
 
 _POST = "post_feedforward_layernorm"
+_GELU = ("gelu_pytorch_tanh", "gelu_tanh")
 FAMILIES = (
-    Family("Gemma 2", "gemma2", {"MLP": GemmaMLP}, _POST),
-    Family("Gemma 3", "gemma3_text", {"MLP": GemmaMLP}, _POST),
-    # a layer also returns its keys and values, which later ones share
-    Family("Gemma 4 (dense)", "gemma4_text", {"MLP": Gemma4MLP}, _POST, outputs=3),
+    Family("Gemma 2", "gemma2", {"MLP": GemmaMLP}, _POST, activations=_GELU),
+    Family("Gemma 3", "gemma3_text", {"MLP": GemmaMLP}, _POST, activations=_GELU),
+    Family(
+        "Gemma 4 (dense)",
+        "gemma4_text",
+        {"MLP": Gemma4MLP},
+        _POST,
+        outputs=3,  # also the keys and values, which later layers share
+        activations=_GELU,
+        reads_rope=True,
+    ),
 )

@@ -13,7 +13,7 @@ _POST = "post_feedforward_layernorm"
 FAMILIES = (
     Family("Llama (and Mistral, SmolLM)", "llama", _MLP),
     Family("SmolLM3", "smollm3", {"llama.MLP": LlamaMLP}),
-    Family("Ministral 3", "ministral3", _MLP),
+    Family("Ministral 3", "ministral3", _MLP, reads_rope=True),
     Family("OLMo 2", "olmo2", _MLP, _POST),
     Family("OLMo 3", "olmo3", {"Olmo3MLP": LlamaMLP}, _POST),
     Family("Granite 3", "granite", _MLP),

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cna_mlx.errors import InputError, ModelError
-from cna_mlx.models import rope_config
 from cna_mlx.models.hub import client
 from cna_mlx.models.memory import machine, rates
 from cna_mlx.models.memory.allocation import allocation_errors
@@ -18,6 +17,9 @@ from cna_mlx.models.model_files import check_layers, check_model_files
 from cna_mlx.models.open_files import check_open_files
 from cna_mlx.util.files import typed_path, without_home
 from cna_mlx.util.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from cna_mlx.models.family import Family
 
 # Leave the weights on the disk; auto: only if they and a discovery do not fit.
 Streaming = Literal["no", "auto", "yes"]
@@ -99,10 +101,11 @@ def load(
     path = found.path
     check_model_files(path, name)
     config = read_config(path, name)
-    _check_supported(config, name)
-    check_layers(path, config, name)
-    changes = _changes(path, config, name)
-    plan = _plan(path, config, name, stream)
+    family = _family_of(config, name)
+    text = family.text_config(config)
+    check_layers(path, text, name)
+    changes = _changes(path, config, family, name)
+    plan = _plan(path, text, name, stream)
     if planned is not None:
         planned(plan)
     read = partial(_read, path, changes, name, plan.is_streamed)
@@ -135,7 +138,8 @@ def on_disk(model: Any) -> Any | None:
     source = source_of(model)
     if source is None:
         return None
-    changes = _changes(source.path, source.config, source.name)
+    family = _family_of(source.config, source.name)
+    changes = _changes(source.path, source.config, family, source.name)
     read = partial(_read, source.path, changes, source.name, True)
     return streaming.from_disk(read, Rows(source.path))
 
@@ -209,11 +213,11 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
     return config
 
 
-def _check_supported(config: dict[str, Any], name: str) -> None:
-    """Refuse a model without a family entry before its weights are read."""
+def _family_of(config: dict[str, Any], name: str) -> "Family":
+    """A model's family; refuse one without an entry before its weights are read."""
     from cna_mlx.models.families import family_of_config
 
-    family_of_config(config, f"{name} (model type {config['model_type']!r})")
+    return family_of_config(config, f"{name} (model type {config['model_type']!r})")
 
 
 def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> Plan:
@@ -239,16 +243,19 @@ def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> P
     return plan
 
 
-def _changes(path: Path, config: dict[str, Any], name: str) -> dict[str, Any]:
+def _changes(
+    path: Path, config: dict[str, Any], family: "Family", name: str
+) -> dict[str, Any]:
     """What to change in a config so that mlx-lm builds the model that was trained.
 
     Raises:
         ModelError: mlx-lm would misread a setting, or cannot read the weights.
     """
+    from cna_mlx.models import rope_config
     from cna_mlx.models.weight_files import quantization_changes
 
     try:
-        changes = rope_config.overrides(config)
+        changes = rope_config.overrides(config, family)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from None
     return changes | quantization_changes(path, config, name)

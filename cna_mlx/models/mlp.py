@@ -58,10 +58,12 @@ class MLPBlock(nn.Module):
     the input ``a`` of the down-projection becomes ``scale * a + shift``.
 
     Attributes:
+        kind: what it is called in lists of families.
         projections: the names of what it takes over.
         kernels: its activation.
     """
 
+    kind: ClassVar[str]
     projections: ClassVar[tuple[str, ...]]
     kernels: ClassVar[Kernels]
 
@@ -178,6 +180,7 @@ class MLPBlock(nn.Module):
 class GatedMLP(MLPBlock):
     """``down(silu(gate(x)) * up(x))`` (SwiGLU), with or without biases."""
 
+    kind = "gated by silu"
     projections = ("gate_proj", "up_proj", "down_proj")
     kernels = kernels(lambda gate, up: nn.silu(gate) * up, swiglu)
 

@@ -11,5 +11,10 @@ class QwenMLP(GatedMLP):
 FAMILIES = (
     Family("Qwen2 and Qwen2.5", "qwen2", {"MLP": QwenMLP}),
     Family("Qwen3", "qwen3", {"MLP": QwenMLP}),
-    Family("Qwen3.5 (dense)", "qwen3_5", {"qwen3_next.Qwen3NextMLP": QwenMLP}),
+    Family(
+        "Qwen3.5 (dense)",
+        "qwen3_5",
+        {"qwen3_next.Qwen3NextMLP": QwenMLP},
+        reads_rope=True,
+    ),
 )

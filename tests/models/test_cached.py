@@ -11,7 +11,7 @@ from commandline import Outcome, make_screen, plain, sent
 from huggingface_hub import constants
 from texts import missing
 
-from cna_mlx.models.families import _FAMILIES
+from cna_mlx.models.families import _AROUND, _FAMILIES
 from cna_mlx.models.hub.cached import READABLE, cached_models, cached_names
 from cna_mlx.models.memory.machine import Machine
 from cna_mlx.ui.models import cached_view
@@ -39,7 +39,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     add(tmp_path, "mlx-community/Llama-4bit", "b", quantized, 2000)
     (llama / "refs").mkdir()
     (llama / "refs" / "main").write_text("b" * 40 + "\n")
-    add(tmp_path, "some/gemma", "c", {"model_type": "gemma3"}, 10)
+    add(tmp_path, "some/gemma", "c", {"model_type": "gemma3n"}, 10)
     add(tmp_path, "some/cut--off", "d", {"model_type": "qwen3"}, None)
     add(tmp_path, "some/broken", "e", "[[[", 10)
     add(tmp_path, "gpt2", "f", {}, 5)
@@ -69,8 +69,8 @@ def test_what_is_cached(cache: Path) -> None:
 def test_the_readable_kinds_are_those_of_the_families() -> None:
     from mlx_lm.utils import MODEL_REMAPPING
 
-    modules = {f"mlx_lm.models.{MODEL_REMAPPING.get(one, one)}" for one in READABLE}
-    assert modules == set(_FAMILIES)
+    modules = {MODEL_REMAPPING.get(one, one) for one in READABLE}
+    assert {_AROUND.get(one, one) for one in modules} == set(_FAMILIES)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

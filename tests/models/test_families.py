@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -14,7 +15,7 @@ from tiny_models import FAMILIES, OTHERS, make_model
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.last_tokens import following, read_prompts
-from cna_mlx.models.families import family_of, installed, widths
+from cna_mlx.models.families import by_kind, family_of, installed, widths
 from cna_mlx.models.family import text_of
 from cna_mlx.models.forward import Pass, logits
 from cna_mlx.steering.arms import Arm
@@ -188,3 +189,9 @@ def test_there_is_a_tiny_model_of_every_family() -> None:
     from cna_mlx.models.families import _FAMILIES
 
     assert {module for module, _ in (FAMILIES | OTHERS).values()} == set(_FAMILIES)
+
+
+def test_the_readme_lists_the_families() -> None:
+    rows = {f"| {kind} | {', '.join(names)} |" for kind, names in by_kind().items()}
+    readme = Path(__file__).parents[2] / "README.md"
+    assert rows <= set(readme.read_text("utf-8").splitlines())

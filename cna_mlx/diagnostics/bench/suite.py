@@ -22,6 +22,7 @@ from cna_mlx.discovery.selection import DEFAULT_FRACTION
 from cna_mlx.discovery.session import Session
 from cna_mlx.models.context import context_length
 from cna_mlx.models.families import family_of
+from cna_mlx.models.family import text_of
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.loading import on_disk
 from cna_mlx.models.memory.forecast import Shape, discovery_bytes
@@ -205,7 +206,7 @@ class Bench:
 
     def _memory(self) -> Iterator[Memory]:
         hidden = family_of(self.model).embedding(self.model)(mx.array([[0]]))
-        shape = Shape.of_config(vars(self.model.args), hidden.dtype.size)
+        shape = Shape.of_config(vars(text_of(self.model).args), hidden.dtype.size)
         arms = decoding.arms_of(self.random, 2)
         # mlx-lm's cache grows in steps
         steps = -(-(len(self.ids[0]) + self.decoder.tokens) // KVCache.step)

@@ -10,7 +10,12 @@ from typing import Any
 from cna_mlx.models.hub.client import COMMIT, is_complete
 
 # The model_type of a config.json that cna_mlx.models.families can read.
-READABLE = ("llama", "mistral", "qwen2", "qwen3")
+READABLE = (
+    *("llama", "mistral", "smollm3", "ministral3", "olmo2", "olmo3", "granite"),
+    *("seed_oss", "exaone4", "ernie4_5", "hunyuan_v1_dense", "mimo", "cohere2"),
+    *("internlm3", "minicpm", "stablelm", "qwen2", "qwen3", "qwen3_5"),
+    *("gemma2", "gemma3", "gemma3_text", "gemma4", "gemma4_text", "phi3", "glm4"),
+)
 _FOLDER = "models--"
 
 
