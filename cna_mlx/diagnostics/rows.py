@@ -10,7 +10,7 @@ import numpy as np
 from cna_mlx.diagnostics import device
 from cna_mlx.diagnostics.results import Check, Fact, Item, checked, ok, passed, warning
 from cna_mlx.discovery import weight_norms
-from cna_mlx.models.families import family_of
+from cna_mlx.models.families import family_of, projections
 from cna_mlx.models.fingerprint import quantization
 from cna_mlx.models.loading import source_of
 from cna_mlx.models.memory.machine import gigabytes
@@ -28,11 +28,11 @@ _WATCHDOG = 5.0
 
 def check_products(model: Any) -> Check:
     """Check the products of the first MLP as they are stored, at 1 to 64 rows."""
-    mlp = family_of(model).layers(model)[0].mlp
+    first = projections(model, 0)
     dtype = family_of(model).embedding(model)(mx.array([[0]])).dtype
-    is_quantized = hasattr(mlp.gate_proj, "bits")
+    is_quantized = hasattr(first[0], "bits")
     allowed = device.ALLOWED_QUANTIZED if is_quantized else device.ALLOWED[dtype]
-    error = max(_error(one, dtype) for one in (mlp.gate_proj, mlp.down_proj))
+    error = max(_error(one, dtype) for one in first)
     detail = (
         f"{quantization(model)}, {device.ROWS[0]} to {device.ROWS[-1]} rows: relative "
         f"error {error:.1e}, {allowed:.0e} allowed"

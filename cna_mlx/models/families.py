@@ -111,6 +111,13 @@ def block_of(family: Family, layer: Any) -> MLPBlock:
     return mlp if isinstance(mlp, MLPBlock) else block_class_of(family, layer)(mlp)
 
 
+def projections(model: Any, layer: int) -> list[Any]:
+    """The projections of a layer's MLP."""
+    family = family_of(model)
+    own = family.layers(model)[layer]
+    return [own.mlp[name] for name in block_class_of(family, own).projections]
+
+
 @contextmanager
 def installed(
     model: Any, layers: list[int], made: dict[int, MLPBlock] | None = None

@@ -25,6 +25,8 @@ class Family:
         post_norm: the layer's norm of the MLP's output; empty if there is none.
         outputs: how many values a layer returns; the first is the hidden states.
         activations: the names in config.json of what gates the MLP.
+        wide_masks: attention takes a padded batch's mask with an axis for the heads
+            that share keys.
         reads_rope: mlx-lm reads ``rope_parameters`` of config.json itself.
     """
 
@@ -34,6 +36,7 @@ class Family:
     post_norm: str = ""
     outputs: int = 1
     activations: tuple[str, ...] = ("silu", "swish")
+    wide_masks: bool = False
     reads_rope: bool = False
 
     def embedding_path(self, model: Any) -> str:

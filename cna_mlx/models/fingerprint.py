@@ -6,7 +6,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.models.families import family_of
+from cna_mlx.models.families import projections, widths
 from cna_mlx.models.offload.streaming import arrays_of, disk_of, turns
 
 
@@ -80,8 +80,8 @@ def _ends(model: Any) -> list[str]:
 def quantization(model: Any) -> str:
     """How the MLP projections are stored, e.g. ``float32`` or ``4-bit g64``."""
     kinds = set()
-    for layer in family_of(model).layers(model):
-        for projection in (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj):
+    for layer in range(len(widths(model))):
+        for projection in projections(model, layer):
             if hasattr(projection, "bits"):
                 kinds.add(f"{projection.bits}-bit g{projection.group_size}")
             else:

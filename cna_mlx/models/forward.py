@@ -16,6 +16,7 @@ from cna_mlx.models.families import family_of
 from cna_mlx.models.family import Family, text_of
 from cna_mlx.models.mlx_lm_internals import (
     ArraysCache,
+    BatchKVCache,
     ConcatenateKVCache,
     KVCache,
     RotatingKVCache,
@@ -227,6 +228,24 @@ def reading_caches(model: Any, offset: int = 0) -> list[Any]:
             kind = type(cache).__name__
             raise UnsupportedModelError(f"the model has a cache of kind {kind}")
     return found
+
+
+class _WideMasks(BatchKVCache):
+    def make_mask(self, *args: Any, **named: Any) -> Any:
+        mask = super().make_mask(*args, **named)
+        return mask[:, :, None] if isinstance(mask, mx.array) else mask
+
+
+def merged(model: Any, rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """The caches of several rows, each with its own history, as those of one batch."""
+    args = text_of(model).args
+    shares = family_of(model).wide_masks and (
+        args.num_attention_heads > args.num_key_value_heads
+    )
+    return [
+        (_WideMasks if shares else type(layers[0])).merge(list(layers))
+        for layers in zip(*rows, strict=True)
+    ]
 
 
 def spread(cache: Any, rows: int | None = None) -> Any:

@@ -27,7 +27,14 @@ class Gemma4MLP(GemmaMLP):
 _POST = "post_feedforward_layernorm"
 _GELU = ("gelu_pytorch_tanh", "gelu_tanh")
 FAMILIES = (
-    Family("Gemma 2", "gemma2", {"MLP": GemmaMLP}, _POST, activations=_GELU),
+    Family(
+        "Gemma 2",
+        "gemma2",
+        {"MLP": GemmaMLP},
+        _POST,
+        activations=_GELU,
+        wide_masks=True,
+    ),
     Family("Gemma 3", "gemma3_text", {"MLP": GemmaMLP}, _POST, activations=_GELU),
     Family(
         "Gemma 4 (dense)",

@@ -12,6 +12,7 @@ import numpy as np
 from cna_mlx.labels.thoughts import opens_thought
 from cna_mlx.models.context import context_length
 from cna_mlx.models.families import installed
+from cna_mlx.models.forward import merged
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.steering.arm_cache import ArmCache, extract_row
 from cna_mlx.steering.arms import Arm, logits_error
@@ -126,8 +127,7 @@ class Batch:
                 return None
         if len(kept) == 1:
             return kept[0][0]
-        by_layer = zip(*(layers for layers, _ in kept), strict=True)
-        return [layers[0].merge(list(layers)) for layers in by_layer]
+        return merged(self.model, [layers for layers, _ in kept])
 
     def _kept(
         self, row: int, caches: dict[str, ArmCache] | None

@@ -8,7 +8,12 @@ import mlx.core as mx
 from cna_mlx.models.families import family_of
 from cna_mlx.models.forward import Pass
 from cna_mlx.models.mlp import MLPBlock
-from cna_mlx.models.mlx_lm_internals import KVCache, make_prompt_cache
+from cna_mlx.models.mlx_lm_internals import (
+    ArraysCache,
+    KVCache,
+    RotatingKVCache,
+    make_prompt_cache,
+)
 from cna_mlx.steering.interventions import Edits
 
 # Small enough that Ctrl-C interrupts a long prompt.
@@ -51,8 +56,9 @@ def shared_prefill(
         The layers' KV caches, a row for each arm; None if stopped.
     """
     cache = make_prompt_cache(model)
-    plain = all(type(layer) is KVCache for layer in cache)
-    if edits.rows == 1 or not ids or not plain or _is_steered(model):
+    # a layer that is fed another's output would need it in its own rows
+    is_plain = family_of(model).outputs == 1 and all(map(_has_rows, cache))
+    if edits.rows == 1 or not ids or not is_plain or _is_steered(model):
         return cache if prefill(model, ids, cache, edits, stop) else None
     groups = edits.groups(len(cache))
     # the first row of each group stands for it
@@ -67,8 +73,7 @@ def shared_prefill(
         mx.clear_cache()
     for layer, of in zip(cache, groups, strict=True):
         if max(of) + 1 < edits.rows:
-            rows_of = mx.array(of)
-            layer.keys, layer.values = layer.keys[rows_of], layer.values[rows_of]
+            _take_rows(layer, mx.array(of))
     mx.eval([layer.state for layer in cache])
     return cache
 
@@ -89,6 +94,17 @@ def _forward_groups(
             hidden = hidden[mx.array([before[row] for row in first[index]])]
         before = groups[index]
         hidden = fed.layer(index, hidden)
+
+
+def _has_rows(cache: Any) -> bool:
+    return type(cache) in (KVCache, RotatingKVCache, ArraysCache)
+
+
+def _take_rows(cache: Any, rows: mx.array) -> None:
+    if isinstance(cache, ArraysCache):
+        cache.filter(rows)
+    else:
+        cache.keys, cache.values = cache.keys[rows], cache.values[rows]
 
 
 def _is_steered(model: Any) -> bool:

@@ -19,6 +19,7 @@ from cna_mlx.models.families import by_kind, family_of, installed, widths
 from cna_mlx.models.family import text_of
 from cna_mlx.models.forward import Pass, logits
 from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.events import Answer
 from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.interventions import steered
 
@@ -167,22 +168,41 @@ def test_what_follows_is_what_the_model_says(model: Any) -> None:
                 close(after(rest)[row], whole, 3 * tolerance(model))
 
 
-def test_arms_answer_as_alone(model: Any, tokenizer: Any) -> None:
-    circuit = Circuit.from_neurons(
-        [(layer, index) for layer in range(len(widths(model))) for index in range(40)]
+def answers(
+    model: Any, tokenizer: Any, prompts: Any, arms: list[Arm]
+) -> list[tuple[int, ...]]:
+    events = generate_arms(model, tokenizer, [prompts], arms, max_tokens=6)
+    found = [one for one in events if isinstance(one, Answer)]
+    return [one.token_ids for one in sorted(found, key=lambda one: one.arm)]
+
+
+def arms_of(model: Any) -> list[Arm]:
+    last = len(widths(model)) - 1
+    early, late = (
+        Circuit.from_neurons([(layer, index) for index in range(60)])
+        for layer in (0, last)
     )
-    arms = [Arm("a"), Arm("b", ((circuit, 0.0),)), Arm("c", ((circuit, 2.0),))]
-    prompt = TEXT[0].tolist()
+    return [Arm("a"), Arm("b", ((early, 0.0),)), Arm("c", ((late, 3.0),))]
 
-    def answers(some: list[Arm]) -> list[tuple[int, ...]]:
-        events = generate_arms(model, tokenizer, [prompt], some, max_tokens=6)
-        done = [one for one in events if type(one).__name__ == "Answer"]
-        return [one.token_ids for one in sorted(done, key=lambda one: one.arm)]
 
-    together = answers(arms)
+def test_arms_answer_as_alone(model: Any, tokenizer: Any) -> None:
+    prompt, arms = TEXT[0].tolist(), arms_of(model)
+    together = answers(model, tokenizer, prompt, arms)
     assert len(set(together)) > 1
     if tolerance(model) < 0.01:  # in bf16 near ties differ
-        assert together == [answers([arm])[0] for arm in arms]
+        alone = [answers(model, tokenizer, prompt, [arm])[0] for arm in arms]
+        assert together == alone
+
+
+@pytest.mark.parametrize("family", sorted(OTHERS))
+def test_arms_with_histories_of_their_own(family: str, tokenizer: Any) -> None:
+    """As from the second turn of a chat on."""
+    model = make_model(family)
+    arms, text = arms_of(model), TEXT[0].tolist()
+    prompts = [text, text[:5], [*text, *text]]
+    together = answers(model, tokenizer, prompts, arms)
+    pairs = zip(prompts, arms, strict=True)
+    assert together == [answers(model, tokenizer, one, [arm])[0] for one, arm in pairs]
 
 
 def test_there_is_a_tiny_model_of_every_family() -> None:
