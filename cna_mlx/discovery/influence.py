@@ -5,7 +5,8 @@ runs the rest of the model. Both are of R, the log-odds that the answer begins w
 of the model's own refusing openings.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -66,8 +67,9 @@ def gradients(
             edits = {layer: (mx.ones(sizes[layer]), shift) for layer, shift in pairs}
             return log_odds(part.run(edits), openings).sum()
 
-        derived = mx.grad(total)([mx.zeros(shape) for shape in shapes.values()])
-        mx.eval(derived)
+        with _differentiable(model):
+            derived = mx.grad(total)([mx.zeros(shape) for shape in shapes.values()])
+            mx.eval(derived)
         for layer, values in zip(layers, derived, strict=True):
             found[layer][part.rows] = np.array(values[:, 0])
         done += len(part.rows)
@@ -75,6 +77,17 @@ def gradients(
     if not all(np.isfinite(values).all() for values in found.values()):
         raise CnaError("the gradient is NaN or infinite: try the model in float32")
     return {layer: mx.array(values) for layer, values in found.items()}
+
+
+@contextmanager
+def _differentiable(model: Any) -> Iterator[None]:
+    """Compute recurrent layers without mlx-lm's own kernel, which has no gradient."""
+    was_training = model.training
+    model.train()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def effects(

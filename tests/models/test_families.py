@@ -14,10 +14,17 @@ from tiny_models import FAMILIES, OTHERS, make_model
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.influence import gradients
 from cna_mlx.discovery.last_tokens import following, read_prompts
-from cna_mlx.models.families import by_kind, family_of, installed, widths
+from cna_mlx.models.families import (
+    block_of,
+    by_kind,
+    family_of,
+    installed,
+    widths,
+)
 from cna_mlx.models.family import text_of
-from cna_mlx.models.forward import Pass, logits
+from cna_mlx.models.forward import Pass, logits, replaced
 from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.events import Answer
 from cna_mlx.steering.generation import generate_arms
@@ -166,6 +173,32 @@ def test_what_follows_is_what_the_model_says(model: Any) -> None:
             for rest in ((), (4, 8)):
                 whole = model(mx.array([[*prompts[number], *rest]]))[0, -1]
                 close(after(rest)[row], whole, 3 * tolerance(model))
+
+
+@pytest.mark.parametrize("family", ["gemma3", "gemma4", "qwen3_5", "phi3"])
+def test_a_gradient_is_a_finite_difference(family: str) -> None:
+    """Of the log-odds of a first token, by one neuron at the last token."""
+    model, prompt, opening = make_model(family), TEXT[0].tolist(), 17
+
+    def odds(layer: int, index: int, shift: float) -> float:
+        own = family_of(model).layers(model)[layer]
+        block = block_of(family_of(model), own)
+
+        def shifted(x: mx.array) -> mx.array:
+            a = block.activations(x)
+            a[:, -1, index] += shift
+            return block.down_proj(a)
+
+        with replaced(own, mlp=shifted):
+            p = mx.softmax(model(mx.array([prompt]))[0, -1])[opening].item()
+        return float(np.log(p / (1 - p)))
+
+    found = gradients(model, [prompt], [(opening,)], [0, 1])
+    for layer in (0, 1):
+        index = int(mx.argmax(mx.abs(found[layer][0])).item())
+        expected = (odds(layer, index, 0.02) - odds(layer, index, -0.02)) / 0.04
+        assert found[layer][0, index].item() == pytest.approx(expected, rel=0.05)
+    assert not model.training
 
 
 def answers(
