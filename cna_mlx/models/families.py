@@ -50,7 +50,8 @@ def family_of_config(config: dict[str, Any], what: str) -> Family:
     """
     try:
         module = _module(model_classes(config)[0])
-    except (ValueError, TypeError, AttributeError):  # no such module, or no model's
+    # no such module, none of a model, or one that needs other packages and gives up
+    except (ValueError, TypeError, AttributeError, ImportError, SystemExit):
         raise unsupported(what) from None
     if module == "mistral3":
         inner = config.get("text_config", {}).get("model_type")

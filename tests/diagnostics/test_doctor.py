@@ -198,13 +198,14 @@ def test_the_laws_hold(
 
 
 def test_a_block_that_is_off_by_one_bit(law: Any, monkeypatch: Patch) -> None:
-    exact = gated.swiglu
+    kernels = gated.GatedMLP.kernels
+    exact = kernels.plain
 
     def off(gate: mx.array, up: mx.array) -> mx.array:
         bits = exact(gate, up).view(mx.uint32)
         return (bits + 1).view(mx.float32)
 
-    monkeypatch.setattr(gated, "swiglu", off)
+    monkeypatch.setattr(gated.GatedMLP, "kernels", kernels._replace(plain=off))
     assert_failed(law(LAWS[0]), "an idle block: logits differ by")
 
 
@@ -246,22 +247,25 @@ def test_a_device_that_does_not_repeat_itself(
 
 
 def test_rows_that_are_mixed_up(law: Any, monkeypatch: Patch) -> None:
-    exact = gated._scaled_swiglu
+    kernels = gated.GatedMLP.kernels
+    exact = kernels.scaled
 
-    def mixed(gate: mx.array, up: mx.array, scale: mx.array) -> mx.array:
-        return exact(gate, up, scale[::-1] if scale.ndim > 2 else scale)
+    def mixed(scale: mx.array, *parts: mx.array) -> mx.array:
+        return exact(scale[::-1] if scale.ndim > 2 else scale, *parts)
 
-    monkeypatch.setattr(gated, "_scaled_swiglu", mixed)
+    monkeypatch.setattr(gated.GatedMLP, "kernels", kernels._replace(scaled=mixed))
     assert_failed(law(LAWS[1]), "the row of m = ")
 
 
 def test_padding_that_is_seen(law: Any, monkeypatch: Patch) -> None:
 
-    def all_see_all(self: Any, hidden: mx.array, cache: Any) -> mx.array:
-        own = self.layer.input_layernorm(hidden)
-        return hidden + self.layer.self_attn(own, None, cache)
+    filled = forward._Recorder.filled
 
-    monkeypatch.setattr(cna_mlx.discovery.activations._Layer, "_attend", all_see_all)
+    def all_see_all(self: Any, change: Any) -> Any:
+        others, named = filled(self, change)
+        return [None if one == "causal" else one for one in others], named
+
+    monkeypatch.setattr(forward._Recorder, "filled", all_see_all)
     assert_failed(law(LAWS[2]), "activations differ by")
 
 

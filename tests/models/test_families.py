@@ -72,7 +72,7 @@ def close(found: mx.array, expected: mx.array, limit: float) -> None:
 
 def tolerance(model: Any) -> float:
     is_exact = text_of(model).model.norm.weight.dtype == mx.float32
-    return 1e-5 if is_exact else 0.05
+    return 1e-5 if is_exact else 0.1
 
 
 def test_a_block_in_place_changes_nothing(model: Any) -> None:
