@@ -32,6 +32,7 @@ from cna_mlx.diagnostics import Check, Fact, Item
 from cna_mlx.diagnostics.results import anonymous, checked, secrets_of
 from cna_mlx.discovery.cache import Store
 from cna_mlx.errors import NonFiniteError
+from cna_mlx.models import forward
 from cna_mlx.models.memory.machine import Machine
 from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.ui.doctor import fact_text, item_lines, summary_line
