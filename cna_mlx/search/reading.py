@@ -19,6 +19,7 @@ from cna_mlx.discovery.selection import Selection
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.labels.label import LabelKind, label
+from cna_mlx.models.context import vocabulary
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.benchmarks import Benchmark
@@ -187,7 +188,7 @@ def _unpack(session: Session, half: PromptSet, path: Path) -> Reading:
         layers,  # type: ignore[arg-type]
         moments,
         {k: frozenset(map(tuple, one.tolist())) for k, one in universal.items()},
-        checked_openings(head["openings"], int(session.model.args.vocab_size)),
+        checked_openings(head["openings"], vocabulary(session.model)),
         *origin_of(*session.load(), half, session.rendering),
     )
     refused = _positions(head["refused"], len(half.positive))
