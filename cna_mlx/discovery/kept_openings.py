@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from cna_mlx.circuit import Circuit
@@ -46,11 +47,19 @@ def kept_openings(
     }
     path = Store().place("openings", key)
     with suppress(OSError, ValueError, TypeError):
-        phrases = parse_json(read_text(path), finite=True)
-        return checked_openings(phrases, vocabulary(model))
+        return read_openings(path, vocabulary(model))
     found = refusing_openings(model, tokenizer, contrast, rendering, progress=progress)
     keep_file(path, json.dumps(found))
     return found
+
+
+def read_openings(path: Path, tokens: int) -> tuple[Opening, ...]:
+    """The phrases that a file has, as token ids below ``tokens``.
+
+    Raises:
+        OSError, ValueError, TypeError: it is missing or damaged.
+    """
+    return checked_openings(parse_json(read_text(path), finite=True), tokens)
 
 
 def checked_openings(phrases: Any, tokens: int) -> tuple[Opening, ...]:

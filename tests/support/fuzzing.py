@@ -209,7 +209,7 @@ def _cache_doors(place: Path, tiny: tuple[Any, Any], circuit: bytes) -> dict[str
 
     def openings() -> None:
         try:
-            found = kept_openings._read(path, tokens)
+            found = kept_openings.read_openings(path, tokens)
         except (OSError, ValueError, TypeError):  # as its caller does
             return
         assert all(0 <= one < tokens for phrase in found for one in phrase)
