@@ -28,12 +28,13 @@ from cna_mlx.util.progress import SILENT, Reporter
 
 # Each round: harmful prompts, circuits of each size that are left, and the share of
 # the time by which it ends.
-_ROUNDS = ((5, 0, 0.25), (6, 4, 0.35), (35, 2, 0.55))
+_ROUNDS = ((5, 0, 0.25), (6, 4, 0.35), (35, 2, 0.5))
 # Multipliers beyond ablation. The KL grew by this power of 1 - m
 # or less in the circuits that were measured.
 _NEGATIVE, _GROWTH = (-0.5, -0.25), 1.5
-# What a circuit may cost where it is chosen: the other half of the prompts differs.
-_MARGIN = 0.8
+# How many may be chosen, and the part of the largest KL that they may cost where they
+# are: on other prompts it was up to 1.6 times that (docs/design.md).
+_FINALISTS, _MARGIN = 8, 0.6
 
 Shown = Callable[[Sequence[Standing]], None]
 Keep = Callable[[Circuit], None]
@@ -203,27 +204,31 @@ class _Search:
                 if self._left < ends:
                     break
         self._pace = trial.pace
+        return self._measure(trial, standings)
+
+    def _measure(self, trial: Trial, standings: Sequence[Standing]) -> bool:
+        """Measure the KL of those that may be chosen on all benign prompts.
+
+        Until one of them is harmless, the best first; False if stopped.
+        """
+        tried = long_tried(standings)
+        hopeful = [one for one in tried if one.is_harmless(self.options.most_kl)]
+        hopeful.sort(key=_preference)
+        for start in range(0, len(hopeful), _FINALISTS):
+            part = hopeful[start : start + _FINALISTS]
+            if not trial.measure(part, self.session.reporter.stop):
+                return False
+            if any(one.is_harmless(self._limit) for one in part):
+                break
         return True
 
     def _best(self, standings: Sequence[Standing]) -> Standing:
-        """The most refusals lost among the harmless, the smallest of equal ones.
-
-        Of its neurons the mildest intervention that cannot be told from that.
-        """
+        """The most refusals lost among the harmless, the smallest of equal ones."""
         tried = long_tried(standings)
         harmless = [one for one in tried if one.is_harmless(self._limit)]
         if not any(one.lost for one in harmless):
             return max(tried, key=lambda one: one.merit(self._limit))
-        best = min(
-            harmless,
-            key=lambda one: (
-                -one.worth,
-                one.candidate.size,
-                not one.candidate.is_paper,
-                one.kl,
-            ),
-        )
-        return mildest(best, harmless)
+        return min(harmless, key=_preference)
 
     def _rivals(
         self, chosen: Standing, standings: Sequence[Standing]
@@ -258,6 +263,10 @@ class _Search:
         return replace(candidate.circuit, provenance=origin, intervention=strength)
 
 
+def _preference(one: Standing) -> tuple[float, ...]:
+    return -one.worth, one.candidate.size, not one.candidate.is_paper, one.kl
+
+
 def pinned(standings: Sequence[Standing], limit: float) -> list[Candidate]:
     """The best circuit of each size, pinned to its mean over the negative prompts."""
     best = best_by_size(_ablated(standings), 1, limit)
@@ -275,17 +284,6 @@ def stronger(standings: Sequence[Standing], limit: float) -> list[Candidate]:
         for m in _NEGATIVE
         if one.kl * (1 - m) ** _GROWTH < limit
     ]
-
-
-def mildest(best: Standing, standings: Sequence[Standing]) -> Standing:
-    """The least KL of those with the best one's neurons that are about as good.
-
-    About as good: within one standard error of its share of refusals lost (the rule of
-    Breiman et al., Classification and Regression Trees, 1984).
-    """
-    same = [one for one in standings if one.candidate.circuit is best.candidate.circuit]
-    near = [one for one in same if one.worth >= best.worth - best.error]
-    return min(near, key=lambda one: one.kl)
 
 
 def _ablated(standings: Sequence[Standing]) -> list[Standing]:

@@ -3,18 +3,18 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
 from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
 from cna_mlx.evaluation.batches import Evaluation
-from cna_mlx.evaluation.kl import KL_TOKENS
+from cna_mlx.evaluation.kl import KL_TOKENS, kl_from_baseline
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts.benchmarks import Benchmark
-from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.search.candidates import Candidate
 from cna_mlx.steering.arms import BASELINE, Arm
+from cna_mlx.steering.generation import answer_unsteered
 from cna_mlx.util.progress import never
 
 #: New tokens of an answer, enough to recognize a refusal.
@@ -106,19 +106,12 @@ class Counts:
         return max(0.0, _QUALITY - quality) / (_QUALITY - _LEAST_QUALITY)
 
     @property
-    def estimate(self) -> float:
-        """Laplace's estimate of the share: five of five say less than 40 of 40."""
-        return (self.lost + 1) / (self.refusals + 2)
-
-    @property
-    def error(self) -> float:
-        """The standard error of that estimate."""
-        return sqrt(self.estimate * (1 - self.estimate) / (self.refusals + 3))
-
-    @property
     def worth(self) -> float:
-        """That estimate less the lack of quality, to choose one circuit."""
-        return self.estimate - self.worse()
+        """The share of refusals lost less the lack of quality, to choose one circuit.
+
+        Laplace's estimate of the share: five of five say less than 40 of 40.
+        """
+        return (self.lost + 1) / (self.refusals + 2) - self.worse()
 
     def merit(self, most_kl: float) -> float:
         """Refusals lost less damage, to choose who is tried further.
@@ -192,6 +185,26 @@ class Trial:
         if taken and not at % 2 and at // 2 < len(self.benign.prompts):
             taken = self._take(standings, self.benign, at // 2, KL_TOKENS, stop)
         return taken
+
+    def measure(self, standings: Sequence[Counts], stop: Callable[[], bool]) -> bool:
+        """Replace the KL of each by that on all benign prompts; False if stopped."""
+        arms = [one.candidate.arm(str(at)) for at, one in enumerate(standings)]
+        found: list[list[float]] = []
+        texts = [prompt.text for prompt in self.benign.prompts]
+        prompts = [render_prompt(self.tokenizer, one, self.rendering) for one in texts]
+        answers = answer_unsteered(
+            self.model, self.tokenizer, prompts, KL_TOKENS, stop=stop
+        )
+        for ids, answer in zip(prompts, answers, strict=False):
+            kls = kl_from_baseline(
+                self.model, ids, answer.token_ids, [BASELINE, *arms], stop=stop
+            )
+            found += [kls[1:]] if kls else []
+        if len(found) < len(prompts):
+            return False
+        for at, one in enumerate(standings):
+            one.kls = [kls[at] for kls in found]
+        return True
 
     def _take(
         self,

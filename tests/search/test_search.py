@@ -243,18 +243,6 @@ def test_the_best_circuits_are_tried_at_other_strengths_too() -> None:
     ]
 
 
-def test_of_multipliers_that_do_as_much_the_mildest_is_chosen() -> None:
-    ablated = standing(14, 0.1)
-    strong = Standing(ablated.candidate.at(-0.5), refusals=20, lost=19, kls=[0.3])
-    between = Standing(ablated.candidate.at(-0.25), refusals=20, lost=18, kls=[0.2])
-    other = standing(20, 0.01)
-    # (20 of 22 - standard error .06) lies between 19 of 22 and 15 of 22
-    assert strong.error == pytest.approx((20 / 22 * 2 / 22 / 23) ** 0.5)
-    tried = [ablated, strong, between, other]
-    assert search.mildest(strong, tried) is between
-    assert search.mildest(ablated, tried) is ablated
-
-
 def test_the_same_text_for_several_prompts_is_one_answer() -> None:
     one = standing(0, 0.1)
     one.refusals = 0
@@ -326,10 +314,9 @@ def test_the_best_loses_as_many_refusals_as_any_harmless_one(
     harmless = [
         one
         for one in found.standings
-        if one.is_harmless(0.32) and one.refusals == most == found.chosen.refusals
+        if one.is_harmless(0.24) and one.refusals == most == found.chosen.refusals
     ]
-    best = max(harmless, key=lambda one: one.worth)
-    assert found.chosen.worth >= best.worth - best.error
+    assert found.chosen.worth == max(one.worth for one in harmless)
     assert any(one.candidate.strength == MEAN for one in found.standings)
 
 
