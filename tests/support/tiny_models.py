@@ -61,7 +61,10 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
             "mlp_bias": False,
         },
     ),
-    "seed_oss": ("seed_oss", {"head_dim": 16, "attention_bias": True}),
+    "seed_oss": (
+        "seed_oss",
+        {"head_dim": 16, "attention_bias": True, "tie_word_embeddings": False},
+    ),
     "exaone4": (
         "exaone4",
         {
@@ -106,7 +109,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
             "num_hidden_layers": 6,
             "num_key_value_heads": 1,
             "vocab_size_per_layer_input": VOCABULARY,
-            "hidden_size_per_layer_input": 8,
+            "hidden_size_per_layer_input": 32,
             "num_kv_shared_layers": 3,
             "sliding_window": 8,
             "sliding_window_pattern": 3,
