@@ -34,10 +34,9 @@ from cna_mlx.steering.interventions import steered
 ALL = sorted({*OTHERS, "llama"})
 KINDS = [
     *((family, "float32") for family in ALL),
-    *(
-        (family, "4-bit") if family in ("phi3", "gemma3") else slow((family, "4-bit"))
-        for family in sorted(OTHERS)
-    ),
+    *((family, "4-bit") for family in ("phi3", "gemma3")),
+    # in bf16 some random models multiply a rounding to the size of the values
+    *(slow((family, "4-bit-float32")) for family in sorted(OTHERS)),
 ]
 TEXT = mx.array([[5, 7, 300, 12, 44, 9, 10, 2, 71, 30, 8, 21]])
 
@@ -72,7 +71,7 @@ def close(found: mx.array, expected: mx.array, limit: float) -> None:
 
 def tolerance(model: Any) -> float:
     is_exact = text_of(model).model.norm.weight.dtype == mx.float32
-    return 1e-5 if is_exact else 0.1
+    return 5e-5 if is_exact else 0.1
 
 
 def test_a_block_in_place_changes_nothing(model: Any) -> None:
@@ -146,7 +145,7 @@ def test_activations_do_not_depend_on_batch_and_padding(
     assert [one.shape[1] for one in found] == list(widths(model))
     for row, prompt in enumerate(prompts):
         for layer, expected in enumerate(alone(model, prompt)):
-            limit = 3 * tolerance(model) * np.abs(expected).max()
+            limit = tolerance(model) * np.abs(expected).max()
             np.testing.assert_allclose(found[layer][row], expected, rtol=0, atol=limit)
 
 
