@@ -157,7 +157,7 @@ def shared_prefix(ids: Sequence[Sequence[int]], own: int = 1) -> int:
 
 def _batches(
     model: Any,
-    embed: Embed | None,
+    embed: Embed,
     ids: Sequence[Sequence[int]],
     shared: int,
     batch_tokens: int,
@@ -179,7 +179,7 @@ def _batches(
 def _pieces(
     model: Any,
     ids: list[list[int]],
-    embed: Embed | None,
+    embed: Embed,
     before: int = 0,
     last: int = 1,
     *,
@@ -260,14 +260,10 @@ class _Layer:
 
     def forward_prefix(self, pieces: list[Pass]) -> Any:
         """The shared ids through the layer; its cache, or None if there are none."""
-        cache = self._cache(pieces[0]) if pieces else None
+        cache = pieces[0].cache(self.index) if pieces else None
         for piece in pieces:
             self._forward(piece, cache)
         return cache
-
-    def _cache(self, piece: Pass) -> Any:
-        slot = piece.slots[self.index]
-        return None if slot is None else reading_caches(self.model)[slot]
 
     def _forward(self, piece: Pass, cache: Any) -> None:
         piece.hidden = piece.layer(self.index, piece.hidden, cache)
@@ -279,7 +275,7 @@ class _Layer:
         """A batch through the layer; the last tokens' activations, by row."""
         *early, final = batch.pieces
         if early and cache is None:
-            cache = self._cache(final)
+            cache = early[0].cache(self.index)
         for piece in early:
             self._forward(piece, cache)
         if self.is_last:

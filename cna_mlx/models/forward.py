@@ -101,6 +101,11 @@ class Pass:
         assert fed is not None
         self.hidden, self._calls[0].fed = fed, None
 
+    def cache(self, index: int) -> Any:
+        """A copy of a layer's cache as it was given; None if it has none."""
+        slot = self.slots[index]
+        return None if slot is None else spread(self._caches[slot])
+
     def layer(self, index: int, hidden: mx.array, cache: Any = None) -> mx.array:
         """One layer's output, [rows, length, hidden].
 

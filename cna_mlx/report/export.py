@@ -8,7 +8,13 @@ from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import by_arm
 from cna_mlx.report.inspect_log import inspect_log
 from cna_mlx.report.lm_eval_samples import lm_eval_samples
-from cna_mlx.util.files import File, file_errors, typed_path, write_atomically
+from cna_mlx.util.files import (
+    File,
+    file_errors,
+    make_directory,
+    typed_path,
+    write_atomically,
+)
 
 ExportFormat = Literal["inspect", "lm-eval"]
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
@@ -71,10 +77,5 @@ def write_exported(contents: dict[Path, bytes]) -> None:
         InputError: one cannot be written.
     """
     for path, content in contents.items():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise InputError(
-                f"{path.parent}: cannot be made ({error.strerror}); give another --out"
-            ) from None
+        make_directory(path.parent)
         write_atomically(path, content, 0o600)

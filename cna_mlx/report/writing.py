@@ -12,7 +12,7 @@ from cna_mlx.report.content import ReportContent, TextLevel
 from cna_mlx.report.csv_tables import figures_csv, samples_csv
 from cna_mlx.report.html import to_html
 from cna_mlx.report.markdown import to_markdown
-from cna_mlx.util.files import File, typed_path, write_atomically
+from cna_mlx.util.files import File, make_directory, typed_path, write_atomically
 from cna_mlx.util.overwriting import Kind
 
 #: The files of a report in its directory: name and kind.
@@ -94,12 +94,7 @@ def write_report(
 
 
 def _write(report: Report) -> None:
-    try:
-        report.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise InputError(
-            f"{report.directory}: cannot be made ({error.strerror}); give another --out"
-        ) from None
+    make_directory(report.directory)
     texts = (
         to_html(report.content),
         to_markdown(report.content),

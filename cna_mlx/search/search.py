@@ -29,6 +29,7 @@ from cna_mlx.util.progress import SILENT, Reporter
 # Each round: harmful prompts, circuits of each size that are left, and the share of
 # the time by which it ends.
 _ROUNDS = ((5, 0, 0.25), (6, 4, 0.35), (35, 2, 0.5))
+_MEASURED = 0.58  # the share by which the KL of the best is measured
 # Multipliers beyond ablation. The KL grew by this power of 1 - m
 # or less in the circuits that were measured.
 _NEGATIVE, _GROWTH = (-0.5, -0.25), 1.5
@@ -209,14 +210,19 @@ class _Search:
     def _measure(self, trial: Trial, standings: Sequence[Standing]) -> bool:
         """Measure the KL of those that may be chosen on all benign prompts.
 
-        Until one of them is harmless, the best first; False if stopped.
+        Until one of them is harmless or the time is over, the best first; False if
+        stopped.
         """
+        ends = (1 - _MEASURED) * 60 * self.options.minutes
         tried = long_tried(standings)
         hopeful = [one for one in tried if one.is_harmless(self.options.most_kl)]
         hopeful.sort(key=_preference)
         for start in range(0, len(hopeful), _FINALISTS):
             part = hopeful[start : start + _FINALISTS]
-            if not trial.measure(part, self.session.reporter.stop):
+            if self._left < ends:
+                break
+            stop = self.session.reporter.stop
+            if not trial.measure(part, stop, lambda: self._left < ends):
                 return False
             if any(one.is_harmless(self._limit) for one in part):
                 break

@@ -186,8 +186,17 @@ class Trial:
             taken = self._take(standings, self.benign, at // 2, KL_TOKENS, stop)
         return taken
 
-    def measure(self, standings: Sequence[Counts], stop: Callable[[], bool]) -> bool:
-        """Replace the KL of each by that on all benign prompts; False if stopped."""
+    def measure(
+        self,
+        standings: Sequence[Counts],
+        stop: Callable[[], bool],
+        is_over: Callable[[], bool],
+    ) -> bool:
+        """Replace the KL of each by that on all benign prompts; False if stopped.
+
+        Args:
+            is_over: called before each prompt; True leaves out those that follow.
+        """
         arms = [one.candidate.arm(str(at)) for at, one in enumerate(standings)]
         found: list[list[float]] = []
         texts = [prompt.text for prompt in self.benign.prompts]
@@ -195,15 +204,20 @@ class Trial:
         answers = answer_unsteered(
             self.model, self.tokenizer, prompts, KL_TOKENS, stop=stop
         )
-        for ids, answer in zip(prompts, answers, strict=False):
+        if len(answers) < len(prompts):
+            return False
+        for ids, answer in zip(prompts, answers, strict=True):
+            if is_over():
+                break
             kls = kl_from_baseline(
                 self.model, ids, answer.token_ids, [BASELINE, *arms], stop=stop
             )
-            found += [kls[1:]] if kls else []
-        if len(found) < len(prompts):
-            return False
+            if not kls:
+                return False
+            found.append(kls[1:])
         for at, one in enumerate(standings):
-            one.kls = [kls[at] for kls in found]
+            if len(found) > len(one.kls):
+                one.kls = [kls[at] for kls in found]
         return True
 
     def _take(

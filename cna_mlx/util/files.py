@@ -96,6 +96,20 @@ def existing(path: Path) -> Path:
     return path
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it, for their owner only.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be made ({error.strerror}); give another --out"
+        ) from None
+
+
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> None:
     """Write a file, text as UTF-8: a reader sees the old or the new, never a part.
 

@@ -19,9 +19,11 @@ from cna_mlx.discovery.refusing_openings import refusing_openings
 from cna_mlx.discovery.selection import Rank, Selection
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CircuitError, CnaError, InputError, RequestError
+from cna_mlx.evaluation.kl import kl_from_baseline
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts import load_contrast
-from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.prompts.benchmarks import Benchmark
+from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.search import cached, judging, reading, search
 from cna_mlx.search.cached import SearchInterrupted, searched_circuit
 from cna_mlx.search.candidates import Candidate, candidates, fractions
@@ -29,8 +31,11 @@ from cna_mlx.search.reading import read_half
 from cna_mlx.search.result import SearchOptions, SearchResult
 from cna_mlx.search.search import search_session
 from cna_mlx.search.statistics import Statistics, read_statistics
-from cna_mlx.search.trial import Standing, best_by_size, front
+from cna_mlx.search.trial import Standing, Trial, best_by_size, front
+from cna_mlx.steering.arms import BASELINE
+from cna_mlx.steering.generation import answer_unsteered
 from cna_mlx.strength import MEAN
+from cna_mlx.util.progress import never
 
 MAGIC = load_contrast("magic")
 HALF = MAGIC.half(0)
@@ -707,3 +712,24 @@ def test_no_circuit_stands_twice_in_the_front(
     monkeypatch.setattr(search, "search_session", lambda *_, **__: made)
     lines = command("search", "demo").out.splitlines()
     assert sum("chosen, the paper's" in line for line in lines) == 1
+
+
+def test_the_kl_of_the_best_is_that_of_all_benign_prompts(
+    demo: Any, found: SearchResult
+) -> None:
+    """As a run measures it; nothing is measured once the time is over."""
+    model, tokenizer = demo
+    benign = Benchmark.from_prompts(HALF.negative[:4], "benign", "ordinary")
+    trial = Trial(model, tokenizer, Rendering(), benign, benign)
+    own = Standing(found.chosen.candidate, kls=[9.0])
+    assert trial.measure([own], never, lambda: True)
+    assert own.kls == [9.0]
+    assert trial.measure([own], never, never)
+    arms = [BASELINE, own.candidate.arm("own")]
+    for kl, prompt in zip(own.kls, benign.prompts, strict=True):
+        ids = render_prompt(tokenizer, prompt.text, Rendering())
+        (answer,) = answer_unsteered(model, tokenizer, [ids], 32)
+        expected = kl_from_baseline(model, ids, answer.token_ids, arms)
+        assert expected is not None
+        assert kl == pytest.approx(expected[1], rel=1e-3)
+    assert not trial.measure([own], lambda: True, never)

@@ -33,7 +33,7 @@ _SLIDING = {
     "layer_types": ["sliding_attention"] * 2 + ["full_attention"],
 }
 _GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 16}
-# The other families, likewise: what all do is tested in tests/models/test_families.py.
+# The other families; tests/models/test_families.py has what all of them must do.
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "smollm3": ("smollm3", {"tie_word_embeddings": True}),
     "ministral3": (
