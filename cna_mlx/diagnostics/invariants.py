@@ -136,4 +136,5 @@ def _walk(model: Any, ids: Sequence[list[int]]) -> np.ndarray:
 
 
 def _blocks(model: Any) -> list[Any]:
-    return [layer.mlp for layer in family_of(model).layers(model)]
+    family = family_of(model)
+    return [layer[family.mlp] for layer in family.layers(model)]

@@ -11,9 +11,10 @@ import numpy as np
 from cna_mlx.errors import InputError, NonFiniteError
 from cna_mlx.models.context import check_lengths
 from cna_mlx.models.families import block_of, family_of, installed
-from cna_mlx.models.forward import Embed, Pass, reading_caches, replaced, spread
+from cna_mlx.models.forward import Embed, Pass, reading_caches, spread
 from cna_mlx.models.memory.forecast import BATCH_TOKENS
 from cna_mlx.models.memory.machine import wired
+from cna_mlx.models.mlp import replaced
 from cna_mlx.models.offload.streaming import turns
 from cna_mlx.util.progress import Progress, silent
 
@@ -282,9 +283,9 @@ class _Layer:
             return self._ends(batch, cache)
         with installed(self.model, [self.index]) as blocks:
             taken: list[mx.array] = []
-            with blocks[self.index].tapped(taken.append):
+            with blocks[self.index].tapped(taken.append, batch.at_last):
                 final.hidden = final.layer(self.index, final.hidden, cache)
-        found = batch.at_last(taken[0]).astype(mx.float32)
+        found = taken[0].astype(mx.float32)
         mx.eval(final.hidden, found)
         return found
 
@@ -298,7 +299,7 @@ class _Layer:
             taken.append(x)
             return x  # for what follows, which is never computed
 
-        with replaced(layer, mlp=read):
+        with replaced(layer, **{family.mlp: read}):
             final.layer(self.index, final.hidden, cache)
         ends = batch.at_last(taken[0])
         # a row of one token where one is read: as in a prompt of one token

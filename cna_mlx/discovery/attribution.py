@@ -10,7 +10,7 @@ import numpy as np
 from cna_mlx.circuit import Circuit, Neuron
 from cna_mlx.discovery.weight_norms import dequantized
 from cna_mlx.models.context import check_lengths
-from cna_mlx.models.families import family_of, widths
+from cna_mlx.models.families import down_of, family_of, widths
 from cna_mlx.models.forward import logits
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
@@ -106,7 +106,7 @@ def output_direction(model: Any, layer: int, index: int) -> mx.array:
 
     Of a quantized projection only the column's group is dequantized.
     """
-    projection = family_of(model).layers(model)[layer].mlp.down_proj
+    projection, index = down_of(model, layer, index)
     if not hasattr(projection, "bits"):
         return projection.weight[:, index].astype(mx.float32)
     size = projection.group_size

@@ -13,7 +13,7 @@ import numpy as np
 
 from cna_mlx.discovery.selection import Rank
 from cna_mlx.discovery.weight_norms import column_norms, columns_along
-from cna_mlx.models.families import family_of
+from cna_mlx.models.families import downs, family_of
 
 # Some of a side's prompts, by position.
 Some = slice | np.ndarray
@@ -30,10 +30,9 @@ class Ranking(Protocol):
         """The score in one layer."""
 
 
-def _mlp(model: Any, layer: int) -> tuple[Any, mx.array | None]:
-    """A layer's MLP, and what a norm multiplies its output by."""
-    family = family_of(model)
-    return family.layers(model)[layer].mlp, family.written(model, layer)
+def _written(model: Any, layer: int) -> tuple[list[Any], mx.array | None]:
+    """A layer's down-projections, and what a norm multiplies their output by."""
+    return downs(model, layer), family_of(model).written(model, layer)
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Difference:
     def at(self, layer: int) -> LayerScore:
         weights = None
         if self.rank == "weighted":
-            weights = column_norms(*_mlp(self.model, layer))
+            weights = column_norms(*_written(self.model, layer))
         return partial(self._score, weights)
 
     def _score(
@@ -75,7 +74,7 @@ class Direct:
     direction: mx.array
 
     def at(self, layer: int) -> LayerScore:
-        along = columns_along(*_mlp(self.model, layer), self.direction)
+        along = columns_along(*_written(self.model, layer), self.direction)
         return lambda *sides: np.array(_delta(*sides) * along)
 
 
@@ -94,8 +93,8 @@ class Residual:
     stream: tuple[mx.array, mx.array]
 
     def at(self, layer: int) -> LayerScore:
-        mlp = _mlp(self.model, layer)
-        above, below = (columns_along(*mlp, side) for side in self.stream)
+        written = _written(self.model, layer)
+        above, below = (columns_along(*written, side) for side in self.stream)
 
         def score(
             positive: mx.array, negative: mx.array, some: Some, others: Some

@@ -1,6 +1,6 @@
 """What each neuron writes: the norms and directions of ``down_proj``'s columns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -9,10 +9,11 @@ import mlx.core as mx
 _ROWS = 512
 
 
-def column_norms(mlp: Any, factors: mx.array | None = None) -> mx.array:
+def column_norms(downs: Sequence[Any], factors: mx.array | None = None) -> mx.array:
     """Return the norm of each neuron's column of ``down_proj``, [d_ff] in float32.
 
     Args:
+        downs: the layer's down-projections; several if it has experts.
         factors: what a norm multiplies the MLP's output by, [hidden].
     """
 
@@ -20,19 +21,26 @@ def column_norms(mlp: Any, factors: mx.array | None = None) -> mx.array:
         own = rows if factors is None else rows * factors[held, None]
         return own.square().sum(axis=0)
 
-    return mx.sqrt(_sum_rows(mlp.down_proj, squares))
+    return mx.sqrt(mx.concatenate([_sum_rows(down, squares) for down in downs]))
 
 
-def columns_along(mlp: Any, factors: mx.array | None, direction: mx.array) -> mx.array:
+def columns_along(
+    downs: Sequence[Any], factors: mx.array | None, direction: mx.array
+) -> mx.array:
     """Return the part of each neuron's column along directions, [..., d_ff] in float32.
 
     Args:
+        downs: the layer's down-projections; several if it has experts.
         factors: what a norm multiplies the MLP's output by, [hidden].
         direction: [..., hidden] in float32.
     """
     if factors is not None:
         direction = direction * factors
-    return _sum_rows(mlp.down_proj, lambda rows, held: direction[..., held] @ rows)
+
+    def along(rows: mx.array, held: slice) -> mx.array:
+        return direction[..., held] @ rows
+
+    return mx.concatenate([_sum_rows(down, along) for down in downs], axis=-1)
 
 
 def mean_row(projection: Any) -> mx.array:

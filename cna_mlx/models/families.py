@@ -6,7 +6,7 @@ from threading import get_ident
 from typing import Any
 
 from cna_mlx.errors import UnsupportedModelError
-from cna_mlx.models import fused, gemma, llama, qwen
+from cna_mlx.models import experts, fused, gemma, llama, qwen
 from cna_mlx.models.family import Family as Family
 from cna_mlx.models.family import text_of
 from cna_mlx.models.mlp import MLPBlock
@@ -14,7 +14,8 @@ from cna_mlx.models.mlx_lm_internals import model_classes
 
 _FAMILIES = {
     family.module: family
-    for family in (*llama.FAMILIES, *qwen.FAMILIES, *gemma.FAMILIES, *fused.FAMILIES)
+    for one in (llama, qwen, gemma, fused, experts)
+    for family in one.FAMILIES
 }
 # Modules around a text model of another one.
 _AROUND = {"gemma3": "gemma3_text", "gemma4": "gemma4_text"}
@@ -67,7 +68,7 @@ def family_of(model: Any) -> Family:
     """
     family, what = _of_class(model)
     for index, layer in enumerate(family.layers(model)):
-        mlp = layer.get("mlp")
+        mlp = layer.get(family.mlp)
         if not isinstance(mlp, MLPBlock) and not family.block_class(mlp):
             raise unsupported(f"layer {index} of {what} ({type(mlp).__name__})")
     return family
@@ -93,14 +94,40 @@ def widths(model: Any) -> tuple[int, ...]:
     """The number of neurons in each layer."""
     family = family_of(model)
     return tuple(
-        block_class_of(family, layer).width_of(layer.mlp)
+        block_class_of(family, layer).width_of(layer[family.mlp])
         for layer in family.layers(model)
     )
 
 
+def experts_of(model: Any) -> tuple[tuple[int, int] | None, ...]:
+    """The number of experts and of each one's neurons, by layer; None without."""
+    family = family_of(model)
+    return tuple(
+        block_class_of(family, layer).experts_of(layer[family.mlp])
+        for layer in family.layers(model)
+    )
+
+
+def downs(model: Any, layer: int) -> list[Any]:
+    """A layer's down-projections [hidden, width]: their columns are the neurons'."""
+    family = family_of(model)
+    own = family.layers(model)[layer]
+    return block_class_of(family, own).downs(own[family.mlp])
+
+
+def down_of(model: Any, layer: int, index: int) -> tuple[Any, int]:
+    """The down-projection that holds a neuron's column, and the column."""
+    own = experts_of(model)[layer]
+    if own is None:
+        return downs(model, layer)[0], index
+    count, width = own
+    expert = min(index // width, count)
+    return downs(model, layer)[expert], index - expert * width
+
+
 def block_class_of(family: Family, layer: Any) -> type[MLPBlock]:
     """The class of our block for a layer, in place or not."""
-    mlp = layer.mlp
+    mlp = layer[family.mlp]
     found = type(mlp) if isinstance(mlp, MLPBlock) else family.block_class(mlp)
     assert found is not None  # family_of has checked
     return found
@@ -108,15 +135,15 @@ def block_class_of(family: Family, layer: Any) -> type[MLPBlock]:
 
 def block_of(family: Family, layer: Any) -> MLPBlock:
     """Our block over a layer's projections: the one in place, or a new one."""
-    mlp = layer.mlp
+    mlp = layer[family.mlp]
     return mlp if isinstance(mlp, MLPBlock) else block_class_of(family, layer)(mlp)
 
 
 def projections(model: Any, layer: int) -> list[Any]:
-    """The projections of a layer's MLP."""
+    """The projections of a layer's MLP; of experts, those of the first."""
     family = family_of(model)
     own = family.layers(model)[layer]
-    return [own.mlp[name] for name in block_class_of(family, own).projections]
+    return block_class_of(family, own).matrices(own[family.mlp])
 
 
 @contextmanager
@@ -138,7 +165,7 @@ def installed(
     try:
         for index in layers:
             layer = all_layers[index]
-            mlp = layer.mlp
+            mlp = layer[family.mlp]
             if isinstance(mlp, MLPBlock):
                 mlp.check_thread()
                 blocks[index] = mlp
@@ -147,8 +174,8 @@ def installed(
             if block is None or not block.is_over(mlp):
                 block = made[index] = block_of(family, layer)
             blocks[index], originals[index] = block, mlp
-            layer.mlp, block.thread = block, get_ident()
+            layer[family.mlp], block.thread = block, get_ident()
         yield blocks
     finally:
         for index, mlp in originals.items():
-            all_layers[index].mlp, blocks[index].thread = mlp, None
+            all_layers[index][family.mlp], blocks[index].thread = mlp, None

@@ -22,6 +22,7 @@ class Family:
         module: the module of ``mlx_lm.models`` that defines it.
         mlps: our block for each class of MLP, ``Class`` of that module or
             ``module.Class``.
+        mlp: the name of a layer's MLP.
         post_norm: the layer's norm of the MLP's output; empty if there is none.
         outputs: how many values a layer returns; the first is the hidden states.
         activations: the names in config.json of what gates the MLP.
@@ -34,6 +35,7 @@ class Family:
     module: str
     mlps: Mapping[str, type[MLPBlock]]
     post_norm: str = ""
+    mlp: str = "mlp"
     outputs: int = 1
     activations: tuple[str, ...] = ("silu", "swish")
     wide_masks: bool = False
@@ -49,7 +51,7 @@ class Family:
         kind = type(mlp)
         module = kind.__module__.removeprefix(_PACKAGE)
         own = self.mlps.get(f"{module}.{kind.__name__}")
-        return self.mlps.get(kind.__name__) if module == self.module else own
+        return own or (self.mlps.get(kind.__name__) if module == self.module else None)
 
     def embedding(self, model: Any) -> Any:
         """The module that holds the embedding table."""
@@ -76,8 +78,7 @@ class Family:
 
     def hidden(self, model: Any) -> int:
         """The width of the hidden states."""
-        mlp = self.layers(model)[0].mlp
-        return int(mlp.down_proj.weight.shape[0])
+        return int(text_of(model).args.hidden_size)
 
     def arguments(self) -> set[str]:
         """What mlx-lm's text model takes of config.json."""

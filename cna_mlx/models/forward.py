@@ -4,8 +4,7 @@ What the layers are fed (embeddings, masks, positions, inputs of their own) is a
 the model: its forward pass runs once with recorders in the place of its layers.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -14,6 +13,7 @@ from mlx.utils import tree_map
 from cna_mlx.errors import UnsupportedModelError
 from cna_mlx.models.families import family_of
 from cna_mlx.models.family import Family, text_of
+from cna_mlx.models.mlp import replaced
 from cna_mlx.models.mlx_lm_internals import (
     ArraysCache,
     BatchKVCache,
@@ -164,17 +164,6 @@ def _recorded(
     with replaced(body, layers=recorders, embed_tokens=table):
         body(ids, caches)
     return recorders
-
-
-@contextmanager
-def replaced(module: Any, **parts: Any) -> Iterator[None]:
-    """Put others, of any type, in the place of a module's parts inside the block."""
-    before = {name: module[name] for name in parts}
-    try:
-        dict.update(module, parts)  # past nn.Module, which takes modules and arrays
-        yield
-    finally:
-        dict.update(module, before)
 
 
 def logits(model: Any, hidden: mx.array) -> mx.array:

@@ -17,6 +17,19 @@ Edit = tuple[mx.array | None, mx.array | None, mx.array | None]
 
 # The projections' outputs -> the neurons' values.
 Activation = Callable[..., mx.array]
+#: Values of all tokens, [rows, length, ...], -> those of some, [..., ...].
+Select = Callable[[mx.array], mx.array]
+
+
+@contextmanager
+def replaced(module: Any, **parts: Any) -> Iterator[None]:
+    """Put others, of any type, in the place of a module's parts inside the block."""
+    before = {name: module[name] for name in parts}
+    try:
+        dict.update(module, parts)  # past nn.Module, which takes modules and arrays
+        yield
+    finally:
+        dict.update(module, before)
 
 
 class Kernels(NamedTuple):
@@ -75,7 +88,7 @@ class MLPBlock(nn.Module):
         self._scale: mx.array | None = None
         self._shift: mx.array | None = None
         self._pinned: mx.array | None = None
-        self._tap: Callable[[mx.array], None] | None = None
+        self._tap: tuple[Callable[[mx.array], None], Select] | None = None
         #: The thread that put the block into the model; None outside of a model.
         self.thread: int | None = None
 
@@ -87,6 +100,21 @@ class MLPBlock(nn.Module):
     def width_of(cls, mlp: Any) -> int:
         """The number of neurons in an MLP of this kind."""
         return int(mlp[cls.projections[0]].weight.shape[0])
+
+    @classmethod
+    def matrices(cls, mlp: Any) -> list[Any]:
+        """The projections of an MLP of this kind; of experts, those of the first."""
+        return [mlp[name] for name in cls.projections]
+
+    @classmethod
+    def downs(cls, mlp: Any) -> list[Any]:
+        """Its down-projections [hidden, width], whose columns are the neurons'."""
+        return [mlp.down_proj]
+
+    @classmethod
+    def experts_of(cls, mlp: Any) -> tuple[int, int] | None:
+        """The number of experts and of each one's neurons; None without experts."""
+        return None
 
     @property
     def d_ff(self) -> int:
@@ -109,7 +137,8 @@ class MLPBlock(nn.Module):
         self.check_thread()
         found = self._edited(*self.parts(x))
         if self._tap is not None:
-            self._tap(found)
+            listener, select = self._tap
+            listener(select(found))
         return found
 
     def check_thread(self) -> None:
@@ -159,9 +188,15 @@ class MLPBlock(nn.Module):
         self._scale, self._shift, self._pinned = scale, shift, pinned
 
     @contextmanager
-    def tapped(self, listener: Callable[[mx.array], None]) -> Iterator[None]:
-        """Hand out the activations, [..., d_ff] after any edit, of each call inside."""
-        before, self._tap = self._tap, listener
+    def tapped(
+        self, listener: Callable[[mx.array], None], select: Select = lambda all_: all_
+    ) -> Iterator[None]:
+        """Hand out the activations, [..., d_ff] after any edit, of each call inside.
+
+        Args:
+            select: takes those of some tokens; others need not be made.
+        """
+        before, self._tap = self._tap, (listener, select)
         try:
             yield
         finally:

@@ -7,6 +7,7 @@ check_open_files()  # mlx_lm raises the limit when it is imported
 
 from mlx_lm import stream_generate as stream_generate
 from mlx_lm.models.activations import swiglu as swiglu
+from mlx_lm.models.activations import swiglu_oai as swiglu_oai
 from mlx_lm.models.cache import ArraysCache as ArraysCache
 from mlx_lm.models.cache import BatchKVCache as BatchKVCache
 from mlx_lm.models.cache import ConcatenateKVCache as ConcatenateKVCache

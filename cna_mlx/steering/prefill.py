@@ -109,5 +109,7 @@ def _take_rows(cache: Any, rows: mx.array) -> None:
 
 def _is_steered(model: Any) -> bool:
     """Whether the caller steers the model already."""
-    layers = family_of(model).layers(model)
-    return any(isinstance(layer.mlp, MLPBlock) for layer in layers)
+    family = family_of(model)
+    return any(
+        isinstance(layer[family.mlp], MLPBlock) for layer in family.layers(model)
+    )

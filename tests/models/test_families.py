@@ -10,33 +10,39 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from marks import slow
-from tiny_models import FAMILIES, OTHERS, make_model
+from mlx_lm.models.switch_layers import SwitchLinear
+from tiny_models import FAMILIES, MIXTURES, OTHERS, make_model
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.influence import gradients
 from cna_mlx.discovery.last_tokens import following, read_prompts
 from cna_mlx.models.families import (
-    block_of,
     by_kind,
+    down_of,
     family_of,
     installed,
     widths,
 )
 from cna_mlx.models.family import text_of
-from cna_mlx.models.forward import Pass, logits, replaced
+from cna_mlx.models.forward import Pass, logits
+from cna_mlx.models.mlp import replaced
 from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.events import Answer
 from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.interventions import steered
 
 # the others run the whole suite
-ALL = sorted({*OTHERS, "llama"})
+ALL = sorted({*OTHERS, *MIXTURES, "llama"})
 KINDS = [
     *((family, "float32") for family in ALL),
     *((family, "4-bit") for family in ("phi3", "gemma3")),
+    ("qwen3_moe", "4-bit-float32"),
     # in bf16 some random models multiply a rounding to the size of the values
-    *(slow((family, "4-bit-float32")) for family in sorted(OTHERS)),
+    *(
+        slow((family, "4-bit-float32"))
+        for family in sorted({*OTHERS, *MIXTURES} - {"qwen3_moe"})
+    ),
 ]
 TEXT = mx.array([[5, 7, 300, 12, 44, 9, 10, 2, 71, 30, 8, 21]])
 
@@ -46,22 +52,35 @@ def model(request: pytest.FixtureRequest) -> Any:
     return make_model(*request.param)
 
 
-def mlps(model: Any) -> list[Any]:
-    return [layer.mlp for layer in family_of(model).layers(model)]
+def column(model: Any, layer: int, index: int, value: float) -> None:
+    """Multiply a column of a down-projection's (dequantized) weight."""
+    family = family_of(model)
+    mlp = family.layers(model)[layer][family.mlp]
+    switch = mlp.get("switch_mlp") or mlp.get("experts")
+    if switch is None:
+        _plain(mlp).weight[:, index] *= value
+        return
+    count, width = switch.gate_proj.weight.shape[:2]
+    if index < count * width:
+        _plain(switch).weight[index // width, :, index % width] *= value
+    else:
+        shared = mlp.get("shared_expert") or mlp.get("shared_experts")
+        _plain(shared).weight[:, index - count * width] *= value
 
 
-def column(mlp: Any, index: int, value: float) -> None:
-    """Multiply a column of a projection's (dequantized) weight."""
+def _plain(mlp: Any) -> Any:
+    """The down-projection, dequantized in place."""
     down = mlp.down_proj
     if hasattr(down, "bits"):
-        plain = nn.Linear(1, 1, bias="bias" in down)
+        linear = nn.Linear if down.weight.ndim == 2 else partial(SwitchLinear, 1)
+        plain = linear(1, 1, bias="bias" in down)
         plain.weight = mx.dequantize(
             down.weight, down.scales, down.biases, down.group_size, down.bits
         )
         if "bias" in down:
             plain.bias = down.bias
-        mlp.down_proj = down = plain
-    down.weight[:, index] *= value
+        mlp.down_proj = plain
+    return mlp.down_proj
 
 
 def close(found: mx.array, expected: mx.array, limit: float) -> None:
@@ -92,7 +111,7 @@ def test_a_multiplier_is_that_of_the_neurons_column(
     with steered(model, Circuit.from_neurons(neurons), multiplier):
         found = model(TEXT)
     for layer, index in neurons:
-        column(mlps(model)[layer], index, multiplier)
+        column(model, layer, index, multiplier)
     close(found, model(TEXT), tolerance(model))
     assert not mx.allclose(found, before, rtol=1e-3)
 
@@ -174,19 +193,21 @@ def test_what_follows_is_what_the_model_says(model: Any) -> None:
                 close(after(rest)[row], whole, 3 * tolerance(model))
 
 
-@pytest.mark.parametrize("family", ["gemma3", "gemma4", "qwen3_5", "phi3"])
+@pytest.mark.parametrize(
+    "family", ["gemma3", "gemma4", "qwen3_5", "phi3", "qwen3_next"]
+)
 def test_a_gradient_is_a_finite_difference(family: str) -> None:
     """Of the log-odds of a first token, by one neuron at the last token."""
     model, prompt, opening = make_model(family), TEXT[0].tolist(), 17
 
     def odds(layer: int, index: int, shift: float) -> float:
         own = family_of(model).layers(model)[layer]
-        block = block_of(family_of(model), own)
+        mlp, (down, at) = own.mlp, down_of(model, layer, index)
 
         def shifted(x: mx.array) -> mx.array:
-            a = block.activations(x)
-            a[:, -1, index] += shift
-            return block.down_proj(a)
+            found = mlp(x)
+            found[:, -1] += shift * down.weight[:, at]
+            return found
 
         with replaced(own, mlp=shifted):
             p = mx.softmax(model(mx.array([prompt]))[0, -1])[opening].item()
@@ -211,7 +232,7 @@ def answers(
 def arms_of(model: Any) -> list[Arm]:
     last = len(widths(model)) - 1
     early, late = (
-        Circuit.from_neurons([(layer, index) for index in range(60)])
+        Circuit.from_neurons([(layer, n) for n in range(0, widths(model)[layer], 2)])
         for layer in (0, last)
     )
     return [Arm("a"), Arm("b", ((early, 0.0),)), Arm("c", ((late, 3.0),))]
@@ -226,7 +247,7 @@ def test_arms_answer_as_alone(model: Any, tokenizer: Any) -> None:
         assert together == alone
 
 
-@pytest.mark.parametrize("family", sorted(OTHERS))
+@pytest.mark.parametrize("family", sorted(OTHERS | MIXTURES))
 def test_arms_with_histories_of_their_own(family: str, tokenizer: Any) -> None:
     """As from the second turn of a chat on."""
     model = make_model(family)
@@ -240,7 +261,9 @@ def test_arms_with_histories_of_their_own(family: str, tokenizer: Any) -> None:
 def test_there_is_a_tiny_model_of_every_family() -> None:
     from cna_mlx.models.families import _FAMILIES
 
-    assert {module for module, _ in (FAMILIES | OTHERS).values()} == set(_FAMILIES)
+    assert {module for module, _ in (FAMILIES | OTHERS | MIXTURES).values()} == set(
+        _FAMILIES
+    )
 
 
 def test_the_readme_lists_the_families() -> None:

@@ -33,6 +33,68 @@ _SLIDING = {
     "layer_types": ["sliding_attention"] * 2 + ["full_attention"],
 }
 _GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 16}
+_HYBRID = {
+    "head_dim": 16,
+    "num_hidden_layers": 4,
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "full_attention_interval": 2,
+}
+_EXPERTS = {
+    "head_dim": 16,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "norm_topk_prob": True,
+    "tie_word_embeddings": False,
+}
+_SHARED = {**_EXPERTS, "shared_expert_intermediate_size": 64}
+# Mixtures of experts.
+MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen3_moe": ("qwen3_moe", {**_EXPERTS, "mlp_only_layers": [1]}),
+    "qwen2_moe": ("qwen2_moe", _SHARED),
+    "qwen3_5_moe": ("qwen3_5", {**_HYBRID, **_SHARED}),
+    "qwen3_next": (
+        "qwen3_next",
+        {
+            **_HYBRID,
+            **_SHARED,
+            "linear_conv_kernel_dim": 4,
+            "partial_rotary_factor": 0.5,
+        },
+    ),
+    "mixtral": ("mixtral", {"num_local_experts": 4}),
+    "gpt_oss": (
+        "gpt_oss",
+        {
+            "head_dim": 16,
+            "num_hidden_layers": 4,
+            "num_local_experts": 8,
+            "num_experts_per_tok": 2,
+            "sliding_window": 8,
+        },
+    ),
+    "glm4_moe": (
+        "glm4_moe",
+        {
+            **_EXPERTS,
+            "n_routed_experts": 8,
+            "n_shared_experts": 1,
+            "n_group": 2,
+            "topk_group": 1,
+            "routed_scaling_factor": 1.5,
+            "first_k_dense_replace": 1,
+            "use_qk_norm": True,
+            "attention_bias": True,
+            "partial_rotary_factor": 0.5,
+            "rope_scaling": None,
+        },
+    ),
+}
 # The other families; tests/models/test_families.py has what all of them must do.
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "smollm3": ("smollm3", {"tie_word_embeddings": True}),
@@ -120,18 +182,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
         "glm4",
         {"head_dim": 16, "attention_bias": True, "partial_rotary_factor": 0.5},
     ),
-    "qwen3_5": (
-        "qwen3_5",
-        {
-            "head_dim": 16,
-            "num_hidden_layers": 4,
-            "linear_num_value_heads": 4,
-            "linear_num_key_heads": 2,
-            "linear_key_head_dim": 16,
-            "linear_value_head_dim": 16,
-            "full_attention_interval": 2,
-        },
-    ),
+    "qwen3_5": ("qwen3_5", _HYBRID),
 }
 PRECISIONS = ("float32", "bfloat16", "4-bit")
 #: Tied and untied embeddings, biases, a window, and every kind of arithmetic: these run
@@ -154,7 +205,7 @@ def make_model(
     family: str = "llama", precision: str = "float32", seed: int = 0, **changes: Any
 ) -> Any:
     """A model of random weights: the same for the same arguments."""
-    module, extra = (FAMILIES | OTHERS)[family]
+    module, extra = (FAMILIES | OTHERS | MIXTURES)[family]
     config = {
         "model_type": module,
         "hidden_size": HIDDEN,
