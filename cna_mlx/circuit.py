@@ -67,7 +67,7 @@ class Circuit:
 
     def rows(self) -> list[Row]:
         """A row for each neuron, with its moments and details if known."""
-        parts = zip_longest(self.neurons, self.moments, self.details)
+        parts = zip_longest(*self._written())
         return [
             {
                 key: value
@@ -159,7 +159,8 @@ class Circuit:
             )
         if any(one.expert is not None for one in self.details):
             raise CircuitError(
-                "the circuit names neurons of experts; this model has no experts"
+                "the circuit names neurons of experts, and not how many neurons each "
+                "expert of its model has: discover it again"
             )
         for layer, index, _ in self.neurons:
             if not (0 <= layer < len(widths) and 0 <= index < widths[layer]):
@@ -196,14 +197,13 @@ class Circuit:
 
     def to_text(self) -> str:
         """Return the circuit as JSON text, a neuron on each line."""
-        further = used_columns(self.details)
+        neurons, moments, details = self._written()
+        further = used_columns(details)
         places = [FURTHER.index(name) for name in further]
-        moments = self.moments or [()] * len(self.neurons)
-        details = self.details if further else [()] * len(self.neurons)
         rows = [
             json.dumps([*neuron, *extra, *(detail[place] for place in places)])
-            for neuron, extra, detail in zip(
-                self.neurons, moments, details, strict=True
+            for neuron, extra, detail in zip_longest(
+                neurons, moments, details if further else (), fillvalue=()
             )
         ]
         head = {
@@ -217,6 +217,20 @@ class Circuit:
         body = json.dumps(head, indent=1, ensure_ascii=False)
         lines = ",\n  ".join(rows)
         return f'{body[:-2]},\n "neurons": [\n  {lines}\n ]\n}}\n'
+
+    def _written(
+        self,
+    ) -> tuple[Sequence[Neuron], Sequence[Moments], Sequence[Details]]:
+        """The parts of its rows, with each expert's neurons counted from 0."""
+        if not self.model.experts:
+            return self.neurons, self.moments, self.details
+        details = self.details or [Details()] * len(self.neurons)
+        places = [self.model.expert_of(*neuron[:2]) for neuron in self.neurons]
+        neurons, owned = [], []
+        for neuron, one, place in zip(self.neurons, details, places, strict=True):
+            neurons.append(neuron._replace(index=place[1]))
+            owned.append(one._replace(expert=place[0]))
+        return neurons, self.moments, owned
 
     def intervention_entry(self) -> dict[str, Any]:
         """The entry of its strength in JSON; empty without one."""
@@ -260,13 +274,10 @@ class Circuit:
         moments = [Moments(*map(float, row[3:end])) for row in rows if has_moments]
         own = _OWN if data["format"] == 1 else (*_OWN, "intervention")
         rest = {key: value for key, value in data.items() if key not in own}
-        found = cls(
-            tuple(neurons),
-            tuple(moments),
-            _model(model, name),
-            _origin(rest, name),
-            read_details(rows, columns),
-        )
+        entry, details = _model(model, name), read_details(rows, columns)
+        if entry.experts:
+            neurons, details = _numbered(neurons, details, entry, name)
+        found = cls(tuple(neurons), tuple(moments), entry, _origin(rest, name), details)
         return found if data["format"] == 1 else _with_intervention(found, data, name)
 
     def strongest(self, count: int) -> "Circuit":
@@ -306,7 +317,43 @@ def _model(data: dict[str, Any], name: str) -> ModelEntry:
         raise CircuitError(f"{name}: the model's d_ff is not a list of whole numbers")
     if len(model.d_ff or ()) > MOST_LAYERS:
         raise CircuitError(f"{name}: no model has {len(model.d_ff or ())} layers")
+    if data.get("experts") is not None and not _has_experts(model):
+        raise CircuitError(
+            f"{name}: the model's experts are not null for each layer, or how many, of "
+            "how many neurons, and how many a token uses"
+        )
     return model
+
+
+def _has_experts(model: ModelEntry) -> bool:
+    if model.experts is None or len(model.experts) != len(model.d_ff or ()):
+        return False
+    layers = zip(model.experts, model.d_ff or (), strict=True)
+    return all(
+        own is None or (min(own) > 0 and own[0] * own[1] <= width and own[2] <= own[0])
+        for own, width in layers
+    )
+
+
+def _numbered(
+    neurons: Sequence[Neuron],
+    details: Sequence[Details],
+    model: ModelEntry,
+    name: str,
+) -> tuple[list[Neuron], tuple[Details, ...]]:
+    """The neurons of experts, counted through all experts of their layer."""
+    found = []
+    owners = details or [Details()] * len(neurons)
+    for neuron, detail in zip(neurons, owners, strict=True):
+        try:
+            index = model.index_of(neuron.layer, detail.expert, neuron.index)
+        except LookupError as error:
+            raise CircuitError(
+                f"{name}: the model has no {error} in layer {neuron.layer}"
+            ) from None
+        found.append(neuron._replace(index=index))
+    bare = tuple(one._replace(expert=None) for one in details)
+    return found, bare if any(one != Details() for one in bare) else ()
 
 
 def _origin(data: dict[str, Any], name: str) -> Provenance:

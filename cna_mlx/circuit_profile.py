@@ -1,6 +1,8 @@
 """Describe a circuit by its layers and the sizes of its effects."""
 
-from cna_mlx.circuit import Circuit
+from typing import NamedTuple
+
+from cna_mlx.circuit import Circuit, Moments
 
 
 def mass_by_layer(circuit: Circuit) -> dict[int, float]:
@@ -32,3 +34,36 @@ def effect_sizes(circuit: Circuit) -> list[float | None]:
     if not circuit.moments:
         return [None] * len(circuit.neurons)
     return [one.effect_size for one in circuit.moments]
+
+
+class Routing(NamedTuple):
+    """How a neuron's expert is chosen, and the delta of the prompts that go to it.
+
+    Attributes:
+        positive, negative: the share of each side's prompts that go to the expert.
+        delta: the difference of the means over these prompts alone; None if unknown.
+    """
+
+    positive: float
+    negative: float
+    delta: float | None
+
+
+def routing(circuit: Circuit) -> list[Routing | None]:
+    """Return how each neuron's expert is chosen; None for a neuron that always is."""
+    moments = circuit.moments or [None] * len(circuit.neurons)
+    if not circuit.details:
+        return [None] * len(circuit.neurons)
+    return [
+        None
+        if one.positive_routed is None or one.negative_routed is None
+        else _routing(one.positive_routed, one.negative_routed, own)
+        for one, own in zip(circuit.details, moments, strict=True)
+    ]
+
+
+def _routing(above: float, below: float, own: Moments | None) -> Routing:
+    delta = None
+    if own is not None and above and below:
+        delta = own.positive_mean / above - own.negative_mean / below
+    return Routing(above, below, delta)

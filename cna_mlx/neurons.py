@@ -38,13 +38,18 @@ class Details(NamedTuple):
 
     Attributes:
         score: what it was ranked by, if not the size of its delta.
-        expert: of a mixture, the expert that it belongs to.
+        expert: of a mixture, the expert that it belongs to; None in memory, where the
+            index counts through the experts of the circuit's model.
         shift: the constant that it is pinned to; see :class:`cna_mlx.Pin`.
+        positive_routed, negative_routed: of a mixture, the share of each side's prompts
+            whose last token the router sent to its expert.
     """
 
     score: float | None = None
     expert: int | None = None
     shift: float | None = None
+    positive_routed: float | None = None
+    negative_routed: float | None = None
 
 
 #: More layers, and more neurons in one, than any model has.
@@ -127,14 +132,12 @@ def read_details(rows: Iterable[Any], columns: Sequence[str]) -> tuple[Details, 
 
 
 def _details(row: Sequence[Any], places: dict[str, int]) -> Details:
-    score, expert, shift = (
-        row[places[name]] if name in places else None for name in FURTHER
-    )
-    return Details(
-        None if score is None else float(score),
-        None if expert is None else int(expert),
-        None if shift is None else float(shift),
-    )
+    known: dict[str, Any] = {
+        name: (int if name == "expert" else float)(row[at])
+        for name, at in places.items()
+        if row[at] is not None
+    }
+    return Details(**known)
 
 
 def _is_number(value: Any) -> bool:

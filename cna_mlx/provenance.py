@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from cna_mlx.errors import InputError
 from cna_mlx.util.records import Record
 
 
@@ -16,7 +17,10 @@ class ModelEntry(Record):
         fingerprint: a hash of the weights.
         architecture: the ``model_type``.
         quantization: how the weights are stored.
-        d_ff: MLP neurons of each layer.
+        d_ff: MLP neurons of each layer, all experts' included.
+        experts: of a mixture, how many experts each layer has (a shared one is not
+            counted), of how many neurons each, and how many a token uses; None for a
+            layer without.
     """
 
     WRITES_NULL: ClassVar[bool] = False
@@ -27,11 +31,69 @@ class ModelEntry(Record):
     architecture: str | None = None
     quantization: str | None = None
     d_ff: tuple[int, ...] | None = None
+    experts: tuple[tuple[int, int, int] | None, ...] | None = None
+
+    def expert_of(self, layer: int, index: int) -> tuple[int | None, int]:
+        """The expert that holds a neuron of a layer, and its place there.
+
+        None for the expert if the layer has none, and for the shared one.
+        """
+        count, width, _ = self._layer(layer)
+        expert = index // width if index < count * width else None
+        return expert, index - width * (count if expert is None else expert)
+
+    def index_of(self, layer: int, expert: int | None, index: int) -> int:
+        """The number in its layer of an expert's neuron; the shared expert's for None.
+
+        Raises:
+            LookupError: there is no such expert, or it has no such neuron.
+        """
+        count, width, _ = self._layer(layer)
+        if expert is not None and not (expert < count and index < width):
+            raise LookupError(f"expert {expert}, neuron {index}")
+        return width * (count if expert is None else expert) + index
+
+    def neuron_name(self, layer: int, index: int) -> str:
+        """A neuron of a layer as people see it: ``407``, ``5:7``, ``shared:7``."""
+        if not self._layer(layer)[0]:
+            return str(index)
+        expert, own = self.expert_of(layer, index)
+        return f"{'shared' if expert is None else expert}:{own}"
+
+    def index_of_name(self, layer: int, name: str) -> int:
+        """The number in its layer of a neuron as :meth:`neuron_name` writes it.
+
+        Raises:
+            InputError: it is not the name of a neuron, or there is no such expert.
+        """
+        expert, _, own = name.rpartition(":")
+        try:
+            if not expert:
+                return int(own)
+            number = None if expert == "shared" else int(expert)
+            return self.index_of(layer, number, int(own))
+        except (ValueError, LookupError):
+            raise InputError(
+                f"{name} is not a neuron of layer {layer}: give its number, or "
+                "EXPERT:NUMBER in a mixture of experts"
+            ) from None
+
+    def _layer(self, layer: int) -> tuple[int, int, int]:
+        own = self.experts[layer : layer + 1] if self.experts else ()
+        return (own and own[0]) or (0, 1, 0)
 
     @property
     def total(self) -> int | None:
         """The model's total number of neurons."""
         return None if self.d_ff is None else sum(self.d_ff)
+
+    @property
+    def active(self) -> int | None:
+        """How many of them a token uses, if the model has experts."""
+        if not self.experts or self.d_ff is None:
+            return None
+        idle = sum((one[0] - one[2]) * one[1] for one in self.experts if one)
+        return sum(self.d_ff) - idle
 
 
 @dataclass(frozen=True)

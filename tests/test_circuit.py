@@ -369,7 +369,8 @@ INTERVENTIONS = (0.5, -2.0, Pin(0.25), Pin(kind="mean"), Pin())
 def detailed(found: Circuit) -> Circuit:
     """The circuit with everything that format 2 has room for."""
     details = tuple(
-        Details(n / 8, None if n % 2 else n, -n / 4) for n in range(len(found.neurons))
+        Details(n / 8, None if n % 2 else n, -n / 4, n / 16, n / 32)
+        for n in range(len(found.neurons))
     )
     return replace(found, details=details, intervention=Pin())
 
@@ -455,14 +456,14 @@ def test_experts_are_counted(found: Circuit, expert: float) -> None:
 
 def test_a_neuron_of_two_experts_is_two_neurons(found: Circuit) -> None:
     data = data_of(detailed(found))
-    data["neurons"].append([*data["neurons"][0][:8], 77, 0.5])
+    data["neurons"].append([*data["neurons"][0][:8], 77, *data["neurons"][0][9:]])
     assert len(read(data).neurons) == len(found.neurons) + 1
     data["neurons"].append(data["neurons"][-1])
     assert "is repeated" in refused(json.dumps(data))
 
 
-def test_a_model_without_experts_refuses_them(found: Circuit) -> None:
-    with pytest.raises(CircuitError, match="this model has no experts"):
+def test_experts_of_an_unknown_size_are_refused(found: Circuit) -> None:
+    with pytest.raises(CircuitError, match="not how many neurons each expert"):
         detailed(found).check_shape((128, 128, 128))
     data = data_of(detailed(found))
     for row in data["neurons"]:

@@ -41,7 +41,8 @@ def neurons(chat: Conversation, argument: str) -> Reply:
             moments = circuit.moments[number]
             means = [f"{moments.positive_mean:.3f}", f"{moments.negative_mean:.3f}"]
         words = _words(promoted_tokens(model, tokenizer, neuron))
-        place = (str(neuron.layer), str(neuron.index), f"{neuron.delta:+.3f}")
+        name = circuit.model.neuron_name(neuron.layer, neuron.index)
+        place = (str(neuron.layer), name, f"{neuron.delta:+.3f}")
         rows.append((*place, *means, words))
     layers = ", ".join(
         f"{layer}: {len(members)}" for layer, members in circuit.by_layer().items()
@@ -109,7 +110,7 @@ def why(chat: Conversation, argument: str) -> Reply:
         (
             f"{cause.drop:+.3f}",
             str(cause.neuron.layer),
-            str(cause.neuron.index),
+            circuit.model.neuron_name(cause.neuron.layer, cause.neuron.index),
             _words(cause.promotes),
         )
         for cause in causes

@@ -77,7 +77,7 @@ def circuit_show(
     if not as_json:
         show(circuit_view(screen(), found, top))
         if written:
-            show(written_view(screen(), listed, written))
+            show(written_view(screen(), found, written))
         if out:
             say(f"page: {out}")
         return
@@ -114,7 +114,7 @@ def circuit_show(
 )
 @click.argument("file", shell_complete=complete.files)
 @click.argument("layer", type=int)
-@click.argument("index", type=int)
+@click.argument("index")
 @click.option(
     "--model",
     required=True,
@@ -141,7 +141,7 @@ def circuit_show(
 def circuit_neuron(
     file: str,
     layer: int,
-    index: int,
+    index: str,
     model: str,
     text: str | None,
     top: int,
@@ -150,6 +150,7 @@ def circuit_neuron(
 ) -> None:
     """Show one neuron of a circuit: what it writes, where it fires, what it decides.
 
+    INDEX is what circuit show lists: 407, or EXPERT:407 in a mixture of experts.
     Reads it at every token of the contrast (the circuit's own unless given) and of
     unrelated prompts, and ablates it alone.
     """
@@ -166,7 +167,8 @@ def circuit_neuron(
     )
     texts = values.prompts_of(text) if text else []
     found = Circuit.load(file)
-    place_of(found, layer, index)
+    number = found.model.index_of_name(layer, index)
+    place_of(found, layer, number)
     contrast = own_contrast(found, options, model)
     session = values.session_of(model, rest)
     session.choose(file)
@@ -175,7 +177,7 @@ def circuit_neuron(
             *session.load(),
             found,
             layer,
-            index,
+            number,
             contrast,
             texts=texts,
             rendering=session.rendering,

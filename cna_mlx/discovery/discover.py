@@ -18,7 +18,7 @@ from cna_mlx.discovery.rankings import Difference, Ranking, Residual
 from cna_mlx.discovery.selection import DEFAULT_FRACTION, Rank, Selection, SplitHalf
 from cna_mlx.discovery.walk import Walk
 from cna_mlx.errors import InputError, NonFiniteError
-from cna_mlx.models.families import widths
+from cna_mlx.models.families import experts_of, widths
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.models.loading import source_of
 from cna_mlx.models.memory.machine import wired
@@ -102,6 +102,7 @@ class Discovery:
             "n_layers": len(sizes),
             "d_ff": sizes[0] if len(set(sizes)) == 1 else list(sizes),
             "total_neurons": sum(sizes),
+            "active_neurons": circuit.model.active,
             **{name: origin[name] for name in names},
             "k": circuit.k,
             "neurons": [list(neuron) for neuron in circuit.neurons],
@@ -225,7 +226,12 @@ def run_discovery(
     top = walk.tops[0].scores()
     scores = tuple(score for entry, score in top.items() if entry not in dropped)
     signed = scores if selection.is_signed else ()
-    chosen = [walk.neuron(*entry) for entry in top if entry not in dropped]
+    places = [entry for entry in top if entry not in dropped]
+    chosen = [walk.neuron(*entry) for entry in places]
+    details = tuple(
+        walk.routed(*entry)._replace(score=score if math.isfinite(score) else None)
+        for entry, score in zip(places, signed or [math.nan] * len(places), strict=True)
+    )
     split_half, held_out = walk.split_half(dropped), walk.held_out.result(dropped)
     peak = int(mx.get_peak_memory())
     circuit = Circuit(
@@ -253,7 +259,7 @@ def run_discovery(
                 *_OF_RANK,
             ),
         ),
-        tuple(Details(score=s if math.isfinite(s) else None) for s in signed),
+        details if any(one != Details() for one in details) else (),
     )
     return Discovery(
         circuit,
@@ -347,7 +353,7 @@ def _name_of(prompt: int, sets: Sequence[PromptSet]) -> str:
 
 def model_entry(model: Any, sizes: Sequence[int]) -> ModelEntry:
     """Which model this is, as circuits and runs record it."""
-    source = source_of(model)
+    source, layout = source_of(model), experts_of(model)
     return ModelEntry(
         source.name if source else None,
         source.revision if source else None,
@@ -355,7 +361,8 @@ def model_entry(model: Any, sizes: Sequence[int]) -> ModelEntry:
         getattr(model, "model_type", type(model).__name__),
         quantization(model),
         tuple(sizes),
-        stored=ModelEntry.nulls(),
+        layout if any(layout) else None,
+        stored=ModelEntry.nulls("experts"),
     )
 
 

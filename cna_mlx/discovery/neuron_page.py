@@ -58,6 +58,7 @@ class NeuronPage:
     """What is known of a neuron.
 
     Attributes:
+        name: its number, with its expert in a mixture.
         row: its row of the circuit, by column.
         effect_size: Cohen's d; None if unknown.
         written: what it writes on the positive prompts.
@@ -68,6 +69,7 @@ class NeuronPage:
         effect: None if the model has no refusing openings.
     """
 
+    name: str
     row: Row
     effect_size: float | None
     written: WrittenTokens
@@ -130,6 +132,7 @@ def neuron_page(
     if openings:
         effect = _effect(model, ids, contrast, last, neuron, openings, progress)
     return NeuronPage(
+        circuit.model.neuron_name(layer, index),
         circuit.rows()[place],
         circuit.moments[place].effect_size if circuit.moments else None,
         written_tokens(model, tokenizer, circuit.neurons[place], count),
@@ -166,7 +169,8 @@ def place_of(circuit: Circuit, layer: int, index: int) -> int:
     places = [neuron[:2] for neuron in circuit.neurons]
     if (layer, index) not in places:
         raise CircuitError(
-            f"{circuit.file or 'the circuit'} has no neuron {index} of layer {layer}: "
+            f"{circuit.file or 'the circuit'} has no neuron "
+            f"{circuit.model.neuron_name(layer, index)} of layer {layer}: "
             "cna-mlx circuit show FILE lists its neurons"
         )
     return places.index((layer, index))

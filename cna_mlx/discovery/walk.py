@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.circuit import Moments, Neuron
+from cna_mlx.circuit import Details, Moments, Neuron
 from cna_mlx.discovery.cross_validation import HeldOut
 from cna_mlx.discovery.rankings import ALL, Difference, Ranking
 from cna_mlx.discovery.selection import (
@@ -20,7 +20,7 @@ from cna_mlx.discovery.selection import (
     expected_overlap,
     overlap,
 )
-from cna_mlx.models.families import family_of
+from cna_mlx.models.families import experts_of, family_of
 from cna_mlx.prompts import PromptSet
 
 _UNIVERSAL_SHARE = 0.8
@@ -41,12 +41,15 @@ class Walk:
     bank_ranking: Ranking = field(init=False)
     magnitudes: dict[int, np.ndarray] = field(default_factory=dict)
     _kept: dict[int, tuple[np.ndarray, ...]] = field(default_factory=dict)
+    # of each layer with experts, how often each side's prompts go to each of them
+    _routed: dict[int, tuple[np.ndarray, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.tops = [TopNeurons(self.k) for _ in self.sets]
         self.halves = (TopNeurons(self.k), TopNeurons(self.k))
         self.held_out = HeldOut(self.sets[0].sizes, self.k, self.selection.fraction)
         layers = family_of(self.model).layers(self.model)
+        self._experts = experts_of(self.model)
         self._band = self.selection.band(len(layers))
         # what decides this contrast says nothing of others
         decides = self.selection.is_signed
@@ -81,11 +84,22 @@ class Walk:
         deviations = mx.std(positive, axis=0), mx.std(negative, axis=0)
         parts = means[0] - means[1], means[0], deviations[0], means[1], deviations[1]
         self._kept[layer] = tuple(map(np.array, parts))
+        if (own := self._experts[layer]) is not None:
+            sides = (_routed(side, *own[:2]) for side in (positive, negative))
+            self._routed[layer] = tuple(map(np.array, sides))
 
     def neuron(self, layer: int, index: int) -> tuple[Neuron, Moments]:
         """A neuron with its delta, and its moments."""
         delta, *moments = (float(part[index]) for part in self._kept[layer])
         return Neuron(layer, index, delta), Moments(*moments)
+
+    def routed(self, layer: int, index: int) -> Details:
+        """How often each side's prompts go to the expert that a neuron belongs to."""
+        own = self._experts[layer]
+        if own is None or index >= own[0] * own[1]:
+            return Details()
+        above, below = (float(side[index // own[1]]) for side in self._routed[layer])
+        return Details(positive_routed=above, negative_routed=below)
 
     def universal(self) -> frozenset[tuple[int, int]]:
         """The neurons in the lists of nearly all contrasts of the bank."""
@@ -98,6 +112,12 @@ class Walk:
         odd, even = (set(half.best()) - dropped for half in self.halves)
         total = sum(len(kept[0]) for kept in self._kept.values())
         return SplitHalf(overlap(odd, even), expected_overlap(self.k, total))
+
+
+def _routed(activations: mx.array, count: int, width: int) -> mx.array:
+    """The share of the prompts that go to each expert: where it has an activation."""
+    of_experts = activations[:, : count * width].reshape(-1, count, width)
+    return (of_experts != 0).any(axis=-1).mean(axis=0)
 
 
 def universal_neurons(

@@ -93,15 +93,17 @@ class ExpertsBlock(MLPBlock):
         return mlp.get(cls.shared)
 
     @classmethod
-    def experts_of(cls, mlp: Any) -> tuple[int, int]:
-        """The number of experts besides a shared one, and of each one's neurons."""
+    def experts_of(cls, mlp: Any) -> tuple[int, int, int]:
+        """As in :class:`MLPBlock`; a shared expert is not counted."""
         count, width, _ = mlp[cls.switch].gate_proj.weight.shape
-        return count, width
+        own = getattr(mlp, "_mixture", mlp)
+        chosen = (getattr(own, name, 0) for name in ("top_k", "num_experts_per_tok"))
+        return count, width, max(chosen)
 
     @classmethod
     def width_of(cls, mlp: Any) -> int:
         """The number of neurons of all experts."""
-        count, width = cls.experts_of(mlp)
+        count, width, _ = cls.experts_of(mlp)
         rest = cls.shared_of(mlp)
         return count * width + (0 if rest is None else GatedMLP.width_of(rest))
 
@@ -115,7 +117,7 @@ class ExpertsBlock(MLPBlock):
     @classmethod
     def downs(cls, mlp: Any) -> list[Any]:
         """The down-projection of each expert, the shared one's last."""
-        count, _ = cls.experts_of(mlp)
+        count, _, _ = cls.experts_of(mlp)
         down, rest = mlp[cls.switch].down_proj, cls.shared_of(mlp)
         found = [_of_expert(down, expert) for expert in range(count)]
         return [*found, *([] if rest is None else [rest.down_proj])]
@@ -176,7 +178,7 @@ class ExpertsBlock(MLPBlock):
         if self._rest is None:
             yield {}
             return
-        count, width = self.experts_of(self)
+        count, width, _ = self.experts_of(self)
         scale, shift = (
             None if one is None else one[..., count * width :]
             for one in (self._scale, self._shift)
@@ -217,7 +219,7 @@ class ExpertsBlock(MLPBlock):
         """The experts' activations in the slots, edited where an edit is installed."""
         if self._scale is None:
             return plain(*own)
-        experts = self.experts_of(self)
+        experts = self.experts_of(self)[:2]
         scale = slots.of_experts(self._scale, *experts)
         if self._shift is None or shares is None:
             return self.kernels.scaled(scale, *own)
@@ -235,7 +237,7 @@ class ExpertsBlock(MLPBlock):
     ) -> mx.array:
         """All neurons' values at some tokens, [..., d_ff]."""
         assert shares is not None
-        count, width = self.experts_of(self)
+        count, width, _ = self.experts_of(self)
         indices, own, shares = map(select, (slots.indices, slots.by_token(), shares))
         share = mx.take_along_axis(shares, indices, axis=-1)
         own = (own * share[..., None]).reshape(-1, *own.shape[-2:])

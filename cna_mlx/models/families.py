@@ -27,11 +27,14 @@ def supported() -> list[str]:
 
 
 def by_kind() -> dict[str, list[str]]:
-    """The names of the supported families by the kind of their MLP."""
+    """The names of the supported families by the kind of their MLP.
+
+    That of the experts if a family has some.
+    """
     found: dict[str, list[str]] = {}
     for family in _FAMILIES.values():
-        for block in family.mlps.values():
-            found.setdefault(block.kind, []).append(family.name)
+        *_, block = family.mlps.values()
+        found.setdefault(block.kind, []).append(family.name)
     return found
 
 
@@ -57,7 +60,10 @@ def family_of_config(config: dict[str, Any], what: str) -> Family:
     if module == "mistral3":
         inner = config.get("text_config", {}).get("model_type")
         module = "llama" if inner == "mistral" else inner
-    return _family(_AROUND.get(module, module), what)
+    family = _family(_AROUND.get(module, module), what)
+    if family.text_config(config).get("enable_moe_block"):
+        raise unsupported(f"{what} (experts beside its MLP)")
+    return family
 
 
 def family_of(model: Any) -> Family:
@@ -71,6 +77,8 @@ def family_of(model: Any) -> Family:
         mlp = layer.get(family.mlp)
         if not isinstance(mlp, MLPBlock) and not family.block_class(mlp):
             raise unsupported(f"layer {index} of {what} ({type(mlp).__name__})")
+        if "experts" in layer:
+            raise unsupported(f"layer {index} of {what} (experts beside its MLP)")
     return family
 
 
@@ -99,8 +107,11 @@ def widths(model: Any) -> tuple[int, ...]:
     )
 
 
-def experts_of(model: Any) -> tuple[tuple[int, int] | None, ...]:
-    """The number of experts and of each one's neurons, by layer; None without."""
+def experts_of(model: Any) -> tuple[tuple[int, int, int] | None, ...]:
+    """How many experts each layer has, of how many neurons, and how many a token uses.
+
+    None for a layer without.
+    """
     family = family_of(model)
     return tuple(
         block_class_of(family, layer).experts_of(layer[family.mlp])
@@ -120,7 +131,7 @@ def down_of(model: Any, layer: int, index: int) -> tuple[Any, int]:
     own = experts_of(model)[layer]
     if own is None:
         return downs(model, layer)[0], index
-    count, width = own
+    count, width, _ = own
     expert = min(index // width, count)
     return downs(model, layer)[expert], index - expert * width
 

@@ -13,10 +13,10 @@ from cna_mlx.models.offload.streaming import arrays_of, disk_of, turns
 def fingerprint(model: Any) -> str:
     """A hash that is equal for a hub id, its snapshot and a copy of it.
 
-    It covers the name, shape, dtype, first row and first column of every array in
-    every layer (so a value of each neuron's row in ``gate_proj`` and ``up_proj`` and of
-    its column in ``down_proj``), the quantization of each projection, and the first
-    row of the embedding and the unembedding.
+    It covers the name, shape, dtype, first row and first column of every matrix in
+    every layer and expert (so a value of each neuron's row in ``gate_proj`` and
+    ``up_proj`` and of its column in ``down_proj``), the quantization of each
+    projection, and the first row of the embedding and the unembedding.
 
     Returns:
         64 hexadecimal digits (SHA-256).
@@ -57,10 +57,11 @@ def _description(layer: Any, index: int) -> bytes:
 
 
 def _rows_and_columns(layer: Any) -> list[mx.array]:
-    """The first row and column of each array, or a whole vector."""
+    """The first row and column of each matrix, of each expert's too; whole vectors."""
     heads: list[mx.array] = []
     for _, array in arrays_of(layer):
-        heads += [array[0], array[:, 0]] if array.ndim > 1 else [array]
+        rows = array[..., 0, :] if array.ndim > 1 else array
+        heads += [rows, array[..., 0]] if array.ndim > 1 else [rows]
     return heads
 
 

@@ -112,8 +112,11 @@ class MLPBlock(nn.Module):
         return [mlp.down_proj]
 
     @classmethod
-    def experts_of(cls, mlp: Any) -> tuple[int, int] | None:
-        """The number of experts and of each one's neurons; None without experts."""
+    def experts_of(cls, mlp: Any) -> tuple[int, int, int] | None:
+        """How many experts it has, of how many neurons each, and how many a token uses.
+
+        None without experts.
+        """
         return None
 
     @property

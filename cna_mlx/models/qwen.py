@@ -16,7 +16,7 @@ _NEXT = {
 FAMILIES = (
     Family("Qwen2 and Qwen2.5", "qwen2", {"MLP": QwenMLP}),
     Family("Qwen3", "qwen3", {"MLP": QwenMLP}),
-    Family("Qwen3.5", "qwen3_5", _NEXT, reads_rope=True),
+    Family("Qwen3.5 (dense and mixtures)", "qwen3_5", _NEXT, reads_rope=True),
     Family(
         "Qwen2 mixtures",
         "qwen2_moe",

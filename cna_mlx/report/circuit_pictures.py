@@ -46,7 +46,8 @@ def constellation(circuit: Circuit, n_layers: int) -> Picture:
     for rank, neuron in enumerate(shown, 1):
         radius = max(1.8, largest * (abs(neuron.delta) / most) ** 0.5)
         form, look = (diamond, "down") if neuron.delta < 0 else (disc, "up")
-        said = f"rank {rank}: layer {neuron.layer}, neuron {neuron.index}, delta "
+        name = circuit.model.neuron_name(neuron.layer, neuron.index)
+        said = f"rank {rank}: layer {neuron.layer}, neuron {name}, delta "
         d = form(x.at(neuron.layer), y.at(rank), radius)
         parts.append(Mark(d, look, f"{said}{neuron.delta:+.3g}"))
     return Picture(

@@ -8,6 +8,7 @@ from cna_mlx.circuit_profile import effect_sizes, scores
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.evaluation.runs import NEURONS, SEARCH, RunRecord
 from cna_mlx.evaluation.samples import Sample
+from cna_mlx.provenance import ModelEntry
 from cna_mlx.report.circuit_pictures import constellation, heat_map
 from cna_mlx.report.content import (
     Cell,
@@ -119,7 +120,7 @@ def _neuron_table(circuit: Circuit) -> ReportTable:
         [
             Cell(str(rank)),
             Cell(str(neuron.layer)),
-            Cell(str(neuron.index)),
+            Cell(circuit.model.neuron_name(neuron.layer, neuron.index)),
             Cell(f"{neuron.delta:+.3g}"),
             Cell(decimal(sizes[rank - 1])),
             *([Cell(f"{own[rank - 1]:.3g}")] if has_scores else []),
@@ -136,7 +137,7 @@ def _pages(
     data: Mapping[str, Any], circuit: Circuit, level: TextLevel
 ) -> list[ShownNeuron]:
     return [
-        _page(rank, neuron.delta, page, level)
+        _page(rank, neuron.delta, circuit.model, page, level)
         for (rank, neuron), page in zip(
             enumerate(circuit.neurons, 1), data["pages"], strict=False
         )
@@ -144,9 +145,14 @@ def _pages(
 
 
 def _page(
-    rank: int, delta: float, page: Mapping[str, Any], level: TextLevel
+    rank: int,
+    delta: float,
+    model: ModelEntry,
+    page: Mapping[str, Any],
+    level: TextLevel,
 ) -> ShownNeuron:
-    place = f"layer {page['layer']}, neuron {page['index']}"
+    name = model.neuron_name(page["layer"], page["index"])
+    place = f"layer {page['layer']}, neuron {name}"
     verbs = ("promotes", "suppresses")
     return ShownNeuron(
         f"Rank {rank}: {place}, delta {delta:+.3g}",

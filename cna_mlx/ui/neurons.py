@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from cna_mlx.analysis.circuit_overlap import CircuitOverlap
-from cna_mlx.neurons import Neuron
+from cna_mlx.circuit import Circuit
 from cna_mlx.ui.console import Screen, folded, folded_after
 from cna_mlx.ui.lists import table_or_lines
 from cna_mlx.util.formatting import NO_VALUE, counted, decimal, p_value
@@ -28,9 +28,9 @@ _UNKNOWN = "-: the models differ in shape, or no file names its model's shape"
 
 
 def written_view(
-    screen: Screen, neurons: Sequence[Neuron], written: Sequence["WrittenTokens"]
+    screen: Screen, circuit: Circuit, written: Sequence["WrittenTokens"]
 ) -> RenderableType:
-    """The tokens that each neuron promotes and suppresses."""
+    """The tokens that each of a circuit's first neurons promotes and suppresses."""
     lines: list[RenderableType] = [
         Text(),
         Text(
@@ -38,8 +38,8 @@ def written_view(
             style="bold",
         ),
     ]
-    for neuron, one in zip(neurons, written, strict=True):
-        place = f"{neuron.layer:>5} {neuron.index:>6}"
+    for (layer, index, _), one in zip(circuit.neurons, written, strict=False):
+        place = f"{layer:>5} {circuit.model.neuron_name(layer, index):>6}"
         lines += written_lines(screen, place, one)
     return Group(*lines)
 
@@ -94,7 +94,7 @@ def neuron_view(screen: Screen, page: "NeuronPage") -> RenderableType:
         figures.append(f"Cohen's d {decimal(page.effect_size)}")
     read = f"{counted(page.prompts, 'prompt')} and {counted(page.tokens, 'token')}"
     parts: list[RenderableType] = [
-        Text(f"neuron {row['index']} of layer {row['layer']}", style="bold"),
+        Text(f"neuron {page.name} of layer {row['layer']}", style="bold"),
         *_lines(screen, "  ", [", ".join(figures)]),
         Text(),
         Text("promotes (+) and suppresses (-) on the positive prompts", style="bold"),

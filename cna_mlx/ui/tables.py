@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.circuit_profile import mass_by_layer, scores
+from cna_mlx.circuit_profile import Routing, mass_by_layer, routing, scores
 from cna_mlx.discovery.trial_text import expectation_lines
 from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.provenance import ContrastEntry
@@ -37,7 +37,7 @@ def discovery_view(
     expected = expectation_lines(circuit)
     last = f"last quarter ({quarter} of {len(sizes)})"
     rows = [
-        ("neurons", f"{len(circuit.neurons)} of {sum(sizes):,}"),
+        ("neurons", _counts(circuit, sum(sizes))),
         *_selection(circuit),
         ("where", f"{percent(last_three)} in the last 3 layers"),
         ("", f"{percent(last_quarter)} in the {last}"),
@@ -56,6 +56,12 @@ def discovery_view(
         parts.append(Text(discovery.warning, style="yellow"))
     parts += [Text(line, style="yellow") for line in expected[1:]]
     return Group(*parts)
+
+
+def _counts(circuit: Circuit, total: int) -> str:
+    active = circuit.model.active
+    of_token = f", {active:,} of them active per token" if active else ""
+    return f"{len(circuit.neurons)} of {total:,}{of_token}"
 
 
 def circuit_view(screen: Screen, circuit: Circuit, top: int = 10) -> RenderableType:
@@ -221,25 +227,39 @@ def _neurons(screen: Screen, circuit: Circuit, top: int) -> RenderableType:
     names += _moment_titles(circuit)
     rows = []
     parts = zip(circuit.neurons[:top], scores(circuit), strict=False)
+    routes = routing(circuit)
+    has_routes = any(routes)
     for number, ((layer, index, delta), score) in enumerate(parts):
-        row = [f"{layer:>5} {index:>6}", f"{delta:+.4f}"]
+        name = circuit.model.neuron_name(layer, index)
+        row = [f"{layer:>5} {name:>6}", f"{delta:+.4f}"]
         if has_scores:
             row.append(NO_VALUE if score is None else f"{score:.3g}")
         if circuit.moments:
             moments = circuit.moments[number]
             row.append(decimal(moments.effect_size))
             row += [f"{value:.4f}" for value in moments[::2]]
-        rows.append(row)
+        rows.append([*row, *(_routed(routes[number]) if has_routes else [])])
+    if has_routes:
+        names += [*(f"{side} routed" for side in _sides(circuit)), "delta if routed"]
     return table_or_lines(screen, names, rows)
+
+
+def _routed(one: Routing | None) -> list[str]:
+    if one is None:
+        return [NO_VALUE] * 3
+    delta = NO_VALUE if one.delta is None else f"{one.delta:+.4f}"
+    return [percent(one.positive), percent(one.negative), delta]
+
+
+def _sides(circuit: Circuit) -> tuple[str, str]:
+    contrast = circuit.provenance.contrast or ContrastEntry()
+    return contrast.positive_label or "positive", contrast.negative_label or "negative"
 
 
 def _moment_titles(circuit: Circuit) -> list[str]:
     if not circuit.moments:
         return []
-    contrast = circuit.provenance.contrast or ContrastEntry()
-    positive = contrast.positive_label or "positive"
-    negative = contrast.negative_label or "negative"
-    return ["Cohen's d", f"{positive} mean", f"{negative} mean"]
+    return ["Cohen's d", *(f"{side} mean" for side in _sides(circuit))]
 
 
 def _pairs(screen: Screen, rows: Sequence[tuple[str, str]]) -> Table:

@@ -51,7 +51,7 @@ def close(found: mx.array, expected: mx.array) -> None:
 
 def chosen(model: Any, values: mx.array) -> np.ndarray:
     """Which experts have values, [..., experts]."""
-    count, width = experts_of(model)[-1] or (0, 0)
+    count, width, _ = experts_of(model)[-1] or (0, 0, 0)
     parts = np.array(values)[..., : count * width]
     return (parts.reshape(*parts.shape[:-1], count, width) != 0).any(axis=-1)
 
@@ -67,6 +67,7 @@ def test_what_neurons_add_sums_up_to_the_output(model: Any, length: int) -> None
         expected = expected - own._shares(x)[..., :-1] @ mx.stack(biases)
     close(values @ columns.T, expected)
     most = text_of(model).args.num_experts_per_tok
+    assert (experts_of(model)[-1] or ())[2] == most
     assert (chosen(model, values).sum(axis=-1) == most).all()
 
 
@@ -111,7 +112,7 @@ def test_a_pin_holds_where_the_expert_is_chosen(
     model: Any, length: int, by_row: bool
 ) -> None:
     x, last = inputs(length), len(widths(model)) - 1
-    count, width = experts_of(model)[-1] or (0, 0)
+    count, width, _ = experts_of(model)[-1] or (0, 0, 0)
     pinned = [5, width + 1, *range(count * width, widths(model)[-1], 9)]
     circuit = Circuit.from_neurons([(last, n) for n in pinned])
     pin = Pin(0.25)

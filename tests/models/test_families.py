@@ -17,10 +17,12 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.influence import gradients
 from cna_mlx.discovery.last_tokens import following, read_prompts
+from cna_mlx.errors import UnsupportedModelError
 from cna_mlx.models.families import (
     by_kind,
     down_of,
     family_of,
+    family_of_config,
     installed,
     widths,
 )
@@ -270,3 +272,13 @@ def test_the_readme_lists_the_families() -> None:
     rows = {f"| {kind} | {', '.join(names)} |" for kind, names in by_kind().items()}
     readme = Path(__file__).parents[2] / "README.md"
     assert rows <= set(readme.read_text("utf-8").splitlines())
+
+
+def test_experts_beside_an_mlp_are_refused() -> None:
+    """As in Gemma 4 26B: only a part of what the layer adds could be steered."""
+    extra = {"enable_moe_block": True, "num_experts": 4, "top_k_experts": 2}
+    model = make_model("gemma4", moe_intermediate_size=32, **extra)
+    with pytest.raises(UnsupportedModelError, match="experts beside its MLP"):
+        family_of(model)
+    with pytest.raises(UnsupportedModelError, match="experts beside its MLP"):
+        family_of_config({"model_type": "gemma4_text", **extra}, "it")
