@@ -33,6 +33,7 @@ _MEASURED = 0.58  # the share by which the KL of the best is measured
 # Multipliers beyond ablation. The KL grew by this power of 1 - m
 # or less in the circuits that were measured.
 _NEGATIVE, _GROWTH = (-0.5, -0.25), 1.5
+_UNSURE = 1.25  # what a few prompts say of the KL may be off by so much
 # How many may be chosen, and the part of the largest KL that they may cost where they
 # are: on other prompts it was up to 1.6 times that (docs/design.md).
 _FINALISTS, _MARGIN = 8, 0.6
@@ -288,7 +289,7 @@ def stronger(standings: Sequence[Standing], limit: float) -> list[Candidate]:
         one.candidate.at(m)
         for one in best_by_size(_ablated(standings), 1, limit, 2)
         for m in _NEGATIVE
-        if one.kl * (1 - m) ** _GROWTH < limit
+        if one.kl * (1 - m) ** _GROWTH < _UNSURE * limit
     ]
 
 

@@ -242,7 +242,7 @@ def test_the_best_circuits_are_tried_at_other_strengths_too() -> None:
 
     assert named(search.pinned(tried, 0.3)) == [(0.001, MEAN), (0.01, MEAN)]
     # .2 leaves room for -0.25, .1 for both, .25 for none
-    assert named(search.stronger(tried, 0.3)) == [
+    assert named(search.stronger(tried, 0.24)) == [
         (0.001, -0.25),
         *((0.01, -0.5), (0.01, -0.25)),
     ]
