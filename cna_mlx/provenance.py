@@ -49,9 +49,15 @@ class ModelEntry(Record):
             LookupError: there is no such expert, or it has no such neuron.
         """
         count, width, _ = self._layer(layer)
-        if expert is not None and not (expert < count and index < width):
-            raise LookupError(f"expert {expert}, neuron {index}")
-        return width * (count if expert is None else expert) + index
+        if expert is None:
+            rest = self.d_ff[layer] - count * width if self.d_ff else index + 1
+            if 0 <= index < rest:
+                return count * width + index
+        elif 0 <= expert < count and 0 <= index < width:
+            return expert * width + index
+        raise LookupError(
+            f"neuron {index}" if expert is None else f"expert {expert}, neuron {index}"
+        )
 
     def neuron_name(self, layer: int, index: int) -> str:
         """A neuron of a layer as people see it: ``407``, ``5:7``, ``shared:7``."""

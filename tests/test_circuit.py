@@ -551,3 +551,67 @@ def test_strengths_as_typed(text: str, strength: Strength) -> None:
 def test_strengths_that_cannot_be_typed(text: str) -> None:
     with pytest.raises(InputError, match="is not a finite multiplier, mean or pin=C"):
         parse_strength(text)
+
+
+# ------------------------------------------------------------------- experts
+
+# A layer with two experts of four neurons and a shared one of two, and a dense layer.
+LAYOUT = ((2, 4, 1), None)
+
+
+def mixture() -> Circuit:
+    neurons = (Neuron(0, 6, 3.0), Neuron(0, 9, -2.0), Neuron(1, 3, 1.0))
+    model = ModelEntry(id="m", d_ff=(10, 5), experts=LAYOUT)
+    details = (
+        Details(positive_routed=0.5, negative_routed=0.25),
+        *[Details()] * 2,
+    )
+    return Circuit(neurons, model=model, details=details)
+
+
+def test_a_file_counts_the_neurons_of_each_expert() -> None:
+    data = data_of(mixture())
+    at = data["columns"].index("expert")
+    assert data["format"] == 2
+    assert data["model"]["experts"] == [[2, 4, 1], None]
+    rows = [(row[0], row[at], row[1]) for row in data["neurons"]]
+    assert rows == [(0, 1, 2), (0, None, 1), (1, None, 3)]
+    assert read(data) == mixture()
+    assert read(data).to_text() == mixture().to_text()
+    assert mixture().rows()[0]["expert"] == 1
+    mixture().check_shape((10, 5))
+
+
+def test_the_names_of_neurons_of_experts() -> None:
+    model = mixture().model
+    names = [model.neuron_name(*one[:2]) for one in mixture().neurons]
+    assert names == ["1:2", "shared:1", "3"]
+    for one, name in zip(mixture().neurons, names, strict=True):
+        assert model.index_of_name(one.layer, name) == one.index
+    assert model.active == (1 * 4 + 2) + 5
+    for wrong in ("2:0", "0:4", "x:1", "1:", "x", "-1:2", "0:-1", "shared:-1"):
+        with pytest.raises(InputError, match="is not a neuron of layer 0"):
+            model.index_of_name(0, wrong)
+    assert ModelEntry().neuron_name(3, 407) == "407"
+    assert ModelEntry().active is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("neurons", 0, 3), 2, "no expert 2, neuron 2 in layer 0"),
+        (("neurons", 0, 1), 4, "no expert 1, neuron 4 in layer 0"),
+        (("neurons", 2, 3), 0, "no expert 0, neuron 3 in layer 1"),
+        (("model", "experts"), [[2, 4, 1]], "the model's experts are not"),
+        (("model", "experts"), [[2, 6, 1], None], "the model's experts are not"),
+        (("model", "experts"), [[2, 4, 3], None], "the model's experts are not"),
+        (("model", "experts"), [[2, 4], None], "the model's experts are not"),
+        (("model", "experts"), {"0": 2}, "the model's experts are not"),
+    ],
+)
+def test_experts_that_the_model_does_not_have(
+    path: tuple[Any, ...], value: Any, message: str
+) -> None:
+    data = data_of(mixture())
+    assert data["columns"][3] == "expert"
+    assert message in refused(json.dumps(_with(data, path, value)))
