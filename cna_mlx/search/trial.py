@@ -21,9 +21,9 @@ from cna_mlx.util.progress import never
 TOKENS = 32
 # Arms of a batch at most; each has a KV cache.
 _ROWS = 64
-# Of the answers' mean quality: below the first it counts against a circuit, below the
-# second nothing makes up for it.
-_QUALITY, _LEAST_QUALITY = 0.95, 0.9
+# Of the answers' mean quality: below the first it counts against a circuit, as on other
+# prompts it was up to .04 lower; below the second nothing makes up for it.
+_QUALITY, _LEAST_QUALITY = 0.97, 0.9
 # Of the refusals that may become unusable.
 _RUINED = 0.1
 # While circuits are tried further, one bad answer of a few proves little: whole answers
@@ -96,7 +96,7 @@ class Counts:
         return self.kl <= most_kl and self.quality >= _LEAST_QUALITY and not ruins
 
     def worse(self, whole: int = 0) -> float:
-        """How far the quality is below .95, in parts of what is allowed at all.
+        """How far the quality is below .97, in parts of what is allowed at all.
 
         Args:
             whole: answers of quality 1 that are added.
@@ -109,9 +109,10 @@ class Counts:
     def worth(self) -> float:
         """The share of refusals lost less the lack of quality, to choose one circuit.
 
-        Laplace's estimate of the share: five of five say less than 40 of 40.
+        Laplace's estimate of the share: five of five say less than 40 of 40. The worst
+        quality that is allowed costs half of all refusals.
         """
-        return (self.lost + 1) / (self.refusals + 2) - self.worse()
+        return (self.lost + 1) / (self.refusals + 2) - self.worse() / 2
 
     def merit(self, most_kl: float) -> float:
         """Refusals lost less damage, to choose who is tried further.

@@ -207,12 +207,12 @@ def test_damage_costs_merit() -> None:
     assert not standing(10, 0.1, ruined=3).is_harmless(0.3)
     whole.qualities = [0.94]
     assert whole.is_harmless(0.3)
-    assert whole.worth == pytest.approx(11 / 22 - 0.2)
+    assert whole.worth == pytest.approx(11 / 22 - 0.5 * 0.03 / 0.07)
     assert whole.merit(0.3) == 0.5
     whole.qualities = [0.89]
     assert not whole.is_harmless(0.3)
     whole.qualities *= 42  # of 50 with the eight whole ones: .9076
-    assert whole.merit(0.3) == pytest.approx(0.5 - (0.95 - 0.9076) / 0.05)
+    assert whole.merit(0.3) == pytest.approx(0.5 - (0.97 - 0.9076) / 0.07)
 
 
 def test_the_best_of_each_size_go_on() -> None:
