@@ -5,11 +5,45 @@ from typing import Any
 
 from cna_mlx.errors import InputError
 from cna_mlx.models.family import text_of
+from cna_mlx.models.loading import source_of
+
+# Types of models whose window mlx-lm ignores; others say use_sliding_window.
+_WINDOWED = ("gemma2", "mistral", "mixtral", "phi3")
 
 
 def context_length(model: Any) -> int | None:
-    """The model's longest prompt and answer, in tokens; None if unknown."""
-    return getattr(text_of(model).args, "max_position_embeddings", None)
+    """The model's longest prompt and answer, in tokens; None if unknown.
+
+    mlx-lm computes some models as they were trained only up to a part of it.
+    """
+    whole = getattr(text_of(model).args, "max_position_embeddings", None)
+    source = source_of(model)
+    part = longest_exact(source.config) if source else None
+    return min((one for one in (whole, part) if one), default=None)
+
+
+def longest_exact(config: dict[str, Any]) -> int | None:
+    """Up to how many tokens mlx-lm computes the model of a config.json; None for all.
+
+    Some of its modules attend beyond the sliding window, and the factors of a longrope
+    are those of texts up to the original context (models/rope_config.py).
+    """
+    config = {**config, **(config.get("text_config") or {})}
+    found = []
+    is_windowed = config["model_type"] in _WINDOWED
+    if config.get("use_sliding_window", is_windowed) and config.get("sliding_window"):
+        found.append(int(config["sliding_window"]))
+    for name in ("rope_scaling", "rope_parameters"):
+        scaling = config.get(name) or {}
+        if {"longrope", "su"} & {scaling.get("type"), scaling.get("rope_type")}:
+            found.append(int(_original(config, scaling)))
+    return min(found, default=None)
+
+
+def _original(config: dict[str, Any], scaling: dict[str, Any]) -> int:
+    """The context that a model had before its positions were scaled."""
+    name = "original_max_position_embeddings"
+    return config.get(name) or scaling.get(name) or config["max_position_embeddings"]
 
 
 def vocabulary(model: Any) -> int:

@@ -18,7 +18,11 @@ _FAMILIES = {
     for family in one.FAMILIES
 }
 # Modules around a text model of another one.
-_AROUND = {"gemma3": "gemma3_text", "gemma4": "gemma4_text"}
+_AROUND = {
+    "gemma3": "gemma3_text",
+    "gemma4": "gemma4_text",
+    "qwen3_5_moe": "qwen3_5",
+}
 
 
 def supported() -> list[str]:

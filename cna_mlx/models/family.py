@@ -29,6 +29,7 @@ class Family:
         wide_masks: attention takes a padded batch's mask with an axis for the heads
             that share keys.
         reads_rope: mlx-lm reads ``rope_parameters`` of config.json itself.
+        scales_full_only: RoPE is scaled in layers without a window only.
     """
 
     name: str
@@ -40,6 +41,12 @@ class Family:
     activations: tuple[str, ...] = ("silu", "swish")
     wide_masks: bool = False
     reads_rope: bool = False
+    scales_full_only: bool = False
+
+    @property
+    def scales_rope(self) -> bool:
+        """Whether mlx-lm's module reads every type of ``rope_scaling``."""
+        return hasattr(import_module(_PACKAGE + self.module), "initialize_rope")
 
     def embedding_path(self, model: Any) -> str:
         """The name of the embedding within the model."""

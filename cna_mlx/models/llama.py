@@ -15,7 +15,7 @@ FAMILIES = (
     Family("SmolLM3", "smollm3", {"llama.MLP": LlamaMLP}),
     Family("Ministral 3", "ministral3", _MLP, reads_rope=True),
     Family("OLMo 2", "olmo2", _MLP, _POST),
-    Family("OLMo 3", "olmo3", {"Olmo3MLP": LlamaMLP}, _POST),
+    Family("OLMo 3", "olmo3", {"Olmo3MLP": LlamaMLP}, _POST, scales_full_only=True),
     Family("Granite 3", "granite", _MLP),
     Family("Seed-OSS", "seed_oss", _MLP),
     Family("EXAONE 4", "exaone4", _MLP, _POST),

@@ -268,6 +268,7 @@ def _read(path: Path, changes: dict[str, Any], name: str, lazy: bool) -> Any:
     from cna_mlx.models.mlx_lm_internals import load_model
     from cna_mlx.models.tokenizer import UNREADABLE
     from cna_mlx.models.weight_files import why_unreadable
+    from cna_mlx.models.yarn import mend
 
     try:
         with allocation_errors():
@@ -277,6 +278,7 @@ def _read(path: Path, changes: dict[str, Any], name: str, lazy: bool) -> Any:
         raise ModelError(
             f"{name}: the weights in {path} cannot be read: {why}"
         ) from error
+    mend(model)
     if name in DEMO_NAMES:
         model.set_dtype(mx.float32)
     return model
