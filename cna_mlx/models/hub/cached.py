@@ -14,7 +14,9 @@ READABLE = (
     *("llama", "mistral", "smollm3", "ministral3", "olmo2", "olmo3", "granite"),
     *("seed_oss", "exaone4", "ernie4_5", "hunyuan_v1_dense", "mimo", "cohere2"),
     *("internlm3", "minicpm", "stablelm", "qwen2", "qwen3", "qwen3_5"),
-    *("gemma2", "gemma3", "gemma3_text", "gemma4", "gemma4_text", "phi3", "glm4"),
+    *("qwen2_moe", "qwen3_moe", "qwen3_next", "qwen3_5_moe", "mixtral", "gpt_oss"),
+    *("glm4_moe", "gemma2", "gemma3", "gemma3_text", "gemma4", "gemma4_text", "phi3"),
+    "glm4",
 )
 _FOLDER = "models--"
 
