@@ -1,4 +1,4 @@
-"""`models`: list the models here, and the paper's, and what fits this machine."""
+"""`models`: list the models here and well-known ones, and what fits this machine."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Check which of them are on the Hub.")
 @json_option
 def models(check: bool, as_json: bool) -> None:
-    """List the models in the Hub's cache, and the paper's that fit this machine."""
+    """List the models in the Hub's cache, and known ones that fit this machine."""
     from cna_mlx.models import catalogue
     from cna_mlx.models.hub.cached import cached_models
     from cna_mlx.models.memory.machine import machine
@@ -25,7 +25,7 @@ def models(check: bool, as_json: bool) -> None:
     from cna_mlx.ui.models import cached_view, catalogue_view
     from cna_mlx.ui.output import emit_json, show
 
-    entries = catalogue.entries()
+    entries = [*catalogue.entries(), *catalogue.others()]
     checks: dict[str, str] = {}
     if check:
         for name in sorted({n for e in entries for n in e.ids.values() if n}):

@@ -23,7 +23,13 @@ from cna_mlx.diagnostics.results import (
 )
 from cna_mlx.discovery.cache import Store
 from cna_mlx.discovery.selection import DEFAULT_FRACTION
-from cna_mlx.models.families import family_of, installed, widths
+from cna_mlx.models.families import (
+    block_of,
+    experts_of,
+    family_of,
+    installed,
+    widths,
+)
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.models.loading import source_of
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
@@ -65,6 +71,8 @@ def hooked_items(model: Any, store: Store) -> Iterator[Item]:
     yield Fact("quantization", quantization(model))
     yield Fact("dtype", _dtype(model))
     yield Fact("weights", parameter_bytes(model), "bytes")
+    if any(experts_of(model)):
+        yield Fact("weights a token reads", bytes_per_token(model), "bytes")
     yield Fact("fingerprint", own[:12])
     contrasts = (circuit.provenance.contrast for circuit in store.circuits(own))
     names = {str(contrast and contrast.name) for contrast in contrasts}
@@ -78,12 +86,28 @@ def parameter_bytes(model: Any) -> int:
 
 
 def bytes_per_token(model: Any) -> int:
-    """Return the bytes of weights that a token reads: all except the embeddings."""
+    """Return the bytes of weights that a token reads.
+
+    All except the embeddings and the experts that it is not sent to.
+    """
     family = family_of(model)
     table = family.embedding(model)
+    read = parameter_bytes(model) - _idle_bytes(model)
     if table is family.unembedding(model):  # which reads them
-        return parameter_bytes(model)
-    return parameter_bytes(model) - parameter_bytes(table)
+        return read
+    return read - parameter_bytes(table)
+
+
+def _idle_bytes(model: Any) -> int:
+    """The bytes of the experts that a token is not sent to."""
+    family, idle = family_of(model), 0
+    for layer, own in zip(family.layers(model), experts_of(model), strict=True):
+        if own is not None:
+            count, _, chosen = own
+            block: Any = block_of(family, layer)
+            switch = block[block.switch]
+            idle += parameter_bytes(switch) * (count - chosen) // count
+    return idle
 
 
 def _dtype(model: Any) -> str:

@@ -1,13 +1,13 @@
-"""The paper's models: their shapes, hub ids and memory."""
+"""The paper's models and some of other families: shapes, hub ids and memory."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from math import prod
 from typing import Any
 
 from cna_mlx.models.hub.errors import hub_errors
+from cna_mlx.models.memory.shape import Shape
 
 # Affine quantization stores 32 bits of scale and bias for each group of 64 weights.
 _OVERHEAD = 32 / 64
@@ -24,23 +24,25 @@ _KINDS = ("mlx_instruct_4bit", "mlx_base_4bit", "hf_instruct", "hf_base")
 
 @dataclass(frozen=True)
 class Entry:
-    """A pair of models, instruct and base, of one shape.
+    """Models of one shape: instruct, and base if it is one of the paper's.
 
     Attributes:
         name: without organisation and suffix.
         shape: layers, hidden, d_ff, heads, kv_heads, head_dim, vocab, tied_embeddings,
-            params_b.
+            params_b; of mixtures also active_b, experts and experts_per_token.
         ids: hub ids by kind; None if unknown.
+        sizes: what its memory is computed from.
     """
 
     name: str
     shape: dict[str, Any]
     ids: dict[str, str | None]
+    sizes: Shape
 
     @property
     def neurons(self) -> int:
-        """How many MLP neurons the model has."""
-        return int(self.shape["layers"]) * int(self.shape["d_ff"])
+        """How many MLP neurons the model has, all experts' included."""
+        return self.sizes.all_neurons
 
     @property
     def weights_4bit(self) -> int:
@@ -58,8 +60,7 @@ class Entry:
     @property
     def kv_per_token(self) -> int:
         """Bytes of the KV cache for a token of one arm, in 16 bits a value."""
-        sizes = (int(self.shape[key]) for key in ("layers", "kv_heads", "head_dim"))
-        return 2 * 2 * prod(sizes)  # keys and values, two bytes each
+        return self.sizes.kv_per_token
 
 
 def stored_bits(bits: float) -> float:
@@ -73,15 +74,40 @@ def caveat() -> str:
 
 
 def entries() -> list[Entry]:
-    """The catalogue, smallest Llama first."""
-    return [
-        Entry(
-            model["name"],
-            {k: v for k, v in model.items() if k not in ("name", *_KINDS)},
-            {kind: model[kind] for kind in _KINDS},
-        )
-        for model in _data()["models"]
-    ]
+    """The paper's models, smallest Llama first."""
+    return [_paper_entry(model) for model in _data()["models"]]
+
+
+def others() -> list[Entry]:
+    """Well-known models of other families and mixtures of experts."""
+    return [_other_entry(model) for model in _data()["others"]]
+
+
+def _paper_entry(model: dict[str, Any]) -> Entry:
+    shape = {k: v for k, v in model.items() if k not in ("name", *_KINDS)}
+    config = {theirs: shape[key] for key, theirs in SHAPE.items()}
+    sizes = Shape.of_config({**config, "head_dim": shape["head_dim"]})
+    ids = {kind: model[kind] for kind in _KINDS}
+    return Entry(model["name"], shape, ids, sizes)
+
+
+def _other_entry(model: dict[str, Any]) -> Entry:
+    config = model["config"]
+    sizes = Shape.of_config(config)
+    shape = {key: getattr(sizes, key) for key in (*SHAPE, "head_dim")}
+    shape |= {
+        "vocab": config["vocab_size"],
+        "tied_embeddings": config["tie_word_embeddings"],
+        "params_b": model["params_b"],
+    }
+    if sizes.experts:
+        shape |= {
+            "active_b": model["active_b"],
+            "experts": sizes.experts.count,
+            "experts_per_token": sizes.experts.chosen,
+        }
+    ids = {kind: model[kind] for kind in _KINDS if kind in model}
+    return Entry(model["name"], shape, ids, sizes)
 
 
 def check(repository: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import mlx.core as mx
@@ -108,15 +109,16 @@ class Edits:
             for pairs in rows
             for intervention, strength in pairs
         }
-        edits = _edits(rows, widths(model), changed)
         self.rows = len(rows)
-        self._alike = {layer: _alike(rows, layer, changed) for layer in edits}
+        self._alike: dict[int, list[Any]] = {}
         # made once, so that a decoding step does not wait for Python
         self._blocks: dict[int, MLPBlock] = {}
         self._edits: dict[int, _Edit] = {}
         # [rows, 1, d_ff] if rows differ, [d_ff] for any number of rows
         which = (slice(None), None) if by_row else 0
-        for layer, (scale, shift, pinned) in sorted(edits.items()):
+        for layer, edit in _edits(rows, widths(model), changed):
+            scale, shift, pinned = edit
+            self._alike[layer] = _alike(rows, layer, changed)
             self._edits[layer] = (
                 mx.array(scale[which]),
                 mx.array(shift[which]) if shift.any() else None,
@@ -175,26 +177,27 @@ def _checked(pairs: _Pairs) -> _Pairs:
 
 def _edits(
     rows: Sequence[_Pairs], sizes: Sequence[int], changed: _Changed
-) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
     """The scale, the shift and the pins, [rows, d_ff], of each layer that changes."""
-    found: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-    for row, pairs in enumerate(rows):
-        for intervention, strength in pairs:
-            intervention.check_shape(sizes)
-            for layer, what in changed[id(intervention), strength].items():
-                if layer not in found:
-                    shape = (len(rows), sizes[layer])
-                    scale = np.ones(shape, np.float32)
-                    found[layer] = scale, np.zeros_like(scale), np.zeros(shape, bool)
-                scale, shift, pinned = (part[row] for part in found[layer])
+    for intervention, _ in chain.from_iterable(rows):
+        intervention.check_shape(sizes)
+    for layer in sorted(set(chain.from_iterable(changed.values()))):
+        shape = (len(rows), sizes[layer])
+        scale, shift = np.ones(shape, np.float32), np.zeros(shape, np.float32)
+        pinned = np.zeros(shape, bool)
+        for row, pairs in enumerate(rows):
+            for intervention, strength in pairs:
+                what = changed[id(intervention), strength].get(layer)
+                if what is None:
+                    continue
                 if isinstance(strength, Pin):
-                    _pin(layer, scale, shift, pinned, *what)
+                    _pin(layer, scale[row], shift[row], pinned[row], *what)
                 elif isinstance(intervention, MeanDifference):
-                    shift += strength * what
+                    shift[row] += strength * what
                 else:
-                    scale[what] *= strength
-                    shift[what] *= strength
-    return found
+                    scale[row, what] *= strength
+                    shift[row, what] *= strength
+        yield layer, (scale, shift, pinned)
 
 
 def _pin(

@@ -1,4 +1,4 @@
-"""Models as tables: those in the cache; the paper's, and whether they fit."""
+"""Models as tables: those in the cache; known ones, and whether they fit."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -52,7 +52,7 @@ def catalogue_view(
     machine: Machine,
     checks: dict[str, str] | None = None,
 ) -> RenderableType:
-    """The paper's models, what they need, and whether they fit this machine."""
+    """Known models, what they need, and whether they fit this machine."""
     table = _table(screen, entries, machine)
     is_narrow = not screen.fits(table)
     if is_narrow:

@@ -19,7 +19,8 @@ class Physics:
     """The bytes that a token reads, and the memory bandwidth.
 
     Attributes:
-        weights: bytes of weights that each token reads, for any number of rows.
+        weights: bytes of weights that each token reads: once for any number of rows,
+            except that rows may be sent to different experts.
         kv: bytes of the KV cache that a row reads at ``length``.
         length: tokens in the cache, halfway through the answer.
         bandwidth: in GB/s; None if it could not be measured.

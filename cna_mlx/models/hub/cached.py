@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cna_mlx.models.hub.client import COMMIT, is_complete
+from cna_mlx.models.memory.machine import weight_bytes
 
 # The model_type of a config.json that cna_mlx.models.families can read.
 READABLE = (
@@ -72,10 +73,9 @@ def _model(folder: Path) -> CachedModel | None:
     with suppress(OSError, ValueError, TypeError):
         path = _snapshot(folder)
         config: dict[str, Any] = json.loads((path / "config.json").read_text("utf-8"))
-        sizes = (file.stat().st_size for file in path.glob("*.safetensors"))
         return CachedModel(
             _name(folder),
-            sum(sizes),
+            weight_bytes(path),
             str(config["model_type"]) if "model_type" in config else "unknown",
             _bits(config),
             is_complete(path),

@@ -2,62 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a model that decide what it needs besides its weights.
-
-    Attributes:
-        layers, hidden, d_ff, heads, kv_heads, head_dim: as in config.json.
-        context: its longest prompt and answer in tokens; 0 if unknown.
-        value_bytes: of a value in computation: 2 in bf16 and fp16, 4 in float32.
-    """
-
-    layers: int
-    hidden: int
-    d_ff: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    context: int = 0
-    value_bytes: int = 2
-
-    @classmethod
-    def of_config(
-        cls, config: dict[str, Any], value_bytes: int | None = None
-    ) -> "Shape":
-        """The shape from config.json; 0 for what it lacks."""
-
-        def number(key: str, otherwise: int = 0) -> int:
-            value = config.get(key)
-            return value if type(value) is int and value > 0 else otherwise
-
-        heads = number("num_attention_heads", 1)
-        dtype = config.get("dtype") or config.get("torch_dtype")
-        return cls(
-            number("num_hidden_layers"),
-            number("hidden_size"),
-            number("intermediate_size"),
-            heads,
-            number("num_key_value_heads", heads),
-            number("head_dim", number("hidden_size") // heads),
-            number("max_position_embeddings"),
-            value_bytes or (4 if dtype == "float32" else 2),
-        )
-
-    @property
-    def kv_per_token(self) -> int:
-        """Bytes of the KV cache for a token of one arm."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * self.value_bytes
-
-    @property
-    def layer_weights(self) -> int:
-        """The number of weights in one layer's projections."""
-        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        return self.hidden * (2 * queries + 2 * keys + 3 * self.d_ff)
-
+from cna_mlx.models.memory.shape import Experts
+from cna_mlx.models.memory.shape import Shape as Shape
 
 # Tokens that go through a layer at a time: enough to keep the arithmetic busy, few
 # enough to bound the memory of a walk and the time of one command to a GPU.
@@ -126,6 +73,14 @@ _HELD = {
     2: {"hidden": 9.8, "d_ff": 1.87, "heads": 6.0, "keys": 3.9, "all_keys": 1.9},
 }
 _SCORES = 1.4
+# The same for the MLP of a mixture: rows of hidden and of the shared expert for a
+# token; of hidden, an expert's width and all experts for each that it is sent to; the
+# latter also where experts have biases. Measured; see docs/design.md.
+_PASSED = {"hidden": 0.51, "shared": 1.95}
+_ROUTED = {
+    False: {"hidden": 3.1, "width": 3.3, "count": 1.7},
+    True: {"hidden": 4.9, "width": 3.5, "count": 5.0},
+}
 # Bounds of a batch in which each row changes another neuron: its rows, their tokens in
 # the KV caches, their logits.
 ABLATED_ROWS, ABLATED_TOKENS, ABLATED_LOGITS = 128, 8192, 1 << 24
@@ -142,9 +97,12 @@ def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
     The peak is *while the largest batch is in a layer* (see ``discovery.activations``):
 
     - the hidden states of all prompts: own tokens * hidden;
-    - the last tokens' activations in float32: prompts * d_ff;
+    - the last tokens' activations in float32: prompts * d_ff, with all experts' neurons;
     - all intermediates of the batch: its norms, queries, keys, values, rotations, the
       attention's weights and output, gate and up.
+
+    In a mixture of experts it is what attention or the chosen experts hold, whichever
+    is more, or the copies of one side's activations that ranking makes.
 
     Without ``work`` the prompts are the built-in ones.
     """
@@ -154,17 +112,32 @@ def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
     batch, whole = work.rows * step, work.rows * (work.header + work.length)
     queries = shape.heads * shape.head_dim
     keys = shape.kv_heads * shape.head_dim
-    values = (
-        work.own * shape.hidden
-        + batch * held["hidden"] * shape.hidden
-        + batch * held["d_ff"] * shape.d_ff
+    attention = (
+        batch * held["hidden"] * shape.hidden
         + batch * held["heads"] * queries
         + batch * held["keys"] * keys
         + whole * held["all_keys"] * keys
         + whole * step * _SCORES * shape.heads
     )
-    rows = (work.prompts + work.rows) * shape.d_ff * 4
-    return int(_MARGIN * (values * shape.value_bytes + rows))
+    if shape.experts is None:
+        values = attention + batch * held["d_ff"] * shape.d_ff
+    else:
+        passed = held["hidden"] * _PASSED["hidden"] * shape.hidden
+        values = max(attention, batch * (passed + _routed(shape.hidden, shape.experts)))
+    layer = values * shape.value_bytes + work.rows * shape.d_ff * 4
+    ranking = work.contrast * shape.d_ff * 4
+    kept = work.own * shape.hidden * shape.value_bytes + work.prompts * shape.d_ff * 4
+    return int(_MARGIN * (kept + max(layer, ranking)))
+
+
+def _routed(hidden: int, experts: Experts) -> float:
+    """The values that a token has in its experts."""
+    held = _ROUTED[experts.has_biases]
+    return _PASSED["shared"] * experts.shared + experts.chosen * (
+        held["hidden"] * hidden
+        + held["width"] * experts.width
+        + held["count"] * experts.count
+    )
 
 
 def influence_bytes(shape: Shape, work: Workload | None = None) -> int:
@@ -177,7 +150,7 @@ def influence_bytes(shape: Shape, work: Workload | None = None) -> int:
     built-in ones.
     """
     work = work or Workload()
-    gradients = 2 * 4 * work.contrast * shape.layers * shape.d_ff
+    gradients = 2 * 4 * work.contrast * shape.all_neurons
     return gradients + max(512, work.header + work.length) * shape.kv_per_token
 
 
@@ -203,6 +176,15 @@ def kept_bytes(shape: Shape, work: Workload | None = None) -> int:
     Without ``work`` the prompts are the built-in ones.
     """
     work = work or Workload()
-    best = min(shape.d_ff, max(1, shape.layers * shape.d_ff // 1000))
-    kept = 24 * shape.d_ff + best * (20 * (work.sets + 5) + 4 * work.contrast)
-    return shape.layers * kept
+    best = min(shape.d_ff, max(1, shape.all_neurons // 1000))
+    kept = best * (20 * (work.sets + 5) + 4 * work.contrast)
+    return 24 * shape.all_neurons + shape.layers * kept
+
+
+def steering_bytes(shape: Shape, arms: int) -> int:
+    """What steered arms hold besides their KV caches, at most.
+
+    A scale of every neuron for each arm in float32, and the part of it for the rows
+    that prefill takes.
+    """
+    return 2 * 4 * arms * shape.all_neurons

@@ -12,6 +12,7 @@ from cna_mlx.models.memory.forecast import (
     discovery_bytes,
     influence_bytes,
     kept_bytes,
+    steering_bytes,
 )
 from cna_mlx.models.memory.machine import Machine, gigabytes
 from cna_mlx.models.memory.rates import Rates
@@ -79,12 +80,18 @@ class Plan:
 
     @property
     def needed(self) -> int:
-        """Weights, the arms' KV cache and a discovery; or a streamed discovery."""
+        """Weights, what the arms hold, a discovery; or a streamed discovery."""
         kept = kept_bytes(self.shape)
         if self.is_streamed:
             return self.streamed + kept
-        cache = self.arms * self.tokens * self.shape.kv_per_token
-        return self.weights + cache + self.discovery + kept
+        return self.weights + self.arms_bytes + self.discovery + kept
+
+    @property
+    def arms_bytes(self) -> int:
+        """What the arms hold: KV caches, recurrent states, scales of the neurons."""
+        tokens = self.tokens * self.shape.kv_per_token
+        cache = self.arms * (tokens + self.shape.state_bytes)
+        return cache + steering_bytes(self.shape, self.arms)
 
     @property
     def fit(self) -> Fit:
@@ -151,7 +158,7 @@ class Plan:
         """
         if self.rates is None:
             raise ValueError("the machine's rates are not known")
-        products = self.shape.layers * self.shape.layer_weights * Workload().tokens
+        products = self.shape.layers * self.shape.active_weights * Workload().tokens
         return self.weights / self.rates.disk, products / self.rates.products
 
     @property
@@ -200,8 +207,7 @@ def streamed_bytes(
 
 def plan_of(entry: catalogue.Entry, bits: float, machine: Machine) -> Plan:
     """The plan of a model of the catalogue with 4, 8 or 16 bits a weight."""
-    names = ("layers", "hidden", "d_ff", "heads", "kv_heads", "head_dim")
-    shape = Shape(**{name: int(entry.shape[name]) for name in names})
+    shape = entry.sizes
     layer = int(shape.layer_weights * catalogue.stored_bits(bits) / 8)
     return Plan(entry.name, entry.weights(bits), shape, machine, layer)
 
