@@ -391,7 +391,12 @@ def test_json_of_models(command: Run) -> None:
     data = done.data
     assert data["usable_memory_bytes"] <= data["memory_bytes"]
     by_name = {one["name"]: one for one in data["models"]}
-    assert len(by_name) == 8
+    assert len(by_name) == 15
+    mixture = by_name["Qwen3-30B-A3B"]
+    assert mixture["neurons"] == 48 * 128 * 768
+    assert (mixture["experts"], mixture["experts_per_token"]) == (128, 8)
+    assert mixture["active_b"] < mixture["params_b"] / 9
+    assert mixture["kv_bytes_per_token"] == 2 * 48 * 4 * 128 * 2
     one = by_name["Llama-3.2-1B"]
     assert one["neurons"] == one["layers"] * one["d_ff"] == 131072
     assert type(one["fits"]) is bool

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from commandline import TINY, Outcome, make_screen, plain, sent
 from marks import slow
+from mlx.utils import tree_flatten
 from texts import missing
 
 import cna_mlx.diagnostics.device as device
@@ -569,6 +570,22 @@ def test_what_decoding_a_token_reads(build: Any, tied: bool) -> None:
     spared = 0 if tied else model.model.embed_tokens.weight.nbytes
     found = model_checks.bytes_per_token(model)
     assert found == model_checks.parameter_bytes(model) - spared
+
+
+@pytest.mark.parametrize("precision", ["float32", "4-bit-float32"])
+def test_a_token_reads_the_experts_that_it_is_sent_to(
+    build: Any, precision: str
+) -> None:
+    """Two of eight in two layers; the other layer's MLP is dense."""
+    model = build("qwen3_moe", precision)
+    experts = [
+        array.nbytes
+        for name, array in tree_flatten(model.parameters())
+        if "switch_mlp" in name
+    ]
+    table = model_checks.parameter_bytes(model.model.embed_tokens)
+    read = model_checks.parameter_bytes(model) - table - sum(experts) * 6 // 8
+    assert model_checks.bytes_per_token(model) == read
 
 
 class Retold:

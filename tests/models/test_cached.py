@@ -73,6 +73,37 @@ def test_the_readable_kinds_are_those_of_the_families() -> None:
     assert {_AROUND.get(one, one) for one in modules} == set(_FAMILIES)
 
 
+MIXTURE = {"model_type": "qwen3_5_moe", "text_config": {"num_experts": 256}}
+WRAPPED = {"model_type": "mistral3", "text_config": {"model_type": "mistral"}}
+BESIDE = {"model_type": "gemma4", "text_config": {"enable_moe_block": True}}
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "is_readable"),
+    [
+        (MIXTURE, "qwen3_5_moe", True),
+        (WRAPPED, "mistral", True),
+        (BESIDE, "gemma4 with experts", False),
+        ({**BESIDE, "text_config": {"enable_moe_block": False}}, "gemma4", True),
+        ({"model_type": "mistral3"}, "mistral3", False),
+    ],
+)
+def test_mixtures_and_wrapped_models(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: dict[str, Any],
+    kind: str,
+    is_readable: bool,
+) -> None:
+    """Only weights that are loaded count: some repositories hold them twice."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    folder = add(tmp_path, "some/model", "a", config, 3000)
+    (folder / "snapshots" / ("a" * 40) / "consolidated.safetensors").write_bytes(b"xx")
+    [found] = cached_models()
+    assert (found.kind, found.is_readable) == (kind, is_readable)
+    assert found.bytes == 3000
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_each_says_how_it_runs_here(width: int, cache: Path) -> None:
     screen = make_screen(width)

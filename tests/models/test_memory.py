@@ -24,6 +24,7 @@ from cna_mlx.discovery.selection import Selection
 from cna_mlx.errors import ModelError, NonFiniteError, OutOfMemoryError
 from cna_mlx.evaluation.kl import kl_from_baseline
 from cna_mlx.models import catalogue
+from cna_mlx.models.family import text_of
 from cna_mlx.models.loading import load
 from cna_mlx.models.memory.allocation import allocation_errors
 from cna_mlx.models.memory.forecast import (
@@ -32,14 +33,17 @@ from cna_mlx.models.memory.forecast import (
     Workload,
     discovery_bytes,
     kept_bytes,
+    steering_bytes,
 )
 from cna_mlx.models.memory.machine import Machine, wired
 from cna_mlx.models.memory.plan import Plan, check_fits
+from cna_mlx.models.memory.rates import Rates
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast
 from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.first_tokens import first_tokens
 from cna_mlx.steering.generation import generate_arms
+from cna_mlx.steering.interventions import Edits
 
 
 @pytest.fixture
@@ -245,7 +249,8 @@ def test_the_plan_in_one_line() -> None:
     figures = ("1.8 GB", "115 kB", f"{one.discovery / 1e6:.0f} MB", "16.0 GB usable")
     assert missing(str(one), "llama-3b", *figures) == []
     assert "\n" not in str(one)
-    rest = one.discovery + kept_bytes(one.shape)
+    scales = 2 * 2 * 4 * 28 * 8192  # of two arms, and those of the rows in a prefill
+    rest = one.discovery + kept_bytes(one.shape) + scales
     assert one.needed == 1_800_000_000 + 2 * 2048 * 114688 + rest
     short = Shape.of_config({**LLAMA, "max_position_embeddings": 512})
     assert one.needed - Plan("", 1_800_000_000, short, MACHINE).needed == (
@@ -358,6 +363,92 @@ def test_the_forecast_of_a_discovery(
     # threads have it, and then hold one buffer less at a time: 0.80 to 0.98 were seen
     # of one shape. Of real shapes docs/performance.md has the peaks.
     assert 0.6 < (peak - before) / discovery_bytes(shape, work) < 1.05
+
+
+_WIDTH = "moe_intermediate_size"
+
+
+# As above: experts, chosen, width of each, hidden; none served to find the factors.
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [
+        ("qwen3_moe", (24, 6, 96, 192)),
+        slow("qwen2_moe", (12, 3, 160, 320)),
+        slow("glm4_moe", (24, 6, 96, 192)),
+        slow("mixtral", (12, 3, 160, 192)),
+        slow("gpt_oss", (24, 6, 96, 192)),
+        slow("qwen3_next", (24, 6, 96, 192)),
+    ],
+)
+def test_the_forecast_of_a_mixture(
+    build: Any, tokenizer: Any, family: str, sizes: tuple[int, ...]
+) -> None:
+    experts, chosen, width, hidden = sizes
+    key = "intermediate_size" if family in ("mixtral", "gpt_oss") else _WIDTH
+    config = {
+        "num_hidden_layers": 4 if family == "qwen3_next" else 2,
+        "hidden_size": hidden,
+        "num_experts_per_tok": chosen,
+        key: width,
+        "mlp_only_layers": [],
+        "first_k_dense_replace": 0,
+        **dict.fromkeys(
+            ("num_experts", "num_local_experts", "n_routed_experts"), experts
+        ),
+    }
+    model = build(family, **config)
+    work = _workload([load_contrast("refusal-small")], tokenizer)
+    shape = Shape.of_config(vars(text_of(model).args), 4)
+    assert shape.experts is not None
+    assert (shape.experts.count, shape.experts.chosen) == (experts, chosen)
+    gc.collect()
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    contrast = load_contrast("refusal-small")
+    found = run_discovery(model, tokenizer, contrast, Selection(universal=False))
+    assert 0.6 < (found.peak_memory - before) / discovery_bytes(shape, work) < 1.1
+
+
+def test_the_scales_of_arms_are_counted(build: Any) -> None:
+    """A scale for each neuron of each arm: of all experts, also of idle ones."""
+    sizes = {"num_experts": 64, "moe_intermediate_size": 128}
+    model = build("qwen3_moe", mlp_only_layers=[], **sizes)
+    shape = Shape.of_config(vars(text_of(model).args), 4)
+    assert shape.all_neurons == 3 * 64 * 128
+    circuit = Circuit.from_neurons([(layer, 5) for layer in range(3)])
+    gc.collect()
+    before = mx.get_active_memory()
+    edits = Edits(model, [((circuit, 0.5 * arm),) for arm in range(7)])
+    part = edits.of_rows({layer: list(range(7)) for layer in range(3)})
+    mx.eval([scale for scale, _, _ in part._edits.values()])
+    held = mx.get_active_memory() - before
+    assert held == pytest.approx(steering_bytes(shape, 7), rel=0.1)
+    plan = Plan("it", 10**9, shape, MACHINE, arms=7)
+    alone = Plan("it", 10**9, shape, MACHINE, arms=0).needed
+    cache = 7 * plan.tokens * shape.kv_per_token
+    assert plan.needed - alone == cache + steering_bytes(shape, 7)
+
+
+def test_a_mixture_multiplies_by_the_experts_that_tokens_are_sent_to() -> None:
+    config = {
+        "num_hidden_layers": 48,
+        "hidden_size": 2048,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "head_dim": 128,
+        "moe_intermediate_size": 768,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+    }
+    shape = Shape.of_config(config)
+    plan = Plan("it", 10**9, shape, MACHINE, rates=Rates(1e9, 1e12))
+    attention = 2048 * 128 * (2 * 32 + 2 * 4)
+    one = attention + 3 * 2048 * 8 * 768
+    assert plan.seconds[1] == pytest.approx(48 * one * Workload().tokens / 1e12)
+    assert shape.layer_weights == attention + 3 * 2048 * 128 * 768
+    # each neuron's six figures are kept, and of each layer the best in a thousand
+    assert kept_bytes(shape) > 24 * 48 * 128 * 768
 
 
 def test_a_load_tells_its_plan_first(parity: Path) -> None:

@@ -24,7 +24,8 @@ from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.gauge import gauges
 from cna_mlx.discovery.selection import Selection
 from cna_mlx.errors import ModelError
-from cna_mlx.models.families import family_of
+from cna_mlx.models.families import family_of, widths
+from cna_mlx.models.family import text_of
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.memory import machine as memory
 from cna_mlx.models.memory.forecast import Shape
@@ -229,11 +230,19 @@ def test_two_layers_are_held_at_most(build: Any, parity: Path, tmp_path: Path) -
     assert peaks[1] == pytest.approx(peaks[0], rel=0.05)
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen3_moe"])
 def test_a_layer_is_read_before_its_arithmetic_is_submitted(
-    build: Any, ids: list[list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    build: Any,
+    ids: list[list[int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    family: str,
 ) -> None:
-    """A command of a GPU that waits for the disk may be ended; and caches stay."""
-    streamed = on_disk(lambda: build("llama"), tmp_path)
+    """A command of a GPU that waits for the disk may be ended; and caches stay.
+
+    A layer's experts are read with it, once.
+    """
+    streamed = on_disk(lambda: build(family), tmp_path)
     events: list[str] = []
 
     def recorded(name: str, real: Callable[..., None]) -> Callable[..., None]:
@@ -259,6 +268,56 @@ def test_a_layer_is_read_before_its_arithmetic_is_submitted(
     expected += ["read", "read", "wait", "compute 1", "read", "wait", "compute 2"]
     walk = events[events.index("read") :]  # after the building of the lazy model
     assert walk == [*expected, "clear"]
+
+
+@pytest.mark.parametrize(
+    "family", ["qwen3_5_moe", slow("qwen3_moe"), slow("mixtral"), slow("gpt_oss")]
+)
+def test_a_saved_mixture_is_streamed(
+    build: Any, parity: Path, ids: list[list[int]], tmp_path: Path, family: str
+) -> None:
+    """From its directory, with the type that its publisher gives it."""
+    model = build(family)
+    config = dict(vars(text_of(model).args))
+    if family == "qwen3_5_moe":
+        config = {"model_type": family, "text_config": config}
+    saved(model, tmp_path, shards=2)
+    source = parity / "llama_rope3"
+    for file in source.glob("tokenizer*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    plans: list[Plan] = []
+    streamed, _ = load(str(tmp_path), stream="yes", planned=plans.append)
+    whole, _ = load(str(tmp_path), stream="no")
+    assert plans[0].shape.all_neurons == sum(widths(model))
+    layers = [
+        sum(a.nbytes for _, a in tree_flatten(layer.parameters()))
+        for layer in family_of(model).layers(model)
+    ]
+    assert plans[0].layer == max(layers)
+    assert is_streamed(streamed)
+    some = [prompt[:5] for prompt in ids]
+    walks = (last_activations(one, some) for one in (streamed, whole, model))
+    for (_, one), (_, other), (_, made) in zip(*walks, strict=True):
+        np.testing.assert_array_equal(np.array(one), np.array(other))
+        np.testing.assert_array_equal(np.array(one), np.array(made))
+    assert fingerprint(streamed) == fingerprint(whole)
+
+
+@pytest.mark.parametrize("rank", ["delta", slow("weighted")])
+def test_a_mixture_has_the_same_circuit(
+    build: Any, tokenizer: Any, tmp_path: Path, rank: Any
+) -> None:
+    whole = build("qwen2_moe")
+    streamed = on_disk(lambda: build("qwen2_moe"), tmp_path, shards=2)
+    selection = Selection(0.1, rank, universal=False)
+    one, other = (
+        run_discovery(model, tokenizer, CONTRAST, selection).circuit
+        for model in (whole, streamed)
+    )
+    assert other.neurons == one.neurons
+    assert other.moments == one.moments
+    assert other.model == one.model
 
 
 def test_gauges_are_the_same(

@@ -420,15 +420,16 @@ def test_tables_fit_and_lose_nothing(
 @pytest.mark.parametrize("width", [60, 80, 100, 110, 113, 114, 115, 116, 117, 118, 160])
 def test_no_cell_of_the_catalogue_is_cut(width: int) -> None:
     """At every width its columns are whole, the others' facts stand by the names."""
-    from cna_mlx.models.catalogue import entries
+    from cna_mlx.models.catalogue import entries, others
     from cna_mlx.models.memory.machine import Machine
 
     screen = make_screen(width)
     machine = Machine(16 * 10**9, 12 * 10**9)
-    text = "\n".join(printed(screen.out, catalogue_view(screen, entries(), machine)))
+    known = [*entries(), *others()]
+    text = "\n".join(printed(screen.out, catalogue_view(screen, known, machine)))
     for title in ("discover", "streamed", "here"):
         assert title in text.splitlines()[1]
-    for cell in (" 39.7 GB ", "Llama-3.1-70B ", " streamed "):
+    for cell in (" 39.7 GB ", "Llama-3.1-70B ", " streamed ", "Qwen3.5-35B-A3B "):
         assert cell in text
     assert "2,293,760" in text
     assert "141.2 GB" in text

@@ -29,7 +29,8 @@ class CachedModel:
     Attributes:
         name: its hub id.
         bytes: of its weights.
-        kind: the ``model_type`` of its config.json.
+        kind: the ``model_type`` of its config.json; of its text model in Mistral's
+            wrapper; "... with experts" for Gemma 4 with experts beside its MLP.
         bits: of a quantized weight; None for others.
         is_complete: whether all files are there.
     """
@@ -76,11 +77,21 @@ def _model(folder: Path) -> CachedModel | None:
         return CachedModel(
             _name(folder),
             weight_bytes(path),
-            str(config["model_type"]) if "model_type" in config else "unknown",
+            _kind(config),
             _bits(config),
             is_complete(path),
         )
     return None
+
+
+def _kind(config: dict[str, Any]) -> str:
+    inner = config.get("text_config")
+    text = inner if isinstance(inner, dict) else {}
+    kind = str(config.get("model_type", "unknown"))
+    if kind == "mistral3":
+        kind = str(text.get("model_type", kind))
+    has_more = (config | text).get("enable_moe_block")
+    return f"{kind} with experts" if has_more else kind
 
 
 def _snapshot(folder: Path) -> Path:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cna_mlx.models.memory.shape import Experts
+from cna_mlx.models.memory.shape import Experts, Recurrent
 from cna_mlx.models.memory.shape import Shape as Shape
 
 # Tokens that go through a layer at a time: enough to keep the arithmetic busy, few
@@ -81,6 +81,9 @@ _ROUTED = {
     False: {"hidden": 3.1, "width": 3.3, "count": 1.7},
     True: {"hidden": 4.9, "width": 3.5, "count": 5.0},
 }
+# The same for a recurrent layer: copies of a token's projections, and of its state if
+# there is no kernel. Measured.
+_PROJECTED, _STATES = 3.0, 1.25
 # Bounds of a batch in which each row changes another neuron: its rows, their tokens in
 # the KV caches, their logits.
 ABLATED_ROWS, ABLATED_TOKENS, ABLATED_LOGITS = 128, 8192, 1 << 24
@@ -97,7 +100,7 @@ def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
     The peak is *while the largest batch is in a layer* (see ``discovery.activations``):
 
     - the hidden states of all prompts: own tokens * hidden;
-    - the last tokens' activations in float32: prompts * d_ff, with all experts' neurons;
+    - the last tokens' activations in float32: prompts * d_ff, all experts' included;
     - all intermediates of the batch: its norms, queries, keys, values, rotations, the
       attention's weights and output, gate and up.
 
@@ -119,6 +122,8 @@ def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
         + whole * held["all_keys"] * keys
         + whole * step * _SCORES * shape.heads
     )
+    if shape.recurrent:
+        attention = max(attention, _recurrent(shape, shape.recurrent, work.rows, step))
     if shape.experts is None:
         values = attention + batch * held["d_ff"] * shape.d_ff
     else:
@@ -128,6 +133,19 @@ def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
     ranking = work.contrast * shape.d_ff * 4
     kept = work.own * shape.hidden * shape.value_bytes + work.prompts * shape.d_ff * 4
     return int(_MARGIN * (kept + max(layer, ranking)))
+
+
+def _recurrent(shape: Shape, own: Recurrent, rows: int, step: int) -> float:
+    """The values that a batch has in a recurrent layer.
+
+    Metal's kernel holds a row's state before and after; without it mlx-lm computes a
+    state for each token, and all are held.
+    """
+    import mlx.core as mx
+
+    states = 2 if mx.metal.is_available() else _STATES * step
+    passed = shape.hidden * _HELD[4]["hidden"] + _PROJECTED * own.inner
+    return rows * (step * passed + states * own.state * 4 / shape.value_bytes)
 
 
 def _routed(hidden: int, experts: Experts) -> float:

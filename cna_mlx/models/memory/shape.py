@@ -35,6 +35,23 @@ class Experts:
 
 
 @dataclass(frozen=True)
+class Recurrent:
+    """Layers with a recurrent state in place of a KV cache.
+
+    Attributes:
+        layers: how many.
+        state: values of a row's state, which is float32.
+        inner: values of a token in its projections.
+        before: values of earlier tokens that a row's convolution keeps.
+    """
+
+    layers: int
+    state: int
+    inner: int
+    before: int
+
+
+@dataclass(frozen=True)
 class Shape:
     """The sizes of a model that decide what it needs besides its weights.
 
@@ -47,7 +64,7 @@ class Shape:
         neurons: of all layers; None if all have d_ff.
         kv_values: that the KV cache holds of a token; None if all layers have one
             of kv_heads and head_dim.
-        state_bytes: of the recurrent layers' states for an arm.
+        recurrent: its recurrent layers; None if all have attention.
     """
 
     layers: int
@@ -61,7 +78,7 @@ class Shape:
     experts: Experts | None = None
     neurons: int | None = None
     kv_values: int | None = None
-    state_bytes: int = 0
+    recurrent: Recurrent | None = None
 
     @classmethod
     def of_config(
@@ -77,6 +94,7 @@ class Shape:
         size = value_bytes or (4 if dtype == "float32" else 2)
         experts, widths = _experts(config), _widths(config, layers)
         recurrent = _recurrent(config, layers)
+        cached = layers - (recurrent.layers if recurrent else 0)
         return cls(
             layers,
             number("hidden_size"),
@@ -88,8 +106,8 @@ class Shape:
             size,
             experts,
             sum(widths) if len(set(widths)) > 1 else None,
-            _kv_values(config, layers - recurrent, head_dim),
-            recurrent * _state_bytes(number, size),
+            _kv_values(config, cached, head_dim),
+            recurrent,
         )
 
     @property
@@ -101,6 +119,13 @@ class Shape:
     def active(self) -> int:
         """The neurons of a layer that a token passes."""
         return self.experts.active if self.experts else self.d_ff
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the recurrent layers' states for an arm."""
+        if (own := self.recurrent) is None:
+            return 0
+        return own.layers * (4 * own.state + self.value_bytes * own.before)
 
     @property
     def kv_per_token(self) -> int:
@@ -172,20 +197,17 @@ def _widths(config: dict[str, Any], layers: int) -> list[int]:
     ]
 
 
-def _recurrent(config: dict[str, Any], layers: int) -> int:
-    """How many layers have a recurrent state instead of a KV cache."""
+def _recurrent(config: dict[str, Any], layers: int) -> Recurrent | None:
+    """The recurrent layers, between those with attention."""
     number = _numbers(config)
-    every = number("full_attention_interval")
-    return layers - layers // every if number("linear_num_value_heads") and every else 0
-
-
-def _state_bytes(number: _Number, value_bytes: int) -> int:
-    """Bytes of a recurrent layer's state for a row: in float32, and a convolution's."""
-    heads, width = number("linear_num_value_heads"), number("linear_value_head_dim")
+    every, heads = number("full_attention_interval"), number("linear_num_value_heads")
+    if not (every and heads):
+        return None
     keys = number("linear_key_head_dim")
-    inner = 2 * number("linear_num_key_heads") * keys + heads * width
-    steps = max(0, number("linear_conv_kernel_dim") - 1)
-    return 4 * heads * width * keys + value_bytes * steps * inner
+    values = heads * number("linear_value_head_dim")
+    both = 2 * number("linear_num_key_heads") * keys
+    before = max(0, number("linear_conv_kernel_dim") - 1) * (both + values)
+    return Recurrent(layers - layers // every, values * keys, both + 2 * values, before)
 
 
 def _kv_values(config: dict[str, Any], cached: int, head_dim: int) -> int | None:
