@@ -28,22 +28,22 @@ def longest_exact(config: dict[str, Any]) -> int | None:
     Some of its modules attend beyond the sliding window, and the factors of a longrope
     are those of texts up to the original context (models/rope_config.py).
     """
-    config = {**config, **(config.get("text_config") or {})}
+    config = {**config, **_object(config, "text_config")}
     found = []
     is_windowed = config["model_type"] in _WINDOWED
-    if config.get("use_sliding_window", is_windowed) and config.get("sliding_window"):
-        found.append(int(config["sliding_window"]))
+    if config.get("use_sliding_window", is_windowed):
+        found.append(config.get("sliding_window"))
     for name in ("rope_scaling", "rope_parameters"):
-        scaling = config.get(name) or {}
-        if {"longrope", "su"} & {scaling.get("type"), scaling.get("rope_type")}:
-            found.append(int(_original(config, scaling)))
-    return min(found, default=None)
+        scaling = _object(config, name)
+        if any(scaling.get(key) in ("longrope", "su") for key in ("type", "rope_type")):
+            original = "original_max_position_embeddings"
+            found.append(config.get(original) or scaling.get(original))
+    return min((one for one in found if isinstance(one, int) and one > 0), default=None)
 
 
-def _original(config: dict[str, Any], scaling: dict[str, Any]) -> int:
-    """The context that a model had before its positions were scaled."""
-    name = "original_max_position_embeddings"
-    return config.get(name) or scaling.get(name) or config["max_position_embeddings"]
+def _object(config: dict[str, Any], name: str) -> dict[str, Any]:
+    found = config.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def vocabulary(model: Any) -> int:

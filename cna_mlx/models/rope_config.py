@@ -77,9 +77,10 @@ def _renamed(config: dict[str, Any], family: Family) -> dict[str, Any]:
     known, found = family.arguments() - config.keys(), {}
     if "num_experts" in known and "num_local_experts" in config:
         found["num_experts"] = config["num_local_experts"]
-    full = list((config.get("per_layer_config") or {}).values())
+    layers = config.get("per_layer_config")
+    full = list(layers.values()) if isinstance(layers, dict) else []
     for older, newer in _GLOBAL.items():
-        if older in known and full and newer in full[0]:
+        if older in known and full and isinstance(full[0], dict) and newer in full[0]:
             found[older] = full[0][newer]
     return found
 
@@ -158,7 +159,8 @@ def _split(
     nested = [value for value in parameters.values() if isinstance(value, dict)]
     if not nested:
         return {}, parameters
-    whole, sliding = (parameters.get(f"{kind}_attention") for kind in _KINDS)
+    of_kinds = (parameters.get(f"{kind}_attention") for kind in _KINDS)
+    whole, sliding = (one if isinstance(one, dict) else None for one in of_kinds)
     if whole and sliding and "rope_local_base_freq" in family.arguments():
         return {"rope_local_base_freq": _theta({}, sliding)}, whole
     if whole and family.scales_full_only:
@@ -171,18 +173,17 @@ def _split(
 
 
 def _type(scaling: dict[str, Any]) -> str:
-    return scaling.get("rope_type") or scaling.get("type") or "default"
+    return str(scaling.get("rope_type") or scaling.get("type") or "default")
 
 
 def _is_yarns_own(settings: dict[str, Any]) -> bool:
     """Whether it has the attention factor that follows from the other settings."""
-    found, factor = settings.get("attention_factor"), settings.get("factor", 1)
+    factor = settings.get("factor")
+    if "mscale" in settings or not isinstance(factor, int | float) or factor <= 0:
+        return False
     own = 0.1 * math.log(factor) + 1
-    return (
-        "mscale" not in settings
-        and found is not None
-        and math.isclose(found, own, rel_tol=1e-6)
-    )
+    found = settings.get("attention_factor")
+    return isinstance(found, int | float) and math.isclose(found, own, rel_tol=1e-6)
 
 
 def _scaling(

@@ -1,7 +1,8 @@
 """How long a text mlx-lm computes as the model was trained, and what it ignores."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cna_mlx.models.context import context_length, longest_exact
 from cna_mlx.models.families import family_of_config
 from cna_mlx.models.rope_config import overrides
 
+CASES = sorted(path.parent.name for path in ORACLE.glob("*/config.json"))
 LONGROPE = {"type": "longrope", "short_factor": [1.0], "long_factor": [9.0]}
 
 
@@ -98,3 +100,28 @@ def test_a_factor_of_yarn_that_mlx_lm_cannot_take() -> None:
     other = yarn | {"attention_factor": 1.5}
     with pytest.raises(ModelError, match="attention_factor"):
         overrides(config | {"rope_parameters": other}, family)
+
+
+def damaged(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A config with one value after the other changed, at any depth."""
+    for key, old in config.items():
+        for value in (None, 0, -1, "x", [], {}, [{}], {"a": 1}, 2.5, True):
+            yield config | {key: value}
+        if isinstance(old, dict):
+            yield from (config | {key: one} for one in damaged(old))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_damaged_config_is_read_or_refused(name: str) -> None:
+    folder, refused = ORACLE / name, 0
+    own = json.loads((folder / "config.json").read_text("utf-8"))
+    written = json.loads((folder / "expected.json").read_text("utf-8"))["config"]
+    family = family_of_config(own, name)
+    for config in chain(damaged(own), damaged(written)):
+        if isinstance(config.get("model_type"), str):  # else loading refuses it
+            longest_exact(config)
+        try:
+            overrides(config, family)
+        except ModelError:
+            refused += 1
+    assert refused
