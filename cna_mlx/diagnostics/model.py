@@ -72,7 +72,7 @@ def hooked_items(model: Any, store: Store) -> Iterator[Item]:
     yield Fact("dtype", _dtype(model))
     yield Fact("weights", parameter_bytes(model), "bytes")
     if any(experts_of(model)):
-        yield Fact("weights a token reads", bytes_per_token(model), "bytes")
+        yield Fact("weights per token", bytes_per_token(model), "bytes")
     yield Fact("fingerprint", own[:12])
     contrasts = (circuit.provenance.contrast for circuit in store.circuits(own))
     names = {str(contrast and contrast.name) for contrast in contrasts}

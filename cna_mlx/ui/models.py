@@ -60,8 +60,8 @@ def catalogue_view(
     names: list[RenderableType] = []
     for entry in entries:
         names.append(Text(entry.name, style="bold"))
-        if is_narrow:
-            names += [Text(f"  {line}") for line in _left_out(entry)]
+        lines = [*_experts(entry), *(_left_out(entry) if is_narrow else [])]
+        names += [Text(f"  {line}") for line in lines]
         for kind, name in entry.ids.items():
             found = f"  {checks[name]}" if checks and name in checks else ""
             missing = "none known: mlx_lm.convert"
@@ -110,6 +110,17 @@ def _catalogue_row(entry: Entry, machine: Machine) -> dict[str, str]:
         "streamed": gigabytes(streamed.needed),
         "here": plan.fit,
     }
+
+
+def _experts(entry: Entry) -> list[str]:
+    """What a token uses of a mixture of experts."""
+    if (own := entry.sizes.experts) is None:
+        return []
+    active, total = (entry.shape[key] for key in ("active_b", "params_b"))
+    return [
+        f"a token uses {own.chosen} of {own.count} experts, {active} of {total} "
+        "billion weights"
+    ]
 
 
 def _left_out(entry: Entry) -> list[str]:

@@ -433,6 +433,7 @@ def test_no_cell_of_the_catalogue_is_cut(width: int) -> None:
         assert cell in text
     assert "2,293,760" in text
     assert "141.2 GB" in text
+    assert "a token uses 8 of 128 experts, 3.35 of 30.53" in text
 
 
 def test_an_empty_circuit_can_be_shown() -> None:
