@@ -56,6 +56,25 @@ _QWEN = {
 }
 _SMOL = {"vocab_size": 49152, "rope_theta": 1e5, "max_position_embeddings": 8192}
 _TIED = {"tie_word_embeddings": True}
+_GEMMA = {
+    **{"model_type": "gemma3_text", "vocab_size": 262144, "head_dim": 256},
+    **{"sliding_window": 512, "sliding_window_pattern": 6, "rms_norm_eps": 1e-6},
+}
+_PHI = {
+    **_LLAMA,
+    **{"model_type": "phi3", "vocab_size": 200064, "partial_rotary_factor": 0.75},
+}
+_EXPERTS = {
+    **_QWEN,
+    **{"model_type": "qwen3_moe", "vocab_size": 151936, "head_dim": 128},
+    **{"num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768},
+    **{"decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True},
+}
+_OSS = {
+    **{"model_type": "gpt_oss", "vocab_size": 201088, "head_dim": 64},
+    **{"num_local_experts": 32, "num_experts_per_tok": 4, "sliding_window": 128},
+    **{"rms_norm_eps": 1e-5, "rope_theta": 150000, "max_position_embeddings": 131072},
+}
 
 
 def _shape(common: dict[str, Any], *sizes: int, **more: Any) -> dict[str, Any]:
@@ -72,6 +91,10 @@ SHAPES = {
     "qwen-1.5b": _shape(_QWEN, 1536, 8960, 28, 12, 2, vocab_size=151936, **_TIED),
     "qwen-7b": _shape(_QWEN, 3584, 18944, 28, 28, 4),
     "qwen-72b": _shape(_QWEN, 8192, 29568, 80, 64, 8),
+    "gemma3-1b": _shape(_GEMMA, 1152, 6912, 26, 4, 1),
+    "phi4-mini": _shape(_PHI, 3072, 8192, 32, 24, 8),
+    "qwen3-30b-a3b": _shape(_EXPERTS, 2048, 6144, 48, 32, 4),
+    "gpt-oss-20b": _shape(_OSS, 2880, 2880, 24, 64, 8),
 }
 
 
