@@ -13,6 +13,7 @@ from cna_mlx.analysis.statistics import (
     Proportion,
     proportion,
 )
+from cna_mlx.analysis.weight_changes import Sketches
 from cna_mlx.circuit import Circuit
 from cna_mlx.evaluation.run_config import CONTROLS, RunArm, main_arm
 from cna_mlx.evaluation.runs import CIRCUITS, RunRecord
@@ -65,6 +66,9 @@ class ComparedModel:
         summary: the figures on the prompts that both answered.
         transferred: the same figures as if the run were about the other circuit that it
             tried; None if it tried none.
+        sketches: of the weights, to compare them with the other model's.
+        kept: how many neurons of the other model's circuit tell the two sides apart
+            here as well, by at least half of the difference; None if not measured.
         differing: by kind (``target``: all that are not benign; ``benign``) and arm,
             the share of answers that differ from the baseline's.
     """
@@ -79,6 +83,8 @@ class ComparedModel:
     summary: Summary | None = None
     transferred: Summary | None = None
     differing: Mapping[str, Mapping[str, Proportion]] = field(default_factory=dict)
+    sketches: Sketches | None = field(default=None, compare=False, repr=False)
+    kept: Proportion | None = None
 
     @classmethod
     def of_run(cls, run: RunRecord, name: str) -> "ComparedModel":
@@ -162,6 +168,7 @@ class ComparedModel:
             },
             "summary": self.summary and self.summary.to_dict(),
             "differing": plain(self.differing),
+            "kept_of_other": plain(self.kept),
         }
 
 

@@ -19,6 +19,7 @@ from cna_mlx.analysis.statistics import (
     proportion,
 )
 from cna_mlx.analysis.summary import summarize, unrepeated
+from cna_mlx.analysis.weight_changes import WeightChanges, weight_changes
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import CONTROLS, RunArm
 from cna_mlx.evaluation.runs import RunRecord
@@ -48,6 +49,7 @@ class ModelComparison:
     prompts: int = 0
     overlap: CircuitOverlap | None = None
     between: tuple[Between, ...] = ()
+    weights: WeightChanges | None = None
 
     @property
     def sides(self) -> tuple[ComparedModel, ComparedModel]:
@@ -87,6 +89,7 @@ class ModelComparison:
                 "b": _answered(self.b.run),
             },
             "overlap": self.overlap and self.overlap.to_dict(),
+            "weights": plain(self.weights),
             "transfer": {
                 name: {"own": plain(one.with_own), "other": plain(one.with_other)}
                 for name, one in zip("ab", self.sides, strict=True)
@@ -128,8 +131,16 @@ def compare_sides(a: ComparedModel, b: ComparedModel) -> ModelComparison:
         )
         prompts = len({one.number for one in unrepeated(first)})
         between = _between(a.run, b.run, first, second)
+    weights = None
+    if a.sketches and b.sketches:
+        weights = weight_changes(a.sketches, b.sketches)
     return ModelComparison(
-        _with_figures(a, first), _with_figures(b, second), prompts, overlap, between
+        _with_figures(a, first),
+        _with_figures(b, second),
+        prompts,
+        overlap,
+        between,
+        weights,
     )
 
 

@@ -17,8 +17,11 @@ from cna_mlx.analysis.compared_runs import (
     run_of,
 )
 from cna_mlx.analysis.comparison import ModelComparison, compare_sides
+from cna_mlx.analysis.statistics import Proportion, proportion
+from cna_mlx.analysis.weight_changes import sketches
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.chosen import split_circuit
+from cna_mlx.discovery.differences import differences
 from cna_mlx.discovery.discover import model_entry, rendering_entry
 from cna_mlx.discovery.options import DiscoveryOptions, defaults_for
 from cna_mlx.discovery.session import Session
@@ -147,7 +150,10 @@ class _Models:
         rendering = rendering_entry(session.tokenizer, session.rendering)
         measured = held_out(subject.circuit, model, rendering)
         called = distinct_names([one.name for one in self.sessions])[which]
-        side = ComparedModel(called, model, rendering, subject.circuit, measured)
+        sketched = sketches(session.model)
+        side = ComparedModel(
+            *(called, model, rendering, subject.circuit, measured), sketches=sketched
+        )
         if subject.chosen.multiplier is None:
             return _Known(side, subject)
         circuit = replace(subject.circuit, intervention=None)  # @0 was typed
@@ -167,7 +173,23 @@ class _Models:
             controls=("matched",),
             out=self.out and self.out / _LETTERS[which],
         )
-        return replace(known.side, same=same, run=run_evaluation(plan))
+        kept = self._kept(which, known, other)
+        return replace(known.side, same=same, run=run_evaluation(plan), kept=kept)
+
+    def _kept(
+        self, which: int, known: _Known, other: ComparedModel
+    ) -> Proportion | None:
+        """How much of the other's circuit tells the two sides apart here, too."""
+        contrast, circuit = known.subject.contrast, other.circuit
+        is_alike = have_same_shape(known.side.model, other.model)
+        if contrast is None or circuit is None or not (is_alike and circuit.neurons):
+            return None
+        found = differences(self.sessions[which], circuit, contrast)
+        kept = sum(
+            here * one.delta > 0.5 * one.delta**2
+            for one, here in zip(circuit.neurons, found, strict=True)
+        )
+        return proportion(kept, len(found))
 
     def _transferred(
         self, which: int, side: ComparedModel, other: ComparedModel

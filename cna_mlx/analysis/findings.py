@@ -28,6 +28,7 @@ def findings(found: ModelComparison) -> tuple[str, ...]:
     for own, other in (found.sides, found.sides[::-1]):
         lines += _effects(own, other)
     lines += [one.statement for one in transfers(found)]
+    lines += _weights(found)
     if not found.is_same_shape:
         lines.append(
             "The circuits cannot be tried on each other's model: the shapes differ."
@@ -158,6 +159,26 @@ def _refusing(found: ModelComparison) -> list[str]:
         f"({change.lost} answered by {b} only, {change.gained} by {a} only"
         f"{_unusable(found)}; {points} points, exact McNemar p {p_value(change.p)})."
     ]
+
+
+def _weights(found: ModelComparison) -> list[str]:
+    """Which weights differ; where refusals fell, what became of the other's circuit."""
+    if found.weights is None:
+        return []
+    lines, between = [found.weights.statement], found.of("target", "baseline")
+    if between is None or between.change.p >= LEVEL or not found.weights.changes:
+        return lines
+    more, less = found.sides if fell(between.change) else found.sides[::-1]
+    if less.kept is None:
+        return lines
+    kept = f"{_count(less.kept)} neurons of {more.name}'s circuit"
+    line = f"In {less.name} {kept} tell the two sides apart by at least half as much: "
+    is_gone = less.kept.high < 0.5
+    if is_gone:
+        return [*lines, f"{line}the circuit is gone."]
+    if less.kept.low > 0.5:
+        return [*lines, f"{line}the circuit is there, and bypassed."]
+    return [*lines, f"{line}a part of the circuit is left."]
 
 
 def _unusable(found: ModelComparison) -> str:

@@ -111,7 +111,7 @@ class ExpertsBlock(MLPBlock):
     def matrices(cls, mlp: Any) -> list[Any]:
         """The projections of the first expert, and of the shared one."""
         rest = cls.shared_of(mlp)
-        first = [_of_expert(mlp[cls.switch][one], 0) for one in GatedMLP.projections]
+        first = [of_expert(mlp[cls.switch][one], 0) for one in GatedMLP.projections]
         return [*first, *(GatedMLP.matrices(rest) if rest is not None else [])]
 
     @classmethod
@@ -119,7 +119,7 @@ class ExpertsBlock(MLPBlock):
         """The down-projection of each expert, the shared one's last."""
         count, _, _ = cls.experts_of(mlp)
         down, rest = mlp[cls.switch].down_proj, cls.shared_of(mlp)
-        found = [_of_expert(down, expert) for expert in range(count)]
+        found = [of_expert(down, expert) for expert in range(count)]
         return [*found, *([] if rest is None else [rest.down_proj])]
 
     def activations(self, x: mx.array) -> mx.array:
@@ -249,7 +249,7 @@ class ExpertsBlock(MLPBlock):
         return mx.concatenate([found, select(rest[0]) * shares[..., -1:]], axis=-1)
 
 
-def _of_expert(projection: Any, expert: int) -> nn.Module:
+def of_expert(projection: Any, expert: int) -> nn.Module:
     """One expert's part of a projection, as a projection [rows, columns]."""
     found = nn.Module()
     for name, array in projection.items():

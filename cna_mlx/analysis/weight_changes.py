@@ -1,0 +1,142 @@
+"""Which weights of two models differ, from a small sketch of each matrix.
+
+Two models are loaded in turn, never both at once. So each matrix leaves a few random
+combinations of its rows (a Gaussian sketch): those of equal matrices are equal, their
+difference estimates how large a change is, and a change along one direction, as
+abliteration makes it (arXiv 2406.11717), also has one direction there.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from cna_mlx.discovery.weight_norms import dequantized
+from cna_mlx.models.experts import of_expert
+from cna_mlx.models.families import family_of
+from cna_mlx.util.records import JsonFields
+
+#: (layer, name within it) of a matrix -> combinations of its rows, [8, columns].
+Sketches = Mapping[tuple[int, str], np.ndarray]
+
+_COMBINATIONS, _ROWS = 8, 512
+# Of a change's squared size along its first direction: rounding to bf16 takes the rest.
+_ONE_DIRECTION = 0.9
+
+
+@dataclass(frozen=True)
+class MatrixChange(JsonFields):
+    """How a kind of matrix differs between two models.
+
+    Attributes:
+        name: its path within a layer.
+        layers: where it differs.
+        largest: the largest change, in parts of the first model's matrix (estimated).
+        is_one_direction: whether each change is along one direction of its output.
+    """
+
+    name: str
+    layers: tuple[int, ...]
+    largest: float
+    is_one_direction: bool
+
+
+@dataclass(frozen=True)
+class WeightChanges(JsonFields):
+    """The matrices in the layers of two models of one shape that differ.
+
+    Attributes:
+        matrices: how many there are; ``differing`` of them differ.
+    """
+
+    matrices: int
+    differing: int
+    changes: tuple[MatrixChange, ...]
+
+    @property
+    def statement(self) -> str:
+        """What differs, in a sentence or two."""
+        if not self.changes:
+            return "The matrices of their layers are equal."
+        largest = max(one.largest for one in self.changes)
+        if self.differing == self.matrices:
+            return f"All matrices of their layers differ, by up to {largest:.1%}."
+        names = "; ".join(map(_said, self.changes))
+        line = (
+            f"{self.differing} of {self.matrices} matrices of their layers differ: "
+            f"{names}."
+        )
+        if all(one.is_one_direction for one in self.changes):
+            line += " Each change is along one direction, as abliteration makes it."
+        return line
+
+
+def _said(one: MatrixChange) -> str:
+    return f"{one.name} in layers {_spans(one.layers)}, by up to {one.largest:.1%}"
+
+
+def _spans(layers: Sequence[int]) -> str:
+    """``0-3, 7`` for 0, 1, 2, 3, 7."""
+    spans: list[list[int]] = []
+    for layer in layers:
+        if spans and layer == spans[-1][-1] + 1:
+            spans[-1][1:] = [layer]
+        else:
+            spans.append([layer])
+    return ", ".join("-".join(map(str, span)) for span in spans)
+
+
+def sketches(model: Any) -> Sketches:
+    """A sketch of each matrix in the layers; reads all of them once."""
+    found = {}
+    for number, layer in enumerate(family_of(model).layers(model)):
+        for name, module in layer.named_modules():
+            if "weight" in module and module.weight.ndim > 1:
+                found[number, name] = _sketch(module)
+    return found
+
+
+def _sketch(module: Any) -> np.ndarray:
+    """Random combinations of a matrix's rows, the same ones for each matrix."""
+    count = getattr(module, "num_experts", 0)
+    parts = [of_expert(module, expert) for expert in range(count)] or [module]
+    total, seed = mx.array(0.0), 0
+    for part in parts:
+        for start in range(0, len(part.weight), _ROWS):
+            rows = dequantized(part, slice(start, start + _ROWS)).astype(mx.float32)
+            drawn = mx.random.normal(
+                (_COMBINATIONS, len(rows)), key=mx.random.key(seed)
+            )
+            total = total + drawn @ rows.reshape(len(rows), -1)
+            seed += 1
+            mx.eval(total)
+    return np.array(total)
+
+
+def weight_changes(a: Sketches, b: Sketches) -> WeightChanges | None:
+    """Compare two models' sketches; None if their matrices have other shapes."""
+    if {name: one.shape for name, one in a.items()} != {
+        name: one.shape for name, one in b.items()
+    }:
+        return None
+    differing = [place for place in a if not np.array_equal(a[place], b[place])]
+    by_name: dict[str, list[int]] = {}
+    for layer, name in differing:
+        by_name.setdefault(name, []).append(layer)
+    changes = tuple(
+        _change(name, layers, a, b) for name, layers in sorted(by_name.items())
+    )
+    return WeightChanges(len(a), len(differing), changes)
+
+
+def _change(name: str, layers: Sequence[int], a: Sketches, b: Sketches) -> MatrixChange:
+    sizes, shares = [], []
+    for layer in layers:
+        before, change = a[layer, name], b[layer, name] - a[layer, name]
+        sizes.append(np.linalg.norm(change) / max(np.linalg.norm(before), 1e-30))
+        directions = np.linalg.svd(change, compute_uv=False) ** 2
+        shares.append(directions[0] / directions.sum())
+    is_one = bool(min(shares) >= _ONE_DIRECTION)
+    return MatrixChange(name, tuple(layers), float(max(sizes)), is_one)

@@ -1,0 +1,82 @@
+"""Sketches of two models' matrices say which differ, and how."""
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from tiny_models import make_model
+
+from cna_mlx.analysis.weight_changes import sketches, weight_changes
+
+NAMES = ("mlp.down_proj", "self_attn.o_proj")
+
+
+def abliterated(model: Any, layers: tuple[int, ...]) -> Any:
+    """The model without one direction of what two kinds of matrices write."""
+    random = np.random.default_rng(1)
+    direction = random.standard_normal(64).astype(np.float32)
+    unit = mx.array(direction / np.linalg.norm(direction))
+    for layer in layers:
+        own = model.model.layers[layer]
+        for module in (own.mlp.down_proj, own.self_attn.o_proj):
+            module.weight = module.weight - mx.outer(unit, unit @ module.weight)
+    return model
+
+
+def test_an_abliterated_model_is_told_by_its_matrices() -> None:
+    plain, edited = make_model("llama"), abliterated(make_model("llama"), (0, 2))
+    found = weight_changes(sketches(plain), sketches(edited))
+    assert found is not None
+    assert (found.matrices, found.differing) == (3 * 7, 4)
+    assert tuple(one.name for one in found.changes) == NAMES
+    for change in found.changes:
+        assert change.layers == (0, 2)
+        assert change.is_one_direction
+        own = [layer for layer in plain.model.layers]
+        kind, name = change.name.split(".")
+        sizes = [
+            float(mx.linalg.norm(edit[kind][name].weight - one[kind][name].weight))
+            / float(mx.linalg.norm(one[kind][name].weight))
+            for one, edit in zip(own, edited.model.layers, strict=True)
+        ]
+        assert change.largest == pytest.approx(max(sizes), rel=0.6)
+    assert found.statement.startswith("4 of 21 matrices of their layers differ: mlp")
+    assert "in layers 0, 2, by up to" in found.statement
+    assert found.statement.endswith("as abliteration makes it.")
+
+
+def test_equal_and_unlike_models() -> None:
+    own = sketches(make_model("llama"))
+    same = weight_changes(own, sketches(make_model("llama")))
+    assert same is not None
+    assert same.changes == ()
+    assert same.statement == "The matrices of their layers are equal."
+    other = weight_changes(own, sketches(make_model("llama", seed=1)))
+    assert other is not None
+    assert other.differing == other.matrices == 21
+    assert not any(one.is_one_direction for one in other.changes)
+    assert other.statement.startswith("All matrices of their layers differ, by up to 1")
+    wider = make_model("llama", intermediate_size=256)
+    assert weight_changes(own, sketches(wider)) is None
+
+
+def test_quantization_changes_every_matrix_a_little() -> None:
+    plain, quantized = make_model("llama"), make_model("llama")
+    nn.quantize(quantized, 32, 4)
+    found = weight_changes(sketches(plain), sketches(quantized))
+    assert found is not None
+    assert found.differing == found.matrices
+    assert all(0.01 < one.largest < 0.3 for one in found.changes)
+    assert not any(one.is_one_direction for one in found.changes)
+
+
+def test_a_change_of_one_expert_is_found() -> None:
+    plain, edited = make_model("qwen3_moe"), make_model("qwen3_moe")
+    edited.model.layers[2].mlp.switch_mlp.down_proj.weight[5, 3, 7] += 1
+    found = weight_changes(sketches(plain), sketches(edited))
+    assert found is not None
+    assert [one.name for one in found.changes] == ["mlp.switch_mlp.down_proj"]
+    assert found.changes[0].layers == (2,)
+    assert found.changes[0].is_one_direction
