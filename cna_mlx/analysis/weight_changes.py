@@ -106,10 +106,10 @@ def _sketch(module: Any) -> np.ndarray:
     for part in parts:
         for start in range(0, len(part.weight), _ROWS):
             rows = dequantized(part, slice(start, start + _ROWS)).astype(mx.float32)
-            drawn = mx.random.normal(
-                (_COMBINATIONS, len(rows)), key=mx.random.key(seed)
+            shape, key = (_COMBINATIONS, len(rows)), mx.random.key(seed)
+            total = total + mx.random.normal(shape, key=key) @ rows.reshape(
+                len(rows), -1
             )
-            total = total + drawn @ rows.reshape(len(rows), -1)
             seed += 1
             mx.eval(total)
     return np.array(total)

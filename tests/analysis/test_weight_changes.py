@@ -34,7 +34,7 @@ def test_an_abliterated_model_is_told_by_its_matrices() -> None:
     for change in found.changes:
         assert change.layers == (0, 2)
         assert change.is_one_direction
-        own = [layer for layer in plain.model.layers]
+        own = plain.model.layers
         kind, name = change.name.split(".")
         sizes = [
             float(mx.linalg.norm(edit[kind][name].weight - one[kind][name].weight))

@@ -150,8 +150,7 @@ def test_commands_name_the_experts(
         *("--model", str(directory)),
     )
     assert f"neuron {expert}:{own} of layer {layer}" in page.out
-    wrong = command(
-        "circuit", "neuron", str(file), str(layer), "9:1", "--model", "demo"
-    )
+    neuron = ("neuron", str(file), str(layer), "9:1")
+    wrong = command("circuit", *neuron, "--model", "demo")
     assert wrong.code == 2
     assert "EXPERT:NUMBER" in wrong.err
