@@ -15,6 +15,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
+from mlx_lm.models import switch_layers
 from paths import PARITY
 from tiny_models import FAMILIES, HIDDEN, LAYERS, make_model
 
@@ -59,6 +60,40 @@ def test_a_device_names_its_working_set_under_this_key() -> None:
 def test_swiglu_takes_the_gate_first() -> None:
     gate, up = mx.random.normal((2, 3, 8))
     assert mx.array_equal(mlx_lm.swiglu(gate, up), nn.silu(gate) * up)
+
+
+@pytest.mark.parametrize("length", [3, 40])
+def test_experts_are_called_with_each_tokens_choice_and_sort_many(length: int) -> None:
+    """The up-projection first, then the activation; from 64 choices on by expert."""
+    switch = switch_layers.SwitchGLU(8, 4, 5)
+    x = mx.random.normal((2, length, 8))
+    indices = mx.random.randint(0, 5, (2, length, 2))
+    called: list[tuple[str, Any]] = []
+
+    def up(x: mx.array, experts: mx.array, sorted_indices: bool) -> mx.array:
+        called.append(("up", experts))
+        return own(x, experts, sorted_indices=sorted_indices)
+
+    def activation(up: mx.array, gate: mx.array) -> mx.array:
+        called.append(("activation", up.shape))
+        return nn.silu(gate) * up
+
+    own = switch.up_proj
+    dict.update(switch, up_proj=up, activation=activation)
+    assert switch(x, indices).shape == (2, length, 2, 8)
+    (first, experts), (second, shape) = called
+    assert (first, second) == ("up", "activation")
+    many = indices.size >= 64
+    expected = mx.sort(indices.flatten()) if many else indices
+    assert mx.array_equal(experts, expected)
+    assert shape == (*expected.shape, 1, 4)
+
+
+def test_the_clipped_activation_takes_the_gate_first() -> None:
+    gate, up = 9 * mx.random.normal((2, 3, 8))
+    low, clipped = mx.minimum(gate, 7), mx.clip(up, -7, 7)
+    expected = (clipped + 1) * low * mx.sigmoid(1.702 * low)
+    assert mx.allclose(mlx_lm.swiglu_oai(gate, up), expected, rtol=1e-5)
 
 
 def test_a_cache_makes_masks_for_its_offset() -> None:

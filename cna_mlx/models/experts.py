@@ -85,7 +85,8 @@ class ExpertsBlock(MLPBlock):
 
     def is_over(self, mlp: Any) -> bool:
         """Whether the block stands for this mixture."""
-        return self._mixture is mlp
+        parts = all(self.get(name) is part for name, part in mlp.items())
+        return self._mixture is mlp and parts
 
     @classmethod
     def shared_of(cls, mlp: Any) -> Any:
