@@ -4,6 +4,7 @@ the other half.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -144,7 +145,9 @@ class _Search:
             f"{counted(len(refused.prompts), 'refused prompt')} of {self._half.name}"
         )
         trial = Trial(*session.load(), session.rendering, refused, benign)
-        with report.watching():
+        is_whole = False
+        # a second Ctrl-C does not wait for the batch, and loses nothing either
+        with suppress(KeyboardInterrupt), report.watching():
             is_whole = self._choose(trial, standings)
         self.shown([])
         chosen = self._best(standings)

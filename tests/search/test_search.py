@@ -362,6 +362,23 @@ def test_an_interrupted_search_keeps_what_it_found(demo: Any, tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
+def test_a_second_ctrl_c_loses_nothing(demo: Any, tmp_path: Path) -> None:
+    shown: list[int] = []
+
+    def interrupt(standings: Any) -> None:
+        shown.append(len(standings))
+        if len(shown) == 2:
+            raise KeyboardInterrupt
+
+    found = search_session(
+        Session.of(*demo), magic(), out=tmp_path / "run", shown=interrupt
+    )
+    assert shown[-1] == 0
+    assert not found.is_whole
+    assert found.chosen.lost == found.chosen.refusals == 2
+    assert found.circuit is not None
+
+
 @pytest.fixture(name="quick")
 def fixture_quick(monkeypatch: pytest.MonkeyPatch) -> SearchOptions:
     monkeypatch.setattr(judging, "_PROMPTS", (2, 2))
@@ -407,7 +424,7 @@ def test_ctrl_c_before_the_first_judged_answer_keeps_the_circuit(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "prompts"), [(0, 12), (2 * 20.3 * 20 + 1, 20), (float("inf"), 50)]
+    ("seconds", "prompts"), [(0, 12), (2 * 29.4 * 20 + 1, 20), (float("inf"), 50)]
 )
 def test_the_time_that_is_left_decides_how_many_prompts_judge(
     demo: Any, seconds: float, prompts: int, monkeypatch: pytest.MonkeyPatch
@@ -422,7 +439,7 @@ def test_the_time_that_is_left_decides_how_many_prompts_judge(
     refusal = load_contrast("refusal")
     chosen = ChosenCircuit(Circuit.from_neurons([(0, 0, 1.0)]))
     halves = refusal.half(0), refusal.half(1)
-    # 7 arms, 64 tokens for the 32 of a second, and 45% more
+    # 7 arms, 64 tokens for the 32 of a second, and 2.1 times that
     run = judging.judge(
         Session.of(*demo), "search", chosen, [], halves, seconds=seconds, pace=1.0
     )
