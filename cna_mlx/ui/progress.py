@@ -79,7 +79,7 @@ def _line(pace: Pace, unit: str, seconds: float) -> str:
         amount = f"{pace.done / 1e9:.1f} of {pace.total / 1e9:.1f} GB"
     parts = [f"{pace.task}: {amount}" if pace.task else "still at work"]
     parts.append(duration(seconds))
-    if pace.left is not None:
+    if pace.left:
         parts.append(f"about {duration(pace.left)} left")
     return ", ".join(parts)
 

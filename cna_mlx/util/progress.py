@@ -55,12 +55,16 @@ class Pace:
 
     @property
     def left(self) -> float | None:
-        """Seconds until the task's end; None before its second report."""
+        """Seconds until the task's end; None before its second report.
+
+        A step that takes longer than the others delays those after it.
+        """
         first, began = self._first
         if self.done <= first:
             return None
         step = (self._last - began) / (self.done - first)
-        return max(0.0, step * (self.total - self.done) - (self.clock() - self._last))
+        now, after = self.clock() - self._last, self.total - self.done - 1
+        return max(0.0, step * after + max(0.0, step - now))
 
 
 @dataclass(frozen=True)

@@ -63,3 +63,13 @@ def test_no_time_is_left_below_zero() -> None:
     pace.take("Reading", 1, 2)
     clock.now = 60.0
     assert pace.left == 0
+
+
+def test_a_slow_step_delays_those_after_it() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.take("Reading", 0, 10)
+    clock.now = 1.0
+    pace.take("Reading", 1, 10)
+    clock.now = 60.0
+    assert pace.left == 8
