@@ -84,7 +84,8 @@ def quantization(model: Any) -> str:
     for layer in range(len(widths(model))):
         for projection in projections(model, layer):
             if hasattr(projection, "bits"):
-                kinds.add(f"{projection.bits}-bit g{projection.group_size}")
+                mode = "" if projection.mode == "affine" else f" {projection.mode}"
+                kinds.add(f"{projection.bits}-bit g{projection.group_size}{mode}")
             else:
                 kinds.add(str(projection.weight.dtype).removeprefix("mlx.core."))
     return " + ".join(sorted(kinds))

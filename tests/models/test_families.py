@@ -40,6 +40,10 @@ KINDS = [
     *((family, "float32") for family in ALL),
     *((family, "4-bit") for family in ("phi3", "gemma3")),
     ("qwen3_moe", "4-bit-float32"),
+    ("llama", "mxfp4-float32"),
+    ("gpt_oss", "mxfp4-float32"),
+    ("qwen3_5_moe", "8-bit-float32"),
+    slow(("gemma3", "8-bit-float32")),
     # in bf16 some random models multiply a rounding to the size of the values
     *(
         slow((family, "4-bit-float32"))
@@ -77,7 +81,8 @@ def _plain(mlp: Any) -> Any:
         linear = nn.Linear if down.weight.ndim == 2 else partial(SwitchLinear, 1)
         plain = linear(1, 1, bias="bias" in down)
         plain.weight = mx.dequantize(
-            down.weight, down.scales, down.biases, down.group_size, down.bits
+            *(down.weight, down.scales, down.get("biases")),
+            *(down.group_size, down.bits, down.mode),
         )
         if "bias" in down:
             plain.bias = down.bias

@@ -236,8 +236,10 @@ def make_model(
     model.update(tree_unflatten(weights))
     if precision != "float32" and not precision.endswith("float32"):
         model.set_dtype(mx.bfloat16)
-    if precision.startswith("4-bit"):
-        nn.quantize(model, group_size=32, bits=4)
+    if "-bit" in precision:
+        nn.quantize(model, group_size=32, bits=int(precision[0]))
+    elif precision.startswith("mxfp4"):
+        nn.quantize(model, group_size=32, bits=4, mode="mxfp4")
     elif precision == "mixed":
         nn.quantize(model, group_size=32, bits=4, class_predicate=_eight_bits_downward)
     mx.eval(model.parameters())
