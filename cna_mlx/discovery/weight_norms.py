@@ -77,4 +77,5 @@ def dequantized(
         group_size=projection.group_size,
         bits=projection.bits,
         mode=projection.mode,
+        global_scale=projection.get("global_scale"),
     )

@@ -6,11 +6,13 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx_lm.models.switch_layers import SwitchLinear
 from tiny_models import HIDDEN, MIXTURES, make_model
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
-from cna_mlx.models.experts import ExpertsBlock
+from cna_mlx.discovery.weight_norms import dequantized
+from cna_mlx.models.experts import ExpertsBlock, of_expert
 from cna_mlx.models.families import (
     block_of,
     downs,
@@ -174,3 +176,14 @@ def test_a_mixture_is_read_in_pieces_and_batches() -> None:
             limit = 1e-4 * np.abs(np.array(alone)).max()
             found = together[layer][row]
             np.testing.assert_allclose(found, np.array(alone)[0], rtol=0, atol=limit)
+
+
+def test_nvfp4_experts_have_a_scale_each() -> None:
+    """Which the CPU can multiply by here only: mlx-lm's product needs a GPU."""
+    plain = SwitchLinear(32, 8, 3, bias=False)
+    plain.weight *= mx.array([1.0, 50.0, 0.02])[:, None, None]
+    packed = plain.to_quantized(16, 4, "nvfp4", global_scale=True)
+    for expert, weight in enumerate(plain.weight):
+        found = dequantized(of_expert(packed, expert), slice(None))
+        limit = 0.2 * float(mx.abs(weight).max())
+        assert float(mx.abs(found - weight).max()) < limit
