@@ -22,7 +22,7 @@ TOKENS = 32
 # Arms of a batch at most; each has a KV cache.
 _ROWS = 64
 # Of the answers' mean quality: below the first it counts against a circuit, as on other
-# prompts it was up to .04 lower; below the second nothing makes up for it.
+# prompts it was up to .06 lower; below the second nothing makes up for it.
 _QUALITY, _LEAST_QUALITY = 0.97, 0.9
 # Of the refusals that may become unusable.
 _RUINED = 0.1
