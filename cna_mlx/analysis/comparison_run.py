@@ -189,7 +189,7 @@ class _Models:
             here * one.delta > 0.5 * one.delta**2
             for one, here in zip(circuit.neurons, found, strict=True)
         )
-        return proportion(kept, len(found))
+        return proportion(int(kept), len(found))
 
     def _transferred(
         self, which: int, side: ComparedModel, other: ComparedModel

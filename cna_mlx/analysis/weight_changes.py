@@ -135,8 +135,9 @@ def _change(name: str, layers: Sequence[int], a: Sketches, b: Sketches) -> Matri
     sizes, shares = [], []
     for layer in layers:
         before, change = a[layer, name], b[layer, name] - a[layer, name]
-        sizes.append(np.linalg.norm(change) / max(np.linalg.norm(before), 1e-30))
+        length = float(np.linalg.norm(before)) or 1.0
+        sizes.append(float(np.linalg.norm(change)) / length)
         directions = np.linalg.svd(change, compute_uv=False) ** 2
         shares.append(directions[0] / directions.sum())
     is_one = bool(min(shares) >= _ONE_DIRECTION)
-    return MatrixChange(name, tuple(layers), float(max(sizes)), is_one)
+    return MatrixChange(name, tuple(layers), max(sizes), is_one)
