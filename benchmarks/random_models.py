@@ -57,23 +57,36 @@ _QWEN = {
 _SMOL = {"vocab_size": 49152, "rope_theta": 1e5, "max_position_embeddings": 8192}
 _TIED = {"tie_word_embeddings": True}
 _GEMMA = {
-    **{"model_type": "gemma3_text", "vocab_size": 262144, "head_dim": 256},
-    **{"sliding_window": 512, "sliding_window_pattern": 6, "rms_norm_eps": 1e-6},
+    "model_type": "gemma3_text",
+    "vocab_size": 262144,
+    "head_dim": 256,
+    "sliding_window": 512,
+    "sliding_window_pattern": 6,
+    "rms_norm_eps": 1e-6,
 }
-_PHI = {
-    **_LLAMA,
-    **{"model_type": "phi3", "vocab_size": 200064, "partial_rotary_factor": 0.75},
-}
+_PHI = {**_LLAMA, "model_type": "phi3", "vocab_size": 200064}
 _EXPERTS = {
     **_QWEN,
-    **{"model_type": "qwen3_moe", "vocab_size": 151936, "head_dim": 128},
-    **{"num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768},
-    **{"decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True},
+    "model_type": "qwen3_moe",
+    "vocab_size": 151936,
+    "head_dim": 128,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "moe_intermediate_size": 768,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "norm_topk_prob": True,
 }
 _OSS = {
-    **{"model_type": "gpt_oss", "vocab_size": 201088, "head_dim": 64},
-    **{"num_local_experts": 32, "num_experts_per_tok": 4, "sliding_window": 128},
-    **{"rms_norm_eps": 1e-5, "rope_theta": 150000, "max_position_embeddings": 131072},
+    "model_type": "gpt_oss",
+    "vocab_size": 201088,
+    "head_dim": 64,
+    "num_local_experts": 32,
+    "num_experts_per_tok": 4,
+    "sliding_window": 128,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 150000,
+    "max_position_embeddings": 131072,
 }
 
 

@@ -33,7 +33,7 @@ class MatrixChange(JsonFields):
     Attributes:
         name: its path within a layer.
         layers: where it differs.
-        largest: the largest change, in parts of the first model's matrix (estimated).
+        largest: the largest change, in parts of the larger matrix (estimated).
         is_one_direction: whether each change is along one direction of its output.
     """
 
@@ -134,8 +134,8 @@ def weight_changes(a: Sketches, b: Sketches) -> WeightChanges | None:
 def _change(name: str, layers: Sequence[int], a: Sketches, b: Sketches) -> MatrixChange:
     sizes, shares = [], []
     for layer in layers:
-        before, change = a[layer, name], b[layer, name] - a[layer, name]
-        length = float(np.linalg.norm(before)) or 1.0
+        change = b[layer, name] - a[layer, name]
+        length = max(float(np.linalg.norm(one[layer, name])) for one in (a, b))
         sizes.append(float(np.linalg.norm(change)) / length)
         directions = np.linalg.svd(change, compute_uv=False) ** 2
         shares.append(directions[0] / directions.sum())
