@@ -22,7 +22,7 @@ from cna_mlx.neurons import (
 from cna_mlx.neurons import Details as Details
 from cna_mlx.neurons import Moments as Moments
 from cna_mlx.neurons import Neuron as Neuron
-from cna_mlx.provenance import ModelEntry, Provenance
+from cna_mlx.provenance import Experts, ModelEntry, Provenance
 from cna_mlx.strength import Pin, Strength, from_intervention, to_intervention
 from cna_mlx.util.files import write_atomically
 from cna_mlx.util.reading import read_text
@@ -144,18 +144,26 @@ class Circuit:
             )
         return shifts
 
-    def check_shape(self, widths: Sequence[int]) -> None:
-        """Check that every neuron exists in a model of these d_ff.
+    def check_shape(
+        self, widths: Sequence[int], experts: Experts | None = None
+    ) -> None:
+        """Check that every neuron exists in a model of these d_ff and experts.
+
+        Args:
+            experts: as in :class:`ModelEntry`; None does not compare them.
 
         Raises:
             CircuitError: the circuit was made on another shape, is out of range, or
                 names experts.
         """
-        own = self.model.d_ff
-        if own is not None and list(own) != list(widths):
+        other = ModelEntry(
+            d_ff=tuple(widths),
+            experts=self.model.experts if experts is None else tuple(experts),
+        )
+        if self.model.shape not in (None, other.shape):
             raise CircuitError(
-                f"the circuit was made on {_shape(own)} ({self.model.id}); "
-                f"this model has {_shape(widths)}: discover one for it"
+                f"the circuit was made on {_shape(self.model)} ({self.model.id}); "
+                f"this model has {_shape(other)}: discover one for it"
             )
         if any(one.expert is not None for one in self.details):
             raise CircuitError(
@@ -166,19 +174,26 @@ class Circuit:
             if not (0 <= layer < len(widths) and 0 <= index < widths[layer]):
                 raise CircuitError(
                     f"the circuit names neuron {index} of layer {layer}; "
-                    f"this model has {_shape(widths)}"
+                    f"this model has {_shape(other)}"
                 )
 
     def check_model(
-        self, widths: Sequence[int], fingerprint: str, allow_transfer: bool = False
+        self,
+        widths: Sequence[int],
+        fingerprint: str,
+        allow_transfer: bool = False,
+        experts: Experts | None = None,
     ) -> None:
         """Check that the circuit was made on the weights of this d_ff and fingerprint.
+
+        Args:
+            experts: as in :meth:`check_shape`.
 
         Raises:
             CircuitError: another shape.
             TransferError: the same shape, other weights, and allow_transfer is off.
         """
-        self.check_shape(widths)
+        self.check_shape(widths, experts)
         own = self.model.fingerprint
         if own is not None and own != fingerprint and not allow_transfer:
             raise TransferError(
@@ -364,9 +379,12 @@ def _origin(data: dict[str, Any], name: str) -> Provenance:
     return origin
 
 
-def _shape(widths: Sequence[int]) -> str:
+def _shape(model: ModelEntry) -> str:
+    widths = model.d_ff or ()
     different = sorted(set(widths))
     if not different:
         return "no layers"
     width = str(different[0]) if len(different) == 1 else f"{different[0]} and more"
-    return f"{len(widths)} layers of {width} neurons"
+    experts = sorted({one[:2] for one in model.experts or () if one})
+    mixed = "".join(f", with {count} experts of {own}" for count, own in experts[:1])
+    return f"{len(widths)} layers of {width} neurons{mixed}"

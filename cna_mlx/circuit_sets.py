@@ -15,7 +15,7 @@ from typing import Any
 
 from cna_mlx.circuit import Circuit, Details, Moments, Neuron
 from cna_mlx.errors import CircuitError, InputError, TransferError
-from cna_mlx.provenance import Provenance
+from cna_mlx.provenance import ModelEntry, Provenance
 
 # Layer, index, expert.
 _Key = tuple[int, int, int | None]
@@ -106,7 +106,7 @@ def check_one_model(circuits: Sequence[Circuit], allow_transfer: bool = False) -
     """
     known = [one for one in circuits if one.model.d_ff is not None]
     for first, one in product(known[:1], circuits):
-        if not _fits(one, first.model.d_ff or ()):
+        if not _fits(one, first.model):
             raise CircuitError(
                 f"{_name(one)} and {_name(first)} are of models of different shapes: "
                 "give circuits of one model"
@@ -119,9 +119,10 @@ def check_one_model(circuits: Sequence[Circuit], allow_transfer: bool = False) -
             )
 
 
-def _fits(circuit: Circuit, widths: Sequence[int]) -> bool:
-    if (own := circuit.model.d_ff) is not None:
-        return own == widths
+def _fits(circuit: Circuit, model: ModelEntry) -> bool:
+    if (own := circuit.model.shape) is not None:
+        return own == model.shape
+    widths = model.d_ff or ()
     return all(
         layer < len(widths) and index < widths[layer]
         for layer, index, _ in circuit.neurons

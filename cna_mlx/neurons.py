@@ -106,6 +106,9 @@ def read_neurons(
         expert = row[optional["expert"]] if "expert" in optional else None
         if expert is not None and (expert != int(expert) or expert < 0):
             raise CircuitError(f"{where}: expert must be 0, 1, 2, ... or null")
+        shares = [row[at] for key, at in optional.items() if key.endswith("_routed")]
+        if any(one is not None and not 0 <= one <= 1 for one in shares):
+            raise CircuitError(f"{where}: the shares that are routed must be 0 to 1")
         if (key := (int(layer), int(index), expert)) in seen:
             raise CircuitError(f"{where}: {list(key[:2])} is repeated")
         seen.add(key)

@@ -1,11 +1,15 @@
 """Records of a model, its rendering and a circuit's origin, for circuits and runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from cna_mlx.errors import InputError
 from cna_mlx.util.records import Record
+
+#: Of each layer how many experts it has, of how many neurons each, and how many a token
+#: uses; None for a layer without.
+Experts = Sequence[tuple[int, int, int] | None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class ModelEntry(Record):
 
     def neuron_name(self, layer: int, index: int) -> str:
         """A neuron of a layer as people see it: ``407``, ``5:7``, ``shared:7``."""
-        if not self._layer(layer)[0]:
+        widths = (self.d_ff or ())[layer : layer + 1]
+        if not self._layer(layer)[0] or (widths and index >= widths[0]):
             return str(index)
         expert, own = self.expert_of(layer, index)
         return f"{'shared' if expert is None else expert}:{own}"
@@ -87,6 +92,17 @@ class ModelEntry(Record):
     def _layer(self, layer: int) -> tuple[int, int, int]:
         own = self.experts[layer : layer + 1] if self.experts else ()
         return (own and own[0]) or (0, 1, 0)
+
+    @property
+    def shape(self) -> tuple[tuple[int, ...], ...] | None:
+        """Of each layer: d_ff, and how many experts it has, of how many neurons each.
+
+        Neurons of models of one shape can be told apart by (layer, index) alone.
+        """
+        if self.d_ff is None:
+            return None
+        layers = enumerate(self.d_ff)
+        return tuple((width, *self._layer(layer)[:2]) for layer, width in layers)
 
     @property
     def total(self) -> int | None:

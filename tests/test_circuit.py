@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from cna_mlx.analysis.circuit_overlap import compare_circuits
 from cna_mlx.circuit import Circuit, Details, Moments, Neuron
+from cna_mlx.circuit_sets import check_one_model
 from cna_mlx.discovery.discover import discover
 from cna_mlx.errors import CircuitError, InputError, TransferError
 from cna_mlx.models.families import widths
@@ -580,6 +582,23 @@ def test_a_file_counts_the_neurons_of_each_expert() -> None:
     assert read(data).to_text() == mixture().to_text()
     assert mixture().rows()[0]["expert"] == 1
     mixture().check_shape((10, 5))
+    mixture().check_shape((10, 5), ((2, 4, 2), None))  # a token may use more of them
+
+
+@pytest.mark.parametrize("layout", [((4, 2, 1), None), (None, None)])
+def test_a_layer_of_as_many_neurons_in_other_experts_is_another_shape(
+    layout: tuple[Any, ...],
+) -> None:
+    ours = mixture()
+    other = replace(ours, model=replace(ours.model, experts=layout))
+    assert ours.model.shape != other.model.shape
+    with pytest.raises(CircuitError, match=r"of 4 .*this model has") as e:
+        ours.check_model((10, 5), "any", allow_transfer=True, experts=layout)
+    assert ("4 experts of 2:" in str(e.value)) == (layout[0] is not None)
+    with pytest.raises(CircuitError, match="different shapes"):
+        check_one_model([ours, other], allow_transfer=True)
+    assert compare_circuits(ours, other).shared is None
+    assert compare_circuits(ours, ours).shared is not None
 
 
 def test_the_names_of_neurons_of_experts() -> None:
@@ -592,6 +611,7 @@ def test_the_names_of_neurons_of_experts() -> None:
     for wrong in ("2:0", "0:4", "x:1", "1:", "x", "-1:2", "0:-1", "shared:-1"):
         with pytest.raises(InputError, match="is not a neuron of layer 0"):
             model.index_of_name(0, wrong)
+    assert model.neuron_name(0, 10) == "10"  # the layer has ten: no shared:2
     assert ModelEntry().neuron_name(3, 407) == "407"
     assert ModelEntry().active is None
 
@@ -602,6 +622,8 @@ def test_the_names_of_neurons_of_experts() -> None:
         (("neurons", 0, 3), 2, "no expert 2, neuron 2 in layer 0"),
         (("neurons", 0, 1), 4, "no expert 1, neuron 4 in layer 0"),
         (("neurons", 2, 3), 0, "no expert 0, neuron 3 in layer 1"),
+        (("neurons", 0, 4), 1.5, "neuron 0: the shares that are routed must be 0 to 1"),
+        (("neurons", 0, 5), -0.5, "the shares that are routed must be 0 to 1"),
         (("model", "experts"), [[2, 4, 1]], "the model's experts are not"),
         (("model", "experts"), [[2, 6, 1], None], "the model's experts are not"),
         (("model", "experts"), [[2, 4, 3], None], "the model's experts are not"),

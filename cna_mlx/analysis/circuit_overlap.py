@@ -87,6 +87,8 @@ def compare_circuits(a: Circuit, b: Circuit) -> CircuitOverlap:
             other's shape if its neurons fit into it.
     """
     widths = _widths(a, b), _widths(b, a)
+    shapes = {one.model.shape for one in (a, b)} - {None}
+    is_one_shape = widths[0] == widths[1] and len(shapes) == 1
     depths = [
         len(own) if own else 1 + max((n.layer for n in one.neurons), default=-1)
         for own, one in zip(widths, (a, b), strict=True)
@@ -98,7 +100,7 @@ def compare_circuits(a: Circuit, b: Circuit) -> CircuitOverlap:
     common = tuple(map(by_tenths, profiles)) if by_depth else profiles
     return CircuitOverlap(
         (len(a.neurons), len(b.neurons)),
-        _shared(a, b, widths[0]) if widths[0] and widths[0] == widths[1] else None,
+        _shared(a, b, widths[0]) if widths[0] and is_one_shape else None,
         profiles,
         sum(map(min, *common)) if a.neurons and b.neurons else None,
         by_depth,

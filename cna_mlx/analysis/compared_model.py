@@ -116,7 +116,8 @@ class ComparedModel:
         """The circuit with its model's shape, also if it was made by hand."""
         if self.circuit is None or self.circuit.model.d_ff is not None:
             return self.circuit
-        shape = replace(self.circuit.model, d_ff=self.model.d_ff or ())
+        own = self.model
+        shape = replace(self.circuit.model, d_ff=own.d_ff or (), experts=own.experts)
         return replace(self.circuit, model=shape)
 
     def group(self, kind: str) -> Group | None:
@@ -196,8 +197,8 @@ def _group(summary: Summary | None, kind: str) -> Group | None:
 
 
 def have_same_shape(a: ModelEntry, b: ModelEntry) -> bool:
-    """Whether two models have the same number of neurons in each layer."""
-    return bool(a.d_ff) and a.d_ff == b.d_ff
+    """Whether two models have the same neurons in each layer and expert."""
+    return bool(a.d_ff) and a.shape == b.shape
 
 
 def are_rendered_alike(a: RenderingEntry, b: RenderingEntry) -> bool:

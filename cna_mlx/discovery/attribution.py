@@ -10,7 +10,7 @@ import numpy as np
 from cna_mlx.circuit import Circuit, Neuron
 from cna_mlx.discovery.weight_norms import dequantized
 from cna_mlx.models.context import check_lengths
-from cna_mlx.models.families import down_of, family_of, widths
+from cna_mlx.models.families import down_of, experts_of, family_of, widths
 from cna_mlx.models.forward import logits
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
@@ -67,7 +67,7 @@ def ablate_each_neuron(
         InputError: the text is empty or too long.
         OutOfMemoryError: MLX cannot allocate.
     """
-    circuit.check_shape(widths(model))
+    circuit.check_shape(widths(model), experts_of(model))
     check_lengths(model, [ids])
     rows_at_once = max(1, min(_ROWS, _TOKENS // len(ids)))
     baseline = _logprobs(model, [()] * rows_at_once, ids, token)[0]

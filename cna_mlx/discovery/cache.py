@@ -14,7 +14,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.discover import Discovery, algorithm_of, run_discovery
 from cna_mlx.discovery.selection import Selection, SplitHalf, expected_overlap, overlap
 from cna_mlx.errors import CircuitError, InputError
-from cna_mlx.models.families import widths
+from cna_mlx.models.families import experts_of, widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.chat_template import Rendering, reference_hash
@@ -59,7 +59,11 @@ class CachedCircuit:
     def kept_from_previous(self) -> SplitHalf | None:
         """The overlap with the earlier revision's circuit; None for another shape."""
         sizes, before = self.circuit.model.d_ff, self.previous
-        if before is None or sizes is None or before.model.d_ff != sizes:
+        if (
+            before is None
+            or sizes is None
+            or before.model.shape != self.circuit.model.shape
+        ):
             return None
         new, old = ({n[:2] for n in one.neurons} for one in (self.circuit, before))
         chance = expected_overlap(self.circuit.k, sum(sizes))
@@ -254,7 +258,9 @@ def _is_of(
     """Whether a cached circuit is what its name says; another counts as missing."""
     origin = circuit.provenance
     try:
-        circuit.check_model(widths(model), fingerprint(model))
+        circuit.check_model(
+            widths(model), fingerprint(model), experts=experts_of(model)
+        )
     except CircuitError:
         return False
     return (

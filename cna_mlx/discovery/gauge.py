@@ -7,7 +7,7 @@ import numpy as np
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
-from cna_mlx.models.families import widths
+from cna_mlx.models.families import experts_of, widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts.chat_template import Rendering, reference_hash
 from cna_mlx.steering.gauge_scale import Scale, finite
@@ -20,7 +20,7 @@ def gauges(model: Any, circuit: Circuit, ids: Sequence[Sequence[int]]) -> np.nda
         CircuitError: the circuit has no means, or does not fit the model.
         InputError: a prompt is empty or too long.
     """
-    circuit.check_shape(widths(model))
+    circuit.check_shape(widths(model), experts_of(model))
     scale = Scale(circuit)
     total = np.zeros(len(ids))
     for layer, activations in last_activations(model, ids):

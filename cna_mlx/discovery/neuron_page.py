@@ -23,7 +23,7 @@ from cna_mlx.discovery.last_tokens import read_prompts
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.refusing_openings import Opening, log_odds
 from cna_mlx.errors import CircuitError, InputError
-from cna_mlx.models.families import widths
+from cna_mlx.models.families import experts_of, widths
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast
 from cna_mlx.prompts.chat_template import Rendering
@@ -118,7 +118,7 @@ def neuron_page(
         CircuitError: the circuit has no such neuron, or does not fit the model.
         InputError: a prompt or a text is too long.
     """
-    circuit.check_shape(widths(model))
+    circuit.check_shape(widths(model), experts_of(model))
     place = place_of(circuit, layer, index)
     rendering = rendering or Rendering()
     read = list(_read(tokenizer, contrast, texts, rendering))

@@ -12,7 +12,7 @@ from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.trial import expect
 from cna_mlx.discovery.trial_text import expectation_lines
 from cna_mlx.errors import CircuitError, InputError
-from cna_mlx.models.families import widths
+from cna_mlx.models.families import experts_of, widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.loading import DEMO_NAMES, ModelOptions, Source, load, source_of
 from cna_mlx.models.memory.plan import Plan
@@ -225,7 +225,10 @@ class Session:
     def check(self, circuit: Circuit) -> None:
         """Raise CircuitError if a circuit does not fit the model."""
         circuit.check_model(
-            widths(self.model), fingerprint(self.model), self.allow_transfer
+            widths(self.model),
+            fingerprint(self.model),
+            self.allow_transfer,
+            experts_of(self.model),
         )
 
     def steered_arms(

@@ -16,7 +16,7 @@ from cna_mlx.discovery.firing import (
     rendered,
 )
 from cna_mlx.evaluation.order import Named
-from cna_mlx.models.families import widths
+from cna_mlx.models.families import experts_of, widths
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.util.progress import Progress, silent
@@ -71,7 +71,7 @@ def circuit_neurons(
         CircuitError: the circuit does not fit the model.
         InputError: a prompt is too long.
     """
-    circuit.check_shape(widths(model))
+    circuit.check_shape(widths(model), experts_of(model))
     step = -(-len(prompts) // _PROMPTS)
     numbers = range(0, len(prompts), step)
     asked = [prompts[number][1] for number in numbers]

@@ -12,7 +12,7 @@ from cna_mlx.evaluation.batches import Evaluation
 from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
-from cna_mlx.models.families import widths
+from cna_mlx.models.families import experts_of, widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.loading import ModelOptions
 from cna_mlx.models.memory.machine import wired
@@ -150,9 +150,9 @@ def _repeat(run: RunRecord, session: Session, count: int) -> Iterator[list[Repea
         raise InputError(f"{run.directory}: no prompt is answered yet")
     rendering = _rendering(run, session.tokenizer)
     circuits = run.circuits
-    sizes = widths(session.model)
+    sizes, experts = widths(session.model), experts_of(session.model)
     for circuit in circuits.values():
-        circuit.check_shape(sizes)
+        circuit.check_shape(sizes, experts)
     has_caa = any(arm.role == "caa" for arm in arms)
     direction = load_direction(run.directory) if has_caa else None
     steering = [arm_of(arm, circuits, direction) for arm in arms]

@@ -6,7 +6,7 @@ from typing import Any
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.models.context import check_lengths
-from cna_mlx.models.families import widths
+from cna_mlx.models.families import experts_of, widths
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.steering.arm_cache import ArmCache
 from cna_mlx.steering.arms import Arm
@@ -125,7 +125,7 @@ def answer_unsteered(
 def _scale(model: Any, gauge: Circuit, first: Arm) -> Scale:
     if any(multiplier != 1 for _, multiplier in first.steering):
         raise InputError("a gauge needs an unsteered first arm")
-    gauge.check_shape(widths(model))
+    gauge.check_shape(widths(model), experts_of(model))
     return Scale(gauge)
 
 

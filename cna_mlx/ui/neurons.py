@@ -10,7 +10,7 @@ from cna_mlx.analysis.circuit_overlap import CircuitOverlap
 from cna_mlx.circuit import Circuit
 from cna_mlx.ui.console import Screen, folded, folded_after
 from cna_mlx.ui.lists import table_or_lines
-from cna_mlx.util.formatting import NO_VALUE, counted, decimal, p_value
+from cna_mlx.util.formatting import NO_VALUE, counted, decimal, p_value, percent
 from cna_mlx.util.sanitize import quoted
 
 if TYPE_CHECKING:  # showing a circuit file must not import these
@@ -86,9 +86,10 @@ def neuron_view(screen: Screen, page: "NeuronPage") -> RenderableType:
     """A neuron's page: its row, what it writes, its effect, where it fires."""
     row = page.row
     figures = [
-        f"{name.replace('_', ' ')} {value:+.4g}"
+        f"{name.replace('_', ' ')} "
+        + (percent(value) if name.endswith("_routed") else f"{value:+.4g}")
         for name, value in row.items()
-        if name not in ("layer", "index") and value is not None
+        if name not in ("layer", "index", "expert") and value is not None
     ]
     if page.effect_size is not None:
         figures.append(f"Cohen's d {decimal(page.effect_size)}")

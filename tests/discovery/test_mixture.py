@@ -150,6 +150,8 @@ def test_commands_name_the_experts(
         *("--model", str(directory)),
     )
     assert f"neuron {expert}:{own} of layer {layer}" in page.out
+    assert "positive routed 100%, negative routed 42%" in page.out
+    assert "expert +" not in page.out
     neuron = ("neuron", str(file), str(layer), "9:1")
     wrong = command("circuit", *neuron, "--model", "demo")
     assert wrong.code == 2
