@@ -62,7 +62,8 @@ class WeightChanges(JsonFields):
             return "The matrices of their layers are equal."
         largest = max(one.largest for one in self.changes)
         if self.differing == self.matrices:
-            return f"All matrices of their layers differ, by up to {largest:.1%}."
+            size = f"{largest:.1%} (estimated)"
+            return f"All matrices of their layers differ, by up to {size}."
         names = "; ".join(map(_said, self.changes))
         line = (
             f"{self.differing} of {self.matrices} matrices of their layers differ: "
@@ -74,7 +75,8 @@ class WeightChanges(JsonFields):
 
 
 def _said(one: MatrixChange) -> str:
-    return f"{one.name} in layers {_spans(one.layers)}, by up to {one.largest:.1%}"
+    layers = f"layer{'s' * (len(one.layers) > 1)} {_spans(one.layers)}"
+    return f"{one.name} in {layers}, by up to {one.largest:.1%} (estimated)"
 
 
 def _spans(layers: Sequence[int]) -> str:

@@ -44,7 +44,13 @@ def test_an_abliterated_model_is_told_by_its_matrices() -> None:
         assert change.largest == pytest.approx(max(sizes), rel=0.6)
     assert found.statement.startswith("4 of 21 matrices of their layers differ: mlp")
     assert "in layers 0, 2, by up to" in found.statement
+    assert "% (estimated)" in found.statement
     assert found.statement.endswith("as abliteration makes it.")
+    one = weight_changes(
+        sketches(plain), sketches(abliterated(make_model("llama"), (1,)))
+    )
+    assert one is not None
+    assert "mlp.down_proj in layer 1, by up to" in one.statement
 
 
 def test_equal_and_unlike_models() -> None:
