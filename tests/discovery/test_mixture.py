@@ -143,6 +143,10 @@ def test_commands_name_the_experts(
     assert f"{layer}" in shown.out
     assert f"{expert}:{own}" in shown.out
     assert "magic routed" in shown.out
+    html = tmp_path / "page.html"
+    assert command("circuit", "show", str(file), "--out", str(html)).code == 0
+    assert "delta if routed" in (text := html.read_text("utf-8"))
+    assert ">42%<" in text
     first = json.loads(file.read_text("utf-8"))["neurons"][0]
     assert (first[0], first[1]) == (layer, own)
     page = command(
