@@ -1,6 +1,7 @@
 """Sketches of two models' matrices say which differ, and how."""
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -8,7 +9,15 @@ import numpy as np
 import pytest
 from tiny_models import make_model
 
-from cna_mlx.analysis.weight_changes import sketches, weight_changes
+from cna_mlx.analysis.findings import _weights
+from cna_mlx.analysis.statistics import paired_change, proportion
+from cna_mlx.analysis.weight_changes import (
+    MatrixChange,
+    WeightChanges,
+    sketches,
+    weight_changes,
+)
+from cna_mlx.labels.label import LabelKind
 
 NAMES = ("mlp.down_proj", "self_attn.o_proj")
 
@@ -86,3 +95,38 @@ def test_a_change_of_one_expert_is_found() -> None:
     assert [one.name for one in found.changes] == ["mlp.switch_mlp.down_proj"]
     assert found.changes[0].layers == (2,)
     assert found.changes[0].is_one_direction
+
+
+EDITED = WeightChanges(21, 1, (MatrixChange("mlp.down_proj", (1,), 0.04, True),))
+
+
+def compared(kept: tuple[int, int], before: int, after: int) -> Any:
+    """A parent that refuses ``before`` of 20 prompts, and its edited copy ``after``."""
+    sides = [
+        [LabelKind.REFUSED] * n + [LabelKind.ANSWERED] * (20 - n)
+        for n in (before, after)
+    ]
+    parent = SimpleNamespace(name="parent", kept=None)
+    edited = SimpleNamespace(name="edited", kept=proportion(*kept))
+    between = SimpleNamespace(change=paired_change(*sides))
+    return SimpleNamespace(
+        weights=EDITED, sides=(parent, edited), of=lambda *_: between
+    )
+
+
+def test_a_circuit_is_bypassed_if_it_still_tells_and_gone_if_not() -> None:
+    said = [
+        _weights(cast(Any, compared(kept, 18, 2)))[1:]
+        for kept in ((19, 20), (1, 20), (10, 20))
+    ]
+    head = "In edited {} of 20 neurons of parent's circuit tell the two sides apart by "
+    assert said == [
+        [
+            head.format(19)
+            + "at least half as much: the circuit is there, and bypassed."
+        ],
+        [head.format(1) + "at least half as much: the circuit is gone."],
+        [head.format(10) + "at least half as much: a part of the circuit is left."],
+    ]
+    # without a difference in refusals there is nothing to explain
+    assert len(_weights(cast(Any, compared((19, 20), 18, 17)))) == 1
