@@ -30,7 +30,7 @@ def longest_exact(config: dict[str, Any]) -> int | None:
     """
     config = {**config, **_object(config, "text_config")}
     found = []
-    is_windowed = config["model_type"] in _WINDOWED
+    is_windowed = config.get("model_type") in _WINDOWED
     if config.get("use_sliding_window", is_windowed):
         found.append(config.get("sliding_window"))
     for name in ("rope_scaling", "rope_parameters"):
