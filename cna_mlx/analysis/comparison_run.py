@@ -18,13 +18,13 @@ from cna_mlx.analysis.compared_runs import (
 )
 from cna_mlx.analysis.comparison import ModelComparison, compare_sides
 from cna_mlx.analysis.statistics import Proportion, proportion
-from cna_mlx.analysis.weight_changes import sketches
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.chosen import split_circuit
 from cna_mlx.discovery.differences import differences
 from cna_mlx.discovery.discover import model_entry, rendering_entry
 from cna_mlx.discovery.options import DiscoveryOptions, defaults_for
 from cna_mlx.discovery.session import Session
+from cna_mlx.discovery.sketches import sketches
 from cna_mlx.errors import InputError, TransferError
 from cna_mlx.evaluation.options import EvalOptions
 from cna_mlx.evaluation.plan import check_out, plan_evaluation

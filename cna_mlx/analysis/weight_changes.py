@@ -8,20 +8,14 @@ abliteration makes it (arXiv 2406.11717), also has one direction there.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
-from cna_mlx.discovery.weight_norms import dequantized
-from cna_mlx.models.experts import of_expert
-from cna_mlx.models.families import family_of
 from cna_mlx.util.records import JsonFields
 
 #: (layer, name within it) of a matrix -> combinations of its rows, [8, columns].
 Sketches = Mapping[tuple[int, str], np.ndarray]
 
-_COMBINATIONS, _ROWS = 8, 512
 # Of a change's squared size along its first direction: rounding to bf16 takes the rest.
 _ONE_DIRECTION = 0.9
 
@@ -88,33 +82,6 @@ def _spans(layers: Sequence[int]) -> str:
         else:
             spans.append([layer])
     return ", ".join("-".join(map(str, span)) for span in spans)
-
-
-def sketches(model: Any) -> Sketches:
-    """A sketch of each matrix in the layers; reads all of them once."""
-    found = {}
-    for number, layer in enumerate(family_of(model).layers(model)):
-        for name, module in layer.named_modules():
-            if "weight" in module and module.weight.ndim > 1:
-                found[number, name] = _sketch(module)
-    return found
-
-
-def _sketch(module: Any) -> np.ndarray:
-    """Random combinations of a matrix's rows, the same ones for each matrix."""
-    count = getattr(module, "num_experts", 0)
-    parts = [of_expert(module, expert) for expert in range(count)] or [module]
-    total, seed = mx.array(0.0), 0
-    for part in parts:
-        for start in range(0, len(part.weight), _ROWS):
-            rows = dequantized(part, slice(start, start + _ROWS)).astype(mx.float32)
-            shape, key = (_COMBINATIONS, len(rows)), mx.random.key(seed)
-            total = total + mx.random.normal(shape, key=key) @ rows.reshape(
-                len(rows), -1
-            )
-            seed += 1
-            mx.eval(total)
-    return np.array(total)
 
 
 def weight_changes(a: Sketches, b: Sketches) -> WeightChanges | None:

@@ -14,9 +14,9 @@ from cna_mlx.analysis.statistics import paired_change, proportion
 from cna_mlx.analysis.weight_changes import (
     MatrixChange,
     WeightChanges,
-    sketches,
     weight_changes,
 )
+from cna_mlx.discovery.sketches import sketches
 from cna_mlx.labels.label import LabelKind
 
 NAMES = ("mlp.down_proj", "self_attn.o_proj")

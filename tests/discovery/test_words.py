@@ -1,5 +1,6 @@
 """A prompt gauged word by word."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import mlx.core as mx
@@ -37,13 +38,13 @@ def direct_gauge(model: Any, circuit: Circuit, ids: list[int]) -> float:
     """The definition: a hooked run of the model, the rest in numpy."""
     taken: dict[int, np.ndarray] = {}
     layers = sorted(circuit.by_layer())
-    with installed(model, layers) as blocks:
+    with installed(model, layers) as blocks, ExitStack() as taps:
         for layer, block in blocks.items():
 
             def keep(activations: mx.array, layer: int = layer) -> None:
                 taken[layer] = np.array(activations[0, -1].astype(mx.float32))
 
-            block._tap = keep
+            taps.enter_context(block.tapped(keep))
         mx.eval(model(mx.array([ids])))
     pairs = zip(circuit.neurons, circuit.moments, strict=True)
     delta_of = [(n.layer, n.index, n.delta, m.negative_mean) for n, m in pairs]
