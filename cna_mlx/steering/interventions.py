@@ -12,8 +12,9 @@ import numpy as np
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CircuitError, InputError
-from cna_mlx.models.families import installed, widths
+from cna_mlx.models.families import experts_of, installed, widths
 from cna_mlx.models.mlp import Edit, MLPBlock
+from cna_mlx.provenance import Experts
 from cna_mlx.strength import Pin, Strength, check_multiplier, check_strength
 
 Strengths = Strength | Sequence[Strength]
@@ -32,8 +33,10 @@ class MeanDifference:
 
     deltas: tuple[np.ndarray, ...]
 
-    def check_shape(self, widths: Sequence[int]) -> None:
-        """Check that the direction fits a model of these widths.
+    def check_shape(
+        self, widths: Sequence[int], experts: Experts | None = None
+    ) -> None:
+        """Check that the direction fits a model of these widths, whatever its experts.
 
         Raises:
             CircuitError: it was made on another shape.
@@ -116,7 +119,10 @@ class Edits:
         self._edits: dict[int, _Edit] = {}
         # [rows, 1, d_ff] if rows differ, [d_ff] for any number of rows
         which = (slice(None), None) if by_row else 0
-        for layer, edit in _edits(rows, widths(model), changed):
+        sizes, experts = widths(model), experts_of(model)
+        for intervention, _ in chain.from_iterable(rows):
+            intervention.check_shape(sizes, experts)
+        for layer, edit in _edits(rows, sizes, changed):
             scale, shift, pinned = edit
             self._alike[layer] = _alike(rows, layer, changed)
             self._edits[layer] = (
@@ -179,8 +185,6 @@ def _edits(
     rows: Sequence[_Pairs], sizes: Sequence[int], changed: _Changed
 ) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
     """The scale, the shift and the pins, [rows, d_ff], of each layer that changes."""
-    for intervention, _ in chain.from_iterable(rows):
-        intervention.check_shape(sizes)
     for layer in sorted(set(chain.from_iterable(changed.values()))):
         shape = (len(rows), sizes[layer])
         scale, shift = np.ones(shape, np.float32), np.zeros(shape, np.float32)

@@ -1,5 +1,6 @@
 """Mixtures of experts: what a neuron adds, and the laws of its steering."""
 
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -12,6 +13,7 @@ from tiny_models import HIDDEN, MIXTURES, make_model
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.weight_norms import dequantized
+from cna_mlx.errors import CircuitError
 from cna_mlx.models.experts import ExpertsBlock, of_expert
 from cna_mlx.models.families import (
     block_of,
@@ -187,3 +189,17 @@ def test_nvfp4_experts_have_a_scale_each() -> None:
         found = dequantized(of_expert(packed, expert), slice(None))
         limit = 0.2 * float(mx.abs(weight).max())
         assert float(mx.abs(found - weight).max()) < limit
+
+
+def test_a_circuit_of_other_experts_steers_nothing() -> None:
+    """Its neurons have other numbers, though a layer has as many of them."""
+    model = make_model("qwen3_moe", mlp_only_layers=[])
+    circuit = Circuit.from_neurons([(0, 3)])
+    own = experts_of(model)
+    entry = replace(circuit.model, d_ff=widths(model), experts=own)
+    with steered(model, replace(circuit, model=entry), 0.5):
+        pass
+    other = replace(entry, experts=((4, 64, 2),) * len(own))
+    wrong = replace(circuit, model=other)
+    with pytest.raises(CircuitError, match="4 experts of 64"), steered(model, wrong):
+        pass
