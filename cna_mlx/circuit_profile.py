@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from cna_mlx.circuit import Circuit, Moments
+from cna_mlx.util.formatting import NO_VALUE, percent
 
 
 def mass_by_layer(circuit: Circuit) -> dict[int, float]:
@@ -67,3 +68,11 @@ def _routing(above: float, below: float, own: Moments | None) -> Routing:
     if own is not None and above and below:
         delta = own.positive_mean / above - own.negative_mean / below
     return Routing(above, below, delta)
+
+
+def routing_texts(one: Routing | None, form: str) -> list[str]:
+    """Both shares in percent, and the delta in this format; for a table."""
+    if one is None:
+        return [NO_VALUE] * 3
+    delta = NO_VALUE if one.delta is None else format(one.delta, form)
+    return [percent(one.positive), percent(one.negative), delta]

@@ -50,7 +50,7 @@ class ModelEntry(Record):
         """The number in its layer of an expert's neuron; the shared expert's for None.
 
         Raises:
-            LookupError: there is no such expert, or it has no such neuron.
+            LookupError: the layer lacks that expert, or the expert that neuron.
         """
         count, width, _ = self._layer(layer)
         if expert is None:
@@ -75,7 +75,7 @@ class ModelEntry(Record):
         """The number in its layer of a neuron as :meth:`neuron_name` writes it.
 
         Raises:
-            InputError: it is not the name of a neuron, or there is no such expert.
+            InputError: it does not name a neuron of that layer.
         """
         expert, _, own = name.rpartition(":")
         try:

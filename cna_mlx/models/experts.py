@@ -43,11 +43,12 @@ class _Slots:
             values: [d_ff], or [rows, 1, d_ff] if rows differ.
         """
         experts = values[..., : count * width].reshape(-1, count, width)
-        rows = mx.zeros(self.indices.shape, mx.int32)
-        if len(experts) > 1:
-            rows = rows + mx.arange(len(experts))[:, None, None]
-        found = experts[self.sorted(rows), self.sorted(self.indices)]
-        return found[..., None, :]
+        chosen = self.sorted(self.indices)
+        if len(experts) == 1:
+            return experts[0][chosen][..., None, :]
+        rows = mx.arange(len(experts))[:, None, None]
+        rows = mx.broadcast_to(rows, self.indices.shape)
+        return experts[self.sorted(rows), chosen][..., None, :]
 
     def by_token(self) -> mx.array:
         """The experts' activations, [rows, length, chosen, width]."""

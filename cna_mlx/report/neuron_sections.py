@@ -1,10 +1,11 @@
 """The sections of a report on a search, on a circuit and on its first neurons."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.circuit_profile import Routing, effect_sizes, routing, scores
+from cna_mlx.circuit_profile import effect_sizes, routing, routing_texts, scores
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.evaluation.runs import NEURONS, SEARCH, RunRecord
 from cna_mlx.evaluation.samples import Sample
@@ -21,7 +22,7 @@ from cna_mlx.report.content import (
     TextLevel,
 )
 from cna_mlx.report.search_pictures import front_table, layer_map, pareto
-from cna_mlx.util.formatting import NO_VALUE, counted, decimal, percent
+from cna_mlx.util.formatting import counted, decimal
 from cna_mlx.util.sanitize import quoted
 
 _LISTED = 10
@@ -116,7 +117,7 @@ def _search(run: RunRecord, data: Mapping[str, Any]) -> ReportSection:
 def _neuron_table(circuit: Circuit) -> ReportTable:
     own, sizes = scores(circuit), effect_sizes(circuit)
     has_scores = all(one is not None for one in own)
-    routes = routing(circuit)
+    routes, texts = routing(circuit), partial(routing_texts, form="+.3g")
     rows = [
         [
             Cell(str(rank)),
@@ -125,7 +126,7 @@ def _neuron_table(circuit: Circuit) -> ReportTable:
             Cell(f"{neuron.delta:+.3g}"),
             Cell(decimal(sizes[rank - 1])),
             *([Cell(f"{own[rank - 1]:.3g}")] if has_scores else []),
-            *(_routed(routes[rank - 1]) if any(routes) else []),
+            *(map(Cell, texts(routes[rank - 1])) if any(routes) else []),
         ]
         for rank, neuron in enumerate(circuit.neurons[:_LISTED], 1)
     ]
@@ -135,13 +136,6 @@ def _neuron_table(circuit: Circuit) -> ReportTable:
         columns += ["routed: positive", "negative", "delta if routed"]
     shown = counted(len(rows), "neuron")
     return ReportTable(f"The first {shown} of {len(circuit.neurons):,}", columns, rows)
-
-
-def _routed(one: Routing | None) -> list[Cell]:
-    if one is None:
-        return [Cell(NO_VALUE)] * 3
-    delta = NO_VALUE if one.delta is None else f"{one.delta:+.3g}"
-    return [Cell(percent(one.positive)), Cell(percent(one.negative)), Cell(delta)]
 
 
 def _pages(

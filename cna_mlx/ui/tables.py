@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.circuit_profile import Routing, mass_by_layer, routing, scores
+from cna_mlx.circuit_profile import mass_by_layer, routing, routing_texts, scores
 from cna_mlx.discovery.trial_text import expectation_lines
 from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.provenance import ContrastEntry
@@ -238,17 +238,12 @@ def _neurons(screen: Screen, circuit: Circuit, top: int) -> RenderableType:
             moments = circuit.moments[number]
             row.append(decimal(moments.effect_size))
             row += [f"{value:.4f}" for value in moments[::2]]
-        rows.append([*row, *(_routed(routes[number]) if has_routes else [])])
+        rows.append(
+            [*row, *(routing_texts(routes[number], "+.4f") if has_routes else [])]
+        )
     if has_routes:
         names += [*(f"{side} routed" for side in _sides(circuit)), "delta if routed"]
     return table_or_lines(screen, names, rows)
-
-
-def _routed(one: Routing | None) -> list[str]:
-    if one is None:
-        return [NO_VALUE] * 3
-    delta = NO_VALUE if one.delta is None else f"{one.delta:+.4f}"
-    return [percent(one.positive), percent(one.negative), delta]
 
 
 def _sides(circuit: Circuit) -> tuple[str, str]:

@@ -55,21 +55,12 @@ def test_another_task_is_timed_anew(then: tuple[str, int, int]) -> None:
     assert pace.left == pytest.approx(total - done - 1)
 
 
-def test_no_time_is_left_below_zero() -> None:
+@pytest.mark.parametrize(("total", "left"), [(2, 0), (10, 8)])
+def test_a_slow_step_delays_only_those_after_it(total: int, left: float) -> None:
     clock = Clock()
     pace = Pace(clock)
-    pace.take("Reading", 0, 2)
+    pace.take("Reading", 0, total)
     clock.now = 1.0
-    pace.take("Reading", 1, 2)
+    pace.take("Reading", 1, total)
     clock.now = 60.0
-    assert pace.left == 0
-
-
-def test_a_slow_step_delays_those_after_it() -> None:
-    clock = Clock()
-    pace = Pace(clock)
-    pace.take("Reading", 0, 10)
-    clock.now = 1.0
-    pace.take("Reading", 1, 10)
-    clock.now = 60.0
-    assert pace.left == 8
+    assert pace.left == left

@@ -81,8 +81,8 @@ _ROUTED = {
     False: {"hidden": 3.1, "width": 3.3, "count": 1.7},
     True: {"hidden": 4.9, "width": 3.5, "count": 5.0},
 }
-# The same for a recurrent layer: copies of a token's projections, and of its state if
-# there is no kernel. Measured.
+# The same for a recurrent layer: copies of a token's projections, and of its state on
+# the CPU, which mlx-lm's own kernel does not run on. Measured.
 _PROJECTED, _STATES = 3.0, 1.25
 # Bounds of a batch in which each row changes another neuron: its rows, their tokens in
 # the KV caches, their logits.
