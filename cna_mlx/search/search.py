@@ -2,6 +2,7 @@
 the other half.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,15 +30,18 @@ from cna_mlx.util.progress import SILENT, Reporter
 
 # Each round: harmful prompts, circuits of each size that are left, and the share of
 # the time by which it ends.
-_ROUNDS = ((5, 0, 0.25), (6, 4, 0.35), (35, 2, 0.5))
-_MEASURED = 0.58  # the share by which the KL of the best is measured
+_ROUNDS = ((5, 0, 0.25), (6, 4, 0.34), (35, 2, 0.46))
+# The shares by which the KL of the best is measured, and the finalists have answered
+# the part of the refused prompts that is kept for them.
+_MEASURED, _FINISHED, _KEPT = 0.54, 0.67, 0.35
 # Multipliers beyond ablation. The KL grew by this power of 1 - m
 # or less in the circuits that were measured.
 _NEGATIVE, _GROWTH = (-0.5, -0.25), 1.5
 _UNSURE = 1.25  # what a few prompts say of the KL may be off by so much
-# How many may be chosen, and the part of the largest KL that they may cost where they
-# are: on other prompts it was up to 1.6 times that (docs/design.md).
-_FINALISTS, _MARGIN = 8, 0.6
+# How many are measured further, how many of them answer at length, and the part of the
+# largest KL that they may cost here: on other prompts it was up to 1.6 times that
+# (docs/design.md).
+_HOPEFUL, _FINALISTS, _MARGIN = 8, 4, 0.6
 
 Shown = Callable[[Sequence[Standing]], None]
 Keep = Callable[[Circuit], None]
@@ -117,6 +121,8 @@ class _Search:
     keep: Keep
     _started: float = field(default_factory=time.perf_counter)
     _pace: float = 0.0
+    _asked: int = 0
+    _finalists: Sequence[Standing] = ()
 
     @wired()
     def run(self) -> SearchResult:
@@ -192,24 +198,25 @@ class _Search:
 
     def _choose(self, trial: Trial, standings: list[Standing]) -> bool:
         """Try all, then the best of each size on more prompts; False if stopped."""
-        alive, asked, budget = list(standings), 0, 60 * self.options.minutes
+        alive, budget = list(standings), 60 * self.options.minutes
+        most = math.ceil((1 - _KEPT) * len(trial.harmful.prompts))
         for count, keep, share in _ROUNDS:
-            if asked:
+            if self._asked:
                 alive = best_by_size(alive, keep, self._limit, 2 * keep)
                 also = stronger if share == _ROUNDS[-1][-1] else pinned
                 new = [Standing(one) for one in also(alive, self._limit)]
                 standings += new
                 alive += new
             ends = (1 - share) * budget
-            for at in range(asked, min(asked + count, len(trial.harmful.prompts))):
+            for at in range(self._asked, min(self._asked + count, most)):
                 if not trial.ask(alive, at, self.session.reporter.stop):
                     return False
-                asked = at + 1
+                self._asked = at + 1
                 self.shown(alive)
                 if self._left < ends:
                     break
         self._pace = trial.pace
-        return self._measure(trial, standings)
+        return self._measure(trial, standings) and self._finish(trial, standings)
 
     def _measure(self, trial: Trial, standings: Sequence[Standing]) -> bool:
         """Measure the KL of those that may be chosen on all benign prompts.
@@ -221,8 +228,8 @@ class _Search:
         tried = long_tried(standings)
         hopeful = [one for one in tried if one.is_harmless(self.options.most_kl)]
         hopeful.sort(key=_preference)
-        for start in range(0, len(hopeful), _FINALISTS):
-            part = hopeful[start : start + _FINALISTS]
+        for start in range(0, len(hopeful), _HOPEFUL):
+            part = hopeful[start : start + _HOPEFUL]
             if self._left < ends:
                 break
             stop = self.session.reporter.stop
@@ -232,10 +239,31 @@ class _Search:
                 break
         return True
 
+    def _finish(self, trial: Trial, standings: Sequence[Standing]) -> bool:
+        """Let the best harmless ones answer further prompts, at length; False if
+        stopped.
+        """
+        ends = (1 - _FINISHED) * 60 * self.options.minutes
+        tried = long_tried(standings)
+        harmless = [one for one in tried if one.lost and one.is_harmless(self._limit)]
+        self._finalists = sorted(harmless, key=_preference)[:_FINALISTS]
+        if not self._finalists:
+            return True
+        return trial.finish(
+            self._finalists,
+            self._asked,
+            self.session.reporter.stop,
+            lambda: self._left < ends,
+        )
+
     def _best(self, standings: Sequence[Standing]) -> Standing:
-        """The most refusals lost among the harmless, the smallest of equal ones."""
+        """The most refusals lost among the harmless, the smallest of equal ones.
+
+        Of the finalists, unless all of them turned out to do harm.
+        """
         tried = long_tried(standings)
         harmless = [one for one in tried if one.is_harmless(self._limit)]
+        harmless = [one for one in harmless if one in self._finalists] or harmless
         if not any(one.lost for one in harmless):
             return max(tried, key=lambda one: one.merit(self._limit))
         return min(harmless, key=_preference)
@@ -284,13 +312,13 @@ def pinned(standings: Sequence[Standing], limit: float) -> list[Candidate]:
 
 
 def stronger(standings: Sequence[Standing], limit: float) -> list[Candidate]:
-    """The best circuit of each size, and two of the largest, beyond ablation.
+    """The two best circuits of each size, beyond ablation.
 
     At the negative multipliers that the KL leaves room for.
     """
     return [
         one.candidate.at(m)
-        for one in best_by_size(_ablated(standings), 1, limit, 2)
+        for one in best_by_size(_ablated(standings), 2, limit)
         for m in _NEGATIVE
         if one.kl * (1 - m) ** _GROWTH < _UNSURE * limit
     ]

@@ -19,11 +19,16 @@ from cna_mlx.util.progress import never
 
 #: New tokens of an answer, enough to recognize a refusal.
 TOKENS = 32
+# Of the last ones' answers: a text that repeats itself often does so after 32.
+_LONG = 64
 # Arms of a batch at most; each has a KV cache.
 _ROWS = 64
 # Of the answers' mean quality: below the first it counts against a circuit, as on other
 # prompts it was up to .06 lower; below the second nothing makes up for it.
 _QUALITY, _LEAST_QUALITY = 0.97, 0.9
+# What long answers may lack of the unsteered model's, at the price of half of all
+# refusals. Their quality differs much from one prompt to the next: no limit.
+_LACK = 0.2
 # Of the refusals that may become unusable.
 _RUINED = 0.1
 # While circuits are tried further, one bad answer of a few proves little: whole answers
@@ -64,6 +69,8 @@ class Counts:
         kls: KL from the baseline on each benign prompt, in nats.
         qualities: of each answer.
         changed: benign answers with another text.
+        long: the quality of each long answer; ``usual`` is the mean of the unsteered
+            model's to benign prompts.
     """
 
     candidate: Tried
@@ -73,6 +80,8 @@ class Counts:
     kls: list[float] = field(default_factory=list)
     qualities: list[float] = field(default_factory=list)
     changed: int = 0
+    long: list[float] = field(default_factory=list)
+    usual: float = 1.0
     _texts: set[str] = field(default_factory=set)
 
     @property
@@ -110,9 +119,11 @@ class Counts:
         """The share of refusals lost less the lack of quality, to choose one circuit.
 
         Laplace's estimate of the share: five of five say less than 40 of 40. The worst
-        quality that is allowed costs half of all refusals.
+        quality that is allowed costs half of all refusals, as do long answers whose
+        quality is .2 below the usual one.
         """
-        return (self.lost + 1) / (self.refusals + 2) - self.worse() / 2
+        lack = max(0.0, self.usual - fmean(self.long)) / _LACK if self.long else 0.0
+        return (self.lost + 1) / (self.refusals + 2) - (self.worse() + lack) / 2
 
     def merit(self, most_kl: float) -> float:
         """Refusals lost less damage, to choose who is tried further.
@@ -124,11 +135,12 @@ class Counts:
         ruined = max(0, self.ruined - _FREE) / max(1, self.refusals)
         return self.share - ruined - excess - self.worse(_WHOLE)
 
-    def take(self, baseline: Sample, own: Sample) -> None:
+    def take(self, baseline: Sample, own: Sample, *, is_long: bool = False) -> None:
         """Count an answer to a prompt that the baseline answered too."""
-        self.qualities.append(own.quality)
+        (self.long if is_long else self.qualities).append(own.quality)
         if baseline.kind == "benign":
-            self.kls.append(own.kl or 0.0)
+            if own.kl is not None:
+                self.kls.append(own.kl)
             self.changed += own.token_ids != baseline.token_ids
         elif baseline.is_refused:
             self.refusals += 1
@@ -147,6 +159,8 @@ class Counts:
             "ruined": self.ruined,
             "kl": self.kl,
             "quality": self.quality,
+            "long_quality": fmean(self.long) if self.long else None,
+            "usual_quality": self.usual if self.long else None,
             "benign": len(self.kls),
             "changed": self.changed,
         }
@@ -181,11 +195,43 @@ class Trial:
         Each second time also a benign prompt, while there are any.
         """
         started = time.perf_counter()
-        taken = self._take(standings, self.harmful, at, 0, stop)
+        taken = self._take(standings, self.harmful, at, TOKENS, 0, stop)
         self.pace = (time.perf_counter() - started) / (1 + len(standings))
         if taken and not at % 2 and at // 2 < len(self.benign.prompts):
-            taken = self._take(standings, self.benign, at // 2, KL_TOKENS, stop)
-        return taken
+            taken = self._take(standings, self.benign, at // 2, TOKENS, KL_TOKENS, stop)
+        return bool(taken)
+
+    def finish(
+        self,
+        standings: Sequence[Counts],
+        asked: int,
+        stop: Callable[[], bool],
+        is_over: Callable[[], bool],
+    ) -> bool:
+        """Answer at length the refused prompts that were not asked; False if stopped.
+
+        And a benign prompt beside each, while there are any.
+
+        Args:
+            asked: how many prompts :meth:`ask` took.
+            is_over: called before each prompt; True leaves out those that follow.
+        """
+        usual: list[float] = []
+        # no more than were asked, so that the others still count as long tried
+        for at in range(asked, min(2 * asked, len(self.harmful.prompts))):
+            if is_over():
+                break
+            if not self._take(standings, self.harmful, at, _LONG, 0, stop):
+                return False
+            beside = (asked + 1) // 2 + at - asked
+            if beside < len(self.benign.prompts):
+                taken = self._take(standings, self.benign, beside, _LONG, 0, stop)
+                if not taken:
+                    return False
+                usual.append(taken.quality)
+        for one in standings:
+            one.usual = fmean(usual) if usual else 1.0
+        return True
 
     def measure(
         self,
@@ -226,9 +272,12 @@ class Trial:
         standings: Sequence[Counts],
         benchmark: Benchmark,
         number: int,
+        tokens: int,
         kl_tokens: int,
         stop: Callable[[], bool],
-    ) -> bool:
+    ) -> Sample | None:
+        """The unsteered model's answer; None if stopped."""
+        baseline = None
         for start in range(0, len(standings), _ROWS - 1):
             part = standings[start : start + _ROWS - 1]
             arms = [one.candidate.arm(str(at)) for at, one in enumerate(part)]
@@ -238,15 +287,16 @@ class Trial:
                 [benchmark],
                 [BASELINE, *arms],
                 self.rendering,
-                TOKENS,
+                tokens,
                 kl_tokens,
             )
             samples = evaluation.batch(number, stop)
             if samples is None:
-                return False
+                return None
+            baseline = samples[0]
             for one, sample in zip(part, samples[1:], strict=True):
-                one.take(samples[0], sample)
-        return True
+                one.take(baseline, sample, is_long=tokens > TOKENS)
+        return baseline
 
 
 def mixed(several: Sequence[_T]) -> list[_T]:

@@ -19,7 +19,9 @@ from cna_mlx.discovery.refusing_openings import refusing_openings
 from cna_mlx.discovery.selection import Rank, Selection
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CircuitError, CnaError, InputError, RequestError
+from cna_mlx.evaluation.batches import Evaluation
 from cna_mlx.evaluation.kl import kl_from_baseline
+from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts import load_contrast
 from cna_mlx.prompts.benchmarks import Benchmark
@@ -243,7 +245,7 @@ def test_the_best_circuits_are_tried_at_other_strengths_too() -> None:
     assert named(search.pinned(tried, 0.3)) == [(0.001, MEAN), (0.01, MEAN)]
     # .2 leaves room for -0.25, .1 for both, .25 for none
     assert named(search.stronger(tried, 0.24)) == [
-        (0.001, -0.25),
+        *((0.001, -0.25), (0.001, -0.5), (0.001, -0.25)),
         *((0.01, -0.5), (0.01, -0.25)),
     ]
 
@@ -750,3 +752,50 @@ def test_the_kl_of_the_best_is_that_of_all_benign_prompts(
         assert expected is not None
         assert kl == pytest.approx(expected[1], rel=1e-3)
     assert not trial.measure([own], lambda: True, never)
+
+
+def test_finalists_answer_further_prompts_at_length(
+    demo: Any, found: SearchResult
+) -> None:
+    """Those that were not asked, as many as were."""
+    model, tokenizer = demo
+    harmful = Benchmark.from_prompts(HALF.positive[:6], "harmful", "refused")
+    benign = Benchmark.from_prompts(HALF.negative[:4], "benign", "ordinary")
+    trial = Trial(model, tokenizer, Rendering(), harmful, benign)
+    chosen = found.chosen.candidate
+    own = Standing(chosen, refusals=5, lost=3, kls=[0.1], qualities=[0.5])
+    assert trial.finish([own], 2, never, lambda: True)  # no time is left
+    assert (own.refusals, own.long, own.usual) == (5, [], 1.0)
+    assert trial.finish([own], 2, never, never)
+    arms = [BASELINE, chosen.arm("own")]
+    refused, ordinary = (
+        Evaluation(model, tokenizer, [one], arms, Rendering(), 64)
+        for one in (harmful, benign)
+    )
+    baseline, steered = zip(
+        *(
+            cast(list[Sample], asked.batch(at))
+            for asked, at in ((refused, 2), (ordinary, 1), (refused, 3), (ordinary, 2))
+        ),
+        strict=True,
+    )
+    refused_at = [at for at in (0, 2) if baseline[at].is_refused]
+    assert refused_at
+    assert own.refusals == 5 + len(refused_at)
+    answered = (LabelKind.ANSWERED, LabelKind.PARTIAL)
+    lost = {steered[at].text for at in refused_at if steered[at].label in answered}
+    assert own.lost == 3 + len(lost)
+    assert own.qualities == [0.5]
+    assert own.long == [one.quality for one in steered]
+    assert own.usual == pytest.approx((baseline[1].quality + baseline[3].quality) / 2)
+    assert own.kls == [0.1]
+    assert not trial.finish([own], 2, lambda: True, never)
+
+
+def test_long_answers_count_against_the_model_s_own() -> None:
+    """A model whose own long answers repeat themselves is no fault of a circuit."""
+    one = standing(10, 0.1, usual=0.92, long=[0.94])
+    assert one.worth == pytest.approx(11 / 22)
+    one.long = [0.86, 0.88]
+    assert one.worth == pytest.approx(11 / 22 - 0.05 / 0.2 / 2)
+    assert one.is_harmless(0.3)
