@@ -29,7 +29,7 @@ from cna_mlx.util.rows import html_table
 
 CONTRAST = PromptSet.from_prompts(POSITIVE, NEGATIVE, "red-vs-blue")
 QUESTIONS = Benchmark.from_prompts(["five red cats", "six <b>blue</b> cats"])
-SHORT = EvalOptions(max_tokens=3, seeds=1, has_kl=False)
+SHORT = EvalOptions(max_tokens=3, seeds=1, has_kl=False, batch=1)
 
 
 @pytest.fixture(name="circuit")
@@ -101,10 +101,10 @@ def test_ctrl_c_keeps_the_batches(
 ) -> None:
     from cna_mlx.evaluation.batches import Evaluation
 
-    def pressed(self: Evaluation, number: int, stop: Any) -> Any:
+    def pressed(self: Evaluation, numbers: Any, stop: Any = None) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Evaluation, "batch", pressed)
+    monkeypatch.setattr(Evaluation, "group", pressed)
     run = evaluate(
         *tiny, circuit, QUESTIONS, options=SHORT, contrast=CONTRAST, out=tmp_path / "r"
     )

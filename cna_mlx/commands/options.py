@@ -172,6 +172,16 @@ expect_option = click.option(
 )
 
 
+class _Rows(click.IntRange):
+    """``auto``, or a number of rows."""
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 class _Strength(click.ParamType):  # type: ignore[type-arg]  # one since click 8.4
     """A multiplier, ``mean`` or ``pin=C``."""
 
@@ -250,6 +260,14 @@ measuring_options = block(
     ),
     click.option(
         "--kl/--no-kl", "has_kl", default=True, help="Measure the KL divergence."
+    ),
+    click.option(
+        "--batch",
+        type=_Rows(),
+        default=32,
+        metavar="ROWS|auto",
+        help="Rows of a batch, each an arm of a prompt: so many are answered together. "
+        "auto measures what is fastest.",
     ),
     directory_option("Directory of the run; give it again to resume."),
 )

@@ -1,8 +1,8 @@
-"""Answer one prompt after the other, all arms of a prompt in one batch."""
+"""Answer prompts in groups: every arm of each prompt is a row of one batch."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,8 +18,14 @@ from cna_mlx.evaluation.further import (
     first_word,
     turned,
 )
-from cna_mlx.evaluation.kl import KL_TOKENS, kl_from_baseline
-from cna_mlx.evaluation.order import Named, in_sequence, interleaved
+from cna_mlx.evaluation.kl import KL_TOKENS, kl_after_prefill
+from cna_mlx.evaluation.order import (
+    GROUPED,
+    Named,
+    grouped,
+    in_sequence,
+    interleaved,
+)
 from cna_mlx.evaluation.samples import Continuation, Sample
 from cna_mlx.models.context import check_lengths, context_length
 from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt
@@ -37,6 +43,19 @@ _TRIAL_TOKENS = 8
 _Caches = dict[str, ArmCache] | None
 
 
+@dataclass
+class _Asked:
+    """A prompt while it is answered: its number, and a sample for each arm."""
+
+    number: int
+    ids: list[int]
+    samples: list[Sample] = field(default_factory=list)
+
+    def named(self, arm: Arm) -> Arm:
+        """The arm with a label that no row of another prompt has."""
+        return replace(arm, label=f"{arm.label}, prompt {self.number + 1}")
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Prompts, and how to answer them.
@@ -47,12 +66,15 @@ class Evaluation:
         max_tokens: new tokens for each answer.
         kl_tokens: of the baseline's answer, for the KL; 0 for no KL.
         gauge: a circuit to gauge each prompt along, or None.
-        order: of the prompts: ``interleaved``; None for one set after the other.
+        order: of the prompts: ``interleaved``, or ``grouped`` by length too; None for
+            one set after the other.
         extend_to: tokens in all of an answer that continues past ``max_tokens``; 0 for
             none.
         main: the row whose answer is also begun with the baseline's first word where
             it answers what the baseline refuses; None for no row.
         openings: of the model's refusals; empty if unknown.
+        rows: of a batch: as many prompts are answered together as have so many rows, or
+            one.
     """
 
     model: Any
@@ -67,11 +89,24 @@ class Evaluation:
     extend_to: int = 0
     main: int | None = None
     openings: Sequence[Opening] = ()
+    rows: int = 0
 
     @cached_property
     def prompts(self) -> list[Named]:
         """Every prompt with the name of its set, in the order of the run."""
+        if self.order == GROUPED:
+            return grouped(self.sets, lambda one: len(self._ids(one[1])), self._size)
         return (interleaved if self.order else in_sequence)(self.sets)
+
+    @property
+    def _size(self) -> int:
+        """Prompts of a group."""
+        return max(1, self.rows // len(self.arms))
+
+    def next_group(self, done: int) -> range:
+        """The numbers of the prompts that are answered with the one after ``done``."""
+        start = done - done % self._size
+        return range(start, min(start + self._size, len(self.prompts)))
 
     def check(self) -> None:
         """Raise InputError if a prompt is longer than the context."""
@@ -81,131 +116,197 @@ class Evaluation:
     def expected_seconds(
         self, clock: Callable[[], float] = time.perf_counter
     ) -> tuple[float, float]:
-        """Estimate a run's time from a trial with the longest prompt.
+        """Estimate a run's time from trials with the longest prompts.
 
         Returns:
             The longest that the answers can take; and what continuing one in
             :data:`SAMPLED` of them adds.
         """
-        ids = max((self._ids(one) for _, one in self.prompts), key=len)
-        times = []
-        for tokens in (1, 1 + _TRIAL_TOKENS):  # the first run also warms up
+        longest, times = self.longest(), []
+        more_tokens = self.bare(1 + _TRIAL_TOKENS)
+        # the first run also warms up
+        trials = [self.bare(1), more_tokens]
+        if self.kl_tokens:
+            trials.append(replace(more_tokens, kl_tokens=self.kl_tokens))
+        for trial in trials:
             started = clock()
-            for _ in generate_arms(
-                self.model, self.tokenizer, [ids], self.arms, max_tokens=tokens
-            ):
-                pass
+            trial.group(longest)
             times.append(clock() - started)
         step = max(0.0, times[1] - times[0]) / _TRIAL_TOKENS
         first = max(0.0, min(times) - step)
-        batch = first + step * self.max_tokens
-        if count := min(self.kl_tokens, self.max_tokens):
-            started = clock()
-            answer = ids[-_TRIAL_TOKENS:]  # any tokens take as long as an answer's
-            kl_from_baseline(self.model, ids, answer, self.arms)
-            own = max(step, (clock() - started - first) / len(answer))
-            batch += first + own * count
+        group = first + step * self.max_tokens
+        if self.kl_tokens:
+            own = max(step, times[2] - times[1]) / (1 + _TRIAL_TOKENS)
+            group += own * min(self.kl_tokens, self.max_tokens)
         more = step * max(0, self.extend_to - self.max_tokens) / SAMPLED
-        return batch * len(self.prompts), more * len(self.prompts)
+        groups = -(-len(self.prompts) // self._size)
+        return group * groups, more * groups
+
+    def longest(self) -> list[int]:
+        """The numbers of a group of the longest prompts."""
+        lengths = [len(self._ids(prompt)) for _, prompt in self.prompts]
+        order = sorted(range(len(lengths)), key=lambda number: -lengths[number])
+        return order[: self._size]
+
+    def bare(self, max_tokens: int) -> "Evaluation":
+        """The same arms and prompts, with nothing beyond so many tokens."""
+        return replace(
+            self,
+            max_tokens=max_tokens,
+            kl_tokens=0,
+            gauge=None,
+            extend_to=0,
+            main=None,
+            openings=(),
+        )
 
     def batch(
         self, number: int, stop: Callable[[], bool] = never
     ) -> list[Sample] | None:
-        """Answer prompt ``number`` in every arm, and measure the answers.
+        """Answer prompt ``number`` alone; see :meth:`group`.
 
         Returns a sample for each arm, in their order; None if stopped.
         """
+        found = self.group([number], stop)
+        return None if found is None else found[0]
+
+    def group(
+        self, numbers: Sequence[int], stop: Callable[[], bool] = never
+    ) -> list[list[Sample]] | None:
+        """Answer these prompts in every arm, and measure the answers.
+
+        Returns the samples of each prompt, in the order of the arms; None if stopped.
+        """
         started = time.perf_counter()
-        ids = self._ids(self.prompts[number][1])
+        asked = [
+            _Asked(number, self._ids(self.prompts[number][1])) for number in numbers
+        ]
         caches: _Caches = {} if self.extend_to > self.max_tokens else None
-        samples = self._answered(number, ids, caches, stop)
-        samples = samples and self._extended(ids, samples, caches, stop)
-        samples = samples and self._opened(ids, samples, stop)
-        if not samples:
+        fed: list[list[Any]] = []  # KV caches of the prompts
+        if not (
+            self._answer(asked, caches, fed, stop)
+            and self._measure(asked, fed, stop)
+            and self._extend(asked, caches, stop)
+            and self._open(asked, stop)
+        ):
             return None
-        kls: Sequence[float | None] | None = [None] * len(self.arms)
-        if count := self.kl_tokens:
-            answer = samples[0].token_ids
-            kls = kl_from_baseline(
-                self.model, ids, answer, self.arms, tokens=count, stop=stop
-            )
-        looked = None if kls is None else self._looked(number, ids, samples, stop)
-        if kls is None or looked is None:
-            return None
-        if self.openings:
-            odds = opening_log_odds(self.model, ids, self.openings)
-            looked[0] = replace(looked[0], opening=odds)
-        seconds = round(time.perf_counter() - started, 3)
+        for one in asked:
+            looked = self._looked(one.number, one.ids, one.samples, stop)
+            if looked is None:
+                return None
+            one.samples = looked
+            if self.openings:
+                odds = opening_log_odds(self.model, one.ids, self.openings)
+                one.samples[0] = replace(one.samples[0], opening=odds)
+        seconds = round((time.perf_counter() - started) / len(asked), 3)
         return [
-            replace(one, kl=kl, seconds=seconds)
-            for one, kl in zip(looked, kls, strict=True)
+            [replace(sample, seconds=seconds) for sample in one.samples]
+            for one in asked
         ]
 
-    def _answered(
-        self, number: int, ids: list[int], caches: _Caches, stop: Callable[[], bool]
-    ) -> list[Sample] | None:
-        """The answers of all arms; None if stopped."""
+    def _answer(
+        self,
+        asked: Sequence["_Asked"],
+        caches: _Caches,
+        fed: list[list[Any]],
+        stop: Callable[[], bool],
+    ) -> bool:
+        """The answers of all arms; False if stopped."""
+        rows = [(one, arm) for one in asked for arm in self.arms]
         events = list(
             generate_arms(
                 self.model,
                 self.tokenizer,
-                [ids],
-                self.arms,
+                [[one.ids for one, _ in rows]],
+                [one.named(arm) for one, arm in rows],
                 max_tokens=self.max_tokens,
                 caches=caches,
                 gauge=self.gauge,
+                leaves=True,
+                prefilled=fed.append if self.kl_tokens else None,
                 stop=stop,
             )
         )
-        answers = _finished(events, len(self.arms))
+        answers = _finished(events, len(rows))
         if answers is None:
-            return None
-        gauge = next((one.value for one in events if isinstance(one, Gauged)), None)
-        return [
-            Sample.of(number, *self.prompts[number], arm.label, answer, gauge=gauge)
-            for arm, answer in zip(self.arms, answers, strict=True)
-        ]
+            return False
+        gauges = next((one.arms for one in events if isinstance(one, Gauged)), None)
+        for row, ((one, arm), answer) in enumerate(zip(rows, answers, strict=True)):
+            gauge = gauges and gauges[row - row % len(self.arms)]
+            sample = Sample.of(
+                one.number,
+                *self.prompts[one.number],
+                arm.label,
+                answer,
+                gauge=gauge,
+            )
+            one.samples.append(sample)
+        return True
 
-    def _extended(
+    def _measure(
         self,
-        ids: list[int],
-        samples: list[Sample],
-        caches: _Caches,
+        asked: Sequence["_Asked"],
+        fed: list[list[Any]],
         stop: Callable[[], bool],
-    ) -> list[Sample] | None:
-        """Continue the answers that may still change; None if stopped."""
-        if caches is None:
-            return samples
-        rows = [
-            row
-            for row, one in enumerate(samples)
-            if continues(one) and self._has_room(ids, one.token_ids)
-        ]
-        begun = [samples[row].token_ids for row in rows]
-        more = self.extend_to - self.max_tokens
-        found = self._continued(ids, rows, begun, more, stop, caches)
-        caches.clear()  # they are large
-        if found is None:
-            return None
-        for row, whole in zip(rows, found, strict=True):
-            samples[row] = replace(samples[row], extended=whole)
-        return samples
+    ) -> bool:
+        """Add the KL; False if stopped."""
+        if not self.kl_tokens:
+            return True
+        kls = kl_after_prefill(
+            self.model,
+            fed.pop(),  # they are large
+            [one.ids[-1] for one in asked],
+            [one.samples[0].token_ids for one in asked],
+            self.arms,
+            tokens=self.kl_tokens,
+            stop=stop,
+        )
+        for one, own in zip(asked, kls or [], strict=kls is not None):
+            one.samples = [
+                replace(sample, kl=kl)
+                for sample, kl in zip(one.samples, own, strict=True)
+            ]
+        return kls is not None
 
-    def _opened(
-        self, ids: list[int], samples: list[Sample], stop: Callable[[], bool]
-    ) -> list[Sample] | None:
-        """Begin the main arm's answer as a refusal; None if stopped."""
-        begun = self._opening(samples)
-        if self.main is None or not begun:
-            return samples
-        left = min(self.max_tokens, OPENED_TOKENS) - len(begun)
-        if left < 1 or not self._has_room(ids, begun):
-            return samples
-        found = self._continued(ids, [self.main], [begun], left, stop)
-        if found is None:
-            return None
-        samples[self.main] = replace(samples[self.main], opened=found[0])
-        return samples
+    def _extend(
+        self, asked: Sequence["_Asked"], caches: _Caches, stop: Callable[[], bool]
+    ) -> bool:
+        """Continue the answers that may still change; False if stopped."""
+        if caches is None:
+            return True
+        rows = [
+            (one, row)
+            for one in asked
+            for row, sample in enumerate(one.samples)
+            if continues(sample) and self._has_room(one.ids, sample.token_ids)
+        ]
+        begun = [one.samples[row].token_ids for one, row in rows]
+        more = self.extend_to - self.max_tokens
+        found = self._continued(rows, begun, more, stop, caches)
+        caches.clear()  # they are large
+        for (one, row), whole in zip(rows, found or [], strict=found is not None):
+            one.samples[row] = replace(one.samples[row], extended=whole)
+        return found is not None
+
+    def _open(self, asked: Sequence["_Asked"], stop: Callable[[], bool]) -> bool:
+        """Begin the main arm's answers as refusals; False if stopped."""
+        if self.main is None:
+            return True
+        by_length: dict[int, list[tuple[_Asked, tuple[int, ...]]]] = {}
+        for one in asked:
+            if (begun := self._opening(one.samples)) and self._has_room(one.ids, begun):
+                by_length.setdefault(len(begun), []).append((one, begun))
+        for length, several in by_length.items():
+            left = min(self.max_tokens, OPENED_TOKENS) - length
+            if left < 1:
+                continue
+            rows = [(one, self.main) for one, _ in several]
+            found = self._continued(rows, [begun for _, begun in several], left, stop)
+            if found is None:
+                return False
+            for (one, row), whole in zip(rows, found, strict=True):
+                one.samples[row] = replace(one.samples[row], opened=whole)
+        return True
 
     def _looked(
         self,
@@ -250,8 +351,7 @@ class Evaluation:
 
     def _continued(
         self,
-        ids: list[int],
-        rows: Sequence[int],
+        rows: Sequence[tuple["_Asked", int]],
         begun: Sequence[Sequence[int]],
         max_tokens: int,
         stop: Callable[[], bool],
@@ -263,29 +363,25 @@ class Evaluation:
         events = generate_arms(
             self.model,
             self.tokenizer,
-            [[[*ids, *one] for one in begun]],
-            [self.arms[row] for row in rows],
+            [[[*one.ids, *own] for (one, _), own in zip(rows, begun, strict=True)]],
+            [one.named(self.arms[row]) for one, row in rows],
             max_tokens=max_tokens,
             caches=caches,
+            leaves=True,
             stop=stop,
         )
         answers = _finished(events, len(rows))
         if answers is None:
             return None
-        wholes = [
-            (*one, *answer.token_ids)
-            for one, answer in zip(begun, answers, strict=True)
-        ]
-        begins = begins_thought(self.tokenizer, ids)
-        return [
-            Continuation.of(
-                text_of(self.tokenizer, whole),
-                whole,
-                answer.finish,
-                opens_thought=begins,
+        found = []
+        for (one, _), own, answer in zip(rows, begun, answers, strict=True):
+            whole = *own, *answer.token_ids
+            begins = begins_thought(self.tokenizer, one.ids)
+            text = text_of(self.tokenizer, whole)
+            found.append(
+                Continuation.of(text, whole, answer.finish, opens_thought=begins)
             )
-            for whole, answer in zip(wholes, answers, strict=True)
-        ]
+        return found
 
     def _has_room(self, ids: Sequence[int], begun: Sequence[int]) -> bool:
         """Whether the context has room for more of an answer."""

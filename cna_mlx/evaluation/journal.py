@@ -1,8 +1,8 @@
 """Write a run, and resume it where it was cut off.
 
-The batch (one prompt in all arms) is the unit of resumption. Its lines are written
-together and flushed to the disk; the rest of an unfinished batch is cut off and
-computed again.
+The lines of a prompt, one for each arm, are written together and flushed to the disk;
+the rest of an unfinished prompt is cut off. Prompts are answered in groups: a group of
+which some are missing is computed again, and only these are written.
 """
 
 import fcntl

@@ -45,28 +45,72 @@ def kl_from_baseline(
     cache = shared_prefill(model, prompt[:-1], edits, stop)
     if cache is None:
         return None
-    count = max(1, min(tokens, len(answer)))
-    fed = [prompt[-1], *answer[: count - 1]]
-    step = max(1, _LOGITS // (len(arms) * vocabulary(model)))
-    total = np.zeros(len(arms))
-    for start in range(0, count, step):
+    found = kl_after_prefill(
+        model, cache, prompt[-1:], [answer], arms, tokens=tokens, stop=stop
+    )
+    return None if found is None else found[0]
+
+
+def kl_after_prefill(
+    model: Any,
+    cache: list[Any],
+    last: Sequence[int],
+    answers: Sequence[Sequence[int]],
+    arms: Sequence[Arm],
+    *,
+    tokens: int = KL_TOKENS,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[list[float]] | None:
+    """As :func:`kl_from_baseline` for several prompts that were fed already.
+
+    Args:
+        cache: the KV caches of the prompts without their last tokens, a row for each
+            arm of each prompt. It is used up.
+        last: the last token of each prompt.
+        answers: the baseline's answer to each.
+
+    Returns:
+        The KL of each arm, for each prompt; None if stopped.
+    """
+    edits = Edits(model, [arm.steering for arm in arms] * len(last))
+    counts = [max(1, min(tokens, len(answer))) for answer in answers]
+    longest = max(counts)
+    fed = [
+        [first, *answer[: count - 1]] + [first] * (longest - count)
+        for first, answer, count in zip(last, answers, counts, strict=True)
+    ]
+    rows = [line for line in fed for _ in arms]
+    step = max(1, _LOGITS // (len(rows) * vocabulary(model)))
+    total = np.zeros((len(last), len(arms)))
+    for start in range(0, longest, step):
         if stop():
             return None
-        part = mx.array([fed[start : start + step]] * len(arms))
+        part = mx.array([line[start : start + step] for line in rows])
         with edits.installed():
             logits = model(part, cache=cache)
-        total += _divergences(logits)
-    means = total / count
+        places = start + mx.arange(part.shape[1])
+        total += _divergences(logits, places < mx.array(counts)[:, None], len(arms))
+    means = total / np.array(counts)[:, None]
     if not np.isfinite(means).all():
-        raise logits_error(arms[int(np.flatnonzero(~np.isfinite(means))[0])])
-    return [float(value) for value in np.maximum(means, 0.0)]
+        raise logits_error(arms[int(np.argwhere(~np.isfinite(means))[0, 1])])
+    return [[float(value) for value in row] for row in np.maximum(means, 0.0)]
 
 
-def _divergences(logits: mx.array) -> np.ndarray:
-    """KL(row 0 || row) summed over the tokens: [rows, tokens, vocabulary] to [rows]."""
+def _divergences(logits: mx.array, is_real: mx.array, arms: int) -> np.ndarray:
+    """KL(first arm || arm), summed over the real tokens.
+
+    Args:
+        logits: [prompts * arms, tokens, vocabulary].
+        is_real: [prompts, tokens]; False beyond an answer's end.
+
+    Returns:
+        [prompts, arms].
+    """
     logits = logits.astype(mx.float32)
     logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-    first = logprobs[:1]
+    logprobs = logprobs.reshape(-1, arms, *logprobs.shape[1:])
+    first = logprobs[:, :1]
     # where the baseline has no probability at all, 0 * inf counts for nothing
     parts = mx.where(first > -mx.inf, mx.exp(first) * (first - logprobs), 0.0)
-    return np.array(parts.sum(axis=-1).sum(axis=-1), dtype=np.float64)
+    sums = mx.where(is_real[:, None], parts.sum(axis=-1), 0.0).sum(axis=-1)
+    return np.array(sums, dtype=np.float64)

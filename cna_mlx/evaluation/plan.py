@@ -22,8 +22,8 @@ from cna_mlx.evaluation.batches import Evaluation
 from cna_mlx.evaluation.contamination import contamination
 from cna_mlx.evaluation.journal import check_place
 from cna_mlx.evaluation.kl import KL_TOKENS
-from cna_mlx.evaluation.options import EvalOptions
-from cna_mlx.evaluation.order import INTERLEAVED
+from cna_mlx.evaluation.options import ROWS, EvalOptions
+from cna_mlx.evaluation.order import GROUPED
 from cna_mlx.evaluation.run_config import (
     CONTROLS,
     RULES,
@@ -45,6 +45,7 @@ from cna_mlx.evaluation.runs import (
     runs_directory,
 )
 from cna_mlx.evaluation.subject import Subject
+from cna_mlx.evaluation.widths import fastest
 from cna_mlx.models.catalogue import shape_of
 from cna_mlx.models.families import widths
 from cna_mlx.models.loading import source_of
@@ -147,12 +148,15 @@ def plan_evaluation(
         options.max_tokens,
         KL_TOKENS if options.has_kl else 0,
         subject.circuit if can_gauge(subject.circuit) else None,
-        INTERLEAVED,
+        GROUPED,
         options.extend_to if options.extend_to > options.max_tokens else 0,
         arms.index(main) if (main := main_arm(arms)) else None,
         subject.openings(session),
+        ROWS if options.batch == "auto" else options.batch,
     )
     evaluation.check()
+    if options.batch == "auto":
+        evaluation = replace(evaluation, rows=_recorded(out) or fastest(evaluation))
     config = _config(session, subject, options, arms, circuits, evaluation, command)
     plan = EvaluationPlan(
         evaluation,
@@ -166,6 +170,14 @@ def plan_evaluation(
     if not _are_of_version_0_1(out):
         return plan
     return _of_version_0_1(plan, out, *arms_of(is_of_version_0_1=True)) or plan
+
+
+def _recorded(out: File | None) -> int | None:
+    """The rows of the run in ``out``, which goes on as it began."""
+    place = typed_path(out, "--out") if out else None
+    if place is None or not (place / RUN).exists():
+        return None
+    return RunRecord.load(place).config.rows
 
 
 def _are_of_version_0_1(out: File | None) -> bool:
@@ -207,6 +219,7 @@ def _of_version_0_1(
         extend_to=0,
         main=None,
         openings=(),
+        rows=0,
     )
     return replace(
         plan,
@@ -267,7 +280,7 @@ def _config(
         max_tokens=evaluation.max_tokens,
         kl_tokens=evaluation.kl_tokens,
         sampling="greedy",
-        rows=len(arms),
+        rows=evaluation.rows,
         gauge=evaluation.gauge is not None,
         order=evaluation.order,
         extend_to=evaluation.extend_to,

@@ -139,10 +139,11 @@ class RunConfig(Record):
         direction: a hash of the prompts of CAA's difference of means; None without CAA.
         arms: in the order of a batch's rows; the baseline is the first.
         kl_tokens: tokens of the baseline's answer that the KL covers; 0 for no KL.
-        rows: of a batch.
+        rows: of a batch, each an arm of a prompt: so many are answered together.
+            In runs that are not grouped, the arms.
         gauge: whether the prompts were gauged.
-        order: of the prompts: ``interleaved``; None in runs of version 0.1, which
-            answered one set after the other.
+        order: of the prompts: ``grouped`` by length; None in runs of version 0.1,
+            which answered one set after the other.
         extend_to: tokens in all of answers that continue past ``max_tokens``; 0 where
             none do, None in runs of version 0.1.
     """

@@ -30,11 +30,11 @@ def run_evaluation(plan: EvaluationPlan) -> RunRecord:
         CnaError: the model or the disk failed; the run is then ``failed``.
     """
     with opened(plan.directory, plan.config, plan.circuits, plan.facts) as journal:
-        _announce(plan, journal)
-        if plan.direction is not None:
-            save_direction(plan.direction, plan.directory)
         status: Status = "failed"
         try:
+            _announce(plan, journal)
+            if plan.direction is not None:
+                save_direction(plan.direction, plan.directory)
             is_whole = _answer(plan, journal)
             status = "complete" if is_whole else "interrupted"
         except KeyboardInterrupt:
@@ -73,11 +73,14 @@ def _answer(plan: EvaluationPlan, journal: Journal) -> bool:
     with report.progress("prompts") as progress, report.watching(), wired():
         progress("Answering", journal.done, total)
         while journal.done < total and not report.stop():
-            samples = evaluation.batch(journal.done, report.stop)
-            if samples is None:
+            numbers = evaluation.next_group(journal.done)
+            found = evaluation.group(numbers, report.stop)
+            if found is None:
                 return False
-            journal.add(samples)
-            cut += sum(one.in_thought for one in samples)
+            # a killed run may have kept a part of its last group
+            for samples in found[journal.done - numbers.start :]:
+                journal.add(samples)
+                cut += sum(one.in_thought for one in samples)
             progress("Answering", journal.done, total)
     if cut:
         report.warn(cut_thoughts(cut))

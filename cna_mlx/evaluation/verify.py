@@ -9,6 +9,7 @@ from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError, ModelError
 from cna_mlx.evaluation.arms import arm_of, load_direction
 from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.order import GROUPED
 from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
@@ -122,9 +123,10 @@ def verify(
     session = _open(run, model, offline, reporter)
     found: list[Repeated] = []
     with reporter.progress("prompts") as progress, reporter.watching():
-        for done, repeated in enumerate(_repeat(run, session, count), 1):
+        for repeated in _repeat(run, session, count):
             found += repeated
-            progress("Answering again", done, count)
+            done = len(found) // len(run.arms)
+            progress("Answering again", done, max(done, count))
     return Verification(run, tuple(found), environment())
 
 
@@ -156,30 +158,46 @@ def _repeat(run: RunRecord, session: Session, count: int) -> Iterator[list[Repea
     has_caa = any(arm.role == "caa" for arm in arms)
     direction = load_direction(run.directory) if has_caa else None
     steering = [arm_of(arm, circuits, direction) for arm in arms]
-    for number in spread(len(samples) // len(arms), count):
-        batch = samples[number * len(arms) : (number + 1) * len(arms)]
-        first = batch[0]
-        prompt = EvalPrompt(
-            first.id,
-            first.prompt,
-            first.category,
-            first.kind,  # type: ignore[arg-type]
-            first.level,
-        )
+    for group in _groups(run, count):
+        batch = samples[group.start * len(arms) : group.stop * len(arms)]
         evaluation = Evaluation(
             session.model,
             session.tokenizer,
-            [Benchmark(first.set, (prompt,), "run")],
+            [_benchmark(one) for one in batch[:: len(arms)]],
             steering,
             rendering,
             run.config.max_tokens or 0,
             0,  # labels and tokens are compared
             _gauge(run, arms, circuits),
         )
-        found = evaluation.batch(0, session.reporter.stop)
+        found = evaluation.group(range(len(group)), session.reporter.stop)
         if found is None:
             return
-        yield [Repeated(old, new) for old, new in zip(batch, found, strict=True)]
+        again = [one for prompt in found for one in prompt]
+        yield [Repeated(old, new) for old, new in zip(batch, again, strict=True)]
+
+
+def _groups(run: RunRecord, count: int) -> list[range]:
+    """The numbers of the prompts to repeat, about ``count``, in groups as answered."""
+    config, done = run.config, len(run.samples()) // len(run.arms)
+    size = 1
+    if config.order == GROUPED and config.rows:
+        size = max(1, config.rows // len(run.arms))
+    starts = range(0, done, size)
+    chosen = spread(len(starts), -(-count // size))
+    return [range(starts[at], min(starts[at] + size, done)) for at in chosen]
+
+
+def _benchmark(sample: Sample) -> Benchmark:
+    """A sample's prompt as a set of its own."""
+    prompt = EvalPrompt(
+        sample.id,
+        sample.prompt,
+        sample.category,
+        sample.kind,  # type: ignore[arg-type]
+        sample.level,
+    )
+    return Benchmark(sample.set, (prompt,), "run")
 
 
 def spread(total: int, count: int) -> list[int]:

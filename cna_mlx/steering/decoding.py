@@ -19,9 +19,17 @@ from cna_mlx.steering.arms import Arm, logits_error
 from cna_mlx.steering.events import Answer, Finish, Gauged, Token
 from cna_mlx.steering.gauge_scale import Scale, finite
 from cna_mlx.steering.interventions import Edits
-from cna_mlx.steering.prefill import prefill, shared_prefill
+from cna_mlx.steering.prefill import (
+    copy_of,
+    prefill,
+    rows_of,
+    shared_prefill,
+    take_rows,
+)
 
 _TAG_TOKENS = 16  # an opening think tag and a newline have fewer
+# The part of a batch that may be rows that have ended: to cut it copies its caches.
+_ENDED = 0.05
 
 
 def begins_thought(tokenizer: Any, prompt: Sequence[int]) -> bool:
@@ -37,6 +45,7 @@ class _Row:
     arm: int
     detokenizer: Any
     opens_thought: bool
+    limit: int = 0
     ids: list[int] = field(default_factory=list)
     finish: Finish | None = None
     end: int | None = None
@@ -63,6 +72,9 @@ class Batch:
         choose: from logits [rows, vocabulary] to the next token of each row.
         scale: reads the gauge at the last token of the prompt.
         once: steer the prompt's last token only.
+        leaves: rows that have ended leave the batch.
+        prefilled: called with a copy of the KV caches of the prompts without their last
+            tokens.
     """
 
     model: Any
@@ -75,6 +87,8 @@ class Batch:
     scale: Scale | None
     stop: Callable[[], bool]
     once: bool = False
+    leaves: bool = False
+    prefilled: Callable[[list[Any]], None] | None = None
 
     def __post_init__(self) -> None:
         self._eos = set(self.tokenizer.eos_token_ids)
@@ -87,7 +101,8 @@ class Batch:
             )
             for arm, prompt in enumerate(self.prompts)
         ]
-        self._fed: list[mx.array] = []  # [rows] for each step
+        self._decoding = self._rows  # the rows of the batch, while they decode
+        self._fed: list[mx.array] = []  # [rows, steps], in parts
         self._logits = mx.zeros(len(self._rows))  # of each row, to find NaN
         self._unsteered = Edits(self.model, [()] * len(self.arms))
 
@@ -95,14 +110,14 @@ class Batch:
         self, max_tokens: int, caches: dict[str, ArmCache] | None
     ) -> Iterator[Gauged | Token | Answer]:
         """Prefill and decode; store in ``caches`` what the next turn can use."""
-        if limit := context_length(self.model):
-            # positions beyond the context were never trained
-            longest = max(len(prompt) for prompt in self.prompts)
-            max_tokens = max(1, min(max_tokens, limit - longest))
+        for row, limit in zip(self._rows, self._limits(max_tokens), strict=True):
+            row.limit = limit
         cache = self._prefill(caches)
         if cache is not None:
+            if self.prefilled is not None:
+                self.prefilled([copy_of(layer) for layer in cache])
             try:
-                yield from self._decode(cache, max_tokens)
+                yield from self._decode(cache)
             finally:
                 if caches is not None and self._fed:
                     self._store(cache, caches)
@@ -111,23 +126,47 @@ class Batch:
                 row.detokenizer.finalize()
                 yield row.answer()
 
+    def _limits(self, max_tokens: int) -> list[int]:
+        """New tokens of each row: positions beyond the context were never trained."""
+        limit = context_length(self.model)
+        if limit is None:
+            return [max_tokens] * len(self.prompts)
+        lengths = [len(prompt) for prompt in self.prompts]
+        if not self.leaves:  # a row that has ended goes on beside the others
+            lengths = [max(lengths)] * len(lengths)
+        return [max(1, min(max_tokens, limit - length)) for length in lengths]
+
     def _prefill(self, caches: dict[str, ArmCache] | None) -> list[Any] | None:
         """The KV cache of the prompts without their last tokens; None if stopped."""
         kept = [self._kept(row, caches) for row in range(len(self.arms))]
-        first = self.prompts[0]
-        is_new = not any(start for _, start in kept)
-        if is_new and all(prompt == first for prompt in self.prompts):
-            edits = self._unsteered if self.once else self.edits
-            return shared_prefill(self.model, first[:-1], edits, self.stop)
-        for arm, prompt, (layers, start) in zip(
-            self.arms, self.prompts, kept, strict=True
+        alike: dict[tuple[int, Sequence[int]], list[int]] = {}
+        for row, (prompt, (_, start)) in enumerate(
+            zip(self.prompts, kept, strict=True)
         ):
-            edits = Edits(self.model, () if self.once else arm.steering)
-            if not prefill(self.model, prompt[start:-1], layers, edits, self.stop):
+            alike.setdefault((-row if start else 1, tuple(prompt)), []).append(row)
+        all_edits = self._unsteered if self.once else self.edits
+        if len(alike) == 1 and not kept[0][1]:
+            return shared_prefill(
+                self.model, self.prompts[0][:-1], all_edits, self.stop
+            )
+        layers = [cache for cache, _ in kept]
+        for rows in alike.values():
+            prompt, start = self.prompts[rows[0]], kept[rows[0]][1]
+            if len(rows) > 1:
+                edits = all_edits.part(rows)
+                found = shared_prefill(self.model, prompt[:-1], edits, self.stop)
+                if found is None:
+                    return None
+                split = zip(*(rows_of(one, len(rows)) for one in found), strict=True)
+                for row, one in zip(rows, split, strict=True):
+                    layers[row] = list(one)
+                continue
+            steering = () if self.once else self.arms[rows[0]].steering
+            edits = Edits(self.model, steering)
+            own = layers[rows[0]]
+            if not prefill(self.model, prompt[start:-1], own, edits, self.stop):
                 return None
-        if len(kept) == 1:
-            return kept[0][0]
-        return merged(self.model, [layers for layers, _ in kept])
+        return layers[0] if len(layers) == 1 else merged(self.model, layers)
 
     def _kept(
         self, row: int, caches: dict[str, ArmCache] | None
@@ -140,25 +179,39 @@ class Batch:
             return kept.layers, start
         return make_prompt_cache(self.model), 0
 
-    def _decode(
-        self, cache: list[Any], max_tokens: int
-    ) -> Iterator[Gauged | Token | Answer]:
+    def _decode(self, cache: list[Any]) -> Iterator[Gauged | Token | Answer]:
         with self._tapped() as taken:
             tokens = self._next(mx.array([ids[-1] for ids in self.prompts]), cache)
         if self.scale is not None:
             parts = (self.scale.part(layer, np.array(a)) for layer, a in taken.items())
             values = finite(np.zeros(len(self._rows)) + sum(parts))
             yield Gauged(self.number, tuple(map(float, values)))
-        for step in range(max_tokens):
-            is_last = step == max_tokens - 1
+        steps = max(row.limit for row in self._rows)
+        for step in range(1, 1 + steps):
             logits = self._logits
             # The next step runs while this one's tokens are read and shown.
-            ahead = None if is_last else self._next(tokens, cache)
+            ahead = None if step == steps else self._next(tokens, cache)
             self._check(np.array(logits))
-            yield from self._take(np.array(tokens).tolist(), is_last)
+            yield from self._take(np.array(tokens).tolist(), step)
             if ahead is None or all(row.finish for row in self._rows) or self.stop():
                 return
-            tokens = ahead
+            tokens = self._left(ahead, cache) if self.leaves else ahead
+
+    def _left(self, tokens: mx.array, cache: list[Any]) -> mx.array:
+        """The next tokens of the rows that go on, once enough of them have ended."""
+        rows = [at for at, row in enumerate(self._decoding) if row.finish is None]
+        if len(self._decoding) - len(rows) <= _ENDED * len(self._decoding):
+            return tokens
+        held = mx.array(rows)
+        for layer in cache:
+            take_rows(layer, held)
+        self.edits, self._unsteered = (
+            one.part(rows) for one in (self.edits, self._unsteered)
+        )
+        self._decoding = [self._decoding[at] for at in rows]
+        self._fed = [mx.concatenate(self._fed, axis=1)[held]]
+        self._logits = self._logits[held]
+        return tokens[held]
 
     @contextmanager
     def _tapped(self) -> Iterator[dict[int, mx.array]]:
@@ -188,18 +241,18 @@ class Batch:
             if self._fed
             else mx.logsumexp(logits, axis=-1)
         )
-        self._fed.append(tokens)
+        self._fed.append(tokens[:, None])
         mx.async_eval(chosen, self._logits)
         return chosen
 
     def _check(self, logits: np.ndarray) -> None:
         """Raise CnaError for a row that still answers, and has no finite logits."""
-        for row, value in zip(self._rows, logits, strict=True):
+        for row, value in zip(self._decoding, logits, strict=True):
             if row.finish is None and not np.isfinite(value):
                 raise logits_error(self.arms[row.arm])
 
-    def _take(self, ids: list[int], is_last: bool) -> Iterator[Token | Answer]:
-        for row, token in zip(self._rows, ids, strict=True):
+    def _take(self, ids: list[int], step: int) -> Iterator[Token | Answer]:
+        for row, token in zip(self._decoding, ids, strict=True):
             if row.finish:
                 continue
             if token in self._eos:
@@ -207,7 +260,7 @@ class Batch:
             else:
                 row.ids.append(token)
                 row.detokenizer.add_token(token)
-                row.finish = "length" if is_last else None
+                row.finish = "length" if step >= row.limit else None
             if row.finish:  # flush the bytes of an incomplete character
                 row.detokenizer.finalize()
             text = row.detokenizer.last_segment
@@ -217,10 +270,10 @@ class Batch:
                 yield row.answer()
 
     def _store(self, cache: list[Any], caches: dict[str, ArmCache]) -> None:
-        fed = np.array(mx.stack(self._fed, axis=1)).tolist()
-        for row, arm in enumerate(self.arms):
-            ids = [*self.prompts[row][:-1], *fed[row]]
-            if kept := extract_row(arm, ids, cache, row):
+        fed = np.array(mx.concatenate(self._fed, axis=1)).tolist()
+        for place, row in enumerate(self._decoding):
+            arm, ids = self.arms[row.arm], [*self.prompts[row.arm][:-1], *fed[place]]
+            if kept := extract_row(arm, ids, cache, place):
                 caches[arm.label] = kept
 
 

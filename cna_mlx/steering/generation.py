@@ -33,6 +33,8 @@ def generate_arms(
     caches: dict[str, ArmCache] | None = None,
     gauge: Circuit | None = None,
     once: bool = False,
+    leaves: bool = False,
+    prefilled: Callable[[list[Any]], None] | None = None,
     stop: Callable[[], bool] = never,
 ) -> Iterator[Gauged | Token | Answer]:
     """Answer every prompt in every arm; all arms of a prompt decode in one batch.
@@ -54,6 +56,9 @@ def generate_arms(
             last token. The first arm must be unsteered.
         once: steer only at the prompt's last token; what follows attends to it. Not
             with ``caches``.
+        leaves: rows that have ended leave the batch; ``caches`` then keep the others.
+        prefilled: called with a copy of the KV caches of each prompt without its last
+            token.
         stop: called before each token; True ends the answers as ``interrupted``.
 
     Yields:
@@ -86,7 +91,18 @@ def generate_arms(
                 return
             choose = chooser(sampling or Greedy(), number)
             batch = Batch(
-                model, tokenizer, number, arms, by_arm, edits, choose, scale, stop, once
+                model,
+                tokenizer,
+                number,
+                arms,
+                by_arm,
+                edits,
+                choose,
+                scale,
+                stop,
+                once,
+                leaves,
+                prefilled,
             )
             yield from batch.run(max_tokens, caches)
 

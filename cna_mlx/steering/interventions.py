@@ -160,6 +160,15 @@ class Edits:
             )
         return part
 
+    def part(self, rows: Sequence[int]) -> "Edits":
+        """The edits of these rows alone; of edits that were made for each row."""
+        found = self.of_rows({layer: list(rows) for layer in self._edits})
+        found.rows = len(rows)
+        found._alike = {
+            layer: [keys[row] for row in rows] for layer, keys in self._alike.items()
+        }
+        return found
+
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Steer the model inside the block."""

@@ -1,6 +1,7 @@
 """Feed prompts into the KV caches of several arms; compute what they share once."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import mlx.core as mx
@@ -73,7 +74,7 @@ def shared_prefill(
         mx.clear_cache()
     for layer, of in zip(cache, groups, strict=True):
         if max(of) + 1 < edits.rows:
-            _take_rows(layer, mx.array(of))
+            take_rows(layer, mx.array(of))
     mx.eval([layer.state for layer in cache])
     return cache
 
@@ -100,11 +101,31 @@ def _has_rows(cache: Any) -> bool:
     return type(cache) in (KVCache, RotatingKVCache, ArraysCache)
 
 
-def _take_rows(cache: Any, rows: mx.array) -> None:
-    if isinstance(cache, ArraysCache):
+def take_rows(cache: Any, rows: mx.array) -> None:
+    """Keep these rows of a layer's cache, in this order."""
+    if hasattr(cache, "filter"):
         cache.filter(rows)
-    else:
+    elif cache.keys is not None:
         cache.keys, cache.values = cache.keys[rows], cache.values[rows]
+
+
+def rows_of(cache: Any, count: int) -> list[Any]:
+    """A layer's cache of several rows as caches of one row each."""
+    found = [copy_of(cache) for _ in range(count)]
+    for row, one in enumerate(found):
+        take_rows(one, mx.array([row]))
+    return found
+
+
+def copy_of(cache: Any) -> Any:
+    """A copy that stays as it is when the other goes on."""
+    found = copy(cache)
+    if isinstance(cache, ArraysCache):
+        found.cache = list(cache.cache)
+    elif cache.keys is not None:
+        # a new array: the cache writes into its own
+        found.keys, found.values = cache.keys[:], cache.values[:]
+    return found
 
 
 def _is_steered(model: Any) -> bool:

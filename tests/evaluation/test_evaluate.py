@@ -40,6 +40,7 @@ from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.events import Answer
 from cna_mlx.steering.generation import generate_arms
 from cna_mlx.strength import MEAN, Pin
+from cna_mlx.util.progress import never
 
 Command = Callable[..., Outcome]
 
@@ -247,7 +248,8 @@ def test_pins_of_a_run_are_resumed_and_verified(
     assert again.data == found.data
     assert _timeless(path) == wanted
     checked = command("verify", str(place), "--sample", "2", "--json").data
-    assert checked["same_tokens"] == checked["samples"] == 2 * len(arms)
+    # the other two are in the same batch
+    assert checked["same_tokens"] == checked["samples"] == 4 * len(arms)
     # other means are another run
     data = json.loads(circuit_file.read_text("utf-8"))
     data["neurons"][0][5] += 1.0
@@ -449,15 +451,15 @@ def test_ctrl_c_keeps_what_was_finished(
 ) -> None:
     place = tmp_path / "run"
     line = ["eval", TINY, *brief, "--prompts", questions, *SHORT]
-    line += ["--out", str(place)]
-    batch = Evaluation.batch
+    line += ["--out", str(place), "--batch", "1"]
+    group = Evaluation.group
 
-    def pressed(self: Evaluation, number: int, stop: Any) -> Any:
-        if number == 2:
+    def pressed(self: Evaluation, numbers: Any, stop: Any = never) -> Any:
+        if 2 in numbers and self.extend_to:  # not in the trial of the time
             raise KeyboardInterrupt
-        return batch(self, number, stop)
+        return group(self, numbers, stop)
 
-    monkeypatch.setattr(Evaluation, "batch", pressed)
+    monkeypatch.setattr(Evaluation, "group", pressed)
     found = command(*line, "--json")
     assert found.code == 130
     assert json.loads(found.out)["prompts"] == {"done": 2, "planned": 4}
@@ -473,10 +475,10 @@ def test_a_failure_on_the_way_is_recorded(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(self: Evaluation, number: int, stop: Any) -> Any:
+    def broken(self: Evaluation, numbers: Any, stop: Any = never) -> Any:
         raise MemoryError("std::bad_alloc: malloc")
 
-    monkeypatch.setattr(Evaluation, "batch", broken)
+    monkeypatch.setattr(Evaluation, "group", broken)
     place = tmp_path / "run"
     line = ["eval", TINY, *brief, "--prompts", questions, *SHORT]
     found = command(*line, "--out", str(place))

@@ -1,6 +1,7 @@
 """Every family: what is read and steered is what the model computes."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from marks import slow
 from mlx_lm.models.switch_layers import SwitchLinear
-from tiny_models import FAMILIES, MIXTURES, OTHERS, make_model
+from tiny_models import FAMILIES, MIXTURES, OTHERS, Ends, make_model
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
@@ -263,6 +264,31 @@ def test_arms_with_histories_of_their_own(family: str, tokenizer: Any) -> None:
     together = answers(model, tokenizer, prompts, arms)
     pairs = zip(prompts, arms, strict=True)
     assert together == [answers(model, tokenizer, one, [arm])[0] for one, arm in pairs]
+
+
+@pytest.mark.parametrize("family", sorted(OTHERS | MIXTURES))
+def test_rows_that_have_ended_leave_the_others_as_they_are(
+    family: str, tokenizer: Any
+) -> None:
+    """Two prompts in three arms; the first answer's third token ends answers."""
+    model = make_model(family)
+    text = TEXT[0].tolist()
+    rows = [(ids, arm) for ids in (text[:7], text) for arm in arms_of(model)]
+    named = [replace(arm, label=str(at)) for at, (_, arm) in enumerate(rows)]
+    endless = Ends(tokenizer)
+    alone = [answers(model, endless, ids, [arm])[0] for ids, arm in rows]
+    ends = Ends(tokenizer, alone[0][2])
+    events = generate_arms(
+        model, ends, [[ids for ids, _ in rows]], named, max_tokens=6, leaves=True
+    )
+    found = [one for one in events if isinstance(one, Answer)]
+    assert len(found) == len(rows)
+    for one in found:
+        whole = alone[one.arm]
+        end = whole.index(alone[0][2]) if alone[0][2] in whole else len(whole)
+        assert one.token_ids == whole[:end]
+        assert one.finish == ("stop" if end < len(whole) else "length")
+    assert {one.finish for one in found} == {"stop", "length"}
 
 
 def test_there_is_a_tiny_model_of_every_family() -> None:

@@ -1,0 +1,247 @@
+"""Prompts that are answered together: each as if it were alone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.kl import kl_after_prefill, kl_from_baseline
+from cna_mlx.evaluation.order import grouped, interleaved
+from cna_mlx.evaluation.samples import Sample
+from cna_mlx.evaluation.widths import fastest
+from cna_mlx.prompts import load_contrast
+from cna_mlx.prompts.benchmarks import Benchmark
+from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.steering.arms import BASELINE, Arm
+from cna_mlx.steering.decoding import Batch
+from cna_mlx.steering.generation import generate_arms
+
+DEMO_CIRCUIT = Path(__file__).parents[1] / "data/version_0_1_0/circuit.json"
+HALF = load_contrast("magic").half(1)
+
+
+@pytest.fixture(name="demo_circuit", scope="module")
+def fixture_demo_circuit() -> Circuit:
+    return Circuit.load(DEMO_CIRCUIT)
+
+
+@pytest.fixture(name="evaluation", scope="module")
+def fixture_evaluation(demo: Any, demo_circuit: Circuit) -> Evaluation:
+    """Six prompts of unequal length in three arms, with everything that is measured."""
+    sets = [
+        Benchmark.from_prompts(HALF.positive[:3], "harmful", "magic"),
+        Benchmark.from_prompts(HALF.negative[:3], "benign", "ordinary"),
+    ]
+    arms = [BASELINE, *(Arm.of(demo_circuit, m) for m in (0.0, 2.0))]
+    model, tokenizer = demo
+    return Evaluation(
+        model,
+        tokenizer,
+        sets,
+        arms,
+        Rendering(),
+        24,
+        gauge=demo_circuit,
+        order="grouped",
+        extend_to=40,
+        main=1,
+        openings=((388,),),
+        rows=12,
+    )
+
+
+def same(one: Sample, other: Sample) -> bool:
+    """Equal but for rounding and the time."""
+    plain: Any = {"kl": None, "gauge": None, "opening": None, "seconds": None}
+    plain |= {"words": (), "first": ()}
+    if replace(one, **plain) != replace(other, **plain):
+        return False
+    figures = [
+        (getattr(one, name), getattr(other, name))
+        for name in ("kl", "gauge", "opening")
+    ]
+    return all(
+        (a is None) is (b is None)
+        and (a is None or a == pytest.approx(b, rel=1e-3, abs=1e-5))
+        for a, b in figures
+    )
+
+
+@pytest.fixture(name="steps")
+def fixture_steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The rows of each decoding step: computed, and still answering."""
+    found: list[tuple[int, int]] = []
+    own = Batch._next
+
+    def counted(self: Batch, tokens: Any, cache: Any) -> Any:
+        rows = self._decoding
+        found.append((len(tokens), sum(row.finish is None for row in rows)))
+        return own(self, tokens, cache)
+
+    monkeypatch.setattr(Batch, "_next", counted)
+    return found
+
+
+def test_a_group_answers_as_each_prompt_alone(
+    evaluation: Evaluation, steps: list[tuple[int, int]]
+) -> None:
+    found, number = [], 0
+    while number < 6:
+        group = evaluation.next_group(number)
+        found += evaluation.group(group) or []
+        number = group.stop
+    assert [len(rows) for rows in found] == [3] * 6
+    assert max(computed for computed, _ in steps) == 12
+    assert any(sample.opened for rows in found for sample in rows)
+    assert any(sample.extended for rows in found for sample in rows)
+    for number, rows in enumerate(found):
+        alone = evaluation.batch(number)
+        assert alone
+        for one, other in zip(rows, alone, strict=True):
+            assert same(one, other)
+
+
+def test_rows_that_have_ended_leave(
+    demo: Any, demo_circuit: Circuit, steps: list[tuple[int, int]]
+) -> None:
+    """And the others still say what they say alone."""
+    sets = [Benchmark.from_prompts(HALF.positive[:8], "harmful", "magic")]
+    arms = [BASELINE, Arm.of(demo_circuit, 0.0)]
+    model, tokenizer = demo
+    evaluation = Evaluation(model, tokenizer, sets, arms, Rendering(), 150, 0, rows=16)
+    found = evaluation.group(range(8))
+    assert found
+    computed, occupied = np.sum(steps, axis=0)
+    lengths = [len(one.token_ids) for rows in found for one in rows]
+    assert max(lengths) > 1.3 * np.mean(lengths)  # or nothing could be saved
+    assert occupied / computed > 0.9
+    assert steps[-1][0] < 8
+    for number, rows in enumerate(found):
+        alone = evaluation.batch(number)
+        assert alone
+        assert [one.token_ids for one in rows] == [one.token_ids for one in alone]
+        assert [one.finish for one in rows] == [one.finish for one in alone]
+
+
+def test_the_context_ends_each_row_by_itself(
+    demo: Any, demo_circuit: Circuit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = [Benchmark.from_prompts(HALF.positive[:4], "harmful", "magic")]
+    arms = [BASELINE, Arm.of(demo_circuit, 0.0)]
+    model, tokenizer = demo
+    evaluation = Evaluation(model, tokenizer, sets, arms, Rendering(), 40, 0, rows=8)
+    lengths = [len(evaluation._ids(one)) for _, one in evaluation.prompts]
+    assert len(set(lengths)) > 1
+    for module in ("cna_mlx.steering.decoding", "cna_mlx.evaluation.batches"):
+        monkeypatch.setattr(f"{module}.context_length", lambda _: max(lengths) + 5)
+    found = evaluation.group(range(4))
+    assert found
+    for number, rows in enumerate(found):
+        alone = evaluation.batch(number)
+        assert alone
+        assert [one.token_ids for one in rows] == [one.token_ids for one in alone]
+    ends = {len(rows[0].token_ids) for rows in found if rows[0].finish == "length"}
+    assert max(ends) == 5 + max(lengths) - min(lengths)
+
+
+def test_the_kl_of_several_prompts(demo: Any, demo_circuit: Circuit) -> None:
+    """From the caches of their prompts, with answers of several lengths."""
+    model, tokenizer = demo
+    arms = [BASELINE, Arm.of(demo_circuit, 0.0), Arm.of(demo_circuit, 3.0)]
+    prompts = [[388, 3, 439, 12], [9, 300], [17, 5, 61, 7, 222, 8]]
+    answers = [[388, 3, 439, 343, 402], [624], []]
+    rows = [(ids, arm) for ids in prompts for arm in arms]
+    named = [replace(arm, label=str(at)) for at, (_, arm) in enumerate(rows)]
+    fed: list[Any] = []
+    list(
+        generate_arms(
+            model,
+            tokenizer,
+            [[ids for ids, _ in rows]],
+            named,
+            max_tokens=3,
+            leaves=True,
+            prefilled=fed.append,
+        )
+    )
+    last = [ids[-1] for ids in prompts]
+    found = kl_after_prefill(model, fed[0], last, answers, arms)
+    assert found
+    for ids, answer, kls in zip(prompts, answers, found, strict=True):
+        alone = kl_from_baseline(model, ids, answer, arms)
+        assert kls == pytest.approx(alone, rel=1e-4, abs=1e-6)
+        assert kls[0] == 0.0 < kls[1]
+
+
+def test_a_group_that_is_stopped_is_none(evaluation: Evaluation) -> None:
+    asked, allowed = 0, 1 << 20
+
+    def is_over() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > allowed
+
+    assert evaluation.group(range(4), is_over)
+    total = asked
+    for share in (0, 0.2, 0.5, 0.9):
+        asked, allowed = 0, int(share * total)
+        assert evaluation.group(range(4), is_over) is None
+
+
+def test_a_single_row_is_no_group(evaluation: Evaluation) -> None:
+    one = replace(evaluation, rows=2)  # fewer than arms
+    assert one.next_group(4) == range(4, 5)
+    assert evaluation.next_group(5) == range(4, 6)
+
+
+def test_similar_lengths_are_answered_together() -> None:
+    texts = ["word " * (1 + n * 7 % 41) + str(n) for n in range(80)]
+    sets = [
+        Benchmark.from_prompts(texts, "harmful", "h"),
+        Benchmark.from_prompts([f"{text}!" for text in texts[:40]], "benign", "b"),
+    ]
+
+    def length(named: Any) -> int:
+        return len(named[1].text)
+
+    found = grouped(sets, length, 4)
+    assert found == grouped(sets, length, 4)
+    assert len({prompt.text for _, prompt in found}) == len(found) == 120
+    groups = [found[at : at + 4] for at in range(0, 120, 4)]
+    spans = [max(map(length, one)) - min(map(length, one)) for one in groups]
+    assert np.median(spans) < 30  # the texts have 6 to 210
+    for start in range(0, 96, 32):  # Ctrl-C leaves both kinds in proportion
+        kinds = [prompt.kind for _, prompt in found[start : start + 32]]
+        assert kinds.count("harmful") in (21, 22)
+    assert grouped(sets, length, 1) == interleaved(sets)
+
+
+@pytest.mark.parametrize(
+    ("cost", "wanted"),
+    [(lambda rows: 1 + rows / 50, 64), (lambda rows: max(16, rows), 16)],
+)
+def test_the_fastest_width_is_measured(
+    evaluation: Evaluation,
+    monkeypatch: pytest.MonkeyPatch,
+    cost: Callable[[int], float],
+    wanted: int,
+) -> None:
+    """More rows are taken while a prompt gets faster by a tenth or more.
+
+    ``cost`` is of a step.
+    """
+    sets = [Benchmark.from_prompts([f"{n} cups" for n in range(64)], "benign", "b")]
+    now = 0.0
+
+    def spend(self: Evaluation, numbers: Sequence[int]) -> list[Any]:
+        nonlocal now
+        now += self.max_tokens * cost(len(numbers) * len(self.arms))
+        return []
+
+    monkeypatch.setattr(Evaluation, "group", spend)
+    assert fastest(replace(evaluation, sets=sets), lambda: now) == wanted
