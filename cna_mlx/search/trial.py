@@ -34,6 +34,9 @@ _RUINED = 0.1
 # While circuits are tried further, one bad answer of a few proves little: whole answers
 # that are added to the mean quality, and ruined ones that do not count.
 _WHOLE, _FREE = 8, 1
+# So many refusals make a circuit long tried, whatever others answered: what is tried
+# late has answered few.
+_ENOUGH = 9
 _GOLDEN = (5**0.5 - 1) / 2
 
 _T = TypeVar("_T")
@@ -195,11 +198,12 @@ class Trial:
         Each second time also a benign prompt, while there are any.
         """
         started = time.perf_counter()
-        taken = self._take(standings, self.harmful, at, TOKENS, 0, stop)
+        taken = self._take(standings, self.harmful, [at], TOKENS, 0, stop)
         self.pace = (time.perf_counter() - started) / (1 + len(standings))
         if taken and not at % 2 and at // 2 < len(self.benign.prompts):
-            taken = self._take(standings, self.benign, at // 2, TOKENS, KL_TOKENS, stop)
-        return bool(taken)
+            numbers = [at // 2]
+            taken = self._take(standings, self.benign, numbers, TOKENS, KL_TOKENS, stop)
+        return taken is not None
 
     def finish(
         self,
@@ -218,17 +222,22 @@ class Trial:
         """
         usual: list[float] = []
         # no more than were asked, so that the others still count as long tried
-        for at in range(asked, min(2 * asked, len(self.harmful.prompts))):
+        last = min(2 * asked, len(self.harmful.prompts))
+        size = max(1, _ROWS // (2 * (1 + len(standings))))
+        for start in range(asked, last, size):
             if is_over():
                 break
-            if not self._take(standings, self.harmful, at, _LONG, 0, stop):
-                return False
-            beside = (asked + 1) // 2 + at - asked
-            if beside < len(self.benign.prompts):
-                taken = self._take(standings, self.benign, beside, _LONG, 0, stop)
-                if not taken:
+            refused = range(start, min(start + size, last))
+            beside = (asked + 1) // 2 - asked  # benign prompts that were asked
+            benign = [
+                at + beside for at in refused if at + beside < len(self.benign.prompts)
+            ]
+            for benchmark, numbers in ((self.harmful, refused), (self.benign, benign)):
+                taken = self._take(standings, benchmark, numbers, _LONG, 0, stop)
+                if taken is None:
                     return False
-                usual.append(taken.quality)
+                if benchmark is self.benign:
+                    usual += [one.quality for one in taken]
         for one in standings:
             one.usual = fmean(usual) if usual else 1.0
         return True
@@ -271,13 +280,13 @@ class Trial:
         self,
         standings: Sequence[Counts],
         benchmark: Benchmark,
-        number: int,
+        numbers: Sequence[int],
         tokens: int,
         kl_tokens: int,
         stop: Callable[[], bool],
-    ) -> Sample | None:
-        """The unsteered model's answer; None if stopped."""
-        baseline = None
+    ) -> list[Sample] | None:
+        """The unsteered model's answers; None if stopped."""
+        baselines: list[Sample] = []
         for start in range(0, len(standings), _ROWS - 1):
             part = standings[start : start + _ROWS - 1]
             arms = [one.candidate.arm(str(at)) for at, one in enumerate(part)]
@@ -290,13 +299,14 @@ class Trial:
                 tokens,
                 kl_tokens,
             )
-            samples = evaluation.batch(number, stop)
-            if samples is None:
+            found = evaluation.group(numbers, stop)
+            if found is None:
                 return None
-            baseline = samples[0]
-            for one, sample in zip(part, samples[1:], strict=True):
-                one.take(baseline, sample, is_long=tokens > TOKENS)
-        return baseline
+            baselines = [samples[0] for samples in found]
+            for samples in found:
+                for one, sample in zip(part, samples[1:], strict=True):
+                    one.take(samples[0], sample, is_long=tokens > TOKENS)
+        return baselines
 
 
 def mixed(several: Sequence[_T]) -> list[_T]:
@@ -306,9 +316,9 @@ def mixed(several: Sequence[_T]) -> list[_T]:
 
 
 def long_tried(standings: Sequence[Standing]) -> list[Standing]:
-    """Those that answered half as many prompts as any, or more."""
+    """Those that answered half as many prompts as any, or nine."""
     most = max(one.refusals for one in standings)
-    return [one for one in standings if 2 * one.refusals >= most]
+    return [one for one in standings if one.refusals >= min(most / 2, _ENOUGH)]
 
 
 def best_by_size(
