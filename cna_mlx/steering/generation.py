@@ -128,7 +128,13 @@ def answer_unsteered(
         # each row of the batch is another prompt
         arms = [Arm(str(row)) for row in range(len(part))]
         events = generate_arms(
-            model, tokenizer, [list(part)], arms, max_tokens=max_tokens, stop=stop
+            model,
+            tokenizer,
+            [list(part)],
+            arms,
+            max_tokens=max_tokens,
+            leaves=True,
+            stop=stop,
         )
         answers = [event for event in events if isinstance(event, Answer)]
         if len(answers) < len(part) or any(a.finish == "interrupted" for a in answers):
