@@ -36,6 +36,8 @@ from cna_mlx.steering.decoding import begins_thought, text_of
 from cna_mlx.steering.events import Answer, Gauged, Token
 from cna_mlx.steering.first_tokens import first_tokens
 from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS, generate_arms
+from cna_mlx.steering.prefill import Header
+from cna_mlx.steering.sequences import shared_beginning
 from cna_mlx.util.progress import never
 
 _TRIAL_TOKENS = 8
@@ -75,6 +77,7 @@ class Evaluation:
         openings: of the model's refusals; empty if unknown.
         rows: of a batch: as many prompts are answered together as have so many rows, or
             one.
+        header: what all prompts begin with; found from them if None.
     """
 
     model: Any
@@ -90,6 +93,7 @@ class Evaluation:
     main: int | None = None
     openings: Sequence[Opening] = ()
     rows: int = 0
+    header: Header | None = None
 
     @cached_property
     def prompts(self) -> list[Named]:
@@ -97,6 +101,13 @@ class Evaluation:
         if self.order == GROUPED:
             return grouped(self.sets, lambda one: len(self._ids(one[1])), self._size)
         return (interleaved if self.order else in_sequence)(self.sets)
+
+    @cached_property
+    def _header(self) -> Header:
+        if self.header is not None:
+            return self.header
+        prompts = in_sequence(self.sets)
+        return Header(shared_beginning(self._ids(one) for _, one in prompts))
 
     @property
     def _size(self) -> int:
@@ -224,6 +235,7 @@ class Evaluation:
                 gauge=self.gauge,
                 leaves=True,
                 prefilled=fed.append if self.kl_tokens else None,
+                header=self._header,
                 stop=stop,
             )
         )

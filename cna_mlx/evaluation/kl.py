@@ -10,7 +10,7 @@ from cna_mlx.models.context import vocabulary
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.steering.arms import Arm, logits_error
 from cna_mlx.steering.interventions import Edits
-from cna_mlx.steering.prefill import shared_prefill
+from cna_mlx.steering.prefill import NO_HEADER, Header, shared_prefill
 
 KL_TOKENS = 32
 # Logits in float32 at a time: 2^25 of them are 134 MB.
@@ -25,13 +25,15 @@ def kl_from_baseline(
     arms: Sequence[Arm],
     *,
     tokens: int = KL_TOKENS,
+    header: Header = NO_HEADER,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[float] | None:
     """Return the KL(baseline || arm) of the next token, along the baseline's answer.
 
     Feeds every arm the same token ids (teacher forcing): the prompt and the greedy
     answer's first ``tokens``. Compares the distributions of each of these answer
-    tokens; for an empty answer, of the first token.
+    tokens; for an empty answer, of the first token. ``header`` is what the prompts of
+    several calls begin with.
 
     Returns:
         The mean over the tokens for each arm, in nats; 0 for the first arm, which is
@@ -42,7 +44,7 @@ def kl_from_baseline(
         CnaError: an arm's logits are NaN or infinite.
     """
     edits = Edits(model, [arm.steering for arm in arms])
-    cache = shared_prefill(model, prompt[:-1], edits, stop)
+    cache = shared_prefill(model, prompt[:-1], edits, stop, header)
     if cache is None:
         return None
     found = kl_after_prefill(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
@@ -15,6 +16,8 @@ from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.search.candidates import Candidate
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.generation import answer_unsteered
+from cna_mlx.steering.prefill import Header
+from cna_mlx.steering.sequences import shared_beginning
 from cna_mlx.util.progress import never
 
 #: New tokens of an answer, enough to recognize a refusal.
@@ -266,7 +269,12 @@ class Trial:
             if is_over():
                 break
             kls = kl_from_baseline(
-                self.model, ids, answer.token_ids, [BASELINE, *arms], stop=stop
+                self.model,
+                ids,
+                answer.token_ids,
+                [BASELINE, *arms],
+                header=self._header,
+                stop=stop,
             )
             if not kls:
                 return False
@@ -275,6 +283,17 @@ class Trial:
             if len(found) > len(one.kls):
                 one.kls = [kls[at] for kls in found]
         return True
+
+    @cached_property
+    def _header(self) -> Header:
+        """What all prompts begin with, fed once for the circuits that are left."""
+        prompts = *self.harmful.prompts, *self.benign.prompts
+        return Header(
+            shared_beginning(
+                render_prompt(self.tokenizer, one.text, self.rendering)
+                for one in prompts
+            )
+        )
 
     def _take(
         self,
@@ -298,6 +317,7 @@ class Trial:
                 self.rendering,
                 tokens,
                 kl_tokens,
+                header=self._header,
             )
             found = evaluation.group(numbers, stop)
             if found is None:

@@ -20,6 +20,8 @@ from cna_mlx.steering.events import Answer, Finish, Gauged, Token
 from cna_mlx.steering.gauge_scale import Scale, finite
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.steering.prefill import (
+    NO_HEADER,
+    Header,
     copy_of,
     prefill,
     rows_of,
@@ -75,6 +77,7 @@ class Batch:
         leaves: rows that have ended leave the batch.
         prefilled: called with a copy of the KV caches of the prompts without their last
             tokens.
+        header: what the prompts of several batches begin with.
     """
 
     model: Any
@@ -89,6 +92,7 @@ class Batch:
     once: bool = False
     leaves: bool = False
     prefilled: Callable[[list[Any]], None] | None = None
+    header: Header = NO_HEADER
 
     def __post_init__(self) -> None:
         self._eos = set(self.tokenizer.eos_token_ids)
@@ -147,14 +151,16 @@ class Batch:
         all_edits = self._unsteered if self.once else self.edits
         if len(alike) == 1 and not kept[0][1]:
             return shared_prefill(
-                self.model, self.prompts[0][:-1], all_edits, self.stop
+                self.model, self.prompts[0][:-1], all_edits, self.stop, self.header
             )
         layers = [cache for cache, _ in kept]
         for rows in alike.values():
             prompt, start = self.prompts[rows[0]], kept[rows[0]][1]
             if len(rows) > 1:
                 edits = all_edits.part(rows)
-                found = shared_prefill(self.model, prompt[:-1], edits, self.stop)
+                found = shared_prefill(
+                    self.model, prompt[:-1], edits, self.stop, self.header
+                )
                 if found is None:
                     return None
                 split = zip(*(rows_of(one, len(rows)) for one in found), strict=True)

@@ -14,6 +14,7 @@ from cna_mlx.steering.decoding import Batch
 from cna_mlx.steering.events import Answer, Gauged, Token
 from cna_mlx.steering.gauge_scale import Scale
 from cna_mlx.steering.interventions import Edits
+from cna_mlx.steering.prefill import NO_HEADER, Header
 from cna_mlx.steering.sampling import Greedy, Sampling, chooser
 from cna_mlx.util.progress import Progress, never, silent
 
@@ -35,6 +36,7 @@ def generate_arms(
     once: bool = False,
     leaves: bool = False,
     prefilled: Callable[[list[Any]], None] | None = None,
+    header: Header = NO_HEADER,
     stop: Callable[[], bool] = never,
 ) -> Iterator[Gauged | Token | Answer]:
     """Answer every prompt in every arm; all arms of a prompt decode in one batch.
@@ -59,6 +61,7 @@ def generate_arms(
         leaves: rows that have ended leave the batch; ``caches`` then keep the others.
         prefilled: called with a copy of the KV caches of each prompt without its last
             token.
+        header: token ids that the prompts of several calls begin with.
         stop: called before each token; True ends the answers as ``interrupted``.
 
     Yields:
@@ -103,6 +106,7 @@ def generate_arms(
                 once,
                 leaves,
                 prefilled,
+                header,
             )
             yield from batch.run(max_tokens, caches)
 

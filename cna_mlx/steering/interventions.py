@@ -113,6 +113,7 @@ class Edits:
             for intervention, strength in pairs
         }
         self.rows = len(rows)
+        self._pairs = rows
         self._alike: dict[int, list[Any]] = {}
         # made once, so that a decoding step does not wait for Python
         self._blocks: dict[int, MLPBlock] = {}
@@ -130,6 +131,14 @@ class Edits:
                 mx.array(shift[which]) if shift.any() else None,
                 mx.array(pinned[which]) if pinned.any() else None,
             )
+
+    def is_like(self, other: "Edits") -> bool:
+        """Whether the rows have the same interventions and strengths."""
+        own, others = (
+            [[(id(what), strength) for what, strength in pairs] for pairs in rows]
+            for rows in (self._pairs, other._pairs)
+        )
+        return own == others
 
     def groups(self, n_layers: int) -> list[list[int]]:
         """The rows that are equal up to each layer.
@@ -164,6 +173,7 @@ class Edits:
         """The edits of these rows alone; of edits that were made for each row."""
         found = self.of_rows({layer: list(rows) for layer in self._edits})
         found.rows = len(rows)
+        found._pairs = [self._pairs[row] for row in rows]
         found._alike = {
             layer: [keys[row] for row in rows] for layer, keys in self._alike.items()
         }

@@ -45,13 +45,48 @@ def prefill(
     return True
 
 
+class Header:
+    """Token ids that several prompts begin with: fed once for each set of arms.
+
+    Attributes:
+        ids: the token ids; empty for none.
+    """
+
+    def __init__(self, ids: Sequence[int] = ()) -> None:
+        self.ids = list(ids)
+        self._fed: tuple[Edits, list[Any]] | None = None
+
+    def begins(self, ids: Sequence[int]) -> bool:
+        """Whether these ids begin with the header, and go on."""
+        size = len(self.ids)
+        return 0 < size < len(ids) and list(ids[:size]) == self.ids
+
+    def fed(self, edits: Edits) -> list[Any] | None:
+        """Copies of the caches that were kept for these arms, or None."""
+        if self._fed is None or not edits.is_like(self._fed[0]):
+            return None
+        return [copy_of(layer) for layer in self._fed[1]]
+
+    def keep(self, edits: Edits, caches: list[Any]) -> None:
+        """Keep the caches of these arms in place of others', which take memory."""
+        self._fed = edits, [copy_of(layer) for layer in caches]
+
+
+NO_HEADER = Header()
+
+
 def shared_prefill(
-    model: Any, ids: Sequence[int], edits: Edits, stop: Callable[[], bool]
+    model: Any,
+    ids: Sequence[int],
+    edits: Edits,
+    stop: Callable[[], bool],
+    header: Header = NO_HEADER,
 ) -> list[Any] | None:
     """Feed one prompt to all arms of a batch, and compute what they share once.
 
     Arms share a row up to the first layer where their edits differ; equal arms share
-    it to the end. Arguments are those of :func:`prefill`.
+    it to the end. Arguments are those of :func:`prefill`, and what the prompts of
+    several calls begin with.
 
     Returns:
         The layers' KV caches, a row for each arm; None if stopped.
@@ -65,13 +100,29 @@ def shared_prefill(
     # the first row of each group stands for it
     first = [[of.index(group) for group in range(max(of) + 1)] for of in groups]
     reduced = edits.of_rows(dict(enumerate(first)))
-    for start in range(0, len(ids), _STEP):
-        if stop():
-            return None
-        with reduced.installed():
-            _forward_groups(model, ids[start : start + _STEP], cache, groups, first)
-            mx.eval([layer.state for layer in cache])
-        mx.clear_cache()
+
+    def feed(part: Sequence[int]) -> bool:
+        for start in range(0, len(part), _STEP):
+            if stop():
+                return False
+            with reduced.installed():
+                fed = part[start : start + _STEP]
+                _forward_groups(model, fed, cache, groups, first)
+                mx.eval([layer.state for layer in cache])
+            mx.clear_cache()
+        return True
+
+    if header.begins(ids):
+        kept = header.fed(edits)
+        if kept is None:
+            if not feed(header.ids):
+                return None
+            header.keep(edits, cache)
+        else:
+            cache = kept
+        ids = ids[len(header.ids) :]
+    if not feed(ids):
+        return None
     for layer, of in zip(cache, groups, strict=True):
         if max(of) + 1 < edits.rows:
             take_rows(layer, mx.array(of))

@@ -9,8 +9,9 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from cna_mlx import Circuit, MeanDifference, steered
 from cna_mlx.models.families import family_of
+from cna_mlx.steering import prefill as prefill_module
 from cna_mlx.steering.interventions import Edits
-from cna_mlx.steering.prefill import prefill, shared_prefill
+from cna_mlx.steering.prefill import Header, prefill, shared_prefill
 
 IDS = [0, 2, 17, 3, 9, 40, 41, 42, 43, 44, 45]
 LATE = Circuit.from_neurons([(2, 5), (2, 77)])
@@ -100,6 +101,40 @@ def test_every_row_is_what_it_is_alone(
 def _kept(cache: Any, row: int) -> list[mx.array]:
     state = cache.state[:2]
     return [part[row, :, : cache.offset].astype(mx.float32) for part in state]
+
+
+def test_what_prompts_begin_with_is_fed_once(
+    model: Any, kind: Any, direction: MeanDifference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the same arms; other arms feed it again."""
+    fed: list[int] = []
+    forward = prefill_module._forward_groups
+
+    def counted(model: Any, ids: Any, *rest: Any) -> None:
+        fed.append(len(ids))
+        forward(model, ids, *rest)
+
+    monkeypatch.setattr(prefill_module, "_forward_groups", counted)
+    arms: list[Any] = [(), ((LATE, 0.0),), ((EARLY, 0.5),), ((direction, 0.3),)]
+    header, texts = Header(IDS[:3]), (IDS, IDS[:5], IDS[::-1], IDS[:3])
+    for ids in texts:
+        plain = shared_prefill(model, ids, Edits(model, arms), go_on)
+        cache = shared_prefill(model, ids, Edits(model, arms), go_on, header)
+        assert plain is not None
+        assert cache is not None
+        for ours, theirs in zip(cache, plain, strict=True):
+            assert ours.offset == theirs.offset == len(ids)
+            for row in range(len(arms)):
+                pairs = zip(_kept(ours, row), _kept(theirs, row), strict=True)
+                for mine, other in pairs:
+                    error = mx.abs(mine - other).max().item()
+                    assert error <= kind.tolerance * mx.abs(other).max().item()
+    size = len(IDS)
+    # the last two do not begin with it, or do not go on
+    assert fed == [size, 3, size - 3, 5, 2, size, size, 3, 3]
+    fed.clear()
+    shared_prefill(model, IDS, Edits(model, arms[:2]), go_on, header)
+    assert fed == [3, size - 3]
 
 
 def test_steering_of_the_callers_is_composed_with(llama: Any) -> None:
