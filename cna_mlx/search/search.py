@@ -33,7 +33,7 @@ from cna_mlx.util.progress import SILENT, Reporter
 _ROUNDS = ((5, 0, 0.25), (6, 4, 0.34), (35, 2, 0.46))
 # The shares by which the KL of the best is measured, and the finalists have answered
 # the part of the refused prompts that is kept for them.
-_MEASURED, _FINISHED, _KEPT = 0.54, 0.67, 0.35
+_MEASURED, _FINISHED, _KEPT = 0.58, 0.68, 0.35
 # Multipliers beyond ablation. The KL grew by this power of 1 - m
 # or less in the circuits that were measured.
 _NEGATIVE, _GROWTH = (-0.5, -0.25), 1.5
@@ -41,7 +41,7 @@ _UNSURE = 1.25  # what a few prompts say of the KL may be off by so much
 # How many are measured further, how many of them answer at length, and the part of the
 # largest KL that they may cost here: on other prompts it was up to 1.6 times that
 # (docs/design.md).
-_HOPEFUL, _FINALISTS, _MARGIN = 8, 4, 0.6
+_HOPEFUL, _FINALISTS, _MARGIN = 6, 4, 0.6
 
 Shown = Callable[[Sequence[Standing]], None]
 Keep = Callable[[Circuit], None]
