@@ -107,6 +107,28 @@ def test_templates_without_a_turn_end(copy: Copy, body: str, end: None) -> None:
     assert template.check_turn_end(tokenizer).status == "warning"
 
 
+_EARLIER = "{% if loop.last %}<|im_end|>{% else %}<|im_start|>{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("after", "end"),
+    [
+        (_EARLIER, "<|im_end|>"),  # harmony: earlier answers end as its thoughts do
+        ("", "<|im_start|>"),  # GLM: only the next turn ends an answer
+        ("{% if not loop.last %}<|im_end|>{% endif %}", "<|im_end|>"),
+    ],
+)
+def test_the_end_of_the_last_answer_comes_first(
+    copy: Copy, after: str, end: str
+) -> None:
+    turn = "{% if m.role == 'user' %}<|im_start|>{{ m.content }}{% else %}{{ m.content"
+    body = f"{{% for m in messages %}}{turn} }}}}{after}{{% endif %}}{{% endfor %}}"
+    path = copy(OTHER, chat_template=body, eos_token="<|endoftext|>")
+    _, tokenizer = load(str(path))
+    assert tokenizer.convert_ids_to_tokens(turn_end(tokenizer)) == end
+    assert tokenizer.eos_token_ids == {OTHER, turn_end(tokenizer)}
+
+
 def without_template(path: Path) -> str:
     """Take the template away; its text."""
     file, config = path / "chat_template.jinja", path / "tokenizer_config.json"
