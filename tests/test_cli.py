@@ -386,6 +386,12 @@ def test_json_of_prompts(command: Run) -> None:
     assert all(prompt in shown for prompt in (*one["positive"], *one["negative"]))
 
 
+def test_unknown_prompts_are_told_what_there_is(command: Run) -> None:
+    done = command("prompts", "show", "nosuch")
+    assert done.code == 2
+    assert missing(done.failure, "'nosuch'", "refusal-small", "jbb-benign") == []
+
+
 def test_json_of_models(command: Run) -> None:
     done = command("models", "--json")
     data = done.data

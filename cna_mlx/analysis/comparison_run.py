@@ -34,6 +34,7 @@ from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.subject import Subject, choose_subject
 from cna_mlx.models.families import widths
 from cna_mlx.models.loading import DEMO_NAMES, ModelOptions
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.provenance import Auc
@@ -132,6 +133,7 @@ class _Models:
         self.sessions[0].unload()
         return compare_sides(side, other)
 
+    @wired()
     def _look(self, which: int) -> _Known:
         session, file = self.sessions[which], self.circuits[which]
         try:
@@ -160,6 +162,7 @@ class _Models:
         chosen = replace(subject.chosen, circuit=circuit)
         return _Known(replace(side, circuit=circuit), replace(subject, chosen=chosen))
 
+    @wired()
     def _answer(self, which: int, known: _Known, other: ComparedModel) -> ComparedModel:
         """The side with its answers, and its gauge with both rendered the same way."""
         same = self._rendered_the_same_way(which, known, other)

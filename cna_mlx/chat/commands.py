@@ -9,7 +9,7 @@ from cna_mlx.chat import transcripts
 from cna_mlx.chat.conversation import Conversation
 from cna_mlx.chat.inspection import neurons, sweep, where, why
 from cna_mlx.chat.reply import Reply
-from cna_mlx.chat.settings import SETTINGS, change_setting, show_settings
+from cna_mlx.chat.settings import SETTINGS, as_setting, change_setting, show_settings
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import contrast_names
 from cna_mlx.search.cached import SearchInterrupted, searched_circuit
@@ -61,7 +61,9 @@ def run_command(conversation: Conversation, line: str) -> Reply:
     name, _, argument = line.strip().partition(" ")
     name = _ALIASES.get(name, name)
     if name not in COMMANDS:
+        setting = as_setting(name[1:])
         close = get_close_matches(name, COMMANDS, 1)
+        close = [f"/set {setting}"] if setting in SETTINGS else close
         hint = f"did you mean {close[0]}?" if close else "/help lists the commands"
         raise InputError(
             f"{name}: unknown command; {hint} (to send it, put a space before it)"

@@ -54,7 +54,8 @@ class Setting:
 
 def change_setting(chat: Conversation, argument: str) -> Reply:
     """`/set [NAME [VALUE]]`: change a setting, or show it, or show all."""
-    name, _, text = argument.partition(" ")
+    name, _, text = argument.removeprefix("parameter ").partition(" ")
+    name = as_setting(name)
     if not name:
         return Reply("", grid=Grid((), tuple(settings_of(chat))), is_data=True)
     if name not in SETTINGS:
@@ -70,6 +71,12 @@ def change_setting(chat: Conversation, argument: str) -> Reply:
         raise InputError(f"/set {name} {text}: it takes {setting.takes}") from None
     setting.change(chat, value)
     return Reply(f"{name} is {setting.show(chat)}")
+
+
+def as_setting(name: str) -> str:
+    """A setting's name as it is here, for the name that another chat has for it."""
+    name = name.replace("_", "-")
+    return _ALIASES.get(name, name)
 
 
 def show_settings(chat: Conversation, _: str) -> Reply:
@@ -121,6 +128,8 @@ def _between(
     return read
 
 
+# Names in other chats.
+_ALIASES = {"temperature": "temp", "num-predict": "max-tokens", "think": "thinking"}
 _VIEWS = get_args(View)
 _SWITCH = {"on": True, "off": False}
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @command(
     example='cna-mlx diff demo "How do I cast a sleep spell?"\n'
-    "cna-mlx diff ./model --circuit refusal.json -m 0 -m 0.5 --prompts list.txt --json",
+    "cna-mlx diff ./model --circuit refusal.json -m 0 -m 0.5 --prompts list.txt",
 )
 @opt.model_argument
 @opt.prompt_argument

@@ -7,6 +7,7 @@ import click
 from cna_mlx.commands import completion as complete
 from cna_mlx.commands.command import Command, CommandGroup
 from cna_mlx.commands.options import json_option
+from cna_mlx.errors import InputError
 
 
 @click.group(
@@ -54,7 +55,7 @@ def prompts(context: click.Context, as_json: bool) -> None:
 @json_option
 def prompts_show(name: str, offline: bool, as_json: bool) -> None:
     """Print the prompts of a contrast, or of jbb, jbb-benign, xstest or demo."""
-    from cna_mlx.prompts import load_contrast
+    from cna_mlx.prompts import contrast_names, load_contrast
     from cna_mlx.prompts.benchmarks import NAMES
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.lists import prompts_view
@@ -63,6 +64,10 @@ def prompts_show(name: str, offline: bool, as_json: bool) -> None:
     if name in NAMES:
         _show_benchmark(name, offline, as_json)
         return
+    if name not in (known := contrast_names()):
+        raise InputError(
+            f"no prompts {name!r}: there are {', '.join((*known, *NAMES))}"
+        )
     one = load_contrast(name)
     if not as_json:
         show(prompts_view(screen(), one))

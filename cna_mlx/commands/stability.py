@@ -12,7 +12,7 @@ from cna_mlx.commands.command import command
 
 @command(
     example="cna-mlx stability demo\n"
-    "cna-mlx stability ./model --rank influence --other flattery --out stability.html",
+    "cna-mlx stability ./model --rank influence --other flattery --out page.html",
 )
 @opt.model_argument
 @opt.walk_options

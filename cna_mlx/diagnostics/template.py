@@ -76,7 +76,7 @@ def check_generation_prompt(tokenizer: Any) -> Check:
             "use the template of a newer conversion, or --chat-template off",
         )
     opening = with_prompt.removeprefix(without)
-    return ok(f"the template ends with {opening[-40:]!r}")
+    return ok(f"the template ends with {opening[-80:]!r}")
 
 
 def check_bos(tokenizer: Any) -> Check:

@@ -88,7 +88,11 @@ class Session:
                     planned=lambda plan: _announce(plan, report),
                 )
             _report_source(source_of(model), report)
-            uses_template(tokenizer, self.rendering)
+            is_chosen = self.rendering.template != "auto"
+            if not uses_template(tokenizer, self.rendering) and not is_chosen:
+                report.note(
+                    "no chat template: the model continues prompts as plain text"
+                )
             self._loaded.append((model, tokenizer))
         return self._loaded[0]
 

@@ -222,11 +222,14 @@ def _family_of(config: dict[str, Any], name: str) -> "Family":
 
 def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> Plan:
     """Plan the memory; refuse weights that are missing or do not fit."""
+    from cna_mlx.models.weight_files import missing_file
+
     weights = machine.weight_bytes(path)
     if not weights and not any(path.glob("model*.safetensors")):
-        raise ModelError(
-            f"{name}: no model*.safetensors in {path}; convert it with mlx_lm.convert"
+        why = missing_file(path) or (
+            f"no model*.safetensors in {path}; convert it with mlx_lm.convert"
         )
+        raise ModelError(f"{name}: {why}")
     # the demo is stored in fp16, computed in float32: the same on every backend
     is_demo = name in DEMO_NAMES
     shape, here = Shape.of_config(config, 4 if is_demo else None), machine.machine()
@@ -275,9 +278,7 @@ def _read(path: Path, changes: dict[str, Any], name: str, lazy: bool) -> Any:
             model, _ = load_model(path, lazy=lazy, model_config=changes)
     except UNREADABLE as error:
         why = why_unreadable(path, read_config(path, name), error)
-        raise ModelError(
-            f"{name}: the weights in {path} cannot be read: {why}"
-        ) from error
+        raise ModelError(f"{name}: {why}") from error
     mend(model)
     if name in DEMO_NAMES:
         model.set_dtype(mx.float32)

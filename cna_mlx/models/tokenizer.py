@@ -61,8 +61,17 @@ def _add_template(tokenizer: Any, path: Path) -> None:
 
 
 def turn_end(tokenizer: Any) -> int | None:
-    """The special token that ends an answer in the chat template; None without one."""
-    messages = [{"role": role, "content": content} for role, content in _TURNS]
+    """The special token that ends an answer in the chat template; None without one.
+
+    The last answer's comes first: harmony ends earlier ones as it ends a thought. GLM
+    ends none but by the next turn.
+    """
+    ends = (_end_of_answer(tokenizer, turns) for turns in (_TURNS[:-1], _TURNS))
+    return next((end for end in ends if end is not None), None)
+
+
+def _end_of_answer(tokenizer: Any, turns: list[tuple[str, str]]) -> int | None:
+    messages = [{"role": role, "content": content} for role, content in turns]
     try:
         with template_limits():
             text = tokenizer.apply_chat_template(

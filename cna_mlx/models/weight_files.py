@@ -57,14 +57,12 @@ def quantization_changes(
 
 def why_unreadable(path: Path, config: dict[str, Any], error: Exception) -> str:
     """Say why a model's weights cannot be read, and what to do about it."""
-    if missing := _missing(path):
-        return f"{missing[0]} is missing, which {_INDEX} lists; {_AGAIN}"
-    for file in sorted(path.glob("model*.safetensors")):
-        if cut := _cut_off(file):
-            return f"{cut}; {_AGAIN}"
-    if not config.get("quantization") and _format(path, config):
+    files = sorted(path.glob("model*.safetensors"))
+    broken = missing_file(path) or next(filter(None, map(_cut_off, files)), None)
+    if not broken and not config.get("quantization") and _format(path, config):
         return _foreign(path, config)
-    return f"{first_line(error)}; see that they and config.json are of one model"
+    one_model = f"{first_line(error)}; see that they and config.json are of one model"
+    return f"the weights in {path} cannot be read: {broken or one_model}"
 
 
 def _foreign(path: Path, config: dict[str, Any]) -> str:
@@ -106,23 +104,25 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _missing(path: Path) -> list[str]:
-    """The files that the index lists and the directory lacks."""
+def missing_file(path: Path) -> str | None:
+    """What the index lists and the directory lacks, with the remedy."""
     try:
-        listed = set(
-            json.loads((path / _INDEX).read_text("utf-8"))["weight_map"].values()
-        )
-        return sorted(name for name in listed if not (path / name).is_file())
+        listed = json.loads((path / _INDEX).read_text("utf-8"))["weight_map"].values()
+        missing = sorted({name for name in listed if not (path / name).is_file()})
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return []
+        return None
+    return (
+        f"{missing[0]} is missing, which {_INDEX} lists; {_AGAIN}" if missing else None
+    )
 
 
 def _cut_off(file: Path) -> str | None:
-    """What a file lacks by its own header; None if it is whole."""
+    """What a file lacks by its own header, with the remedy; None if it is whole."""
     size, tensors = file.stat().st_size, tensors_of(file)
     if not tensors:
-        return f"{file.name} is cut off or is not a safetensors file"
+        return f"{file.name} is cut off or is not a safetensors file; {_AGAIN}"
     whole = max(one.start + one.size for one in tensors.values())
     if size < whole:
-        return f"{file.name} is cut off: {gigabytes(size)} of {gigabytes(whole)}"
+        had = f"{gigabytes(size)} of {gigabytes(whole)}"
+        return f"{file.name} is cut off: {had}; {_AGAIN}"
     return None

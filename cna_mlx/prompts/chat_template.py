@@ -162,6 +162,12 @@ def _apply(
 ) -> Any:
     from jinja2 import TemplateError
 
+    named = getattr(tokenizer, "chat_template", None)
+    if isinstance(named, dict) and "default" not in named:
+        raise InputError(
+            f"the chat templates ({', '.join(named)}) have no default: use "
+            "--chat-template off, or the tokenizer of the original model"
+        )
     try:
         with template_limits():
             result = tokenizer.apply_chat_template(

@@ -265,6 +265,8 @@ def test_every_command_is_listed(make: Make) -> None:
         ("/abl", "/ablate"),
         ("/Help", "/help"),
         ("/", "/help"),
+        ("/temp 0.8", "did you mean /set temp?"),
+        ("/num_predict 9", "did you mean /set max-tokens?"),
         ("/etc/passwd is a file", "/help"),
         ("/ablate", "/ablate on"),
         ("/ablate maybe", "/ablate on"),
@@ -290,6 +292,15 @@ def test_lines_that_are_no_command(line: str, said: str, make: Make) -> None:
     now = (conversation.multiplier, conversation.view, conversation.is_ablating)
     assert now == state
     assert conversation.turns == []
+
+
+def test_settings_by_the_names_of_other_chats(make: Make) -> None:
+    conversation = make()
+    run_command(conversation, "/set parameter temperature 0.8")
+    run_command(conversation, "/set num_predict 9")
+    run_command(conversation, "/set top_k 3")
+    found = conversation.temperature, conversation.max_tokens, conversation.top_k
+    assert found == (0.8, 9, 3)
 
 
 def test_ablate_off_and_on(make: Make) -> None:

@@ -11,11 +11,11 @@ import pytest
 import cna_mlx
 from cna_mlx.diagnostics import template
 from cna_mlx.discovery.session import Session
-from cna_mlx.errors import ModelError
+from cna_mlx.errors import InputError, ModelError
 from cna_mlx.labels.label import label
 from cna_mlx.models.loading import load, source_of
 from cna_mlx.models.tokenizer import turn_end
-from cna_mlx.prompts.chat_template import render_prompt
+from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.events import Answer
 from cna_mlx.steering.generation import generate_arms
@@ -107,6 +107,28 @@ def test_templates_without_a_turn_end(copy: Copy, body: str, end: None) -> None:
     assert template.check_turn_end(tokenizer).status == "warning"
 
 
+_EARLIER = "{% if loop.last %}<|im_end|>{% else %}<|im_start|>{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("after", "end"),
+    [
+        (_EARLIER, "<|im_end|>"),  # harmony: earlier answers end as its thoughts do
+        ("", "<|im_start|>"),  # GLM: only the next turn ends an answer
+        ("{% if not loop.last %}<|im_end|>{% endif %}", "<|im_end|>"),
+    ],
+)
+def test_the_end_of_the_last_answer_comes_first(
+    copy: Copy, after: str, end: str
+) -> None:
+    turn = "{% if m.role == 'user' %}<|im_start|>{{ m.content }}{% else %}{{ m.content"
+    body = f"{{% for m in messages %}}{turn} }}}}{after}{{% endif %}}{{% endfor %}}"
+    path = copy(OTHER, chat_template=body, eos_token="<|endoftext|>")
+    _, tokenizer = load(str(path))
+    assert tokenizer.convert_ids_to_tokens(turn_end(tokenizer)) == end
+    assert tokenizer.eos_token_ids == {OTHER, turn_end(tokenizer)}
+
+
 def without_template(path: Path) -> str:
     """Take the template away; its text."""
     file, config = path / "chat_template.jinja", path / "tokenizer_config.json"
@@ -129,6 +151,25 @@ def test_a_template_beside_the_tokenizer_is_read(copy: Copy) -> None:
     _, tokenizer = load(str(path))
     assert render_prompt(tokenizer, QUESTION) == expected
     assert tokenizer.has_chat_template
+
+
+def test_prompts_as_plain_text_are_told(copy: Copy) -> None:
+    path = copy()
+    without_template(path)
+    for kind, count in (("auto", 1), ("off", 0)):
+        told: list[str] = []
+        session = Session(
+            str(path), Rendering(kind), reporter=Reporter(note=told.append)
+        )
+        session.load()
+        assert sum("no chat template" in line for line in told) == count
+
+
+def test_templates_without_a_default_are_named(copy: Copy) -> None:
+    templates = [{"name": "rag", "template": "one"}, {"name": "tool", "template": "x"}]
+    _, tokenizer = load(str(copy(chat_template=templates)))
+    with pytest.raises(InputError, match=r"\(rag, tool\).*--chat-template off"):
+        render_prompt(tokenizer, QUESTION)
 
 
 def test_the_tokenizers_own_template_comes_first(copy: Copy) -> None:

@@ -104,6 +104,7 @@ def test_a_foreign_quantization_is_named(
     named = method if is_said or method != "hqq" else "an unknown method"
     assert named in message.lower()
     assert missing(message, str(path), "quantized with", "mlx_lm.convert") == []
+    assert message.count("cannot be read") == 1
 
 
 @pytest.mark.parametrize("is_said", [True, False])
@@ -137,6 +138,9 @@ def test_a_missing_shard_is_named(copy: Copy) -> None:
     np.testing.assert_array_equal(logits(path), expected)
     (path / names[1]).unlink()
     assert missing(refusal(path), names[1], "index.json lists", "again") == []
+    for name in names:
+        (path / name).unlink(missing_ok=True)
+    assert missing(refusal(path), names[0], "index.json lists", "again") == []
 
 
 @pytest.mark.parametrize("size", [0, 5, 300, 20_000])
