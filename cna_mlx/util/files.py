@@ -1,6 +1,7 @@
 """Read paths as people type them; write files atomically."""
 
 import errno
+import fcntl
 import os
 import secrets
 import tomllib
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cna_mlx.errors import InputError
 
@@ -150,6 +151,21 @@ def _write_to_device(path: Path, content: bytes) -> None:
     os.set_blocking(handle, True)
     with os.fdopen(handle, "wb") as file:
         file.write(content)
+
+
+def lock(file: IO[Any]) -> bool | None:
+    """Lock an open file until it is closed or its process ends, however it ends.
+
+    Returns:
+        True; None if another process has it; False on a file system without locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return None
+    except OSError:  # as on some network drives
+        return False
+    return True
 
 
 def packaged_toml(package: str, name: str) -> dict[str, Any]:
