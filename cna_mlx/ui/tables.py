@@ -223,13 +223,14 @@ def _bars(screen: Screen, circuit: Circuit) -> list[Text]:
 
 def _neurons(screen: Screen, circuit: Circuit, top: int) -> RenderableType:
     has_scores = any(one is not None for one in scores(circuit))
-    names = ["layer neuron", "delta", *(["score"] if has_scores else [])]
+    title = circuit.model.neuron_title
+    names = [f"layer {title}", "delta", *(["score"] if has_scores else [])]
     names += _moment_titles(circuit)
     rows = []
     parts = zip(circuit.neurons[:top], scores(circuit), strict=False)
     for number, ((layer, index, delta), score) in enumerate(parts):
         name = circuit.model.neuron_name(layer, index)
-        row = [f"{layer:>5} {name:>6}", f"{delta:+.4f}"]
+        row = [f"{layer:>5} {name:>{len(title)}}", f"{delta:+.4f}"]
         if has_scores:
             row.append(NO_VALUE if score is None else f"{score:.3g}")
         if circuit.moments:

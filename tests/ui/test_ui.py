@@ -451,11 +451,13 @@ def test_how_neurons_are_routed_follows_apart_where_it_does_not_fit(
         screen.show(circuit_view(screen, circuit))
         lines = plain(sent(screen.out)).splitlines()
         assert max(map(cell_len, lines)) <= width
-        heads[width] = [" ".join(x.split()) for x in lines if "layer neuron" in x]
+        heads[width] = [
+            " ".join(x.split()) for x in lines if "layer expert:neuron" in x
+        ]
         assert [x.split()[-1] for x in lines if " 1:2 " in x][-1] == "-5.0000"
-    measured = "layer neuron delta Cohen's d positive mean negative mean"
+    measured = "layer expert:neuron delta Cohen's d positive mean negative mean"
     routed = "positive routed negative routed delta if routed"
-    assert heads[80] == [measured, f"layer neuron {routed}"]
+    assert heads[80] == [measured, f"layer expert:neuron {routed}"]
     assert heads[160] == [f"{measured} {routed}"]
 
 
