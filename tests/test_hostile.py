@@ -112,7 +112,9 @@ def test_a_gauge_has_a_value(tiny: tuple[Any, Any], circuit_text: str) -> None:
             Scale(replace(circuit, neurons=odd))
     far = circuit.moments[0]._replace(negative_mean=1e308)
     odd_moments = replace(circuit, moments=(far,) * len(circuit.neurons))
-    with pytest.raises(CnaError, match="gauge is NaN or infinite"):
+    with pytest.raises(
+        CnaError, match="gauge is NaN or infinite: a multiplier is too large"
+    ):
         gauges(tiny[0], odd_moments, [[1, 2, 3]])
     with pytest.raises(CnaError, match="gauge is NaN or infinite"):
         answers(*tiny, [BASELINE], gauge=odd_moments)
@@ -556,6 +558,7 @@ def test_without_locks_the_number_of_the_process_tells(
         ("seed", -1),
         ("temperature", float("nan")),
         ("max_tokens", 0),
+        ("max_tokens", 10**400),
         ("turns", [{"prompt": "x", "gauge": None, "arms": [], "dropped_turns": 0}]),
         ("rendering", {"template": "auto", "system": 5, "thinking": 0, "date": "x"}),
     ],
@@ -565,5 +568,6 @@ def test_a_strange_conversation_is_refused(
 ) -> None:
     path = tmp_path / "chat.json"
     path.write_text(json.dumps({**json.loads(as_json(chat)), name: value}))
-    with pytest.raises(InputError, match=r"chat\.json"):
+    with pytest.raises(InputError, match=r"chat\.json") as caught:
         load_into(chat, path)
+    assert len(str(caught.value)) < len(str(path)) + 200

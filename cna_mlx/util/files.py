@@ -67,11 +67,13 @@ def check_writable(path: File | None) -> None:
     """Check that a file can be written, before long work.
 
     Raises:
-        InputError: it is a directory, or its directory is missing or read-only.
+        InputError: it is a directory or a circle of links, or its directory is missing
+            or read-only.
     """
     if path is None:
         return
     place = typed_path(path)
+    _target(place)
     parent = place.parent
     if place.is_dir():
         raise InputError(f"{path} is a directory; give the name of a file in it")
@@ -128,7 +130,17 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
         if path.exists() and not path.is_file():
             _write_to_device(path, content)
         else:
-            _replace(path.resolve() if path.is_symlink() else path, content, mode)
+            _replace(_target(path), content, mode)
+
+
+def _target(path: Path) -> Path:
+    """What a symbolic link leads to, or the path itself."""
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError):  # the latter up to Python 3.12
+        raise InputError(
+            f"{path}: a symbolic link that leads back to itself; give another name"
+        ) from None
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:
