@@ -292,6 +292,11 @@ class Circuit:
         entry, details = _model(model, name), read_details(rows, columns)
         if entry.experts:
             neurons, details = _numbered(neurons, details, entry, name)
+        elif any(one.expert is not None for one in details):
+            raise CircuitError(
+                f"{name}: it names neurons of experts, but not how many experts its "
+                "model has (model.experts); discover again"
+            )
         found = cls(tuple(neurons), tuple(moments), entry, _origin(rest, name), details)
         return found if data["format"] == 1 else _with_intervention(found, data, name)
 

@@ -1,5 +1,6 @@
 """Describe a circuit by its layers and the sizes of its effects."""
 
+from math import isfinite
 from typing import NamedTuple
 
 from cna_mlx.circuit import Circuit, Moments
@@ -67,6 +68,8 @@ def _routing(above: float, below: float, own: Moments | None) -> Routing:
     delta = None
     if own is not None and above and below:
         delta = own.positive_mean / above - own.negative_mean / below
+        if not isfinite(delta):  # no share of prompts is so small
+            delta = None
     return Routing(above, below, delta)
 
 

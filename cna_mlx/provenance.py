@@ -71,6 +71,11 @@ class ModelEntry(Record):
         expert, own = self.expert_of(layer, index)
         return f"{'shared' if expert is None else expert}:{own}"
 
+    @property
+    def neuron_title(self) -> str:
+        """The heading over the names of neurons."""
+        return "expert:neuron" if self.experts else "neuron"
+
     def index_of_name(self, layer: int, name: str) -> int:
         """The number in its layer of a neuron as :meth:`neuron_name` writes it.
 

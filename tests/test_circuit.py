@@ -12,6 +12,7 @@ import pytest
 
 from cna_mlx.analysis.circuit_overlap import compare_circuits
 from cna_mlx.circuit import Circuit, Details, Moments, Neuron
+from cna_mlx.circuit_profile import routing
 from cna_mlx.circuit_sets import check_one_model
 from cna_mlx.discovery.discover import discover
 from cna_mlx.errors import CircuitError, InputError, TransferError
@@ -368,13 +369,17 @@ def test_names_that_are_no_text(found: Circuit, tmp_path: Path) -> None:
 INTERVENTIONS = (0.5, -2.0, Pin(0.25), Pin(kind="mean"), Pin())
 
 
+# Of each of the three layers: two experts, and shared neurons.
+EXPERTS = ((2, 48, 1),) * 3
+
+
 def detailed(found: Circuit) -> Circuit:
     """The circuit with everything that format 2 has room for."""
     details = tuple(
-        Details(n / 8, None if n % 2 else n, -n / 4, n / 16, n / 32)
-        for n in range(len(found.neurons))
+        Details(n / 8, None, -n / 4, n / 16, n / 32) for n in range(len(found.neurons))
     )
-    return replace(found, details=details, intervention=Pin())
+    mixed = replace(found.model, experts=EXPERTS)
+    return replace(found, model=mixed, details=details, intervention=Pin())
 
 
 def test_a_circuit_that_uses_nothing_of_format_2_is_written_as_before(
@@ -402,11 +407,13 @@ def test_the_head_carries_a_strength(found: Circuit, strength: Strength) -> None
 @pytest.mark.parametrize("columns", ["score", "expert", "shift", "score shift", "all"])
 def test_further_columns(found: Circuit, moments: bool, columns: str) -> None:
     names = Details._fields if columns == "all" else tuple(columns.split())
-    full = detailed(found).details
+    full = detailed(found)
     details = tuple(
-        Details(**{name: getattr(one, name) for name in names}) for one in full
+        Details(**{name: getattr(one, name) for name in names}) for one in full.details
     )
-    circuit = replace(found, details=details)
+    model = full.model if "expert" in names else found.model
+    has_values = any(one != Details() for one in details)
+    circuit = replace(found, model=model, details=details if has_values else ())
     circuit = circuit if moments else replace(circuit, moments=())
     data = data_of(circuit)
     assert data["format"] == 2
@@ -458,19 +465,17 @@ def test_experts_are_counted(found: Circuit, expert: float) -> None:
 
 def test_a_neuron_of_two_experts_is_two_neurons(found: Circuit) -> None:
     data = data_of(detailed(found))
-    data["neurons"].append([*data["neurons"][0][:8], 77, *data["neurons"][0][9:]])
+    row = next(row for row in data["neurons"] if row[8] is not None)
+    data["neurons"].append([*row[:8], 1 - row[8], *row[9:]])
     assert len(read(data).neurons) == len(found.neurons) + 1
     data["neurons"].append(data["neurons"][-1])
     assert "is repeated" in refused(json.dumps(data))
 
 
 def test_experts_of_an_unknown_size_are_refused(found: Circuit) -> None:
+    details = (Details(expert=1),) * len(found.neurons)
     with pytest.raises(CircuitError, match="not how many neurons each expert"):
-        detailed(found).check_shape((128, 128, 128))
-    data = data_of(detailed(found))
-    for row in data["neurons"]:
-        row[8] = None
-    read(data).check_shape((128, 128, 128))
+        replace(found, details=details).check_shape((128, 128, 128))
 
 
 @pytest.mark.parametrize(
@@ -583,6 +588,28 @@ def test_a_file_counts_the_neurons_of_each_expert() -> None:
     assert mixture().rows()[0]["expert"] == 1
     mixture().check_shape((10, 5))
     mixture().check_shape((10, 5), ((2, 4, 2), None))  # a token may use more of them
+
+
+def test_a_file_of_experts_says_how_many_its_model_has() -> None:
+    data = data_of(mixture())
+    for experts in ({}, {"experts": None}):
+        model = {key: data["model"][key] for key in ("id", "d_ff")}
+        with pytest.raises(CircuitError, match=r"names neurons of experts.*experts\)"):
+            read({**data, "model": {**model, **experts}})
+
+
+@pytest.mark.parametrize(
+    ("share", "delta"), [(0.5, 3.5), (0.0, None), (1e-320, None), (5e-324, None)]
+)
+def test_the_delta_of_the_prompts_that_are_routed(
+    share: float, delta: float | None
+) -> None:
+    details = Details(positive_routed=share, negative_routed=1.0)
+    moments = Moments(2.0, 1.0, 0.5, 1.0)
+    ours = Circuit((Neuron(0, 0, 1.5),), (moments,), details=(details,))
+    (found,) = routing(ours)
+    assert found is not None
+    assert found.delta == delta
 
 
 @pytest.mark.parametrize("layout", [((4, 2, 1), None), (None, None)])

@@ -1,8 +1,10 @@
 """Hostile input and damaged weights: one clear line, or the right value."""
 
+import errno
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -110,7 +112,9 @@ def test_a_gauge_has_a_value(tiny: tuple[Any, Any], circuit_text: str) -> None:
             Scale(replace(circuit, neurons=odd))
     far = circuit.moments[0]._replace(negative_mean=1e308)
     odd_moments = replace(circuit, moments=(far,) * len(circuit.neurons))
-    with pytest.raises(CnaError, match="gauge is NaN or infinite"):
+    with pytest.raises(
+        CnaError, match="gauge is NaN or infinite: a multiplier is too large"
+    ):
         gauges(tiny[0], odd_moments, [[1, 2, 3]])
     with pytest.raises(CnaError, match="gauge is NaN or infinite"):
         answers(*tiny, [BASELINE], gauge=odd_moments)
@@ -478,6 +482,12 @@ def test_what_should_not_happen_ends_no_chat(
     assert "unexpected ZeroDivisionError: odd; please report it" in sent(screen.err)
 
 
+def crashed(journal: ChatJournal) -> None:
+    """The system closes what a process had open."""
+    assert journal._lock is not None
+    journal._lock.close()
+
+
 def test_a_conversation_outlives_a_crash(
     chat: Conversation, tiny: tuple[Any, Any], tmp_path: Path
 ) -> None:
@@ -486,19 +496,59 @@ def test_a_conversation_outlives_a_crash(
     assert not list(tmp_path.iterdir())  # nothing was said
     list(chat.turn("one red stone"))
     journal.write(chat)
-    (own,) = tmp_path.iterdir()
+    (own,) = tmp_path.glob("*.json")
     assert own.stat().st_mode & 0o777 == 0o600
-    assert journal.recover() is None  # its process is running
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    own.rename(tmp_path / f"{ended.pid}.json")
+    crashed(journal)  # and its process's number belongs to a running process
     other = Conversation(Session.of(*tiny), max_tokens=2)
     screen = make_screen(terminal=False)
     run_chat(screen, other, io.StringIO("hello\n"), journals=tmp_path)
-    assert f"/load {tmp_path / 'last.json'} continues it" in sent(screen.err)
+    assert re.search(
+        r"a chat was killed or crashed \(\S+, 1 turn, last written \d{4}-.*\): "
+        rf"/load {tmp_path / 'last.json'} continues it\n",
+        sent(screen.err),
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["last.json"]
     run_command(other, f"/load {tmp_path / 'last.json'}")
     assert [turn.result.prompt for turn in other.turns] == ["one red stone"]
+
+
+def test_only_what_a_crash_left_is_offered(chat: Conversation, tmp_path: Path) -> None:
+    """Not the conversation of a running chat, and one after the other, newest first."""
+    list(chat.turn("one red stone"))
+    running, *ended = journals = [ChatJournal(tmp_path) for _ in range(3)]
+    for journal in journals:
+        journal.write(chat)
+    assert ChatJournal(tmp_path).recover() is None
+    ours = running._path
+    assert ours is not None
+    for age, journal in enumerate(ended):
+        assert journal._path is not None
+        os.utime(journal._path, (1e9 - age, 1e9 - age))
+        crashed(journal)
+    found = [ChatJournal(tmp_path).recover() for _ in range(3)]
+    assert [one and one.others for one in found] == [1, 0, None]
+    assert {path.name for path in tmp_path.glob("*.json")} == {ours.name, "last.json"}
+    running.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["last.json"]
+
+
+def test_without_locks_the_number_of_the_process_tells(
+    chat: Conversation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    list(chat.turn("one red stone"))
+    journal = ChatJournal(tmp_path)
+    journal.write(chat)
+    assert ChatJournal(tmp_path).recover() is None
+    crashed(journal)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (own,) = tmp_path.glob("*.json")
+    own.rename(tmp_path / f"{ended.pid}.json")
+    assert ChatJournal(tmp_path).recover() is not None
 
 
 @pytest.mark.parametrize(
@@ -508,6 +558,7 @@ def test_a_conversation_outlives_a_crash(
         ("seed", -1),
         ("temperature", float("nan")),
         ("max_tokens", 0),
+        ("max_tokens", 10**400),
         ("turns", [{"prompt": "x", "gauge": None, "arms": [], "dropped_turns": 0}]),
         ("rendering", {"template": "auto", "system": 5, "thinking": 0, "date": "x"}),
     ],
@@ -517,5 +568,6 @@ def test_a_strange_conversation_is_refused(
 ) -> None:
     path = tmp_path / "chat.json"
     path.write_text(json.dumps({**json.loads(as_json(chat)), name: value}))
-    with pytest.raises(InputError, match=r"chat\.json"):
+    with pytest.raises(InputError, match=r"chat\.json") as caught:
         load_into(chat, path)
+    assert len(str(caught.value)) < len(str(path)) + 200

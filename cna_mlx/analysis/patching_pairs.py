@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from cna_mlx.analysis.decision import FEWEST
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.options import DiscoveryOptions
+from cna_mlx.discovery.own_contrast import discovery_prompts
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CircuitError, InputError
-from cna_mlx.evaluation.contamination import discovery_prompts
 from cna_mlx.labels.label import LabelKind, label
 from cna_mlx.prompts import PromptSet, load_contrast
 from cna_mlx.prompts.chat_template import render_prompt

@@ -134,7 +134,8 @@ def load_into(chat: Conversation, path: Path) -> str | None:
         raise InputError(f"{path}: {error}") from None
     except _INCOMPLETE as error:
         raise InputError(
-            f"{path}: not a complete conversation ({type(error).__name__}: {error})"
+            f"{path}: not a complete conversation "
+            f"({type(error).__name__}: {error!s:.80})"
         ) from None
     for arm in state["steered"]:
         chat.session.check(circuit_of(arm))

@@ -155,8 +155,9 @@ def circuit_neuron(
     unrelated prompts, and ablates it alone.
     """
     from cna_mlx.circuit import Circuit
-    from cna_mlx.discovery.neuron_page import neuron_page, own_contrast, place_of
+    from cna_mlx.discovery.neuron_page import neuron_page, place_of
     from cna_mlx.discovery.options import DiscoveryOptions
+    from cna_mlx.discovery.own_contrast import own_contrast
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.neurons import neuron_view
     from cna_mlx.ui.output import emit_json, show

@@ -10,10 +10,11 @@ import numpy as np
 from cna_mlx.circuit import Circuit, Neuron
 from cna_mlx.discovery.weight_norms import dequantized
 from cna_mlx.models.context import check_lengths
-from cna_mlx.models.families import down_of, experts_of, family_of, widths
+from cna_mlx.models.families import downs, experts_of, family_of, widths
 from cna_mlx.models.forward import logits
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
+from cna_mlx.provenance import ModelEntry
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.records import JsonFields
@@ -106,7 +107,8 @@ def output_direction(model: Any, layer: int, index: int) -> mx.array:
 
     Of a quantized projection only the column's group is dequantized.
     """
-    projection, index = down_of(model, layer, index)
+    expert, index = ModelEntry(experts=experts_of(model)).expert_of(layer, index)
+    projection = downs(model, layer)[-1 if expert is None else expert]
     if not hasattr(projection, "bits"):
         return projection.weight[:, index].astype(mx.float32)
     size = projection.group_size

@@ -1,7 +1,6 @@
 """What one neuron does: what it writes, where it fires, how it decides alone."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +19,11 @@ from cna_mlx.discovery.firing import (
 from cna_mlx.discovery.influence import effects
 from cna_mlx.discovery.kept_openings import kept_openings
 from cna_mlx.discovery.last_tokens import read_prompts
-from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.refusing_openings import Opening, log_odds
-from cna_mlx.errors import CircuitError, InputError
+from cna_mlx.errors import CircuitError
 from cna_mlx.models.families import experts_of, widths
 from cna_mlx.models.memory.machine import wired
-from cna_mlx.prompts import PromptSet, load_bank, load_contrast
+from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.records import JsonFields, plain
@@ -142,25 +140,6 @@ def neuron_page(
         sum(len(one.ids) - one.head for one in read),
         contrast.name,
         effect,
-    )
-
-
-def own_contrast(circuit: Circuit, options: DiscoveryOptions, model: str) -> PromptSet:
-    """Return the contrast that is given, else the circuit's, else the model's default.
-
-    Raises:
-        InputError: the circuit was found on prompts that are not built in.
-    """
-    own = circuit.provenance.contrast
-    if options.names_prompts or own is None:
-        return options.prompts(model)
-    with suppress(InputError):
-        found = load_contrast(str(own.name))
-        if circuit.is_from(found.sha256):
-            return found
-    raise InputError(
-        f"the circuit was found on prompts that are not built in ({own.name}): give "
-        "them with --positive FILE and --negative FILE"
     )
 
 

@@ -22,6 +22,7 @@ from cna_mlx.discovery.selection import (
 )
 from cna_mlx.models.families import experts_of, family_of
 from cna_mlx.prompts import PromptSet
+from cna_mlx.provenance import ModelEntry
 
 _UNIVERSAL_SHARE = 0.8
 
@@ -95,10 +96,10 @@ class Walk:
 
     def routed(self, layer: int, index: int) -> Details:
         """How often each side's prompts go to the expert that a neuron belongs to."""
-        own = self._experts[layer]
-        if own is None or index >= own[0] * own[1]:
+        expert, _ = ModelEntry(experts=self._experts).expert_of(layer, index)
+        if expert is None:
             return Details()
-        above, below = (float(side[index // own[1]]) for side in self._routed[layer])
+        above, below = (float(side[expert]) for side in self._routed[layer])
         return Details(positive_routed=above, negative_routed=below)
 
     def universal(self) -> frozenset[tuple[int, int]]:

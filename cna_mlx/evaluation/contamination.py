@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.selection import overlap
-from cna_mlx.errors import InputError
 from cna_mlx.prompts.benchmarks import Benchmark
-from cna_mlx.prompts.contrasts import PromptSet, load_contrast
+from cna_mlx.prompts.contrasts import PromptSet
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.progress import SILENT, Reporter
 
@@ -109,21 +107,6 @@ def contamination(
                 f"equal or nearly equal one of {seen.name}: {rest}"
             )
     return found
-
-
-def discovery_prompts(circuit: Circuit) -> PromptSet | None:
-    """Return the prompts that a circuit was discovered on, if they are built in.
-
-    None for prompts of files, a changed contrast, or a circuit made by hand.
-    """
-    entry = circuit.provenance.contrast
-    if entry is None or entry.name is None:
-        return None
-    try:
-        contrast = load_contrast(entry.name)
-    except InputError:
-        return None
-    return contrast if circuit.is_from(contrast.sha256) else None
 
 
 @dataclass(frozen=True)

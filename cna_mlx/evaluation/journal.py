@@ -5,7 +5,6 @@ the rest of an unfinished prompt is cut off. Prompts are answered in groups: a g
 which some are missing is computed again, and only these are written.
 """
 
-import fcntl
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ from cna_mlx.evaluation.runs import (
     Status,
 )
 from cna_mlx.evaluation.samples import Sample, read_samples
-from cna_mlx.util.files import existing, file_errors
+from cna_mlx.util.files import existing, file_errors, lock
 
 # Files that the Finder creates.
 _FINDERS = (".DS_Store", ".localized")
@@ -126,17 +125,13 @@ def opened(
 
 def _lock(file: FileIO, directory: Path) -> bool:
     """Keep other processes out; False on a file system without locks."""
-    try:
-        # on the file itself: filelock would leave a second one in the directory
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
+    # on the file itself: filelock would leave a second one in the directory
+    if (is_locked := lock(file)) is None:
         raise InputError(
             f"{directory}: another process is writing this run; wait for it, or "
             "give another --out"
-        ) from None
-    except OSError:  # as on some network drives
-        return False
-    return True
+        )
+    return is_locked
 
 
 def _begin(

@@ -6,11 +6,11 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.chosen import ChosenCircuit
 from cna_mlx.discovery.kept_openings import kept_openings
 from cna_mlx.discovery.options import DiscoveryOptions
+from cna_mlx.discovery.own_contrast import discovery_prompts
 from cna_mlx.discovery.refusing_openings import Opening
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.arms import Reference, reference
-from cna_mlx.evaluation.contamination import discovery_prompts
 from cna_mlx.prompts import PromptSet
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.util.files import File

@@ -124,20 +124,13 @@ def experts_of(model: Any) -> tuple[tuple[int, int, int] | None, ...]:
 
 
 def downs(model: Any, layer: int) -> list[Any]:
-    """A layer's down-projections [hidden, width]: their columns are the neurons'."""
+    """A layer's down-projections [hidden, width]: their columns are the neurons'.
+
+    One for each expert, and the last one for the neurons that every token passes.
+    """
     family = family_of(model)
     own = family.layers(model)[layer]
     return block_class_of(family, own).downs(own[family.mlp])
-
-
-def down_of(model: Any, layer: int, index: int) -> tuple[Any, int]:
-    """The down-projection that holds a neuron's column, and the column."""
-    own = experts_of(model)[layer]
-    if own is None:
-        return downs(model, layer)[0], index
-    count, width, _ = own
-    expert = min(index // width, count)
-    return downs(model, layer)[expert], index - expert * width
 
 
 def block_class_of(family: Family, layer: Any) -> type[MLPBlock]:

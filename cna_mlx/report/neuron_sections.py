@@ -130,7 +130,7 @@ def _neuron_table(circuit: Circuit) -> ReportTable:
         ]
         for rank, neuron in enumerate(circuit.neurons[:_LISTED], 1)
     ]
-    columns = ["rank", "layer", "neuron", "delta", "Cohen's d"]
+    columns = ["rank", "layer", circuit.model.neuron_title, "delta", "Cohen's d"]
     columns += [circuit.provenance.rank or "score"] if has_scores else []
     if any(routes):
         columns += ["routed: positive", "negative", "delta if routed"]

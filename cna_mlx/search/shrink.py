@@ -11,8 +11,8 @@ from cna_mlx.analysis.run import Run
 from cna_mlx.circuit import Circuit
 from cna_mlx.circuit_sets import shrunk
 from cna_mlx.discovery.chosen import ChosenCircuit
-from cna_mlx.discovery.neuron_page import own_contrast
 from cna_mlx.discovery.options import DiscoveryOptions
+from cna_mlx.discovery.own_contrast import own_contrast
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.plan import check_out

@@ -66,8 +66,9 @@ def finite(gauges: np.ndarray) -> np.ndarray:
     """
     if not np.isfinite(gauges).all():
         raise CnaError(
-            "the gauge is NaN or infinite: the model's weights or the circuit are "
-            "damaged; fetch the weights again, or discover a new circuit"
+            "the gauge is NaN or infinite: a multiplier is too large, or the model's "
+            "weights or the circuit are damaged; take a smaller multiplier, fetch the "
+            "weights again, or discover a new circuit"
         )
     return gauges
 

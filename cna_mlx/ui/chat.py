@@ -62,7 +62,11 @@ def run_chat(
     _greet(screen, conversation)
     journal = ChatJournal(journals)
     if left := journal.recover():
-        screen.note(f"the last chat ended early: /load {left} continues it")
+        more = f" ({left.others} more will be offered later)" if left.others else ""
+        screen.note(
+            f"a chat was killed or crashed ({left.title}): /load {left.path} continues "
+            f"it{more}"
+        )
     _hold(screen, conversation, read, journal)
     journal.close()
 

@@ -11,6 +11,9 @@ from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.ui.console import Screen
 
+_Names = Sequence[str]
+_Rows = Sequence[Sequence[str | Text]]
+
 
 def frame(screen: Screen, wanted: box.Box = box.ROUNDED) -> box.Box:
     """The wanted box, or the one that this terminal can draw."""
@@ -25,23 +28,45 @@ def plain_table(screen: Screen, *titles: str) -> Table:
     return table
 
 
-def table_or_lines(
-    screen: Screen, names: Sequence[str], rows: Sequence[Sequence[str | Text]]
-) -> RenderableType:
+def table_or_lines(screen: Screen, names: _Names, rows: _Rows) -> RenderableType:
     """Rows as a table, or a line each if the table does not fit.
 
     A row begins with its name; a row with one cell is a heading.
     """
+    table = _table(screen, names, rows)
+    if screen.fits(table):
+        return table
+    # a squeezed table loses its numbers first
+    return Group(*(_line(screen, names, row) for row in rows))
+
+
+def one_table_or_two(
+    screen: Screen, left: tuple[_Names, _Rows], right: tuple[_Names, _Rows]
+) -> RenderableType:
+    """Two parts of the same rows as one table, or below each other if it does not fit.
+
+    The second then begins with the names of the rows too.
+    """
+    (names, rows), (titles, more) = left, right
+    whole = [[*row, *rest] for row, rest in zip(rows, more, strict=True)]
+    table = _table(screen, [*names, *titles], whole)
+    if screen.fits(table):
+        return table
+    named = [[row[0], *rest] for row, rest in zip(rows, more, strict=True)]
+    return Group(
+        table_or_lines(screen, names, rows),
+        table_or_lines(screen, [names[0], *titles], named),
+    )
+
+
+def _table(screen: Screen, names: _Names, rows: _Rows) -> Table:
     table = Table(box=frame(screen, box.SIMPLE), pad_edge=False, padding=(0, 1, 0, 0))
     for number, name in enumerate(names):
         justify = "right" if number else "left"
         table.add_column(screen.safe(name), justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for row in rows:
         table.add_row(*(c if isinstance(c, Text) else screen.safe(c) for c in row))
-    if screen.fits(table):
-        return table
-    # a squeezed table loses its numbers first
-    return Group(*(_line(screen, names, row) for row in rows))
+    return table
 
 
 def _line(screen: Screen, names: Sequence[str], row: Sequence[str | Text]) -> Text:

@@ -14,7 +14,7 @@ from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.provenance import ContrastEntry
 from cna_mlx.strength import effect_text
 from cna_mlx.ui.console import Screen
-from cna_mlx.ui.lists import plain_table, table_or_lines
+from cna_mlx.ui.lists import one_table_or_two, plain_table, table_or_lines
 from cna_mlx.util.formatting import NO_VALUE, auc_text, decimal, percent
 
 if TYPE_CHECKING:  # showing a circuit file must not import these
@@ -223,27 +223,27 @@ def _bars(screen: Screen, circuit: Circuit) -> list[Text]:
 
 def _neurons(screen: Screen, circuit: Circuit, top: int) -> RenderableType:
     has_scores = any(one is not None for one in scores(circuit))
-    names = ["layer neuron", "delta", *(["score"] if has_scores else [])]
+    title = circuit.model.neuron_title
+    names = [f"layer {title}", "delta", *(["score"] if has_scores else [])]
     names += _moment_titles(circuit)
     rows = []
     parts = zip(circuit.neurons[:top], scores(circuit), strict=False)
-    routes = routing(circuit)
-    has_routes = any(routes)
     for number, ((layer, index, delta), score) in enumerate(parts):
         name = circuit.model.neuron_name(layer, index)
-        row = [f"{layer:>5} {name:>6}", f"{delta:+.4f}"]
+        row = [f"{layer:>5} {name:>{len(title)}}", f"{delta:+.4f}"]
         if has_scores:
             row.append(NO_VALUE if score is None else f"{score:.3g}")
         if circuit.moments:
             moments = circuit.moments[number]
             row.append(decimal(moments.effect_size))
             row += [f"{value:.4f}" for value in moments[::2]]
-        rows.append(
-            [*row, *(routing_texts(routes[number], "+.4f") if has_routes else [])]
-        )
-    if has_routes:
-        names += [*(f"{side} routed" for side in _sides(circuit)), "delta if routed"]
-    return table_or_lines(screen, names, rows)
+        rows.append(row)
+    routes = routing(circuit)[:top]
+    if not any(routes):
+        return table_or_lines(screen, names, rows)
+    titles = [*(f"{side} routed" for side in _sides(circuit)), "delta if routed"]
+    routed = [routing_texts(one, "+.4f") for one in routes]
+    return one_table_or_two(screen, (names, rows), (titles, routed))
 
 
 def _sides(circuit: Circuit) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """Read paths as people type them; write files atomically."""
 
 import errno
+import fcntl
 import os
 import secrets
 import tomllib
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cna_mlx.errors import InputError
 
@@ -66,11 +67,13 @@ def check_writable(path: File | None) -> None:
     """Check that a file can be written, before long work.
 
     Raises:
-        InputError: it is a directory, or its directory is missing or read-only.
+        InputError: it is a directory or a circle of links, or its directory is missing
+            or read-only.
     """
     if path is None:
         return
     place = typed_path(path)
+    _target(place)
     parent = place.parent
     if place.is_dir():
         raise InputError(f"{path} is a directory; give the name of a file in it")
@@ -127,7 +130,17 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
         if path.exists() and not path.is_file():
             _write_to_device(path, content)
         else:
-            _replace(path.resolve() if path.is_symlink() else path, content, mode)
+            _replace(_target(path), content, mode)
+
+
+def _target(path: Path) -> Path:
+    """What a symbolic link leads to, or the path itself."""
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError):  # the latter up to Python 3.12
+        raise InputError(
+            f"{path}: a symbolic link that leads back to itself; give another name"
+        ) from None
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:
@@ -150,6 +163,21 @@ def _write_to_device(path: Path, content: bytes) -> None:
     os.set_blocking(handle, True)
     with os.fdopen(handle, "wb") as file:
         file.write(content)
+
+
+def lock(file: IO[Any]) -> bool | None:
+    """Lock an open file until it is closed or its process ends, however it ends.
+
+    Returns:
+        True; None if another process has it; False on a file system without locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return None
+    except OSError:  # as on some network drives
+        return False
+    return True
 
 
 def packaged_toml(package: str, name: str) -> dict[str, Any]:

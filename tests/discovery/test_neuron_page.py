@@ -1,6 +1,5 @@
 """A neuron's page, against the model run token by token."""
 
-from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -15,12 +14,10 @@ from cna_mlx import Circuit, PromptSet, render_prompt, steered
 from cna_mlx.circuit import Details, Moments
 from cna_mlx.discovery import neuron_page as module
 from cna_mlx.discovery.firing import read_neurons
-from cna_mlx.discovery.neuron_page import NeuronPage, neuron_page, own_contrast
-from cna_mlx.discovery.options import DiscoveryOptions
+from cna_mlx.discovery.neuron_page import NeuronPage, neuron_page
 from cna_mlx.errors import CircuitError, InputError
-from cna_mlx.prompts import load_bank, load_contrast
+from cna_mlx.prompts import load_bank
 from cna_mlx.prompts.chat_template import Rendering
-from cna_mlx.provenance import ContrastEntry, Provenance
 from cna_mlx.ui.neurons import neuron_view
 
 CONTRAST = PromptSet("colours", "", tuple(POSITIVE), tuple(NEGATIVE), "red", "blue")
@@ -217,20 +214,3 @@ def test_only_a_neuron_of_the_circuit_has_a_page(
     ):
         with pytest.raises(CircuitError, match=said):
             neuron_page(llama, tokenizer, circuit, *place, CONTRAST)
-
-
-def test_the_contrast_is_the_given_one_or_the_circuits() -> None:
-    magic = load_contrast("magic")
-    entry = ContrastEntry("magic", sha256=magic.sha256)
-    own = replace(Circuit(()), provenance=Provenance(contrast=entry))
-    given = DiscoveryOptions(contrast="refusal-small")
-    assert own_contrast(own, DiscoveryOptions(), "any") == magic
-    half = replace(entry, name="magic:even", sha256=magic.half(1).sha256)
-    searched = replace(own, provenance=Provenance(contrast=half))
-    assert own_contrast(searched, DiscoveryOptions(), "any") == magic.half(1)
-    assert own_contrast(own, given, "any").name == "refusal-small"
-    assert own_contrast(Circuit(()), DiscoveryOptions(), "any").name == "refusal"
-    for changed in (replace(entry, sha256="0"), replace(entry, name="mine")):
-        other = replace(own, provenance=Provenance(contrast=changed))
-        with pytest.raises(InputError, match="--positive FILE"):
-            own_contrast(other, DiscoveryOptions(), "any")

@@ -1,23 +1,17 @@
 """Prompts that the discovery has seen, or as good as seen."""
 
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.discover import run_discovery
-from cna_mlx.discovery.selection import Selection
 from cna_mlx.evaluation.contamination import (
     NEAR,
     Match,
-    discovery_prompts,
     near_duplicates,
 )
-from cna_mlx.prompts import PromptSet, contrast_names, load_contrast
+from cna_mlx.prompts import contrast_names, load_contrast
 from cna_mlx.prompts.benchmarks import load_benchmark
-from cna_mlx.provenance import Provenance
 
 
 def match(prompt: str, *seen: str) -> Match | None:
@@ -136,44 +130,3 @@ def test_it_takes_no_time() -> None:
     begin = time.process_time()
     near_duplicates(prompts, prompts[:200])
     assert time.process_time() - begin < 2.0  # a tenth of a second
-
-
-# ------------------------------------------------------------ what the discovery saw
-
-
-def circuit_of(contrast: PromptSet, **changes) -> Circuit:
-    entry = {"name": contrast.name, "sha256": contrast.sha256, **changes}
-    made = Circuit.from_neurons([(0, 1, 1.0)])
-    return replace(made, provenance=Provenance.from_dict({"contrast": entry}))
-
-
-@pytest.mark.parametrize("name", ["refusal", "magic"])
-def test_a_built_in_contrast_is_known(name: str) -> None:
-    contrast = load_contrast(name)
-    assert discovery_prompts(circuit_of(contrast)) == contrast
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"sha256": "0" * 64}, {"sha256": None}, {"name": "my-own"}, {"name": None}],
-)
-def test_any_other_contrast_is_not(changes) -> None:
-    assert discovery_prompts(circuit_of(load_contrast("refusal"), **changes)) is None
-
-
-def test_a_circuit_made_by_hand_has_seen_nothing_that_is_known() -> None:
-    assert discovery_prompts(Circuit.from_neurons([(0, 1)])) is None
-    odd = replace(
-        Circuit.from_neurons([(0, 1)]),
-        provenance=Provenance.from_dict({"contrast": "refusal"}),
-    )
-    assert discovery_prompts(odd) is None
-
-
-def test_a_discovered_circuit_knows_its_contrast(llama, tokenizer) -> None:
-    contrast = load_contrast("refusal-small")
-    found = run_discovery(llama, tokenizer, contrast, Selection(0.01, universal=False))
-    assert discovery_prompts(found.circuit) == contrast
-    own = replace(contrast, positive=contrast.positive[:4])
-    found = run_discovery(llama, tokenizer, own, Selection(0.01, universal=False))
-    assert discovery_prompts(found.circuit) is None

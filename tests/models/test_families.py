@@ -16,12 +16,12 @@ from tiny_models import FAMILIES, MIXTURES, OTHERS, Ends, make_model
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.attribution import output_direction
 from cna_mlx.discovery.influence import gradients
 from cna_mlx.discovery.last_tokens import following, read_prompts
 from cna_mlx.errors import UnsupportedModelError
 from cna_mlx.models.families import (
     by_kind,
-    down_of,
     family_of,
     family_of_config,
     installed,
@@ -210,11 +210,11 @@ def test_a_gradient_is_a_finite_difference(family: str) -> None:
 
     def odds(layer: int, index: int, shift: float) -> float:
         own = family_of(model).layers(model)[layer]
-        mlp, (down, at) = own.mlp, down_of(model, layer, index)
+        mlp, column = own.mlp, output_direction(model, layer, index)
 
         def shifted(x: mx.array) -> mx.array:
             found = mlp(x)
-            found[:, -1] += shift * down.weight[:, at]
+            found[:, -1] += shift * column
             return found
 
         with replaced(own, mlp=shifted):

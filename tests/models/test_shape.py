@@ -13,7 +13,7 @@ from tiny_models import FAMILIES, MIXTURES, OTHERS, make_model
 from cna_mlx.models import catalogue
 from cna_mlx.models.families import experts_of, family_of_config, widths
 from cna_mlx.models.family import text_of
-from cna_mlx.models.memory.shape import Experts, Shape
+from cna_mlx.models.memory.shape import ExpertSizes, Shape
 
 TOKENS = 5
 
@@ -43,11 +43,11 @@ def test_the_shape_is_the_models_own(family: str) -> None:
 def test_published_configurations() -> None:
     """From the keys that each family uses; the text model's come first."""
     known = {entry.name: entry.sizes for entry in catalogue.others()}
-    assert known["Qwen3-30B-A3B"].experts == Experts(128, 768, 8)
+    assert known["Qwen3-30B-A3B"].experts == ExpertSizes(128, 768, 8)
     assert known["Qwen3-30B-A3B"].all_neurons == 48 * 128 * 768
-    assert known["gpt-oss-20b"].experts == Experts(32, 2880, 4, has_biases=True)
+    assert known["gpt-oss-20b"].experts == ExpertSizes(32, 2880, 4, has_biases=True)
     hybrid = known["Qwen3.5-35B-A3B"]
-    assert hybrid.experts == Experts(256, 512, 8, 512)
+    assert hybrid.experts == ExpertSizes(256, 512, 8, 512)
     assert hybrid.kv_per_token == 10 * 2 * 2 * 256 * 2  # a KV cache in ten layers
     assert hybrid.active == 9 * 512
     assert known["Qwen3.5-27B"].experts is None
@@ -66,7 +66,7 @@ def test_a_layer_without_experts_is_not_counted_with_them() -> None:
         "first_k_dense_replace": 1,
     }
     shape = Shape.of_config(config)
-    assert shape.experts == Experts(8, 10, 3, 20)
+    assert shape.experts == ExpertSizes(8, 10, 3, 20)
     assert (shape.d_ff, shape.active) == (100, 50)
     assert shape.all_neurons == 100 + 3 * 100
     assert Shape.of_config({**config, "num_hidden_layers": 10**12}).layers == 10**12

@@ -10,10 +10,11 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from cna_mlx.chat.conversation import Conversation
-from cna_mlx.circuit import Circuit
+from cna_mlx.circuit import Circuit, Details, Moments, Neuron
 from cna_mlx.discovery.session import Session
 from cna_mlx.labels.label import LabelKind
 from cna_mlx.prompts import contrast_names, load_contrast
+from cna_mlx.provenance import ModelEntry
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import rates
 from cna_mlx.ui.chat import _is_shown, _is_yes, run_chat
@@ -434,6 +435,30 @@ def test_no_cell_of_the_catalogue_is_cut(width: int) -> None:
     assert "2,293,760" in text
     assert "141.2 GB" in text
     assert "a token uses 8 of 128 experts, 3.35 of 30.53" in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_how_neurons_are_routed_follows_apart_where_it_does_not_fit(
+    terminal: bool,
+) -> None:
+    details = (Details(positive_routed=0.5, negative_routed=0.25),)
+    moments = (Moments(-1.5, 1.0, 0.5, 1.0),)
+    model = ModelEntry(d_ff=(8,), experts=((2, 4, 1),))
+    circuit = Circuit((Neuron(0, 6, -2.0),), moments, model, details=details)
+    heads = {}
+    for width in (80, 160):
+        screen = make_screen(width, terminal=terminal)
+        screen.show(circuit_view(screen, circuit))
+        lines = plain(sent(screen.out)).splitlines()
+        assert max(map(cell_len, lines)) <= width
+        heads[width] = [
+            " ".join(x.split()) for x in lines if "layer expert:neuron" in x
+        ]
+        assert [x.split()[-1] for x in lines if " 1:2 " in x][-1] == "-5.0000"
+    measured = "layer expert:neuron delta Cohen's d positive mean negative mean"
+    routed = "positive routed negative routed delta if routed"
+    assert heads[80] == [measured, f"layer expert:neuron {routed}"]
+    assert heads[160] == [f"{measured} {routed}"]
 
 
 def test_an_empty_circuit_can_be_shown() -> None:

@@ -15,7 +15,7 @@ from texts import missing
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.ui.line_editor import CommandCompleter
-from cna_mlx.util.files import is_there, typed_path, write_atomically
+from cna_mlx.util.files import check_writable, is_there, typed_path, write_atomically
 
 Command = Callable[..., Outcome]
 
@@ -122,3 +122,13 @@ def test_a_directory_is_no_file_to_write(
     assert found.code == 2
     assert missing(found.failure, str(tmp_path), "directory") == []
     assert "discovered" not in found.err
+
+
+def test_a_circle_of_links_is_no_file_to_write(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.symlink_to(other)
+    other.symlink_to(one)
+    for write in (check_writable, lambda path: write_atomically(path, "x")):
+        with pytest.raises(InputError, match="one: a symbolic link that leads back"):
+            write(one)
+    assert one.is_symlink()

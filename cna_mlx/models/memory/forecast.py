@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cna_mlx.models.memory.shape import Experts, Recurrent
+from cna_mlx.models.memory.shape import ExpertSizes, Recurrent
 from cna_mlx.models.memory.shape import Shape as Shape
 
 # Tokens that go through a layer at a time: enough to keep the arithmetic busy, few
@@ -148,7 +148,7 @@ def _recurrent(shape: Shape, own: Recurrent, rows: int, step: int) -> float:
     return rows * (step * passed + states * own.state * 4 / shape.value_bytes)
 
 
-def _routed(hidden: int, experts: Experts) -> float:
+def _routed(hidden: int, experts: ExpertSizes) -> float:
     """The values that a token has in its experts."""
     held = _ROUTED[experts.has_biases]
     return _PASSED["shared"] * experts.shared + experts.chosen * (

@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Experts:
+class ExpertSizes:
     """The experts of a layer.
 
     Attributes:
@@ -75,7 +75,7 @@ class Shape:
     head_dim: int
     context: int = 0
     value_bytes: int = 2
-    experts: Experts | None = None
+    experts: ExpertSizes | None = None
     neurons: int | None = None
     kv_values: int | None = None
     recurrent: Recurrent | None = None
@@ -163,7 +163,7 @@ def _numbers(config: dict[str, Any]) -> _Number:
     return number
 
 
-def _experts(config: dict[str, Any]) -> Experts | None:
+def _experts(config: dict[str, Any]) -> ExpertSizes | None:
     """The experts of a mixture, by the names that its families use."""
     number = _numbers(config)
     count = number("num_experts", "num_local_experts", "n_routed_experts")
@@ -174,7 +174,7 @@ def _experts(config: dict[str, Any]) -> Experts | None:
     shared = shared or number("n_shared_experts") * width
     chosen = number("num_experts_per_tok", "experts_per_token") or 1
     has_biases = config.get("model_type") == "gpt_oss"
-    return Experts(count, width, min(chosen, count), shared, has_biases)
+    return ExpertSizes(count, width, min(chosen, count), shared, has_biases)
 
 
 def _widths(config: dict[str, Any], layers: int) -> list[int]:
