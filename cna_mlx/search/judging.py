@@ -20,7 +20,7 @@ from cna_mlx.util.files import File
 # Matched controls, new tokens of an answer, and prompts of each side.
 _CONTROLS, _TOKENS, _PROMPTS = 5, 64, (12, 50)
 # Beyond the answers: the KL, and first words that are tried again.
-_FURTHER = 1.4
+_FURTHER = 2.0
 
 
 def judge(
