@@ -204,7 +204,9 @@ class _Search:
             if self._asked:
                 alive = best_by_size(alive, keep, self._limit, 2 * keep)
                 also = stronger if share == _ROUNDS[-1][-1] else pinned
-                new = [Standing(one) for one in also(alive, self._limit)]
+                new = [
+                    Standing(one, since=self._asked) for one in also(alive, self._limit)
+                ]
                 standings += new
                 alive += new
             ends = (1 - share) * budget

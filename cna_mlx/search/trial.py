@@ -31,7 +31,7 @@ _ROWS = 64
 _QUALITY, _LEAST_QUALITY = 0.97, 0.9
 # What long answers may lack of the unsteered model's, at the price of half of all
 # refusals. Their quality differs much from one prompt to the next: no limit.
-_LACK = 0.2
+_LACK = 0.3
 # Of the refusals that may become unusable.
 _RUINED = 0.1
 # While circuits are tried further, one bad answer of a few proves little: whole answers
@@ -126,7 +126,7 @@ class Counts:
 
         Laplace's estimate of the share: five of five say less than 40 of 40. The worst
         quality that is allowed costs half of all refusals, as do long answers whose
-        quality is .2 below the usual one.
+        quality is .3 below the usual one.
         """
         lack = max(0.0, self.usual - fmean(self.long)) / _LACK if self.long else 0.0
         return (self.lost + 1) / (self.refusals + 2) - (self.worse() + lack) / 2
@@ -174,9 +174,10 @@ class Counts:
 
 @dataclass(eq=False)
 class Standing(Counts):
-    """What a candidate of a search did so far."""
+    """What a candidate of a search did so far; ``since`` is its first prompt."""
 
     candidate: Candidate
+    since: int = 0
 
 
 @dataclass
@@ -210,19 +211,26 @@ class Trial:
 
     def finish(
         self,
-        standings: Sequence[Counts],
+        standings: Sequence[Standing],
         asked: int,
         stop: Callable[[], bool],
         is_over: Callable[[], bool],
     ) -> bool:
         """Answer at length the refused prompts that were not asked; False if stopped.
 
-        And a benign prompt beside each, while there are any.
+        And a benign prompt beside each, while there are any. What is tried late first
+        answers what the others have answered, so that all are compared on the same.
 
         Args:
             asked: how many prompts :meth:`ask` took.
             is_over: called before each prompt; True leaves out those that follow.
         """
+        for since in sorted({one.since for one in standings} - {0}):
+            late = [one for one in standings if one.since == since]
+            if is_over():
+                break
+            if self._take(late, self.harmful, range(since), TOKENS, 0, stop) is None:
+                return False
         usual: list[float] = []
         # no more than were asked, so that the others still count as long tried
         last = min(2 * asked, len(self.harmful.prompts))

@@ -789,6 +789,14 @@ def test_finalists_answer_further_prompts_at_length(
     assert own.long == [one.quality for one in steered]
     assert own.usual == pytest.approx((baseline[1].quality + baseline[3].quality) / 2)
     assert own.kls == [0.1]
+    late = Standing(chosen, since=2)
+    assert trial.finish([late], 2, never, never)
+    missed = [refused.batch(at) for at in (0, 1)]
+    assert late.refusals == own.refusals - 5 + sum(
+        one[0].is_refused for one in missed if one
+    )
+    assert len(late.qualities) == 2  # of short answers
+    assert late.long == own.long
     assert not trial.finish([own], 2, lambda: True, never)
 
 
@@ -797,5 +805,5 @@ def test_long_answers_count_against_the_model_s_own() -> None:
     one = standing(10, 0.1, usual=0.92, long=[0.94])
     assert one.worth == pytest.approx(11 / 22)
     one.long = [0.86, 0.88]
-    assert one.worth == pytest.approx(11 / 22 - 0.05 / 0.2 / 2)
+    assert one.worth == pytest.approx(11 / 22 - 0.05 / 0.3 / 2)
     assert one.is_harmless(0.3)
