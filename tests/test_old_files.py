@@ -125,8 +125,9 @@ def test_the_same_command_in_another_place_is_a_run_of_today(
     found = RunRecord.load(place)
     rows, samples = len(found.arms), found.samples()
     assert rows == len(RunRecord.load(old).arms)
-    assert (found.config.order, found.config.extend_to) == ("interleaved", 12)
-    assert [one.kind for one in samples[::rows]] == ["harmful", "benign"] * 3
+    assert (found.config.order, found.config.extend_to) == ("grouped", 12)
+    kinds = [one.kind for one in samples[::rows]]
+    assert kinds == ["harmful", "benign"] * 3
     assert found.facts.openings == {"I": (43,)}
     assert [one.opening is not None for one in samples] == ([True] + [False] * 4) * 6
     harmful, benign = samples[:: 2 * rows], samples[rows :: 2 * rows]

@@ -172,7 +172,7 @@ expect_option = click.option(
 )
 
 
-class _Rows(click.IntRange):
+class _BatchRows(click.IntRange):
     """``auto``, or a number of rows."""
 
     def __init__(self) -> None:
@@ -263,7 +263,7 @@ measuring_options = block(
     ),
     click.option(
         "--batch",
-        type=_Rows(),
+        type=_BatchRows(),
         default=32,
         metavar="ROWS|auto",
         help="Rows of a batch, each an arm of a prompt: so many are answered together. "

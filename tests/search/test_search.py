@@ -426,7 +426,7 @@ def test_ctrl_c_before_the_first_judged_answer_keeps_the_circuit(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "prompts"), [(0, 12), (2 * 29.4 * 20 + 1, 20), (float("inf"), 50)]
+    ("seconds", "prompts"), [(0, 12), (2 * 28 * 20 + 1, 20), (float("inf"), 50)]
 )
 def test_the_time_that_is_left_decides_how_many_prompts_judge(
     demo: Any, seconds: float, prompts: int, monkeypatch: pytest.MonkeyPatch
@@ -441,7 +441,7 @@ def test_the_time_that_is_left_decides_how_many_prompts_judge(
     refusal = load_contrast("refusal")
     chosen = ChosenCircuit(Circuit.from_neurons([(0, 0, 1.0)]))
     halves = refusal.half(0), refusal.half(1)
-    # 7 arms, 64 tokens for the 32 of a second, and 2.1 times that
+    # 7 arms, 64 tokens for the 32 of a second, and twice that
     run = judging.judge(
         Session.of(*demo), "search", chosen, [], halves, seconds=seconds, pace=1.0
     )
