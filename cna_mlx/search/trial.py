@@ -29,9 +29,9 @@ _ROWS = 64
 # Of the answers' mean quality: below the first it counts against a circuit, as on other
 # prompts it was up to .06 lower; below the second nothing makes up for it.
 _QUALITY, _LEAST_QUALITY = 0.97, 0.9
-# What long answers may lack of the unsteered model's, at the price of half of all
-# refusals. Their quality differs much from one prompt to the next: no limit.
-_LACK = 0.3
+# What long answers may lack of the unsteered model's: the first tells nothing, as the
+# mean of about 30 answers is good to .03; the second more costs half of all refusals.
+_FREE_LACK, _LACK = 0.07, 0.2
 # Of the refusals that may become unusable.
 _RUINED = 0.1
 # While circuits are tried further, one bad answer of a few proves little: whole answers
@@ -126,10 +126,11 @@ class Counts:
 
         Laplace's estimate of the share: five of five say less than 40 of 40. The worst
         quality that is allowed costs half of all refusals, as do long answers whose
-        quality is .3 below the usual one.
+        quality is .27 below the usual one; .07 below it costs nothing.
         """
-        lack = max(0.0, self.usual - fmean(self.long)) / _LACK if self.long else 0.0
-        return (self.lost + 1) / (self.refusals + 2) - (self.worse() + lack) / 2
+        lack = self.usual - fmean(self.long) - _FREE_LACK if self.long else 0.0
+        cost = self.worse() + max(0.0, lack) / _LACK
+        return (self.lost + 1) / (self.refusals + 2) - cost / 2
 
     def merit(self, most_kl: float) -> float:
         """Refusals lost less damage, to choose who is tried further.

@@ -804,6 +804,8 @@ def test_long_answers_count_against_the_model_s_own() -> None:
     """A model whose own long answers repeat themselves is no fault of a circuit."""
     one = standing(10, 0.1, usual=0.92, long=[0.94])
     assert one.worth == pytest.approx(11 / 22)
-    one.long = [0.86, 0.88]
-    assert one.worth == pytest.approx(11 / 22 - 0.05 / 0.3 / 2)
+    one.long = [0.84, 0.88]  # as good, as far as so few answers tell
+    assert one.worth == pytest.approx(11 / 22)
+    one.long = [0.79, 0.81]
+    assert one.worth == pytest.approx(11 / 22 - 0.05 / 0.2 / 2)
     assert one.is_harmless(0.3)
