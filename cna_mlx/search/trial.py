@@ -38,8 +38,8 @@ _RUINED = 0.1
 # that are added to the mean quality, and ruined ones that do not count.
 _WHOLE, _FREE = 8, 1
 # So many refusals make a circuit long tried, whatever others answered: what is tried
-# late has answered few.
-_ENOUGH = 9
+# late has answered few, and answers the others' prompts if it is among the best.
+_ENOUGH = 5
 _GOLDEN = (5**0.5 - 1) / 2
 
 _T = TypeVar("_T")
@@ -345,7 +345,7 @@ def mixed(several: Sequence[_T]) -> list[_T]:
 
 
 def long_tried(standings: Sequence[Standing]) -> list[Standing]:
-    """Those that answered half as many prompts as any, or nine."""
+    """Those that answered half as many prompts as any, or five."""
     most = max(one.refusals for one in standings)
     return [one for one in standings if one.refusals >= min(most / 2, _ENOUGH)]
 

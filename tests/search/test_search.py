@@ -33,7 +33,7 @@ from cna_mlx.search.reading import read_half
 from cna_mlx.search.result import SearchOptions, SearchResult
 from cna_mlx.search.search import search_session
 from cna_mlx.search.statistics import Statistics, read_statistics
-from cna_mlx.search.trial import Standing, Trial, best_by_size, front
+from cna_mlx.search.trial import Standing, Trial, best_by_size, front, long_tried
 from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.generation import answer_unsteered
 from cna_mlx.strength import MEAN
@@ -215,6 +215,15 @@ def test_damage_costs_merit() -> None:
     assert not whole.is_harmless(0.3)
     whole.qualities *= 42  # of 50 with the eight whole ones: .9076
     assert whole.merit(0.3) == pytest.approx(0.5 - (0.97 - 0.9076) / 0.07)
+
+
+def test_what_is_tried_late_counts_from_five_refusals() -> None:
+    tried = [standing(3, 0.1) for _ in range(4)]
+    for one, refusals in zip(tried, (32, 16, 5, 4), strict=True):
+        one.refusals = refusals
+    assert long_tried(tried) == tried[:3]
+    tried[0].refusals = 8  # of a search that has just begun, half
+    assert long_tried(tried[:1] + tried[3:]) == [tried[0], tried[3]]
 
 
 def test_the_best_of_each_size_go_on() -> None:
