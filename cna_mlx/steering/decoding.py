@@ -143,11 +143,13 @@ class Batch:
     def _prefill(self, caches: dict[str, ArmCache] | None) -> list[Any] | None:
         """The KV cache of the prompts without their last tokens; None if stopped."""
         kept = [self._kept(row, caches) for row in range(len(self.arms))]
-        alike: dict[tuple[int, Sequence[int]], list[int]] = {}
+        # rows that begin with nothing and have the same prompt are fed together
+        alike: dict[tuple[int | None, tuple[int, ...]], list[int]] = {}
         for row, (prompt, (_, start)) in enumerate(
             zip(self.prompts, kept, strict=True)
         ):
-            alike.setdefault((-row if start else 1, tuple(prompt)), []).append(row)
+            key = row if start else None, tuple(prompt)
+            alike.setdefault(key, []).append(row)
         all_edits = self._unsteered if self.once else self.edits
         if len(alike) == 1 and not kept[0][1]:
             return shared_prefill(
