@@ -68,7 +68,7 @@ class ChatJournal:
         return None
 
     def _left(self, directory: Path) -> list[tuple[float, Path]]:
-        """When each chat that is no longer running wrote its file, and the file."""
+        """When each chat that has ended wrote its file, and the file."""
         found = []
         with suppress(OSError):
             for path in directory.glob("*.json"):

@@ -169,6 +169,7 @@ class Evaluation:
             extend_to=0,
             main=None,
             openings=(),
+            header=self._header,
         )
 
     def batch(

@@ -1,6 +1,7 @@
 """The order in which a run answers its prompts."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt
 
@@ -24,15 +25,7 @@ def interleaved(sets: Sequence[Benchmark]) -> list[Named]:
     Any first part of the result is spread over each set, which may be ordered by
     category.
     """
-    parts: dict[tuple[str, str], list[Named]] = {}
-    for name, prompt in in_sequence(sets):
-        parts.setdefault((name, prompt.kind), []).append((name, prompt))
-    placed = [
-        ((position + 0.5) / len(part), which, one)
-        for which, part in enumerate(parts.values())
-        for position, one in zip(_spread(len(part)), part, strict=True)
-    ]
-    return [one for *_, one in sorted(placed, key=lambda place: place[:2])]
+    return _mixed(in_sequence(sets), _spread)
 
 
 def grouped(
@@ -52,18 +45,27 @@ def grouped(
     mixed, window = interleaved(sets), _WINDOW * size
     found: list[Named] = []
     for start in range(0, len(mixed), window):
-        parts: dict[tuple[str, str], list[Named]] = {}
-        for name, prompt in mixed[start : start + window]:
-            parts.setdefault((name, prompt.kind), []).append((name, prompt))
-        placed = [
-            ((position + 0.5) / len(part), which, one)
-            for which, part in enumerate(parts.values())
-            for position, one in enumerate(sorted(part, key=length))
-        ]
-        found += [one for *_, one in sorted(placed, key=lambda place: place[:2])]
+        found += _mixed(mixed[start : start + window], partial(sorted, key=length))
     return found
 
 
-def _spread(count: int) -> list[int]:
-    """Where each of ``count`` prompts goes: neighbours far apart (golden ratio)."""
-    return sorted(range(count), key=lambda position: position * _GOLDEN % 1)
+def _mixed(
+    named: Sequence[Named], arranged: Callable[[list[Named]], list[Named]]
+) -> list[Named]:
+    """Each set's prompts of a kind in their arranged order, mixed in proportion."""
+    parts: dict[tuple[str, str], list[Named]] = {}
+    for name, prompt in named:
+        parts.setdefault((name, prompt.kind), []).append((name, prompt))
+    placed = [
+        ((position + 0.5) / len(part), which, one)
+        for which, part in enumerate(parts.values())
+        for position, one in enumerate(arranged(part))
+    ]
+    return [one for *_, one in sorted(placed, key=lambda place: place[:2])]
+
+
+def _spread(part: list[Named]) -> list[Named]:
+    """Neighbours far apart (golden ratio)."""
+    places = sorted(range(len(part)), key=lambda position: position * _GOLDEN % 1)
+    placed = sorted(zip(places, part, strict=True), key=lambda pair: pair[0])
+    return [one for _, one in placed]

@@ -26,7 +26,7 @@ def fastest(
         trial = replace(evaluation, rows=rows)
         prompts = trial.longest()
         if best and len(prompts) == len(replace(evaluation, rows=best).longest()):
-            continue  # the same batch: one prompt has more rows, or there are no more
+            continue  # the same batch: one prompt fills it, or all do not
         times = []
         for tokens in (_SHORT, _LONG):
             started = clock()

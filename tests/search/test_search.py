@@ -810,7 +810,7 @@ def test_finalists_answer_further_prompts_at_length(
 
 
 def test_long_answers_count_against_the_model_s_own() -> None:
-    """A model whose own long answers repeat themselves is no fault of a circuit."""
+    """A circuit is not blamed where the model repeats itself without it."""
     one = standing(10, 0.1, usual=0.92, long=[0.94])
     assert one.worth == pytest.approx(11 / 22)
     one.long = [0.84, 0.88]  # as good, as far as so few answers tell
