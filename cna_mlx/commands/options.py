@@ -179,7 +179,11 @@ class _BatchRows(click.IntRange):
         super().__init__(min=1)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        return value if value == "auto" else super().convert(value, param, ctx)
+        if value == "auto":
+            return value
+        if isinstance(value, str) and not value.lstrip("-").isdecimal():
+            self.fail(f"{value!r} is neither a number of rows nor auto", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class _Strength(click.ParamType):  # type: ignore[type-arg]  # one since click 8.4

@@ -245,3 +245,10 @@ def test_the_fastest_width_is_measured(
 
     monkeypatch.setattr(Evaluation, "group", spend)
     assert fastest(replace(evaluation, sets=sets), lambda: now) == wanted
+
+
+def test_a_batch_that_is_neither_rows_nor_auto(command: Any) -> None:
+    for value, said in (("x", "neither a number of rows nor auto"), ("0", "x>=1")):
+        found = command("eval", "demo", "--batch", value)
+        assert found.code == 2
+        assert said in found.failure
