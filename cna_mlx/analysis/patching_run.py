@@ -23,7 +23,7 @@ from cna_mlx.discovery.controls import matched_controls, stand_ins
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.arms import AUDIT_SEEDS, reference
+from cna_mlx.evaluation.arms import AUDIT_SEEDS
 from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.models.memory.machine import wired
@@ -170,9 +170,7 @@ class _Patch:
         pairs = usable_pairs(session, prompts, options.pairs, options.max_tokens)
         if pairs is None:
             return self._result(options.pairs, {}, [])
-        session.reporter.note(f"reading {prompts.name}")
-        with session.reporter.progress("layers") as progress:
-            made_by = reference(*session.load(), prompts, session.rendering, progress)
+        made_by = session.reference(prompts)
         controls = matched_controls(circuit, made_by.magnitudes, options.controls)
         samples = self._patched(pairs, [circuit, *controls])
         return self._result(len(pairs), samples, controls)

@@ -1,6 +1,7 @@
 """The cache of circuits, with a key of everything that decides a circuit."""
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -10,8 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.discover import Discovery, algorithm_of, run_discovery
+from cna_mlx.discovery.reference import Reference
 from cna_mlx.discovery.selection import Selection, SplitHalf, expected_overlap, overlap
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.families import experts_of, widths
@@ -20,9 +24,19 @@ from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.chat_template import Rendering, reference_hash
 from cna_mlx.util.files import typed_path, write_atomically
 from cna_mlx.util.progress import Progress, silent
-from cna_mlx.util.reading import parse_json, read_text
+from cna_mlx.util.reading import parse_json, read_arrays, read_text
 
-_KINDS = ("circuits", "universal", "causal", "searches", "statistics", "openings")
+_KINDS = (
+    "circuits",
+    "universal",
+    "causal",
+    "searches",
+    "statistics",
+    "openings",
+    "averages",
+)
+# Averages of more bytes are read again: a mixture of 30B has 113 MB of them.
+_LARGEST_AVERAGES = 1 << 26
 # A name that the store makes, or its temporary file's.
 _OWN_NAME = re.compile(r"[0-9a-f]{32}\.(json|npz)|\.[0-9a-f]{32}\.(json|npz)\.\w+")
 
@@ -131,12 +145,48 @@ class Store:
             kept.path.unlink()
         # before it is written: the same weights have the same file
         previous = self._previous(discovery.circuit, rendering)
+        averages = discovery.averages
+        is_kept = self.reference(model, tokenizer, contrast, rendering) is not None
+        if len(averages) == len(sizes) and not is_kept:
+            made_by = Reference([averages[layer] for layer in range(len(sizes))])
+            self.keep_reference(model, tokenizer, contrast, rendering, made_by)
         if discovery.universal is not None:
             keep_file(bank_path, json.dumps(sorted(discovery.universal)))
         written = keep_file(path, discovery.circuit.to_text())
         return CachedCircuit(
             discovery.circuit, path if written else None, discovery, previous
         )
+
+    def reference(
+        self, model: Any, tokenizer: Any, contrast: PromptSet, rendering: Rendering
+    ) -> Reference | None:
+        """The averages over a contrast, if a discovery or an evaluation kept them."""
+        path = self._averages(model, tokenizer, contrast, rendering)
+        try:
+            return Reference.of_arrays(read_arrays(path), widths(model))
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def keep_reference(
+        self,
+        model: Any,
+        tokenizer: Any,
+        contrast: PromptSet,
+        rendering: Rendering,
+        made_by: Reference,
+    ) -> None:
+        """Keep the averages over a contrast, unless they are large."""
+        if sum(layer.nbytes for layer in made_by.layers) > _LARGEST_AVERAGES:
+            return
+        np.savez(content := io.BytesIO(), **made_by.arrays())  # type: ignore[arg-type]
+        path = self._averages(model, tokenizer, contrast, rendering)
+        keep_file(path, content.getvalue())
+
+    def _averages(
+        self, model: Any, tokenizer: Any, contrast: PromptSet, rendering: Rendering
+    ) -> Path:
+        key = identity_of(model, tokenizer, rendering)
+        return self.place("averages", {**key, "contrast": contrast.sha256}, ".npz")
 
     def place(self, kind: str, key: dict[str, Any], suffix: str = ".json") -> Path:
         """The file of another kind, by everything that decides it."""

@@ -1,6 +1,6 @@
 """Cross-validate the gauge during a discovery."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -8,7 +8,7 @@ import numpy as np
 
 from cna_mlx.circuit import Circuit, Neuron
 from cna_mlx.discovery.auc import auc
-from cna_mlx.discovery.rankings import Some, take
+from cna_mlx.discovery.selection import best_of
 from cna_mlx.provenance import Auc
 
 _FOLDS = 5
@@ -63,35 +63,57 @@ class HeldOut:
         """Whether there are several folds."""
         return len(self._folds) > 1
 
+    @property
+    def others(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The prompts of each side that each fold is ranked by; empty if impossible."""
+        if not self.is_possible:
+            return []
+        return [
+            (np.flatnonzero(~above), np.flatnonzero(~below))
+            for above, below in self._folds
+        ]
+
     def take(
-        self,
-        layer: int,
-        positive: mx.array,
-        negative: mx.array,
-        score: Callable[[Some, Some], np.ndarray],
+        self, layer: int, positive: mx.array, negative: mx.array, scores: np.ndarray
     ) -> None:
         """Use one layer's activations of the two sides, [n, d_ff] each.
 
-        ``score`` maps some prompts of the sides to each neuron's score, [d_ff].
+        Args:
+            scores: of each neuron by :attr:`others`, [folds, d_ff].
         """
         if not self.is_possible:
             return
-        sides = positive, negative
         own = max(1, round(self._fraction * positive.shape[1]))
-        for held, kept in zip(self._folds, self._kept, strict=True):
-            others = [np.flatnonzero(~out) for out in held]
-            seen = [take(side, rows) for side, rows in zip(sides, others, strict=True)]
-            scores = score(*others)
-            best = np.argsort(-scores, kind="stable")[: self._k]
-            chosen = mx.array(best)
-            means = [np.array(side[:, chosen].mean(axis=0)) for side in seen]
-            delta = means[0] - means[1]
-            terms = tuple(
-                (np.array(side[mx.array(np.flatnonzero(out))][:, chosen]) - means[1])
-                * delta
-                for side, out in zip(sides, held, strict=True)
+        best = best_of(scores, self._k)
+        found = []
+        for held, seen, chosen in zip(self._folds, self.others, best, strict=True):
+            columns = mx.array(chosen)
+            sides = [side[:, columns] for side in (positive, negative)]
+            above, below = (
+                side[mx.array(rows)].mean(axis=0)
+                for side, rows in zip(sides, seen, strict=True)
             )
-            kept.append(_Candidates(layer, best, scores[best], delta, terms, own))
+            out = (
+                side[mx.array(np.flatnonzero(rows))]
+                for side, rows in zip(sides, held, strict=True)
+            )
+            found.append(
+                (above - below, *((side - below) * (above - below) for side in out))
+            )
+        mx.eval(found)
+        for kept, values, chosen, (delta, *terms) in zip(
+            self._kept, scores, best, found, strict=True
+        ):
+            kept.append(
+                _Candidates(
+                    layer,
+                    chosen,
+                    values[chosen],
+                    np.array(delta),
+                    tuple(map(np.array, terms)),
+                    own,
+                )
+            )
 
     def result(self, dropped: frozenset[tuple[int, int]]) -> HeldOutScores | None:
         """The held-out gauges without the universal neurons; None if impossible."""
@@ -137,7 +159,10 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """A layer's best neurons in one fold, and the held-out prompts' gauge terms."""
+    """A layer's best neurons in one fold, and the held-out prompts' gauge terms.
+
+    The neurons are in ascending order.
+    """
 
     layer: int
     indices: np.ndarray

@@ -178,14 +178,15 @@ class Deciding:
             self.direct(),
             *(Difference(model, rank) for rank in ("delta", "normalized", "weighted")),
         ]
-        tops = [TopNeurons(count) for _ in cheap]
+        top = TopNeurons(count)
         means, scores = {}, {}
         for layer, sides in self._sides():
-            found = [one.at(layer)(*sides, ALL, ALL) for one in cheap]
-            for top, values in zip(tops, found, strict=True):
-                top.take(layer, values)
+            found = np.array(
+                mx.stack([one.at(layer)(*sides, ALL, ALL) for one in cheap])
+            )
+            top.take(layer, found)
             scores[layer], means[layer] = found[0], np.array(sides[1].mean(axis=0))
-        ranked = zip_longest(*(top.best() for top in tops))
+        ranked = zip_longest(*map(top.best, range(len(cheap))))
         union = dict.fromkeys(one for one in chain.from_iterable(ranked) if one)
         chosen = sorted(list(union)[:count])
         neurons = {

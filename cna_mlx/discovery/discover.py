@@ -15,6 +15,7 @@ from cna_mlx.discovery.activations import last_activations, last_residuals
 from cna_mlx.discovery.cross_validation import Fold, HeldOutScores
 from cna_mlx.discovery.deciding import Deciding
 from cna_mlx.discovery.rankings import Difference, Ranking, Residual
+from cna_mlx.discovery.reference import MAGNITUDE
 from cna_mlx.discovery.selection import DEFAULT_FRACTION, Rank, Selection, SplitHalf
 from cna_mlx.discovery.walk import Walk
 from cna_mlx.errors import InputError, NonFiniteError
@@ -60,8 +61,7 @@ class Discovery:
         seconds: wall time.
         peak_memory: in bytes.
         folds: the circuits of the cross-validation, with what each held out.
-        magnitudes: mean |a| over the negative prompts at the last token, for matched
-            controls: [d_ff] for each ranked layer.
+        averages: of each ranked layer, as :func:`cna_mlx.discovery.reference.averages`.
         scores: of the circuit's neurons, by the rank.
     """
 
@@ -74,10 +74,15 @@ class Discovery:
     seconds: float
     peak_memory: int
     folds: tuple[Fold, ...] = ()
-    magnitudes: Mapping[int, np.ndarray] = field(
+    averages: Mapping[int, np.ndarray] = field(
         default_factory=dict, compare=False, repr=False
     )
     scores: tuple[float, ...] = ()
+
+    @property
+    def magnitudes(self) -> dict[int, np.ndarray]:
+        """Mean |a| over the negative prompts, for matched controls: [d_ff] by layer."""
+        return {layer: own[MAGNITUDE] for layer, own in self.averages.items()}
 
     @property
     def warning(self) -> str | None:
@@ -223,7 +228,7 @@ def run_discovery(
         universal = walk.universal()
     universal = universal if selection.universal else None
     dropped = universal or frozenset()
-    top = walk.tops[0].scores()
+    top = walk.scores
     scores = tuple(score for entry, score in top.items() if entry not in dropped)
     signed = scores if selection.is_signed else ()
     places = [entry for entry in top if entry not in dropped]
@@ -271,7 +276,7 @@ def run_discovery(
         time.perf_counter() - started,
         peak,
         walk.held_out.folds(dropped),
-        walk.magnitudes,
+        walk.averages,
         scores,
     )
 

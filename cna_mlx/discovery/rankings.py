@@ -18,8 +18,9 @@ from cna_mlx.models.families import downs, family_of
 # Some of a side's prompts, by position.
 Some = slice | np.ndarray
 # (positive, negative, some, others): the sides' activations, [n, d_ff] each, and which
-# prompts of them to use -> the score of each neuron of a layer, [d_ff].
-LayerScore = Callable[[mx.array, mx.array, Some, Some], np.ndarray]
+# prompts of them to use -> the score of each neuron of a layer, [d_ff] in float32.
+# It is not evaluated: a walk evaluates a layer's scores together.
+LayerScore = Callable[[mx.array, mx.array, Some, Some], mx.array]
 ALL = slice(None)
 
 
@@ -55,7 +56,7 @@ class Difference:
         negative: mx.array,
         some: Some,
         others: Some,
-    ) -> np.ndarray:
+    ) -> mx.array:
         positive, negative = take(positive, some), take(negative, others)
         score = mx.abs(positive.mean(axis=0) - negative.mean(axis=0))
         if self.rank == "normalized":
@@ -63,7 +64,7 @@ class Difference:
             score = score / mx.maximum(mx.sqrt(square), 1e-30)
         elif weights is not None:
             score = score * weights
-        return np.array(score)
+        return score
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Direct:
 
     def at(self, layer: int) -> LayerScore:
         along = columns_along(*_written(self.model, layer), self.direction)
-        return lambda *sides: np.array(_delta(*sides) * along)
+        return lambda *sides: _delta(*sides) * along
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,10 @@ class Residual:
 
         def score(
             positive: mx.array, negative: mx.array, some: Some, others: Some
-        ) -> np.ndarray:
+        ) -> mx.array:
             length = mx.linalg.norm(_delta(*self.stream, some, others))
             along = _delta(above, below, some, others) / mx.maximum(length, 1e-30)
-            return np.array(_delta(positive, negative, some, others) * along)
+            return _delta(positive, negative, some, others) * along
 
         return score
 
@@ -124,16 +125,14 @@ class Influence:
 
         def score(
             positive: mx.array, negative: mx.array, some: Some, others: Some
-        ) -> np.ndarray:
+        ) -> mx.array:
             slope = take(above, some).mean(axis=0) + take(below, others).mean(axis=0)
             means = (
                 take(positive, some).mean(axis=0),
                 take(negative, others).mean(axis=0),
             )
             found = slope * (means[0] - means[1])
-            return np.array(
-                mx.where(mx.abs(means[0]) > mx.abs(means[1]), found, -mx.inf)
-            )
+            return mx.where(mx.abs(means[0]) > mx.abs(means[1]), found, -mx.inf)
 
         return score
 
@@ -162,14 +161,14 @@ class Causal:
         negative: mx.array,
         some: Some,
         others: Some,
-    ) -> np.ndarray:
+    ) -> mx.array:
         scores = np.full(positive.shape[1], -np.inf, np.float32)
         if layer in self.candidates:
             held = np.isin(self.prompts, np.arange(len(positive))[some])
             found = self.effects[layer]
             mean = (found[held] if held.any() else found).mean(axis=0)
             scores[self.candidates[layer]] = mean
-        return scores
+        return mx.array(scores)
 
 
 def take(array: mx.array, some: Some) -> mx.array:

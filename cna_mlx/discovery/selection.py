@@ -105,34 +105,57 @@ class Selection:
 
 
 class TopNeurons:
-    """A running top k of neurons, fed layer by layer from the first one."""
+    """The running top k of one or more rankings, fed layer by layer from the first."""
 
     def __init__(self, k: int) -> None:
         self._k = k
         self._held: tuple[np.ndarray, ...] = ()  # layers, indices, scores
 
     def take(self, layer: int, scores: np.ndarray) -> None:
-        best = self._best(scores)
-        new: tuple[np.ndarray, ...] = np.full(len(best), layer), best, scores[best]
+        """Use a layer's scores, [d_ff], or [rankings, d_ff]."""
+        scores = np.atleast_2d(scores)
+        best = best_of(scores, self._k)
+        found = np.take_along_axis(scores, best, 1)
+        new: tuple[np.ndarray, ...] = np.full_like(best, layer), best, found
         if self._held:
             pairs = zip(self._held, new, strict=True)
-            new = tuple(np.concatenate(pair) for pair in pairs)
-        kept = self._best(new[2])
-        self._held = tuple(part[kept] for part in new)
+            new = tuple(np.concatenate(pair, axis=1) for pair in pairs)
+        kept = best_of(new[2], self._k)
+        self._held = tuple(np.take_along_axis(part, kept, 1) for part in new)
 
-    def _best(self, scores: np.ndarray) -> np.ndarray:
-        # stable, so that equal scores stay in the order of layer and index
-        return np.sort(np.argsort(-scores, kind="stable")[: self._k])
-
-    def best(self) -> list[tuple[int, int]]:
+    def best(self, ranking: int = 0) -> list[tuple[int, int]]:
         """The k neurons with the highest scores, the highest first."""
-        return list(self.scores())
+        return list(self.scores(ranking))
 
-    def scores(self) -> dict[tuple[int, int], float]:
+    def scores(self, ranking: int = 0) -> dict[tuple[int, int], float]:
         """These neurons with their scores."""
-        layers, indices, scores = self._held
+        layers, indices, scores = (part[ranking] for part in self._held)
+        # stable, so that equal scores stay in the order of layer and index
         order = np.argsort(-scores, kind="stable")
         return {(int(layers[i]), int(indices[i])): float(scores[i]) for i in order}
+
+
+def best_of(scores: np.ndarray, k: int) -> np.ndarray:
+    """The places of the k highest scores of each ranking, in ascending order.
+
+    The first of equal scores count; NaN is the lowest score.
+
+    Args:
+        scores: [rankings, n].
+
+    Returns:
+        [rankings, min(k, n)].
+    """
+    rankings, n = scores.shape
+    if k >= n:
+        return np.tile(np.arange(n), (rankings, 1))
+    if np.isnan(scores).any():
+        scores = np.where(np.isnan(scores), -np.inf, scores)
+    least = np.partition(scores, n - k, axis=1)[:, n - k, None]
+    above, equal = scores > least, scores == least
+    missing = k - above.sum(axis=1, keepdims=True)
+    is_best = above | (equal & (equal.cumsum(axis=1) <= missing))
+    return np.nonzero(is_best)[1].reshape(rankings, k)
 
 
 @dataclass(frozen=True)

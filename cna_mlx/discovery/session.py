@@ -9,6 +9,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.cache import CachedCircuit, Store, keep
 from cna_mlx.discovery.chosen import ChosenCircuit, check_arms, check_pin, split_circuit
 from cna_mlx.discovery.options import DiscoveryOptions
+from cna_mlx.discovery.reference import Reference, reference
 from cna_mlx.discovery.trial import expect
 from cna_mlx.discovery.trial_text import expectation_lines
 from cna_mlx.errors import CircuitError, InputError
@@ -138,6 +139,17 @@ class Session:
                 progress=progress,
             )
         _report_overlap(found, self.reporter)
+        return found
+
+    def reference(self, contrast: PromptSet) -> Reference:
+        """The averages over a contrast: a discovery's, kept ones, or read now."""
+        store, asked = Store(), (*self.load(), contrast, self.rendering)
+        found = store.reference(*asked)
+        if found is None:
+            self.reporter.note(f"reading {contrast.name} for the controls")
+            with self.reporter.progress("layers") as progress:
+                found = reference(*asked, progress)
+            store.keep_reference(*asked, found)
         return found
 
     def try_out(self, found: CachedCircuit, contrast: PromptSet) -> CachedCircuit:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from cna_mlx.circuit import Details, Moments, Neuron
 from cna_mlx.discovery.cross_validation import HeldOut
 from cna_mlx.discovery.rankings import ALL, Difference, Ranking
+from cna_mlx.discovery.reference import averages
 from cna_mlx.discovery.selection import (
     Selection,
     SplitHalf,
@@ -25,6 +26,7 @@ from cna_mlx.prompts import PromptSet
 from cna_mlx.provenance import ModelEntry
 
 _UNIVERSAL_SHARE = 0.8
+_HALVES = slice(0, None, 2), slice(1, None, 2)
 
 
 @dataclass
@@ -36,18 +38,16 @@ class Walk:
     selection: Selection
     model: Any
     ranking: Ranking
-    tops: list[TopNeurons] = field(init=False)
-    halves: tuple[TopNeurons, TopNeurons] = field(init=False)
     held_out: HeldOut = field(init=False)
     bank_ranking: Ranking = field(init=False)
-    magnitudes: dict[int, np.ndarray] = field(default_factory=dict)
-    _kept: dict[int, tuple[np.ndarray, ...]] = field(default_factory=dict)
+    averages: dict[int, np.ndarray] = field(default_factory=dict)
     # of each layer with experts, how often each side's prompts go to each of them
     _routed: dict[int, tuple[np.ndarray, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.tops = [TopNeurons(self.k) for _ in self.sets]
-        self.halves = (TopNeurons(self.k), TopNeurons(self.k))
+        # the contrast, its halves, the bank
+        self._top = TopNeurons(self.k)
+        self._halves = _HALVES if min(self.sets[0].sizes) > 1 else ()
         self.held_out = HeldOut(self.sets[0].sizes, self.k, self.selection.fraction)
         layers = family_of(self.model).layers(self.model)
         self._experts = experts_of(self.model)
@@ -60,38 +60,53 @@ class Walk:
         """Use one layer's activations, [n_prompts, d_ff], or [.., positions, d_ff]."""
         if not self._band[0] <= layer <= self._band[1]:
             return
-        start, last = 0, activations
+        last = activations
         if activations.ndim > 2:
             last, activations = activations[:, -1], activations.mean(axis=1)
-        own, bank = self.ranking.at(layer), self.bank_ranking.at(layer)
-        for one, top in zip(self.sets, self.tops, strict=True):
+        own, *bank = self._sides(activations)
+        score = partial(self.ranking.at(layer), *own)
+        scores = [score(ALL, ALL), *(score(one, one) for one in self._halves)]
+        of_others = self.bank_ranking.at(layer)
+        scores += [of_others(*sides, ALL, ALL) for sides in bank]
+        ranked = len(scores)
+        scores += [score(*seen) for seen in self.held_out.others]
+        # evaluated together: a GPU waits for each array that is read
+        ends, *_ = self._sides(last)
+        found = mx.stack(scores)
+        mx.eval(found, kept := self._averages(layer, *ends))
+        self.averages[layer], *routed = map(np.array, kept)
+        if routed:
+            self._routed[layer] = tuple(routed)
+        values = np.array(found)
+        self._top.take(layer, values[:ranked])
+        self.held_out.take(layer, *ends, values[ranked:])
+
+    def _sides(self, activations: mx.array) -> Iterator[tuple[mx.array, mx.array]]:
+        """The activations of each set's two sides."""
+        start = 0
+        for one in self.sets:
             middle = start + len(one.positive)
             end = middle + len(one.negative)
-            sides = activations[start:middle], activations[middle:end]
-            score = partial(bank if start else own, *sides)
-            if start == 0:
-                ends = last[:middle], last[middle:end]
-                self._keep(layer, *ends)
-                self.held_out.take(layer, *ends, score)
-                for offset, half in enumerate(self.halves):
-                    if all(size > offset for size in one.sizes):
-                        half.take(layer, score(*2 * [slice(offset, None, 2)]))
-            top.take(layer, score(ALL, ALL))
+            yield activations[start:middle], activations[middle:end]
             start = end
 
-    def _keep(self, layer: int, positive: mx.array, negative: mx.array) -> None:
-        self.magnitudes[layer] = np.array(mx.abs(negative).mean(axis=0))
-        means = positive.mean(axis=0), negative.mean(axis=0)
-        deviations = mx.std(positive, axis=0), mx.std(negative, axis=0)
-        parts = means[0] - means[1], means[0], deviations[0], means[1], deviations[1]
-        self._kept[layer] = tuple(map(np.array, parts))
+    def _averages(
+        self, layer: int, positive: mx.array, negative: mx.array
+    ) -> list[mx.array]:
+        """The layer's averages; of a mixture the sides' routing too."""
+        found = [averages(positive, negative)]
         if (own := self._experts[layer]) is not None:
-            sides = (_routed(side, *own[:2]) for side in (positive, negative))
-            self._routed[layer] = tuple(map(np.array, sides))
+            found += [_routed(side, *own[:2]) for side in (positive, negative)]
+        return found
+
+    @property
+    def scores(self) -> dict[tuple[int, int], float]:
+        """The contrast's best neurons with their scores, the highest first."""
+        return self._top.scores()
 
     def neuron(self, layer: int, index: int) -> tuple[Neuron, Moments]:
         """A neuron with its delta, and its moments."""
-        delta, *moments = (float(part[index]) for part in self._kept[layer])
+        delta, *moments, _ = self.averages[layer][:, index].tolist()
         return Neuron(layer, index, delta), Moments(*moments)
 
     def routed(self, layer: int, index: int) -> Details:
@@ -104,14 +119,16 @@ class Walk:
 
     def universal(self) -> frozenset[tuple[int, int]]:
         """The neurons in the lists of nearly all contrasts of the bank."""
-        return universal_neurons([top.best() for top in self.tops[1:]])
+        first = 1 + len(self._halves)
+        bank = range(first, first + len(self.sets) - 1)
+        return universal_neurons([self._top.best(one) for one in bank])
 
     def split_half(self, dropped: frozenset[tuple[int, int]]) -> SplitHalf | None:
         """The overlap of the halves' circuits; None if a side has a single prompt."""
-        if min(self.sets[0].sizes) < 2:
+        if not self._halves:
             return None
-        odd, even = (set(half.best()) - dropped for half in self.halves)
-        total = sum(len(kept[0]) for kept in self._kept.values())
+        odd, even = (set(self._top.best(1 + half)) - dropped for half in (0, 1))
+        total = sum(one.shape[1] for one in self.averages.values())
         return SplitHalf(overlap(odd, even), expected_overlap(self.k, total))
 
 

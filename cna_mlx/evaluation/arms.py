@@ -2,21 +2,18 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
-from cna_mlx.circuit import Circuit, Moments
-from cna_mlx.discovery.activations import last_activations
+from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.chosen import ChosenCircuit
 from cna_mlx.discovery.controls import (
     matched_control,
     matched_controls,
     uniform_control,
 )
+from cna_mlx.discovery.reference import Reference
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import (
     CONTROLS,
@@ -27,9 +24,6 @@ from cna_mlx.evaluation.run_config import (
     role_of,
 )
 from cna_mlx.evaluation.runs import DIRECTION
-from cna_mlx.models.families import widths
-from cna_mlx.prompts import PromptSet
-from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.interventions import MeanDifference
 from cna_mlx.strength import (
@@ -42,7 +36,6 @@ from cna_mlx.strength import (
     strength_text,
 )
 from cna_mlx.util.files import write_atomically
-from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.reading import read_arrays
 
 #: Matched controls, by default; with 19 that stay whole a verdict can say 1 in 20.
@@ -54,57 +47,6 @@ SWEEP_MULTIPLIERS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 2.0)
 SWEEP_ALPHAS = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 
 Paired = tuple[RunArm, Arm]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Averages over a contrast at the last token, for CAA and matched controls.
-
-    Attributes:
-        direction: the difference of means of every neuron.
-        magnitudes: mean |a| over the negative prompts, [d_ff] for each layer.
-        moments: [4, d_ff] for each layer, in the order of :class:`Moments`.
-    """
-
-    direction: MeanDifference
-    magnitudes: list[np.ndarray]
-    moments: list[np.ndarray]
-
-    def with_moments(self, circuit: Circuit) -> Circuit:
-        """A circuit with its neurons' moments on this contrast."""
-        rows = (self.moments[n.layer][:, n.index].tolist() for n in circuit.neurons)
-        return replace(circuit, moments=tuple(Moments(*row) for row in rows))
-
-
-def reference(
-    model: Any,
-    tokenizer: Any,
-    contrast: PromptSet,
-    rendering: Rendering,
-    progress: Progress = silent,
-) -> Reference:
-    """Read all averages in one walk over the circuit's own contrast.
-
-    ``progress`` is called after each layer.
-    """
-    texts = [*contrast.positive, *contrast.negative]
-    ids = [render_prompt(tokenizer, text, rendering) for text in texts]
-    count = len(contrast.positive)
-    deltas, sizes, moments = [], [], []
-    total = len(widths(model))
-    for layer, activations in last_activations(model, ids):
-        positive, negative = activations[:count], activations[count:]
-        deltas.append(np.array(positive.mean(axis=0) - negative.mean(axis=0)))
-        sizes.append(np.array(mx.abs(negative).mean(axis=0)))
-        moments.append(moments_of(positive, negative))
-        progress("Reading the controls", layer + 1, total)
-    return Reference(MeanDifference(tuple(deltas)), sizes, moments)
-
-
-def moments_of(positive: mx.array, negative: mx.array) -> np.ndarray:
-    """A layer's moments, [4, d_ff] in the order of :class:`Moments`."""
-    pairs = [(one.mean(axis=0), mx.std(one, axis=0)) for one in (positive, negative)]
-    return np.array(mx.stack([part for pair in pairs for part in pair]))
 
 
 def evaluation_arms(

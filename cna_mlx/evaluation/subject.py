@@ -7,10 +7,10 @@ from cna_mlx.discovery.chosen import ChosenCircuit
 from cna_mlx.discovery.kept_openings import kept_openings
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.own_contrast import discovery_prompts
+from cna_mlx.discovery.reference import Reference
 from cna_mlx.discovery.refusing_openings import Opening
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
-from cna_mlx.evaluation.arms import Reference, reference
 from cna_mlx.prompts import PromptSet
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.util.files import File
@@ -50,7 +50,7 @@ class Subject:
             )
 
     def reference(self, session: Session, has_caa: bool) -> Reference:
-        """Read what controls and CAA are made from.
+        """What controls and CAA are made from.
 
         Raises:
             InputError: CAA is asked for, and the circuit's prompts are unknown.
@@ -67,9 +67,7 @@ class Subject:
                 "the circuit's discovery prompts are unknown: matching controls on the "
                 f"{contrast.negative_label} prompts of {contrast.name}"
             )
-        note(f"reading {contrast.name} for the controls")
-        with session.reporter.progress("layers") as progress:
-            return reference(*session.load(), contrast, session.rendering, progress)
+        return session.reference(contrast)
 
 
 def choose_subject(

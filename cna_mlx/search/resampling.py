@@ -66,7 +66,7 @@ class _Set:
         middle = len(self.prompts.positive)
         of = partial(score, activations[:middle], activations[middle:])
         for draw, top in zip(self.draws, self.tops, strict=True):
-            top.take(layer, of(*draw))
+            top.take(layer, np.array(of(*draw)))
 
 
 def rank_draws(

@@ -21,10 +21,10 @@ from cna_mlx.discovery.discover import (
     residual,
 )
 from cna_mlx.discovery.rankings import ALL, Difference, Influence, Ranking
+from cna_mlx.discovery.reference import MOMENTS, averages
 from cna_mlx.discovery.refusing_openings import Opening
 from cna_mlx.discovery.selection import Rank, Selection, TopNeurons
 from cna_mlx.discovery.walk import universal_neurons
-from cna_mlx.evaluation.arms import moments_of
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
@@ -148,11 +148,12 @@ def read_statistics(
         sides = _sides(sets[0], activations)
         for rank, ranking in rankings.items():
             scores[rank].append(_score(ranking, layer, sides))
-        moments.append(moments_of(*sides))
+        moments.append(np.array(averages(*sides)[MOMENTS]))
         start = sum(contrast.sizes)
         for one, top in zip(sets[1:], tops, strict=True):
             own_sides = _sides(one, activations[start:])
-            top.take(layer, Difference(model).at(layer)(*own_sides, ALL, ALL))
+            found = Difference(model).at(layer)(*own_sides, ALL, ALL)
+            top.take(layer, np.array(found))
             start += sum(one.sizes)
         del activations, sides
     lists = [top.best() for top in tops]
@@ -205,7 +206,7 @@ def _score(
     """A layer's scores; -inf in a layer that the ranking does not have."""
     if isinstance(ranking, Influence) and layer not in ranking.gradients:
         return np.full(sides[0].shape[1], -np.inf, np.float32)
-    return ranking.at(layer)(*sides, ALL, ALL)
+    return np.array(ranking.at(layer)(*sides, ALL, ALL))
 
 
 def _sides(one: PromptSet, activations: mx.array) -> tuple[mx.array, mx.array]:

@@ -9,14 +9,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from commandline import NEGATIVE, POSITIVE
 
 import cna_mlx.discovery.cache as store_module
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.cache import CachedCircuit, Store, cache_directory
 from cna_mlx.discovery.discover import algorithm_of, run_discovery
+from cna_mlx.discovery.reference import reference
 from cna_mlx.discovery.selection import Rank, Selection, SplitHalf, expected_overlap
+from cna_mlx.discovery.session import Session
 from cna_mlx.models.loading import Source
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
@@ -177,6 +181,44 @@ def test_a_corrupt_circuit_counts_as_missing(
     assert find().discovery is None  # and is mended
 
 
+def test_the_averages_of_a_discovery_serve_the_controls(
+    tiny: tuple[Any, Any], find: Find, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No prompt is read again; what is read later is kept as well."""
+    model, tokenizer = tiny
+    read: list[int] = []
+
+    def counted(model: Any, ids: Any, **options: Any) -> Any:
+        read.append(len(ids))
+        return last_activations(model, ids, **options)
+
+    monkeypatch.setattr("cna_mlx.discovery.reference.last_activations", counted)
+    monkeypatch.setenv("CNA_MLX_CACHE", str(tmp_path / "own"))
+    session = Session.of(model, tokenizer)
+    asked = model, tokenizer, CONTRAST, Rendering()
+    wanted = reference(*asked)
+    read.clear()
+    Store().find_or_discover(*asked[:3], SELECTION, Rendering(), bank=BANK)
+    found = session.reference(CONTRAST)
+    assert read == []
+    for one, other in zip(found.layers, wanted.layers, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    for _ in range(2):
+        session.reference(OTHER)
+    assert read == [4]
+    # a file of something else counts as missing
+    (path,) = [p for p in Store().files() if p.parent.name == "averages"][:1]
+    np.savez(path, layer_0=np.ones(3))
+    again = [session.reference(one) for one in (CONTRAST, OTHER)]
+    assert len(read) == 2
+    assert {len(one.layers) for one in again} == {len(wanted.layers)}
+    # of some layers only: not enough for controls in others
+    monkeypatch.setenv("CNA_MLX_CACHE", str(tmp_path / "band"))
+    banded = Selection(0.1, layers=(1, 2))
+    Store().find_or_discover(*asked[:3], banded, Rendering(), bank=BANK)
+    assert Store().reference(*asked) is None
+
+
 def test_universal_neurons_serve_another_contrast(
     find: Find, tiny: tuple[Any, Any], tmp_path: Path
 ) -> None:
@@ -251,8 +293,11 @@ def test_a_full_disk(
 def test_nothing_but_whole_files_is_left(find: Find, tmp_path: Path) -> None:
     find()
     left = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
-    assert len(left) == 2
-    assert all(path.suffix == ".json" and path.name[0] != "." for path in left)
+    kinds = {path.parent.name for path in left}
+    assert kinds == {"circuits", "universal", "averages"}
+    assert len(left) == 3
+    assert all(path.suffix in (".json", ".npz") for path in left)
+    assert all(path.name[0] != "." for path in left)
 
 
 def test_where_the_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

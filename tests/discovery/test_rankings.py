@@ -248,7 +248,7 @@ def test_a_positive_residual_score_falls_when_the_difference_goes(
     direction = difference / np.linalg.norm(difference)
     a = dict(last_activations(llama, ids))[end]
     delta = np.array(a[:5].mean(axis=0) - a[5:].mean(axis=0))
-    scores = ranking.at(end)(a[:5], a[5:], ALL, ALL)
+    scores = np.array(ranking.at(end)(a[:5], a[5:], ALL, ALL))
     for index in np.argsort(scores)[[0, 1, -2, -1]].tolist():
         with steered(llama, shift(end, index), -float(delta[index])):
             after = np.stack([stream_after(llama, one, end) for one in ids[:5]])
@@ -263,7 +263,7 @@ def test_a_positive_influence_falls_when_the_difference_goes(
     ranking = deciding_of(llama, rank="influence", layers=(0, 2)).influence()
     for layer, a in last_activations(llama, ids):
         positive, negative = a[:5], a[5:]
-        scores = ranking.at(layer)(positive, negative, ALL, ALL)
+        scores = np.array(ranking.at(layer)(positive, negative, ALL, ALL))
         means = [np.abs(np.array(side.mean(axis=0))) for side in (positive, negative)]
         ranked = np.isfinite(scores)
         np.testing.assert_array_equal(ranked, means[0] > means[1])
@@ -288,13 +288,13 @@ def test_causal_is_the_mean_effect_and_goes_with_influence(
     # fewer neurons than candidates: all of the ranked layers are tried
     assert [len(part) for part in found.candidates.values()] == [D_FF] * 2
     positive = mx.zeros((5, D_FF))
-    scores = found.at(1)(positive, positive, ALL, ALL)
+    scores = np.array(found.at(1)(positive, positive, ALL, ALL))
     before = [odds_with(llama, one, 1) for one in ids[:5]]
     neuron = Circuit.from_neurons([(1, 17)])
     after = [odds_with(llama, one, 1, (neuron, 0.0)) for one in ids[:5]]
     assert scores[17] == pytest.approx(np.mean(before) - np.mean(after), abs=3e-5)
     assert agreement > 0.5
-    without = found.at(1)(positive, positive, np.arange(1, 5), ALL)
+    without = np.array(found.at(1)(positive, positive, np.arange(1, 5), ALL))
     expected = np.mean(before[1:]) - np.mean(after[1:])
     assert without[17] == pytest.approx(expected, abs=3e-5)
     assert np.isneginf(found.at(2)(positive, positive, ALL, ALL)).all()

@@ -15,13 +15,13 @@ from cna_mlx import Circuit, Rendering
 from cna_mlx.circuit import Details
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.chosen import ChosenCircuit
+from cna_mlx.discovery.reference import reference
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.arms import (
     arm_of,
     evaluation_arms,
     load_direction,
-    reference,
     save_direction,
 )
 from cna_mlx.evaluation.batches import Evaluation
