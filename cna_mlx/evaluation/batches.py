@@ -12,7 +12,6 @@ from cna_mlx.discovery.words import word_gauges
 from cna_mlx.evaluation.further import (
     LOOKED,
     OPENED_TOKENS,
-    SAMPLED,
     compares,
     continues,
     first_word,
@@ -39,8 +38,6 @@ from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS, generate_arms
 from cna_mlx.steering.prefill import Header
 from cna_mlx.steering.sequences import shared_beginning
 from cna_mlx.util.progress import never
-
-_TRIAL_TOKENS = 8
 
 _Caches = dict[str, ArmCache] | None
 
@@ -99,7 +96,7 @@ class Evaluation:
     def prompts(self) -> list[Named]:
         """Every prompt with the name of its set, in the order of the run."""
         if self.order == GROUPED:
-            return grouped(self.sets, lambda one: len(self._ids(one[1])), self._size)
+            return grouped(self.sets, lambda one: len(self.ids(one[1])), self.size)
         return (interleaved if self.order else in_sequence)(self.sets)
 
     @cached_property
@@ -107,57 +104,33 @@ class Evaluation:
         if self.header is not None:
             return self.header
         prompts = in_sequence(self.sets)
-        return Header(shared_beginning(self._ids(one) for _, one in prompts))
+        return Header(shared_beginning(self.ids(one) for _, one in prompts))
 
     @property
-    def _size(self) -> int:
+    def size(self) -> int:
         """Prompts of a group."""
         return max(1, self.rows // len(self.arms))
 
     def next_group(self, done: int) -> range:
         """The numbers of the prompts that are answered with the one after ``done``."""
-        start = done - done % self._size
-        return range(start, min(start + self._size, len(self.prompts)))
+        start = done - done % self.size
+        return range(start, min(start + self.size, len(self.prompts)))
+
+    @cached_property
+    def repeats(self) -> dict[int, int]:
+        """The prompts that repeat an earlier one of their kind, and its number."""
+        first: dict[tuple[str, str], int] = {}
+        found = {}
+        for number, (_, one) in enumerate(self.prompts):
+            earlier = first.setdefault((one.text, one.kind), number)
+            if earlier != number:
+                found[number] = earlier
+        return found
 
     def check(self) -> None:
         """Raise InputError if a prompt is longer than the context."""
         prompts = in_sequence(self.sets)
-        check_lengths(self.model, [self._ids(one) for _, one in prompts])
-
-    def expected_seconds(
-        self, clock: Callable[[], float] = time.perf_counter
-    ) -> tuple[float, float]:
-        """Estimate a run's time from trials with the longest prompts.
-
-        Returns:
-            The longest that the answers can take; and what continuing one in
-            :data:`SAMPLED` of them adds.
-        """
-        longest, times = self.longest(), []
-        more_tokens = self.bare(1 + _TRIAL_TOKENS)
-        # the first run also warms up
-        trials = [self.bare(1), more_tokens]
-        if self.kl_tokens:
-            trials.append(replace(more_tokens, kl_tokens=self.kl_tokens))
-        for trial in trials:
-            started = clock()
-            trial.group(longest)
-            times.append(clock() - started)
-        step = max(0.0, times[1] - times[0]) / _TRIAL_TOKENS
-        first = max(0.0, min(times) - step)
-        group = first + step * self.max_tokens
-        if self.kl_tokens:
-            own = max(step, times[2] - times[1]) / (1 + _TRIAL_TOKENS)
-            group += own * min(self.kl_tokens, self.max_tokens)
-        more = step * max(0, self.extend_to - self.max_tokens) / SAMPLED
-        groups = -(-len(self.prompts) // self._size)
-        return group * groups, more * groups
-
-    def longest(self) -> list[int]:
-        """The numbers of a group of the longest prompts."""
-        lengths = [len(self._ids(prompt)) for _, prompt in self.prompts]
-        order = sorted(range(len(lengths)), key=lambda number: -lengths[number])
-        return order[: self._size]
+        check_lengths(self.model, [self.ids(one) for _, one in prompts])
 
     def bare(self, max_tokens: int) -> "Evaluation":
         """The same arms and prompts, with nothing beyond so many tokens."""
@@ -191,7 +164,7 @@ class Evaluation:
         """
         started = time.perf_counter()
         asked = [
-            _Asked(number, self._ids(self.prompts[number][1])) for number in numbers
+            _Asked(number, self.ids(self.prompts[number][1])) for number in numbers
         ]
         caches: _Caches = {} if self.extend_to > self.max_tokens else None
         fed: list[list[Any]] = []  # KV caches of the prompts
@@ -401,8 +374,16 @@ class Evaluation:
         limit = context_length(self.model)
         return limit is None or len(ids) + len(begun) < limit
 
-    def _ids(self, prompt: EvalPrompt) -> list[int]:
-        return render_prompt(self.tokenizer, prompt.text, self.rendering)
+    def ids(self, prompt: EvalPrompt) -> list[int]:
+        """The token ids of a prompt."""
+        return self._rendered[prompt.text]
+
+    @cached_property
+    def _rendered(self) -> dict[str, list[int]]:
+        texts = (prompt.text for _, prompt in in_sequence(self.sets))
+        return {
+            text: render_prompt(self.tokenizer, text, self.rendering) for text in texts
+        }
 
 
 def _finished(

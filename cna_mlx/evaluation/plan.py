@@ -1,7 +1,8 @@
 """Plan an evaluation: the circuit, its arms and controls, the prompts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from cna_mlx.circuit import Circuit
@@ -45,7 +46,7 @@ from cna_mlx.evaluation.runs import (
     runs_directory,
 )
 from cna_mlx.evaluation.subject import Subject
-from cna_mlx.evaluation.widths import fastest
+from cna_mlx.evaluation.timing import WIDTHS, fastest
 from cna_mlx.models.catalogue import shape_of
 from cna_mlx.models.families import widths
 from cna_mlx.models.loading import source_of
@@ -155,9 +156,14 @@ def plan_evaluation(
         ROWS if options.batch == "auto" else options.batch,
     )
     evaluation.check()
+    config_of = partial(_config, session, subject, options, arms, circuits, command)
     if options.batch == "auto":
-        evaluation = replace(evaluation, rows=_recorded(out) or fastest(evaluation))
-    config = _config(session, subject, options, arms, circuits, evaluation, command)
+        rows = _begun(config_of, evaluation, out)
+        if rows is None:
+            with session.reporter.progress("widths") as progress:
+                rows = fastest(evaluation, progress)
+        evaluation = replace(evaluation, rows=rows)
+    config = config_of(evaluation)
     plan = EvaluationPlan(
         evaluation,
         typed_path(out, "--out") if out else default_directory(config),
@@ -172,12 +178,20 @@ def plan_evaluation(
     return _of_version_0_1(plan, out, *arms_of(is_of_version_0_1=True)) or plan
 
 
-def _recorded(out: File | None) -> int | None:
-    """The rows of the run in ``out``, which goes on as it began."""
-    place = typed_path(out, "--out") if out else None
-    if place is None or not (place / RUN).exists():
-        return None
-    return RunRecord.load(place).config.rows
+def _begun(
+    config_of: Callable[[Evaluation], RunConfig],
+    evaluation: Evaluation,
+    out: File | None,
+) -> int | None:
+    """The rows of the run that goes on as it began; None for a new run."""
+    if out is not None:
+        place = typed_path(out, "--out")
+        return RunRecord.load(place).config.rows if (place / RUN).exists() else None
+    for rows in WIDTHS:
+        config = config_of(replace(evaluation, rows=rows))
+        if has_run(default_directory(config), config):
+            return rows
+    return None
 
 
 def _are_of_version_0_1(out: File | None) -> bool:
@@ -263,8 +277,8 @@ def _config(
     options: EvalOptions,
     arms: Sequence[RunArm],
     circuits: dict[str, Circuit],
-    evaluation: Evaluation,
     command: str,
+    evaluation: Evaluation,
 ) -> RunConfig:
     has_caa = any(arm.role == "caa" for arm in arms)
     contrast = subject.contrast

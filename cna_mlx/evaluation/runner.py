@@ -3,12 +3,15 @@
 from contextlib import suppress
 
 from cna_mlx.evaluation.arms import AUDIT_SEEDS, save_direction
+from cna_mlx.evaluation.batches import Evaluation
 from cna_mlx.evaluation.further import SAMPLED
 from cna_mlx.evaluation.journal import Journal, opened
 from cna_mlx.evaluation.neurons import circuit_neurons
 from cna_mlx.evaluation.plan import EvaluationPlan
 from cna_mlx.evaluation.power import smallest_fall, worth
 from cna_mlx.evaluation.runs import NEURONS, RunRecord, Status
+from cna_mlx.evaluation.samples import Sample
+from cna_mlx.evaluation.timing import expected_seconds
 from cna_mlx.labels.thoughts import cut_thoughts
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.util.formatting import counted, duration
@@ -70,21 +73,40 @@ def _answer(plan: EvaluationPlan, journal: Journal) -> bool:
     """Answer the remaining prompts; return whether all are answered."""
     evaluation, report = plan.evaluation, plan.reporter
     total, cut = len(evaluation.prompts), 0
+    repeated = _repeated(evaluation, journal)
     with report.progress("prompts") as progress, report.watching(), wired():
         progress("Answering", journal.done, total)
         while journal.done < total and not report.stop():
             numbers = evaluation.next_group(journal.done)
-            found = evaluation.group(numbers, report.stop)
-            if found is None:
+            new = [number for number in numbers if number not in evaluation.repeats]
+            answers = evaluation.group(new, report.stop) if new else []
+            if answers is None:
                 return False
+            found = dict(zip(new, answers, strict=True))
+            repeated |= {n: found[n] for n in evaluation.repeats.values() if n in found}
             # a killed run may have kept a part of its last group
-            for samples in found[journal.done - numbers.start :]:
+            for number in numbers[journal.done - numbers.start :]:
+                samples = found.get(number)
+                if samples is None:
+                    named = number, *evaluation.prompts[number]
+                    earlier = repeated[evaluation.repeats[number]]
+                    samples = [one.of_prompt(*named) for one in earlier]
                 journal.add(samples)
                 cut += sum(one.in_thought for one in samples)
             progress("Answering", journal.done, total)
     if cut:
         report.warn(cut_thoughts(cut))
     return journal.done == total
+
+
+def _repeated(evaluation: Evaluation, journal: Journal) -> dict[int, list[Sample]]:
+    """The samples of the answered prompts that a later one repeats, by number."""
+    wanted = set(evaluation.repeats.values())
+    found: dict[int, list[Sample]] = {}
+    for sample in journal.run.samples() if wanted else ():
+        if sample.number in wanted:
+            found.setdefault(sample.number, []).append(sample)
+    return found
 
 
 def _announce(plan: EvaluationPlan, journal: Journal) -> None:
@@ -106,7 +128,7 @@ def _announce(plan: EvaluationPlan, journal: Journal) -> None:
         )
     with plan.reporter.progress("prompts") as progress:
         progress("Timing the longest prompt", 0, 1)
-        seconds = evaluation.expected_seconds()
+        seconds = expected_seconds(evaluation)
     answers, more = (one * left / total for one in seconds)
     again = f", {journal.done} are already answered" if journal.done else ""
     further = ""

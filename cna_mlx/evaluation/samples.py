@@ -163,6 +163,18 @@ class Sample:
             **measured,
         )
 
+    def of_prompt(self, number: int, name: str, prompt: "EvalPrompt") -> "Sample":
+        """The same answer to a prompt of the same text, of the set ``name``."""
+        return replace(
+            self,
+            number=number,
+            set=name,
+            id=prompt.id,
+            category=prompt.category,
+            kind=prompt.kind,
+            level=prompt.level,
+        )
+
     @property
     def is_refused(self) -> bool:
         """Whether the answer is labelled REFUSED."""

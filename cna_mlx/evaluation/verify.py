@@ -158,8 +158,17 @@ def _repeat(run: RunRecord, session: Session, count: int) -> Iterator[list[Repea
     has_caa = any(arm.role == "caa" for arm in arms)
     direction = load_direction(run.directory) if has_caa else None
     steering = [arm_of(arm, circuits, direction) for arm in arms]
+    # a run answers a repeated prompt once
+    texts = [(one.prompt, one.kind) for one in samples[:: len(arms)]]
+    new = {texts.index(text) for text in set(texts)}
     for group in _groups(run, count):
-        batch = samples[group.start * len(arms) : group.stop * len(arms)]
+        if not (numbers := [number for number in group if number in new]):
+            continue
+        batch = [
+            sample
+            for number in numbers
+            for sample in samples[number * len(arms) : (number + 1) * len(arms)]
+        ]
         evaluation = Evaluation(
             session.model,
             session.tokenizer,
@@ -170,7 +179,7 @@ def _repeat(run: RunRecord, session: Session, count: int) -> Iterator[list[Repea
             0,  # labels and tokens are compared
             _gauge(run, arms, circuits),
         )
-        found = evaluation.group(range(len(group)), session.reporter.stop)
+        found = evaluation.group(range(len(numbers)), session.reporter.stop)
         if found is None:
             return
         again = [one for prompt in found for one in prompt]

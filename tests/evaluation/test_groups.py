@@ -1,5 +1,6 @@
 """Prompts that are answered together: each as if it were alone."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,9 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.evaluation.batches import Evaluation
 from cna_mlx.evaluation.kl import kl_after_prefill, kl_from_baseline
 from cna_mlx.evaluation.order import grouped, interleaved
+from cna_mlx.evaluation.runs import RunRecord, list_runs
 from cna_mlx.evaluation.samples import Sample
-from cna_mlx.evaluation.widths import fastest
+from cna_mlx.evaluation.timing import fastest
 from cna_mlx.prompts import load_contrast
 from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.prompts.chat_template import Rendering
@@ -135,7 +137,7 @@ def test_the_context_ends_each_row_by_itself(
     arms = [BASELINE, Arm.of(demo_circuit, 0.0)]
     model, tokenizer = demo
     evaluation = Evaluation(model, tokenizer, sets, arms, Rendering(), 40, 0, rows=8)
-    lengths = [len(evaluation._ids(one)) for _, one in evaluation.prompts]
+    lengths = [len(evaluation.ids(one)) for _, one in evaluation.prompts]
     assert len(set(lengths)) > 1
     for module in ("cna_mlx.steering.decoding", "cna_mlx.evaluation.batches"):
         monkeypatch.setattr(f"{module}.context_length", lambda _: max(lengths) + 5)
@@ -193,6 +195,80 @@ def test_a_group_that_is_stopped_is_none(evaluation: Evaluation) -> None:
         assert evaluation.group(range(4), is_over) is None
 
 
+def test_an_equal_prompt_is_answered_once(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a group, in a later one, and where a run goes on; by kind, and verified."""
+    texts = list(HALF.positive[:2]), list(HALF.positive[1:3])
+    names = "first.txt", "second.txt"
+    for name, own in zip(names, texts, strict=True):
+        (tmp_path / name).write_text("\n".join(own), "utf-8")
+    line = ["eval", "demo", "--no-kl", "--max-tokens", "12", "--controls", "1"]
+    for name in names:
+        line += ["--prompts", str(tmp_path / name)]
+    asked: list[list[int]] = []
+    group = Evaluation.group
+
+    def counted(self: Evaluation, numbers: Sequence[int], *stop: Any) -> Any:
+        if self.max_tokens == 12:  # no trial of the time
+            asked.append(list(numbers))
+        return group(self, numbers, *stop)
+
+    monkeypatch.setattr(Evaluation, "group", counted)
+    found = {}
+    for rows, wanted in (("1", [1, 1, 1]), ("64", [3])):
+        asked.clear()
+        out = tmp_path / rows
+        assert command(*line, "--batch", rows, "--out", str(out)).code == 0
+        found[rows] = RunRecord.load(out).samples()
+        samples = found[rows]
+        assert sorted({(one.set, one.prompt) for one in samples}) == sorted(
+            (Path(name).stem, text)
+            for name, own in zip(names, texts, strict=True)
+            for text in own
+        )
+        of_text = [one for one in samples if one.prompt == texts[0][1]]
+        half = len(of_text) // 2
+        for one, other in zip(of_text[:half], of_text[half:], strict=True):
+            assert one.set != other.set
+            assert one.token_ids == other.token_ids
+        arms = len(samples) // 4
+        assert [len(numbers) for numbers in asked] == wanted
+    kept = found["1"]
+    line += ["--batch", "1", "--out", str(tmp_path / "1")]
+    path = tmp_path / "1" / "samples.jsonl"
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[: 3 * len(lines) // 4]), "utf-8")
+    assert command(*line).code == 0
+    again = RunRecord.load(tmp_path / "1").samples()
+    assert all(same(one, other) for one, other in zip(kept, again, strict=True))
+    verified = command("verify", str(tmp_path / "64"), "--json")
+    assert verified.code == 0
+    assert json.loads(verified.out)["samples"] == 3 * arms
+    assert json.loads(verified.out)["same_tokens"] == 3 * arms
+
+
+def test_auto_goes_on_with_the_rows_of_the_run(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And measures once, with or without --out."""
+    measured: list[int] = []
+
+    def known(*_: Any) -> int:
+        measured.append(16)
+        return 16
+
+    monkeypatch.setattr("cna_mlx.evaluation.plan.fastest", known)
+    line = ["eval", "demo", "--prompts", "demo", "--limit", "1", "--controls", "0"]
+    line += ["--max-tokens", "2", "--batch", "auto", "--no-kl"]
+    for more in ([], ["--out", str(tmp_path / "own")]):
+        measured.clear()
+        for _ in range(2):
+            assert command(*line, *more).code == 0
+        assert measured == [16]
+    assert [run.config.rows for run in list_runs()] == [16]
+
+
 def test_a_single_row_is_no_group(evaluation: Evaluation) -> None:
     one = replace(evaluation, rows=2)  # fewer than arms
     assert one.next_group(4) == range(4, 5)
@@ -244,7 +320,7 @@ def test_the_fastest_width_is_measured(
         return []
 
     monkeypatch.setattr(Evaluation, "group", spend)
-    assert fastest(replace(evaluation, sets=sets), lambda: now) == wanted
+    assert fastest(replace(evaluation, sets=sets), clock=lambda: now) == wanted
 
 
 def test_a_batch_that_is_neither_rows_nor_auto(command: Any) -> None:

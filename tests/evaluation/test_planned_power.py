@@ -117,7 +117,7 @@ def test_a_long_run_can_be_shortened(
     line = ["eval", TINY, *brief, "--prompts", questions, "--no-kl"]
     line += ["--max-tokens", "4", "--controls", "1"]
     for seconds, is_long in ((590.0, False), (610.0, True)):
-        name = "cna_mlx.evaluation.batches.Evaluation.expected_seconds"
+        name = "cna_mlx.evaluation.runner.expected_seconds"
         monkeypatch.setattr(name, lambda _, seconds=seconds: (seconds, 0.0))
         found = command(*line, "--out", str(tmp_path / str(seconds)))
         assert ("fewer controls or prompts" in found.err) is is_long
