@@ -259,6 +259,7 @@ def test_auto_goes_on_with_the_rows_of_the_run(
         return 16
 
     monkeypatch.setattr("cna_mlx.evaluation.plan.fastest", known)
+    monkeypatch.setenv("CNA_MLX_RUNS", str(tmp_path / "runs"))
     line = ["eval", "demo", "--prompts", "demo", "--limit", "1", "--controls", "0"]
     line += ["--max-tokens", "2", "--batch", "auto", "--no-kl"]
     for more in ([], ["--out", str(tmp_path / "own")]):
