@@ -23,6 +23,7 @@ from cna_mlx.evaluation.batches import Evaluation
 from cna_mlx.evaluation.contamination import contamination
 from cna_mlx.evaluation.journal import check_place
 from cna_mlx.evaluation.kl import KL_TOKENS
+from cna_mlx.evaluation.memory import short_of_memory
 from cna_mlx.evaluation.options import ROWS, EvalOptions
 from cna_mlx.evaluation.order import GROUPED
 from cna_mlx.evaluation.run_config import (
@@ -163,6 +164,8 @@ def plan_evaluation(
             with session.reporter.progress("widths") as progress:
                 rows = fastest(evaluation, progress)
         evaluation = replace(evaluation, rows=rows)
+    if text := short_of_memory(evaluation):
+        session.reporter.warn(text)
     config = config_of(evaluation)
     plan = EvaluationPlan(
         evaluation,

@@ -119,7 +119,9 @@ class Batch:
         cache = self._prefill(caches)
         if cache is not None:
             if self.prefilled is not None:
-                self.prefilled([copy_of(layer) for layer in cache])
+                fed = [copy_of(layer) for layer in cache]
+                mx.eval([layer.state for layer in fed])  # before the cache changes
+                self.prefilled(fed)
             try:
                 yield from self._decode(cache)
             finally:
@@ -283,6 +285,8 @@ class Batch:
             arm, ids = self.arms[row.arm], [*self.prompts[row.arm][:-1], *fed[place]]
             if kept := extract_row(arm, ids, cache, place):
                 caches[arm.label] = kept
+        # or they would keep the whole batch alive
+        mx.eval([layer.state for kept in caches.values() for layer in kept.layers])
 
 
 def text_of(tokenizer: Any, ids: Sequence[int]) -> str:

@@ -173,6 +173,9 @@ def copy_of(cache: Any) -> Any:
     found = copy(cache)
     if isinstance(cache, ArraysCache):
         found.cache = list(cache.cache)
+    elif type(cache) is KVCache and cache.keys is not None:
+        # without the room for more that mlx-lm makes, 256 tokens at a time
+        found.keys, found.values = map(mx.contiguous, cache.keys_and_values())
     elif cache.keys is not None:
         # a new array: the cache writes into its own
         found.keys, found.values = cache.keys[:], cache.values[:]

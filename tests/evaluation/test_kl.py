@@ -68,7 +68,7 @@ def test_steps_of_any_size_give_the_same(
 ) -> None:
     arms = arms_of(circuit, direction)
     whole = kl_from_baseline(llama, PROMPT, ANSWER, arms)
-    monkeypatch.setattr(damage, "_LOGITS", 3 * len(arms) * llama.args.vocab_size)
+    monkeypatch.setattr(damage, "LOGITS", 3 * len(arms) * llama.args.vocab_size)
     assert kl_from_baseline(llama, PROMPT, ANSWER, arms) == pytest.approx(
         whole, rel=1e-4, abs=1e-7
     )

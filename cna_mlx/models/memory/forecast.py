@@ -90,6 +90,10 @@ ABLATED_ROWS, ABLATED_TOKENS, ABLATED_LOGITS = 128, 8192, 1 << 24
 # Copies of these logits at once: three and one for each start of a phrase. Measured
 # with five starts.
 _LOGITS = 9
+# mlx-lm's KV caches grow by so many tokens.
+_GROWS = 256
+# Copies of the logits that the KL compares, and of a step's logits.
+_COMPARED, _DECODED = 4, 6
 # The formula was within 5% of all measurements: this margin is added.
 _MARGIN = 1.038
 
@@ -206,3 +210,51 @@ def steering_bytes(shape: Shape, arms: int) -> int:
     that prefill takes.
     """
     return 2 * 4 * arms * shape.all_neurons
+
+
+def evaluation_bytes(
+    shape: Shape,
+    rows: int,
+    prompt: int,
+    answer: int,
+    logits: int,
+    *,
+    vocabulary: int,
+    extended: int = 0,
+) -> int:
+    """MLX's peak memory while a batch of an evaluation is answered, at most.
+
+    Without the weights, it is the largest of
+
+    - decoding: the rows' KV caches, twice while they are read and written, and a copy
+      of the prompts' for the KL;
+    - the KL: caches of the prompts that grow, the logits that are compared, and the
+      answers' caches if some answers continue;
+    - continuing all of the answers;
+
+    besides the scales of the neurons and a step's logits.
+
+    Args:
+        rows: of the batch.
+        prompt, answer: tokens of the longest.
+        logits: that the KL compares at a time; 0 without it.
+        vocabulary: logits of a token.
+        extended: tokens of answers that continue; 0 if none does.
+    """
+
+    def caches(tokens: int) -> int:
+        return rows * (tokens * shape.kv_per_token + shape.state_bytes)
+
+    decoding = 2 * caches(prompt + _grown(answer)) + (caches(prompt) if logits else 0)
+    compared = caches(prompt + _GROWS) + 4 * _COMPARED * logits if logits else 0
+    if extended:
+        compared += caches(prompt + answer)
+        more = _grown(extended - answer)
+        decoding = max(decoding, 2 * caches(prompt + answer + more))
+    step = 4 * _DECODED * rows * vocabulary
+    return max(decoding, compared) + step + steering_bytes(shape, rows)
+
+
+def _grown(tokens: int) -> int:
+    """The room that a cache makes for so many tokens."""
+    return -(-tokens // _GROWS) * _GROWS
