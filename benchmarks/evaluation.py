@@ -4,7 +4,8 @@ Both versions answer the same prompts in turns, each in a process of its own; a 
 loads the model and answers a few prompts before its time is taken. Prints the median
 ratio of the pairs and its quartiles, how many rows this version's steps computed and
 how many of them still answered, and the answers that differ: batches of other sizes
-round differently, so a near tie can fall the other way.
+round differently, so a near tie can fall the other way. Last, the share of the tokens
+that begin an answer as the baseline's: what a draft of the baseline's answer could spare.
 
     git worktree add ../before COMMIT
     python benchmarks/evaluation.py ../before --model ./SmolLM2-135M-Instruct
@@ -81,7 +82,25 @@ def answered(arguments: argparse.Namespace) -> None:
         steps.clear()
         samples = run(each, Path(name) / "run")
     texts = {f"{one['id']} {one['arm']}": one["token_ids"] for one in samples}
-    print(json.dumps({"seconds": seconds[-1], "steps": steps, "texts": texts}))
+    found = {"seconds": seconds[-1], "steps": steps, "texts": texts}
+    print(json.dumps({**found, "drafted": drafted(samples)}))
+
+
+def drafted(samples: list[dict]) -> float:
+    """The share of all tokens that other arms begin with as the baseline does."""
+    baselines = {
+        (one["set"], one["id"]): one["token_ids"]
+        for one in samples
+        if one["arm"] == "baseline"
+    }
+    shared = total = 0
+    for one in samples:
+        ids, first = one["token_ids"], baselines[one["set"], one["id"]]
+        total += len(ids)
+        if one["arm"] != "baseline":
+            pairs = zip(ids, first, strict=False)
+            shared += next((n for n, (a, b) in enumerate(pairs) if a != b), len(ids))
+    return shared / total
 
 
 def in_tree(tree: Path, words: list[str]) -> dict:
@@ -141,7 +160,8 @@ def main() -> None:
         f"{occupied / computed:.2f} of the computed row-steps were occupied (before "
         f"{sum(b for _, b in old['steps']) / sum(a for a, _ in old['steps']):.2f}), "
         f"{median(a for a, _ in new['steps']):.0f} rows in a median step; "
-        f"{different} of {len(old['texts'])} answers differ"
+        f"{different} of {len(old['texts'])} answers differ; "
+        f"{new['drafted']:.0%} of the tokens begin as the baseline's"
     )
 
 
