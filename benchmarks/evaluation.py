@@ -5,7 +5,7 @@ loads the model and answers a few prompts before its time is taken. Prints the m
 ratio of the pairs and its quartiles, how many rows this version's steps computed and
 how many of them still answered, and the answers that differ: batches of other sizes
 round differently, so a near tie can fall the other way. Last, the share of the tokens
-that begin an answer as the baseline's: what a draft of the baseline's answer could spare.
+that begin an answer as the baseline's does: what a draft of that could spare.
 
     git worktree add ../before COMMIT
     python benchmarks/evaluation.py ../before --model ./SmolLM2-135M-Instruct
@@ -88,6 +88,8 @@ def answered(arguments: argparse.Namespace) -> None:
 
 def drafted(samples: list[dict]) -> float:
     """The share of all tokens that other arms begin with as the baseline does."""
+    from cna_mlx.steering.sequences import shared_length
+
     baselines = {
         (one["set"], one["id"]): one["token_ids"]
         for one in samples
@@ -98,8 +100,7 @@ def drafted(samples: list[dict]) -> float:
         ids, first = one["token_ids"], baselines[one["set"], one["id"]]
         total += len(ids)
         if one["arm"] != "baseline":
-            pairs = zip(ids, first, strict=False)
-            shared += next((n for n, (a, b) in enumerate(pairs) if a != b), len(ids))
+            shared += shared_length(ids, first)
     return shared / total
 
 
