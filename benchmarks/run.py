@@ -1,9 +1,10 @@
-"""Run `cna-mlx bench` on a model of a real shape, with any number of repetitions.
+"""Run `cna-mlx bench` on a model of a real shape, with other settings.
 
 The model is a directory, a Hub id, or random weights of a real shape (the default: six
 layers of SmolLM2-135M's shape in float32, heavy enough for the ratios to mean
-something). With `--only discovery`, the whole discovery is compared as well: rendering,
-cross-validation, split halves and fingerprint, without the bank.
+something). With `--whole`, the whole discovery is compared as well (rendering,
+cross-validation, split halves and fingerprint, without the bank), and the memory of one
+that reads the bank.
 
 With `--short`, for CI, ratios that are far off fail, after a second measurement: a
 steered token that takes half as long again as a plain one, two arms that take as long
@@ -20,21 +21,17 @@ import argparse
 import json
 import sys
 from dataclasses import fields, replace
-from functools import partial
 
 from random_models import add_options, chosen
 
 from cna_mlx.diagnostics.bench import SHORT, Bench, Comparison, Settings, to_json
 from cna_mlx.diagnostics.bench.suite import PARTS
-from cna_mlx.diagnostics.bench.walks import forward_each
-from cna_mlx.discovery.discover import run_discovery
-from cna_mlx.discovery.selection import Selection
 from cna_mlx.discovery.session import Session
-from cna_mlx.prompts import PromptSet, load_contrast
+from cna_mlx.prompts import load_contrast
 from cna_mlx.util.environment import environment
 
 FAR_OFF = {"steered_decode": 0.7, "arms_2": 1.1, "discovery_vs_forward": 1.5}
-REPETITIONS = ("pairs", "rounds", "walks", "tokens", "prompts", "seconds")
+SIZES = ("rounds", "tokens", "prompts", "seconds")
 
 
 def sizes(text):
@@ -42,30 +39,11 @@ def sizes(text):
     return tuple(int(one) for one in text.split(",") if one)
 
 
-def results_of(bench):
-    """Every result of a bench; then the whole discovery, if only that is measured."""
-    yield from bench.run()
-    if bench.settings.parts == ("discovery",):
-        contrast = PromptSet.from_prompts(
-            bench.prompts.positive[: len(bench.ids) // 2],
-            bench.prompts.negative[: len(bench.ids) // 2],
-        )
-        selection = Selection(universal=False)
-        work = bench.model, bench.tokenizer, contrast, selection
-        yield bench.compare_walks(
-            "whole_discovery",
-            "the whole discovery",
-            "a plain forward of each",
-            partial(forward_each, bench.model, bench.ids),
-            partial(run_discovery, *work),
-        )
-
-
 def measure(model, tokenizer, settings):
     """All results as a dict; prints each as soon as it is measured."""
     bench = Bench(Session.of(model, tokenizer), settings, load_contrast("refusal"))
     results = []
-    for result in results_of(bench):
+    for result in bench.run():
         results.append(result)
         if isinstance(result, Comparison):
             low, median, high = result.ratio
@@ -90,8 +68,9 @@ def main() -> None:
     add_options(parser)
     parser.set_defaults(layers=6)
     parser.add_argument("--short", action="store_true", help="under a minute; judged")
+    parser.add_argument("--whole", action="store_true", help="whole discoveries, too")
     parser.add_argument("--only", choices=PARTS, action="append", dest="parts")
-    for name in REPETITIONS:
+    for name in SIZES:
         parser.add_argument(f"--{name}", type=int, help="see bench's Settings")
     for name in ("rows", "chat_rows"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=sizes, help="as 1,2,4")
@@ -102,8 +81,8 @@ def main() -> None:
         for name, value in vars(arguments).items()
         if name in names and value is not None
     }
-    settings = SHORT if arguments.short else replace(Settings(), is_whole=False)
-    settings = replace(settings, **given)
+    settings = SHORT if arguments.short else Settings()
+    settings = replace(settings, is_whole=arguments.whole, **given)
     model, tokenizer, name = chosen(arguments)
     print(name)
     found = measure(model, tokenizer, settings)

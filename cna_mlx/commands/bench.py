@@ -16,7 +16,12 @@ from cna_mlx.commands.command import command
 )
 @opt.model_argument
 @opt.model_options
-@click.option("--short", "is_short", is_flag=True, help="Measure less.")
+@click.option("--short", "is_short", is_flag=True, help="Measure less, in 30 s.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(10),
+    help="About how long to measure (default: 140); more gives more and larger runs.",
+)
 @click.option(
     "--only",
     type=click.Choice(["decoding", "arms", "discovery", "memory"]),
@@ -25,13 +30,19 @@ from cna_mlx.commands.command import command
 )
 @opt.json_option
 def bench(
-    model: str, is_short: bool, only: tuple[str, ...], as_json: bool, **rest: Any
+    model: str,
+    is_short: bool,
+    seconds: float | None,
+    only: tuple[str, ...],
+    as_json: bool,
+    **rest: Any,
 ) -> None:
     """Measure how fast this machine steers and reads a model, against plain mlx-lm.
 
     Each ratio compares two ways timed in turn: steered decoding, several arms,
-    discovery. Also shows what the memory bandwidth allows, and measured memory with its
-    forecast.
+    discovery. Also shows what the memory bandwidth allows, what more rows in a batch
+    cost, and measured memory with its forecast. Each figure is printed as soon as it is
+    known; Ctrl-C keeps them. Sizes are chosen so that everything fits into the time.
     """
     from cna_mlx.diagnostics.bench import SHORT, Bench, Settings, to_json
     from cna_mlx.ui.bench import closing_line, environment_lines, result_lines
@@ -43,7 +54,11 @@ def bench(
     session = values.session_of(model, rest)
     session.load()
     settings = SHORT if is_short else Settings()
-    settings = replace(settings, parts=only or settings.parts)
+    settings = replace(
+        settings,
+        parts=only or settings.parts,
+        seconds=seconds or settings.seconds,
+    )
     around = environment()
     entry: dict[str, Any] = {"complete": False, "model": session.name}
     found: list[Any] = []
@@ -58,9 +73,9 @@ def bench(
                     show(result_lines(screen(), result, found))
         entry["complete"] = True
     finally:
-        seconds = time.perf_counter() - started
+        taken = time.perf_counter() - started
         if as_json:
-            entry |= {"seconds": round(seconds, 1), **to_json(found)}
+            entry |= {"seconds": round(taken, 1), **to_json(found)}
             emit_json({**entry, "environment": around})
     if not as_json:
-        show(closing_line(seconds))
+        show(closing_line(taken))

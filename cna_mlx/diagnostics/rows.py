@@ -1,6 +1,6 @@
 """Check a model's products with a few rows, as arms need them, and time its rows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.models.memory.rates import disk_rate
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.models.offload.streaming import arrays_of
+from cna_mlx.steering.prefill import copy_of, take_rows
 from cna_mlx.util.environment import attempt
 
 _OUTPUTS = slice(256)  # enough to find a wrong kernel, few enough for float64
@@ -79,19 +80,36 @@ def _unpacked(projection: Any) -> Any:
 def time_items(model: Any, ids: list[int]) -> Iterator[Fact]:
     """Report what more rows in a batch cost: how long a step of each number takes."""
     single = None
+    cache = attempt(partial(prefilled, model, ids))
     for rows in _TIMED:
-        seconds = attempt(partial(_step_seconds, model, ids, rows))
+        seconds = cache and attempt(partial(_seconds, model, cache, ids[-1], rows))
         single = single or seconds
         remark = f"{seconds / single:.2f}x one row" if seconds and single else ""
         name = "step of a row" if rows == 1 else f"step of {rows} rows"
         yield Fact(name, seconds and 1000 * seconds, "ms", remark if rows > 1 else "")
 
 
-def _step_seconds(model: Any, ids: list[int], rows: int) -> float:
+def _seconds(model: Any, cache: list[Any], token: int, rows: int) -> float:
+    return device.median_seconds(step(model, cache, token, rows), _SECONDS)
+
+
+def prefilled(model: Any, ids: Sequence[int]) -> list[Any]:
+    """Return the KV caches of a prompt, in one row."""
     cache = make_prompt_cache(model)
-    mx.eval(model(mx.array([ids] * rows), cache=cache))
-    tokens = mx.array([ids[-1:]] * rows)
-    return device.median_seconds(lambda: [model(tokens, cache=cache)], _SECONDS)
+    model(mx.array([list(ids)]), cache=cache)
+    mx.eval([layer.state for layer in cache])
+    return cache
+
+
+def step(
+    model: Any, cache: Sequence[Any], token: int, rows: int
+) -> Callable[[], list[mx.array]]:
+    """Return a decoding step of equal rows, each after the cache's prompt."""
+    caches = [copy_of(layer) for layer in cache]
+    for layer in caches:
+        take_rows(layer, mx.zeros(rows, mx.int32))
+    tokens = mx.full((rows, 1), token, mx.int32)
+    return lambda: [model(tokens, cache=caches)]
 
 
 def disk_items(model: Any) -> Iterator[Item]:

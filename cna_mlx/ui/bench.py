@@ -5,12 +5,14 @@ from typing import Any
 
 from rich.text import Text
 
-from cna_mlx.diagnostics.bench import Comparison, Memory, Physics, Result
+from cna_mlx.diagnostics.bench import Comparison, Memory, Omitted, Physics, Result
 from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.ui.console import Screen, folded, folded_after
+from cna_mlx.util.formatting import counted
 
 _INDENT = 2
 _RATIO = 8
+_NOISY = "too noisy: close other programs, or give a larger --seconds for more pairs"
 
 
 def environment_lines(screen: Screen, around: Mapping[str, Any]) -> Text:
@@ -32,20 +34,13 @@ def result_lines(screen: Screen, result: Result, before: Sequence[Result]) -> Te
     if isinstance(result, Memory):
         heading = "memory beyond the weights, measured and forecast" if first else ""
         return _block(screen, heading, [_memory(result)])
+    if isinstance(result, Omitted):
+        needed = f"left out: {result.title}; --seconds {result.seconds} has room for it"
+        return _block(screen, "", [needed])
     text = _comparison(screen, result)
     if not first:
         return text
-    text = _heading("times faster than the plain way (quartiles)\n").append_text(text)
-    for physics in before:
-        if isinstance(physics, Physics):
-            # the first comparison decodes one row: the bound applies to its plain way
-            rate = result.plain_rate
-            share = physics.share(rate)
-            reached = f", {share:.0%} of what memory allows" if share else ""
-            said = [f"mlx-lm decodes {rate:.1f} tokens/s{reached}", physics.limit(rate)]
-            lines = folded(screen, said, _INDENT + _RATIO)
-            text.append("\n").append("\n".join(lines))
-    return text
+    return _heading("times faster than the plain way (quartiles)\n").append_text(text)
 
 
 def closing_line(seconds: float) -> Text:
@@ -58,20 +53,24 @@ def closing_line(seconds: float) -> Text:
 def _comparison(screen: Screen, one: Comparison) -> Text:
     low, median, high = one.ratio
     head = f"{' ' * _INDENT}{median:.2f}x".ljust(_INDENT + _RATIO)
-    detail = (
-        f"{low:.2f} to {high:.2f}; {one.rate:.1f} {one.unit}/s, "
-        f"{one.against}: {one.plain_rate:.1f}"
-    )
+    detail = f"{low:.2f} to {high:.2f} in {counted(len(one.plain), 'pair')}; "
+    if one.expected is not None:
+        detail += f"{one.expected:.2f} by {one.expected_by}; "
+    detail += f"{one.rate:.1f} {one.unit}/s, {one.against}: {one.plain_rate:.1f}"
     text = Text("\n".join(folded_after(screen, head, [one.title])))
     text.stylize("bold", _INDENT, len(head))
     rest = "\n".join(folded(screen, [detail], len(head)))
-    return text.append("\n").append(rest, style="dim")
+    text.append("\n").append(rest, style="dim")
+    if one.is_noisy:
+        noisy = "\n".join(folded(screen, [_NOISY], len(head)))
+        text.append("\n").append(noisy, style="yellow")
+    return text
 
 
 def _memory(one: Memory) -> str:
     return (
         f"{one.title}: at most {gigabytes(one.measured)}, forecast "
-        f"{gigabytes(one.forecast)}, {one.seconds:.1f} s"
+        f"{gigabytes(one.forecast)}"
     )
 
 

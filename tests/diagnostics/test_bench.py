@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,27 +23,37 @@ from cna_mlx.diagnostics.bench import (
     Bench,
     Comparison,
     Memory,
+    Omitted,
     Physics,
     physics,
     to_json,
     walks,
 )
+from cna_mlx.diagnostics.bench.costs import Costs
 from cna_mlx.diagnostics.bench.decoding import (
     Decoded,
     Decoder,
     arms_of,
+    compare,
     compare_arms,
     endless,
+    fitting,
     room,
 )
+from cna_mlx.diagnostics.bench.reading import Reading
 from cna_mlx.diagnostics.bench.timing import Budget, in_turn
 from cna_mlx.diagnostics.bench.walks import (
+    alternating,
     both_sides,
     deltas,
+    multiplications,
     peak_of,
+    sample_of,
     shared_share,
+    spread,
 )
 from cna_mlx.diagnostics.invariants import random_circuit
+from cna_mlx.diagnostics.model import parameter_bytes
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.cache import Store
 from cna_mlx.discovery.session import Session
@@ -88,7 +99,14 @@ def comparison(name: str = "arms_2", **changes: Any) -> Comparison:
     return Comparison(name, **{**known, **changes})
 
 
-PHYSICS = Physics(4_000_000_000, 8_000_000, 64, 100.0, "4-bit g64", "Metal")
+def costs(one: float = 0.05, **rows: float) -> Costs:
+    """A step of one row, and of others as r2=0.06."""
+    others = {int(name[1:]): seconds for name, seconds in rows.items()}
+    return Costs(64, 0.5, {1: one, **others})
+
+
+COSTS = costs(r2=0.06, r4=0.08)
+PHYSICS = Physics(4_000_000_000, 8_000_000, 100.0, "4-bit g64", "Metal", COSTS)
 
 
 # ---------------------------------------------------------------------- timing
@@ -102,7 +120,7 @@ def test_the_ratio_is_the_median_of_the_pairs() -> None:
     assert one.to_dict()["ratio"] == [2.5, 3.0, 3.5]
 
 
-def test_pairs_are_timed_in_turn_and_the_first_ones_do_not_count() -> None:
+def test_steps_are_timed_in_turn() -> None:
     order: list[str] = []
     seen: list[tuple[str, int, int]] = []
 
@@ -115,24 +133,102 @@ def test_pairs_are_timed_in_turn_and_the_first_ones_do_not_count() -> None:
 
         return run
 
-    ways = way("plain", 99, 1, 2, 3), way("ours", 99, 4, 5, 6)
+    ways = way("plain", 1, 2, 3), way("ours", 4, 5, 6)
     told = Budget(3, FOREVER, Ticks(), lambda *event: seen.append(event))
-    found = Comparison("name", "work", "plain", 1, "tokens").timed(*ways, told)
-    assert (found.plain, found.ours) == ((1, 2, 3), (4, 5, 6))
-    assert " ".join(order) == "plain ours plain ours ours plain plain ours"
+    assert in_turn(ways, told, "work") == [(1, 2, 3), (4, 5, 6)]
+    assert " ".join(order) == "plain ours ours plain plain ours"
     assert seen == [("work", done, 3) for done in range(4)]
 
 
 @pytest.mark.parametrize(
-    ("pairs", "seconds", "timed"),
-    [(9, 0.0, 3), (2, 0.0, 2), (9, 3.5, 6), (9, FOREVER, 9)],
+    ("rounds", "seconds", "timed"),
+    [(9, 0.0, 3), (2, 0.0, 2), (9, 4.5, 6), (9, FOREVER, 9)],
 )
-def test_a_long_comparison_ends_early_but_not_before_three_pairs(
-    pairs: int, seconds: float, timed: int
+def test_no_round_starts_that_would_end_too_late_but_three_do(
+    rounds: int, seconds: float, timed: int
 ) -> None:
-    # the clock is read once before, and once before each pair from the fourth on
-    found = in_turn([lambda: 1.0, lambda: 1.0], budget(pairs, seconds))
-    assert len(found) == timed
+    """The clock advances by a second before each round from the fourth on."""
+    one, _ = in_turn([lambda: 1.0, lambda: 1.0], budget(rounds, seconds))
+    assert len(one) == timed
+
+
+def test_ctrl_c_keeps_the_whole_rounds() -> None:
+    seconds = iter([1.0, 2.0, 3.0])
+
+    def run() -> float:
+        for value in seconds:
+            return value
+        raise KeyboardInterrupt
+
+    told = budget(9)
+    assert in_turn([run], told) == [(1.0, 2.0, 3.0)]
+    assert told.is_interrupted
+    with pytest.raises(KeyboardInterrupt):
+        in_turn([run], budget(9))
+
+
+@pytest.mark.parametrize(
+    ("ours", "is_noisy"),
+    [
+        ((1.0, 1.0), True),  # too few to know
+        ((1.0, 1.0, 1.0), False),
+        ((0.93, 1.0, 1.0), False),  # the quartiles are 4% apart
+        ((0.85, 1.0, 1.2), True),  # 17%: an error of 9% of the median
+        ((0.85, 1.0, 1.0, 1.2) * 4, False),  # 8% in sixteen pairs: an error of 2%
+    ],
+)
+def test_ratios_whose_quartiles_do_not_support_them(
+    ours: tuple[float, ...], is_noisy: bool
+) -> None:
+    one = comparison(plain=(1.0,) * len(ours), ours=ours)
+    assert one.is_noisy is one.to_dict()["too_noisy"] is is_noisy
+    assert to_json([one])["too_noisy"] == [one.name] * is_noisy
+
+
+def test_the_error_of_a_median() -> None:
+    """Of normal values: 1.2533 sigma / sqrt(n), from their quartiles."""
+    sigma, count, draws = 0.1, 15, np.random.default_rng(1)
+    medians, errors = [], []
+    for _ in range(300):
+        ours = 1 / draws.normal(2, sigma, count)
+        one = comparison(plain=(1.0,) * count, ours=tuple(ours))
+        medians.append(one.ratio[1])
+        errors.append(one.error * one.ratio[1])
+    assert np.mean(errors) == pytest.approx(np.std(medians), rel=0.2)
+
+
+# ----------------------------------------------------------------------- costs
+
+
+def test_costs_of_rows() -> None:
+    assert COSTS.relative(4) == pytest.approx(1.6)
+    assert COSTS.gain(4) == pytest.approx(2.5)
+    assert COSTS.added == pytest.approx(0.2)  # 0.6 of a step for three more rows
+    assert costs().added is None
+
+
+def test_costs_are_those_of_the_models_steps(llama: Any) -> None:
+    """The clock gives a second to the prompt and to each step."""
+    found = Costs.of(llama, [1, 2, 3, 4], (1, 2), budget(2))
+    assert found == Costs(4, 1.0, {1: 1.0, 2: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tokens"),
+    [(0.0, 8), (3.9, 22), (100.0, 32)],  # 1.5 for three prompts, .11 a token
+)
+def test_answers_are_as_long_as_the_time_allows(seconds: float, tokens: int) -> None:
+    assert COSTS.tokens([1, 2], seconds, 32) == tokens
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rows", "chat_rows"),
+    [(100.0, (2, 4), (2,)), (4.0, (2,), (2,)), (3.5, (2,), ()), (0.0, (2,), ())],
+)
+def test_batches_that_take_too_long_are_left_out(
+    seconds: float, rows: tuple[int, ...], chat_rows: tuple[int, ...]
+) -> None:
+    assert fitting(COSTS, (2, 4), (2,), seconds) == (rows, chat_rows)
 
 
 # -------------------------------------------------------------------- decoding
@@ -180,7 +276,7 @@ def test_the_first_token_ends_the_prefill(decoder: Decoder) -> None:
 
 def test_steered_ratios(tiny: tuple[Any, Any]) -> None:
     contrast = PromptSet.from_prompts(["one", "two"], ["three", "four"])
-    settings = replace(SHORT, prompts=4, parts=("decoding",), tokens=8, pairs=2)
+    settings = replace(SHORT, prompts=4, parts=("decoding",), tokens=8, rounds=2)
     bench = Bench(Session.of(*tiny), settings, contrast, clock=Ticks())
     _, one, other = bench.run()
     for found, name in ((one, "steered_decode"), (other, "steered_context")):
@@ -214,60 +310,54 @@ def test_arms_are_of_different_strengths_and_begin_with_the_baseline() -> None:
     assert arms_of(circuit, 1) == [arms[0]]  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
 class Recorded:
     """A decoder that takes a second for each run, and knows what was asked of it."""
 
-    prompt = (1, 2, 3)
-    tokens = 5
-
-    def __init__(self) -> None:
-        self.runs: list[tuple[str, Any]] = []
+    prompt: tuple[int, ...] = (1, 2, 3)
+    tokens: int = 5
+    runs: list[tuple[str, Any]] = field(default_factory=list)
 
     def arms(self, arms: Any, prompts: Any = None) -> Decoded:
         self.runs.append((" ".join(arm.label for arm in arms), prompts))
         return Decoded(0.5, 1.0, tuple(() for _ in arms))
 
 
-def test_each_batch_is_held_against_its_own_arms_alone() -> None:
-    recorded = Recorded()
-    circuit = random_circuit_of_nothing()
-    found = compare_arms(recorded, circuit, (1, 2, 4), budget(2))  # type: ignore[arg-type]
-    assert [one.name for one in found] == [
-        *(f"arms_{count}" for count in (1, 2, 4)),
-        *(f"prefill_arms_{count}" for count in (1, 2, 4)),
-    ]
-    for one, count in zip(found, (1, 2, 4, 1, 2, 4), strict=True):
-        assert one.ratio[1] == count  # a batch takes as long as one arm
-    assert [one.work for one in found] == [4, 8, 16, 3, 6, 12]
-    first, second, third, fourth = (arm.label for arm in arms_of(circuit, 4))
-    ladder = [
-        first,
-        first,
-        second,
-        f"{first} {second}",
-        third,
-        fourth,
-        f"{first} {second} {third} {fourth}",
-    ]
-    runs = [labels for labels, _ in recorded.runs]
-    assert runs[2:] == [*ladder, *reversed(ladder)]  # after two to warm up
-
-
-def test_in_a_chat_each_arm_has_its_own_history() -> None:
+def test_each_batch_is_held_against_one_arm_of_its_round() -> None:
     recorded = Recorded()
     circuit = random_circuit_of_nothing()
     histories = [[1], [2, 2], [3, 3, 3]]
-    found = compare_arms(
-        recorded,  # type: ignore[arg-type]
-        circuit,
-        (2,),
-        budget(1),
-        histories=histories,
-    )
-    assert [one.name for one in found] == ["chat_arms_2", "prefill_chat_arms_2"]
-    assert found[1].work == 3
-    given = [prompts for _, prompts in recorded.runs[2:]]
-    assert given == [[[1]], [[2, 2]], [[1], [2, 2]]]
+    work = recorded, circuit, (2, 4), (2,), histories, COSTS
+    found = compare_arms(*work, budget(2))  # type: ignore[arg-type]
+    names = ["arms_2", "arms_4", "chat_arms_2", "prefill_arms_2", "prefill_arms_4"]
+    assert [one.name for one in found] == names
+    for one, count in zip(found, (2, 4, 2, 2, 4), strict=True):
+        assert one.ratio[1] == count  # a batch takes as long as one arm
+    assert [one.work for one in found] == [8, 16, 8, 6, 12]
+    expected = [one.expected and round(one.expected, 3) for one in found]
+    assert expected == [1.667, 2.5, 1.667, None, None]
+    first, second, *others = (arm.label for arm in arms_of(circuit, 4))
+    two = f"{first} {second}"
+    four = " ".join([two, *others])
+    ways = [second, two, four, two]
+    runs = [labels for labels, _ in recorded.runs]
+    assert runs == [*ways[:2], *ways, *reversed(ways)]  # after two to compile
+    given = [prompts for _, prompts in recorded.runs[2:6]]
+    assert given == [None, None, None, [[1], [2, 2]]]
+
+
+def test_plain_decoding_stands_in_the_middle_of_each_round(decoder: Decoder) -> None:
+    order: list[str] = []
+
+    def way(name: str, one: Decoder) -> Decoded:
+        order.append(f"{name} {one.tokens}")
+        return one.plain()
+
+    ways = [(name, name, partial(way, name)) for name in ("a", "b")]
+    found = compare(decoder, ways, budget(3))
+    assert [one.name for one in found] == ["a", "b"]
+    assert found[0].plain == found[1].plain == found[0].ours == (7, 7, 7)
+    assert order == ["a 2", "b 2", "a 8", "b 8", "b 8", "a 8", "a 8", "b 8"]
 
 
 def random_circuit_of_nothing() -> Any:
@@ -291,8 +381,93 @@ def test_rows_answer_as_their_arms_do_alone(
 
 def test_prompts_come_from_both_sides_in_turn() -> None:
     contrast = PromptSet.from_prompts(["a", "b", "c"], ["x", "y", "z"])
-    assert both_sides(contrast, 4) == ["a", "x", "b", "y"]
-    assert len(both_sides(contrast, 99)) == 6
+    both = both_sides(contrast)
+    assert both == ["a", "x", "b", "y", "c", "z"]
+    assert alternating(both, 2) == alternating(both, 3) == ["b", "y"]
+    assert alternating(both, 99) == both
+
+
+def test_few_prompts_are_spread_over_all() -> None:
+    assert spread(range(100), 4) == [12, 37, 62, 87]
+    assert spread("abc", 3) == spread("abc", 9) == ["a", "b", "c"]
+    ids = [[0] * length for length in (9, 1, 5, 7, 3)]
+    assert [len(one) for one in sample_of(ids, 2)] == [3, 7]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_how_many_times_fewer_multiplications(build: Any, tied: bool) -> None:
+    """Twelve and eight tokens in one batch, of which the first four are shared."""
+    model = build("llama", tie_word_embeddings=tied)
+    ids = [[1, 2, 3, 4, *range(20, 28)], [1, 2, 3, 4, *range(30, 34)]]
+    layers = 3 * 4 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128) + 4 * NORMS
+    logits = 4 * 512 * 64
+    last = parameter_bytes(model.layers[-1].mlp)
+    assert last == 4 * 3 * 64 * 128
+    walk = (4 + 2 * 8) * (layers - last) + 2 * last * 2 / 3
+    assert multiplications(model, ids) == pytest.approx(20 * (layers + logits) / walk)
+
+
+class Paced:
+    """A clock that the work advances: by a second a pass, a tenth a walk's token."""
+
+    def __init__(self, monkeypatch: Patch, disk: float) -> None:
+        self.now, self.disk = 0.0, disk
+        monkeypatch.setattr(walks, "forward_each", self.forward)
+        monkeypatch.setattr(walks, "deltas", self.walk)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def forward(self, model: Any, ids: Any) -> None:
+        self.now += len(ids)
+
+    def walk(self, model: Any, ids: Any) -> None:
+        self.now += walks.workload(ids).tokens / 10 + (
+            self.disk if model == "streamed" else 0
+        )
+
+
+IDS = [[*range(10), number, number] for number in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "disk", "prompts", "is_streamed"),
+    [
+        (FOREVER, 0.0, 60, True),
+        (60.0, 0.0, 28, True),
+        (60.0, 20.0, 28, False),
+        (0.0, 0.0, 4, False),
+    ],
+)
+def test_as_many_prompts_are_read_as_the_time_allows(
+    seconds: float, disk: float, prompts: int, is_streamed: bool, monkeypatch: Patch
+) -> None:
+    told = replace(budget(3, seconds), clock=Paced(monkeypatch, disk))
+    texts = [str(number) for number in range(60)]
+    found = Reading.within("model", "streamed", texts, IDS, told, 3)
+    assert len(found.ids) == prompts
+    assert (found.streamed == "streamed") is is_streamed
+    assert [IDS[int(text)] for text in found.texts] == found.ids
+    # passes take half as long as the prompts' own tokens, and are four or more
+    assert len(found.sample) == max(4, prompts // 10)
+    assert (found.needed > seconds) is not is_streamed
+
+
+def test_passes_of_some_prompts_stand_for_all(monkeypatch: Patch) -> None:
+    clock = Paced(monkeypatch, 6.0)
+    told = replace(budget(3), clock=clock)
+    found = Reading("model", "streamed", [], IDS, IDS[:6])
+    monkeypatch.setattr(
+        "cna_mlx.diagnostics.bench.reading.walks.multiplications", lambda *_: 4.5
+    )
+    walk, streamed = found.compare(None, told)
+    assert walk.plain == (60, 60, 60)
+    assert walk.ours == streamed.plain == (13, 13, 13)
+    assert streamed.ours == (19, 19, 19)
+    assert (walk.expected, walk.work) == (4.5, 60)
+    assert found.peaks.keys() == {"discovery", "discovery_streamed"}
+    assert found.peak("discovery") == found.peaks["discovery"]
+    assert clock.now == 3 * (6 + 13 + 19)  # no other walk
 
 
 def test_the_walk_that_is_timed_finds_the_deltas(
@@ -307,7 +482,7 @@ def test_the_walk_that_is_timed_finds_the_deltas(
 
 def test_walks_are_timed_whole(tiny: tuple[Any, Any]) -> None:
     contrast = PromptSet.from_prompts(["one", "two"], ["three", "four"])
-    settings = replace(SHORT, prompts=4, parts=("discovery",))
+    settings = replace(SHORT, prompts=4, parts=("discovery",), seconds=1e4, rounds=2)
     bench = Bench(Session.of(*tiny), settings, contrast, clock=Ticks())
     for one in [*bench.run()][1:]:
         assert isinstance(one, Comparison)
@@ -354,7 +529,7 @@ def test_bytes_of_a_token_with_tied_embeddings(
     build: Any, family: str, precision: str, expected: float
 ) -> None:
     model = build(family, precision)
-    assert Physics.of(model, [1, 2, 3], 8).weights == expected
+    assert Physics.of(model, COSTS).weights == expected
 
 
 @pytest.mark.parametrize("precision", ["float32", "4-bit"])
@@ -364,39 +539,50 @@ def test_bytes_of_a_token_with_an_unembedding_of_its_own(
     """The table of embeddings is not read, but for a row; the unembedding is."""
     tied = build("llama", precision)
     untied = build("llama", precision, tie_word_embeddings=False)
-    found = [Physics.of(model, [1, 2, 3], 8).weights for model in (tied, untied)]
+    found = [Physics.of(model, COSTS).weights for model in (tied, untied)]
     assert found[0] == found[1]
 
 
 def test_bytes_of_the_kv_cache(build: Any) -> None:
     model = build("llama", "bfloat16")
-    found = Physics.of(model, [1, 2, 3], 8)
-    assert found.length == 7
+    found = Physics.of(model, replace(COSTS, length=7))
     assert found.kv == 7 * 3 * 2 * 2 * 16 * 2  # layers, both, heads, head_dim, bytes
 
 
 def test_the_bound_is_the_bandwidth_over_the_bytes() -> None:
     assert PHYSICS.bound == pytest.approx(100e9 / 4.008e9)
-    assert PHYSICS.share(12.475) == pytest.approx(0.5, abs=1e-3)
+    assert PHYSICS.rate == 20
+    assert PHYSICS.share == pytest.approx(20 * 4.008 / 100)
     unknown = replace(PHYSICS, bandwidth=None)
-    assert unknown.bound is unknown.share(10.0) is None
+    assert unknown.bound is unknown.share is None
 
 
 @pytest.mark.parametrize(
-    ("rate", "changes", "word"),
+    ("found", "changes", "words"),
     [
-        (20.0, {}, "memory-bound"),
-        (5.0, {"backend": "CPU"}, "compute-bound"),
-        (5.0, {"backend": "CPU", "quantization": "float32"}, "small operations"),
-        (5.0, {}, "small operations"),
-        (30.0, {}, "cache"),
-        (5.0, {"bandwidth": None}, "unknown"),
+        (costs(r2=0.06, r4=0.08), {}, "memory-bound|adds 20% of a step"),
+        (costs(0.2, r2=0.22), {}, "small operations|adds 10% of a step"),
+        (costs(0.03, r2=0.031), {}, "cache"),
+        (costs(r2=0.08), {}, "compute-bound|adds 60%|gains little"),
+        (costs(r2=0.1), {"backend": "CPU"}, "compute-bound|adds 100%|row by row"),
+        (costs(), {}, "memory-bound"),
+        (costs(r2=0.06), {"bandwidth": None}, "not measured|adds 20%"),
     ],
 )
 def test_what_limits_decoding_in_words(
-    rate: float, changes: dict[str, Any], word: str
+    found: Costs, changes: dict[str, Any], words: str
 ) -> None:
-    assert word in replace(PHYSICS, **changes).limit(rate)
+    limit = replace(PHYSICS, costs=found, **changes).limit
+    assert missing(limit, *words.split("|")) == []
+
+
+def test_rows_in_words_and_json() -> None:
+    lines = PHYSICS.lines()
+    assert "more rows take 1.20 (2 rows), 1.60 (4 rows) times as long" in lines
+    assert "a step of one row takes 50 ms: 20.0 tokens/s, 80% of that" in lines
+    found = PHYSICS.to_dict()
+    assert found["step_seconds_by_rows"] == {"1": 0.05, "2": 0.06, "4": 0.08}
+    assert found["share_of_step_per_row"] == 0.2
 
 
 # ----------------------------------------------------------------- environment
@@ -451,7 +637,7 @@ def test_the_environment_names_no_host() -> None:
 @pytest.fixture
 def quick(monkeypatch: Patch) -> None:
     """Hardly anything is measured."""
-    tiny = replace(SHORT, pairs=1, rounds=1, walks=1, tokens=3, prompts=4)
+    tiny = replace(SHORT, rounds=1, tokens=3, prompts=4)
     monkeypatch.setattr("cna_mlx.diagnostics.bench.SHORT", tiny)
     monkeypatch.setattr("cna_mlx.diagnostics.bench.Settings", lambda: tiny)
 
@@ -459,14 +645,11 @@ def quick(monkeypatch: Patch) -> None:
 RATIOS = [
     "steered_decode",
     "steered_context",
-    "arms_1",
     "arms_2",
     "arms_4",
-    "prefill_arms_1",
+    "chat_arms_2",
     "prefill_arms_2",
     "prefill_arms_4",
-    "chat_arms_2",
-    "prefill_chat_arms_2",
     "discovery_vs_forward",
     "discovery_streamed",
 ]
@@ -483,18 +666,18 @@ def test_the_json_has_every_ratio(command: Run, quick: None) -> None:
         assert data["comparisons"][name]["ratio"][1] == ratio > 0
     assert data["physics"]["bandwidth_gb_per_second"] == 100
     assert data["physics"]["share_of_bound"] is not None
-    assert data["memory"]["decode"].keys() == {
-        "measured_bytes", "forecast_bytes", "seconds"
-    }  # fmt: skip
+    assert data["physics"]["step_seconds_by_rows"].keys() == {"1", "2", "4"}
+    assert data["too_noisy"] == RATIOS  # a single pair each
+    assert data["left_out"] == {}
+    assert data["memory"]["decode"].keys() == {"measured_bytes", "forecast_bytes"}
     assert data["environment"]["backend"] in ("CPU", "Metal", "CUDA", "GPU")
 
 
 def test_parts_alone(command: Run, quick: None) -> None:
     done = command("bench", TINY, "--json", "--only", "discovery", "--only", "memory")
     assert list(done.data["ratios"]) == ["discovery_vs_forward", "discovery_streamed"]
-    assert list(done.data["memory"]) == ["decode", "discovery_streamed"]
-    # nothing decoded in a plain way: nothing to hold against the bound
-    assert done.data["physics"]["share_of_bound"] is None
+    assert list(done.data["memory"]) == ["decode", "discovery", "discovery_streamed"]
+    assert done.data["physics"]["share_of_bound"] > 0
 
 
 def test_the_models_own_circuit_is_measured_where_it_is_kept(
@@ -522,29 +705,54 @@ def selection_of_demo(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_forecast_stands_beside_what_was_held(tiny: tuple[Any, Any]) -> None:
     contrast = PromptSet.from_prompts(["one", "two"], ["three", "four"])
-    settings = replace(SHORT, prompts=4, parts=("memory",), is_whole=True, tokens=3)
+    settings = replace(SHORT, prompts=4, parts=("memory",), is_whole=True)
+    settings = replace(settings, seconds=1e4, rounds=1)
     bench = Bench(Session.of(*tiny), settings, contrast, clock=Ticks())
-    physics, decode, streamed, discovery = bench.run()
-    assert isinstance(physics, Physics)
-    assert isinstance(decode, Memory)
-    assert isinstance(discovery, Memory)
-    assert isinstance(streamed, Memory)
-    names = [decode.name, streamed.name, discovery.name]
-    assert names == ["decode", "discovery_streamed", "discovery"]
+    memory = [one for one in bench.run() if isinstance(one, Memory)]
+    names = ["decode", "discovery", "discovery_streamed", "discovery_with_bank"]
+    assert [one.name for one in memory] == names
+    decode, discovery, streamed, with_bank = memory
     assert 0 < streamed.measured < 1.1 * streamed.forecast
     config = tiny[0].args
     head = config.hidden_size // config.num_attention_heads
     values = 2 * config.num_hidden_layers * config.num_key_value_heads * head
     assert decode.forecast == 2 * 256 * values * 4  # two arms, a step of the cache
     assert decode.measured > decode.forecast / 2
-    assert discovery.measured > 0
-    # the clock is read at each of the decoded tokens as well
-    assert (decode.seconds, discovery.seconds) == (5, 1)
+    assert 0 < discovery.measured < with_bank.measured
 
 
 def test_no_result_makes_empty_json() -> None:
     found = to_json([])
-    assert found == {"ratios": {}, "physics": None, "comparisons": {}, "memory": {}}
+    assert found == {
+        "ratios": {},
+        "too_noisy": [],
+        "physics": None,
+        "comparisons": {},
+        "memory": {},
+        "left_out": {},
+    }
+
+
+def test_a_short_time_leaves_out_the_largest_batches(tiny: tuple[Any, Any]) -> None:
+    contrast = PromptSet.from_prompts(["one", "two"], ["three", "four"])
+    settings = replace(SHORT, rows=(2, 4, 8), parts=("arms",), rounds=1, seconds=150.0)
+    bench = Bench(Session.of(*tiny), settings, contrast, clock=Ticks())
+    *found, omitted = bench.run()
+    kept = [one.name for one in found if isinstance(one, Comparison)]
+    assert kept == [
+        "arms_2",
+        "arms_4",
+        "chat_arms_2",
+        "prefill_arms_2",
+        "prefill_arms_4",
+    ]
+    # a second for each prompt and step: 17 prompts and 7 steps of 5 batches, 3 times
+    assert isinstance(omitted, Omitted)
+    assert omitted.title == "8 arms"
+    assert 3 * 52 / 0.9 < omitted.seconds < 3 * 52 * 1.5
+    again = replace(settings, seconds=omitted.seconds)
+    results = Bench(Session.of(*tiny), again, contrast, clock=Ticks()).run()
+    assert not [one for one in results if isinstance(one, Omitted)]
 
 
 # ---------------------------------------------------------------------- screen
@@ -569,13 +777,36 @@ def test_ctrl_c_keeps_what_was_measured(
         assert "discovery of" not in done.out
 
 
+def test_ctrl_c_shows_the_rounds_that_were_complete(
+    command: Run, monkeypatch: Patch
+) -> None:
+    some = replace(SHORT, rounds=9, tokens=3, prompts=4, seconds=100.0)
+    monkeypatch.setattr("cna_mlx.diagnostics.bench.Settings", lambda: some)
+    runs = iter(range(7))  # two to compile, then two rounds and a half
+    plain = Decoder.plain
+
+    def pressed(self: Decoder, circuit: Any = None) -> Decoded:
+        if circuit is None and next(runs, None) is None:
+            raise KeyboardInterrupt
+        return plain(self, circuit)
+
+    monkeypatch.setattr(Decoder, "plain", pressed)
+    done = command("bench", TINY, "--json")
+    assert done.code == 130
+    assert done.err.endswith("cna-mlx: interrupted\n")
+    assert list(done.data["ratios"]) == RATIOS[:2]
+    assert done.data["comparisons"]["steered_decode"]["pairs"] == 6
+    assert done.data["complete"] is False
+
+
 def test_for_people(command: Run, quick: None) -> None:
     done = command("bench", TINY)
     assert done.code == 0
     for words in (
         "what limits decoding",
         "times faster than the plain way",
-        "of what memory allows",
+        "more rows take",
+        "too noisy: close other programs",
         "memory beyond the weights",
         "measured in",
     ):
@@ -586,8 +817,9 @@ def test_for_people(command: Run, quick: None) -> None:
 def everything(screen: Any) -> str:
     around = environment.environment() | {"device": "a processor é"}
     first = comparison("steered_decode", title="decoding, a random circuit")
-    memory = Memory("discovery", "a discovery with the bank", 10**9, 2 * 10**9, 3.0)
-    results = [PHYSICS, first, comparison(), memory]
+    memory = Memory("discovery", "a discovery with the bank", 10**9, 2 * 10**9)
+    second = comparison(expected=2.5, expected_by="the rows' cost")
+    results = [PHYSICS, first, second, Omitted("16 arms", 400), memory]
     views = [environment_lines(screen, around)]
     for count, result in enumerate(results, 1):
         views.append(result_lines(screen, result, results[:count]))
@@ -602,7 +834,8 @@ def test_widths(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     folded = " ".join(text.split())
     assert missing(folded, "3.00x", "2.50 to 3.50", "30.0 tokens/s") == []
-    assert "25.0 tokens/s" in folded
+    assert missing(folded, "25.0 tokens/s", "2.50 by the rows' cost", "too noisy") == []
+    assert "left out: 16 arms; --seconds 400" in folded
     assert "forecast 2.0 GB" in folded
 
 

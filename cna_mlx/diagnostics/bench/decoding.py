@@ -1,17 +1,17 @@
 """Time the decoding of a fixed number of tokens: plain mlx-lm and our arms."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.diagnostics.bench.costs import Costs
 from cna_mlx.diagnostics.bench.timing import Budget, Clock, Comparison, in_turn
 from cna_mlx.models.mlx_lm_internals import stream_generate
 from cna_mlx.steering.arms import BASELINE, Arm
@@ -21,6 +21,7 @@ from cna_mlx.steering.interventions import steered
 
 Ids = Sequence[int]
 _SINGLY = "the same arms one after the other"
+_PLAIN = "mlx-lm's stream_generate"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,9 @@ class Decoder:
         return Decoded(first - times[0], last - first, tuple(map(tuple, ids)))
 
 
+Way = Callable[[Decoder], Decoded]
+
+
 def endless(tokenizer: Any) -> Any:
     """Copy a tokenizer without its end of text, so that all runs have equal length."""
     found = copy(tokenizer)
@@ -97,57 +101,114 @@ def room(limit: int | None, prompt: Ids, tokens: int) -> int:
     return tokens if limit is None else max(2, min(tokens, limit - len(prompt)))
 
 
+def fitting(
+    costs: Costs, rows: Sequence[int], chat_rows: Sequence[int], seconds: float
+) -> tuple[Sequence[int], Sequence[int]]:
+    """Leave out the largest batches that short answers would not fit into some time.
+
+    One batch remains.
+    """
+    while len(rows) + len(chat_rows) > 1:
+        if costs.seconds([1, *rows, *chat_rows]) <= seconds:
+            break
+        if max(rows, default=0) > max(chat_rows, default=0):
+            rows = rows[:-1]
+        else:
+            chat_rows = chat_rows[:-1]
+    return rows, chat_rows
+
+
 def arms_of(circuit: Circuit, count: int) -> list[Arm]:
     """Return the baseline, and arms with multipliers from 0 to just under 2."""
     steered = [Arm.of(circuit, 2 * n / max(1, count - 1)) for n in range(count - 1)]
     return [BASELINE, *steered]
 
 
+def compare(
+    decoder: Decoder, ways: Sequence[tuple[str, str, Way]], budget: Budget
+) -> list[Comparison]:
+    """Compare ways of decoding with mlx-lm's loop, which runs once in each round.
+
+    Args:
+        ways: the name, the title and the way of each.
+    """
+    runs = [way for _, _, way in ways]
+    # in the middle of the round, so close to each
+    middle = (len(runs) + 1) // 2
+    runs.insert(middle, Decoder.plain)
+    timed = [[one.decode for one in of] for of in _runs(decoder, runs, runs, budget)]
+    plain = tuple(timed.pop(middle))
+    work = decoder.tokens - 1
+    return [
+        Comparison(name, title, _PLAIN, work, "tokens", plain, tuple(ours))
+        for (name, title, _), ours in zip(ways, timed, strict=True)
+    ]
+
+
 def compare_arms(
     decoder: Decoder,
     circuit: Circuit,
-    counts: Sequence[int],
+    rows: Sequence[int],
+    chat_rows: Sequence[int],
+    histories: Sequence[Ids],
+    costs: Costs,
     budget: Budget,
-    histories: Sequence[Ids] | None = None,
 ) -> list[Comparison]:
     """Compare arms in one batch with the same arms one after the other.
 
-    A round runs one arm alone, a batch of one, another arm alone, a batch of two, two
-    more alone, a batch of four, and so on. So each batch runs close to the single runs
-    that it is compared with, and all sizes share the single runs.
+    A multiplier is data, so all single arms take equally long: one stands for all in
+    each round.
 
     Args:
-        histories: a prompt for each arm, as in a chat; if None, one prompt for all.
+        rows: sizes of batches of one prompt.
+        chat_rows: sizes of batches with a prompt for each arm, as in a chat.
+        histories: those prompts.
+        costs: what rows cost in the model's own steps, for the expected ratios.
 
     Returns:
-        The decoding of each size (``arms_N`` or ``chat_arms_N``), then the prefill of
-        each (``prefill_arms_N`` or ``prefill_chat_arms_N``).
+        The decoding of each size (``arms_N``, ``chat_arms_N``), then the prefill of
+        each with one prompt (``prefill_arms_N``).
     """
-    arms = arms_of(circuit, counts[-1])
-    kind, prompt = (
-        ("chat_arms", "own histories") if histories else ("arms", "one prompt")
-    )
-    prompts = histories or [decoder.prompt] * len(arms)
-    ladder: dict[tuple[str, int], slice] = {}
-    for timed, count in pairwise((0, *counts)):
-        ladder |= {("arm", n): slice(n, n + 1) for n in range(timed, count)}
-        ladder["batch", count] = slice(0, count)
+    arms = arms_of(circuit, max(2, *rows, *chat_rows))
 
-    def run(rows: slice) -> Decoded:
-        return decoder.arms(arms[rows], histories and histories[rows])
+    def batch(count: int, prompts: Sequence[Ids] | None, one: Decoder) -> Decoded:
+        return one.arms(arms[:count], prompts)
 
-    steps = [partial(run, rows) for rows in ladder.values()]
-    rounds = in_turn(steps, budget, f"arms, {prompt}")
-    runs = dict(zip(ladder, zip(*rounds, strict=True), strict=True))
+    sizes = [("arms", count) for count in rows]
+    sizes += [("chat_arms", count) for count in chat_rows]
+    ways: list[Way] = [lambda one: one.arms(arms[1:2])]
+    ways += [partial(batch, count, None) for count in rows]
+    ways += [partial(batch, count, histories[:count]) for count in chat_rows]
+    alone, *batches = _runs(decoder, ways, ways[:2], budget)
     found = []
-    for part, prefix in (("decode", ""), ("prefill", "prefill_")):
-        seconds = {key: [getattr(one, part) for one in of] for key, of in runs.items()}
-        for count in counts:
-            singles = zip(*(seconds["arm", n] for n in range(count)), strict=True)
-            times = tuple(map(sum, singles)), tuple(seconds["batch", count])
-            read = sum(map(len, prompts[:count]))
-            work = read if prefix else count * (decoder.tokens - 1)
-            name = f"{prefix}{kind}_{count}"
-            title = f"{part}, {count} arm{'s' * (count > 1)}, {prompt}"
-            found.append(Comparison(name, title, _SINGLY, work, "tokens", *times))
+    for part, of_part in (("decode", sizes), ("prefill", sizes[: len(rows)])):
+        prefix = "prefill_" if part == "prefill" else ""
+        single = [getattr(run, part) for run in alone]
+        work = len(decoder.prompt) if prefix else decoder.tokens - 1
+        for (kind, count), runs in zip(of_part, batches, strict=False):
+            prompt = "one prompt" if kind == "arms" else "own histories"
+            found.append(
+                Comparison(
+                    f"{prefix}{kind}_{count}",
+                    f"{part}, {count} arm{'s' * (count > 1)}, {prompt}",
+                    _SINGLY,
+                    count * work,
+                    "tokens",
+                    tuple(count * seconds for seconds in single),
+                    tuple(getattr(run, part) for run in runs),
+                    None if prefix else costs.gain(count),
+                    "" if prefix else "the rows' cost",
+                )
+            )
     return found
+
+
+def _runs(
+    decoder: Decoder, ways: Sequence[Way], new: Sequence[Way], budget: Budget
+) -> list[tuple[Decoded, ...]]:
+    """Run each way in turn, after a short run of the new ones, which compile."""
+    short = replace(decoder, prompt=decoder.prompt[:2], tokens=2)
+    for way in new:
+        way(short)
+    steps = [partial(way, decoder) for way in ways]
+    return in_turn(steps, budget, f"decoding {decoder.tokens} tokens")

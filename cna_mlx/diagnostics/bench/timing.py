@@ -1,7 +1,7 @@
 """Time two ways of doing the same work in turn, and compute their ratio."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 from typing import Any, TypeVar
 
@@ -13,7 +13,12 @@ from cna_mlx.util.progress import Progress, silent
 Clock = Callable[[], float]
 Work = Callable[[], float]
 _T = TypeVar("_T")
-_FEWEST = 3
+FEWEST = 3
+# The standard error of a median of n normal values is 1.2533 sigma / sqrt(n), and
+# sigma is the distance of the quartiles / 1.349.
+_ERROR_OF_MEDIAN = 1.2533 / 1.349
+# With an error of 5%, a ratio of 1.8 may be 1.7 or 1.9: no second digit is known.
+_LARGEST_ERROR = 0.05
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Comparison:
         title, against: descriptions of our code and of the plain code.
         work: the amount of work of each repetition, in `unit`: tokens or prompts.
         plain, ours: seconds of each pair.
+        expected: the ratio that other figures predict; None if none do.
+        expected_by: which figures these are.
     """
 
     name: str
@@ -33,11 +40,8 @@ class Comparison:
     unit: str
     plain: tuple[float, ...] = ()
     ours: tuple[float, ...] = ()
-
-    def timed(self, plain: Work, ours: Work, budget: "Budget") -> "Comparison":
-        """Time both in turn."""
-        first, second = zip(*in_turn([plain, ours], budget, self.title), strict=True)
-        return replace(self, plain=first, ours=second)
+    expected: float | None = None
+    expected_by: str = ""
 
     @property
     def ratio(self) -> tuple[float, float, float]:
@@ -45,6 +49,17 @@ class Comparison:
         ratios = np.divide(self.plain, self.ours)
         low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75)).tolist()
         return low, middle, high
+
+    @property
+    def error(self) -> float:
+        """Return the median ratio's standard error as a share of it."""
+        low, middle, high = self.ratio
+        return float(_ERROR_OF_MEDIAN * (high - low) / middle / len(self.plain) ** 0.5)
+
+    @property
+    def is_noisy(self) -> bool:
+        """Return whether the pairs are too few, or too different for their median."""
+        return len(self.plain) < FEWEST or self.error > _LARGEST_ERROR
 
     @property
     def plain_rate(self) -> float:
@@ -63,6 +78,10 @@ class Comparison:
             "against": self.against,
             "ratio": [round(value, 4) for value in self.ratio],
             "pairs": len(self.plain),
+            "error": round(self.error, 4),
+            "too_noisy": self.is_noisy,
+            "expected": self.expected and round(self.expected, 4),
+            "expected_by": self.expected_by or None,
             "work": self.work,
             "unit": self.unit,
             "plain_per_second": round(self.plain_rate, 2),
@@ -70,19 +89,21 @@ class Comparison:
         }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Budget:
     """How long to measure.
 
     Attributes:
         rounds: the maximum number of rounds.
-        seconds: the time after which no round starts, once three are done.
+        seconds: no round starts that would end later, once three are done.
+        is_interrupted: Ctrl-C ended a measurement after its first round.
     """
 
     rounds: int
     seconds: float
     clock: Clock
     progress: Progress = silent
+    is_interrupted: bool = False
 
     def timed(self, work: Callable[[], object]) -> Work:
         """Wrap work so that it returns the seconds it took."""
@@ -98,21 +119,32 @@ class Budget:
 
 def in_turn(
     steps: Sequence[Callable[[], _T]], budget: Budget, task: str = ""
-) -> list[list[_T]]:
-    """Run steps round by round, after a warm-up of the first and the last.
+) -> list[tuple[_T, ...]]:
+    """Run steps round by round, until the rounds or the time are used up.
 
     Every other round runs backwards, so that a machine that slows down favours no step.
-    Returns the results of each round, in the order of the steps.
+
+    Returns:
+        The results of each step, a value for each whole round.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C in the first round; later it ends the rounds.
     """
     budget.progress(task, 0, budget.rounds)
-    for step in (steps[0], steps[-1]):
-        step()
-    end = budget.clock() + budget.seconds
+    started = budget.clock()
     found: list[list[_T]] = []
     while len(found) < budget.rounds:
-        if len(found) >= _FEWEST and budget.clock() >= end:
-            break
+        if len(found) >= FEWEST:
+            spent = budget.clock() - started
+            if spent + spent / len(found) > budget.seconds:
+                break
         way = -1 if len(found) % 2 else 1
-        found.append([step() for step in steps[::way]][::way])
+        try:
+            found.append([step() for step in steps[::way]][::way])
+        except KeyboardInterrupt:
+            if not found:
+                raise
+            budget.is_interrupted = True
+            break
         budget.progress(task, len(found), budget.rounds)
-    return found
+    return list(zip(*found, strict=True))
