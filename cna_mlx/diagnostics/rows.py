@@ -82,7 +82,8 @@ def time_items(model: Any, ids: list[int]) -> Iterator[Fact]:
     single = None
     cache = attempt(partial(prefilled, model, ids))
     for rows in _TIMED:
-        seconds = cache and attempt(partial(_seconds, model, cache, ids[-1], rows))
+        work = partial(_seconds, model, cache or [], ids[-1], rows)
+        seconds = attempt(work) if cache else None
         single = single or seconds
         remark = f"{seconds / single:.2f}x one row" if seconds and single else ""
         name = "step of a row" if rows == 1 else f"step of {rows} rows"

@@ -109,9 +109,12 @@ def fitting(
     One batch remains.
     """
     while len(rows) + len(chat_rows) > 1:
-        if costs.seconds([1, *rows, *chat_rows]) <= seconds:
+        largest = max(rows, default=0), max(chat_rows, default=0)
+        # what rows cost was measured first, as far as there was time
+        is_known = max(largest) <= max(costs.steps)
+        if is_known and costs.seconds([1, *rows, *chat_rows]) <= seconds:
             break
-        if max(rows, default=0) > max(chat_rows, default=0):
+        if largest[0] > largest[1]:
             rows = rows[:-1]
         else:
             chat_rows = chat_rows[:-1]
@@ -183,10 +186,11 @@ def compare_arms(
     found = []
     for part, of_part in (("decode", sizes), ("prefill", sizes[: len(rows)])):
         prefix = "prefill_" if part == "prefill" else ""
+        length = f" of {len(decoder.prompt)} tokens" if prefix else ""
         single = [getattr(run, part) for run in alone]
         work = len(decoder.prompt) if prefix else decoder.tokens - 1
         for (kind, count), runs in zip(of_part, batches, strict=False):
-            prompt = "one prompt" if kind == "arms" else "own histories"
+            prompt = f"one prompt{length}" if kind == "arms" else "own histories"
             found.append(
                 Comparison(
                     f"{prefix}{kind}_{count}",

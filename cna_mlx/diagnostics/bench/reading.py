@@ -10,8 +10,7 @@ from cna_mlx.diagnostics.bench import walks
 from cna_mlx.diagnostics.bench.timing import Budget, Comparison, in_turn
 
 Action = Callable[[], object]
-# Prompts that are read to learn how long one takes: passes of each, and a walk.
-_PASSES, _WALKED = 4, 8
+_PASSES, _WALKED = 2, 4  # prompts at least
 _FORWARD = "a plain forward of each"
 
 
@@ -45,6 +44,7 @@ class Reading:
         streamed: Any | None,
         texts: Sequence[str],
         ids: Sequence[Sequence[int]],
+        token: float,
         budget: Budget,
         rounds: int,
     ) -> "Reading":
@@ -52,31 +52,31 @@ class Reading:
 
         The passes of the sample may take half as long as a walk. Reading from disk is
         left out where it would take more than half of the time.
+
+        Args:
+            token: seconds of a prompt's token in a plain forward pass, about.
         """
         started = budget.clock()
-        passes = walks.sample_of(ids, _PASSES)
         trial = walks.alternating(ids, _WALKED)
-        forward = _seconds(budget, walks.forward_each, model, passes) / len(passes)
         walk = _seconds(budget, walks.deltas, model, trial)
         read = needed = 0.0
         if streamed is not None:
-            read = max(0.0, _seconds(budget, walks.deltas, streamed, trial) - walk)
+            read = _seconds(budget, walks.deltas, streamed, [ids[0][:2]] * 2)
             needed = 2 * rounds * (read + walk)
             if needed > budget.seconds:
-                streamed = None
-        left = (budget.seconds - (budget.clock() - started)) / rounds
-        ways = 1.5 if streamed is None else 2.5
-        work = walks.workload(trial)
-        token = walk / work.tokens
-        fixed = ways * token * work.header + (read if streamed is not None else 0)
-        each = token * work.own / len(trial)
-        most = min(len(ids), max(_PASSES, int((left - fixed) / (ways * each))))
-        chosen = walks.alternating(range(len(ids)), most)
-        found = [ids[n] for n in chosen]
-        size = ceil(len(found) * each / 2 / forward)
-        size = min(len(found), max(_PASSES, size))
+                streamed, read = None, 0.0
+        left = (budget.seconds - (budget.clock() - started)) / rounds - read
+        work, kinds = walks.workload(trial), 1 if streamed is None else 2
+        forward = token * sum(map(len, ids)) / len(ids)
+        header = work.header * walk / work.tokens
+        each = work.own * walk / work.tokens / len(trial)
+        most = int((left / (kinds + 0.5) - header) / each)
+        if most * each / 2 < _PASSES * forward:  # the fewest passes take longer
+            most = int(((left - _PASSES * forward) / kinds - header) / each)
+        chosen = walks.alternating(range(len(ids)), max(_WALKED, most))
+        found, own = [ids[n] for n in chosen], [texts[n] for n in chosen]
+        size = max(_PASSES, ceil(len(found) * each / 2 / forward))
         sample = walks.sample_of(found, size)
-        own = [texts[n] for n in chosen]
         return cls(model, streamed, own, found, sample, needed)
 
     def walk(self, kind: str) -> Action:
@@ -100,7 +100,7 @@ class Reading:
 
     def compare(self, whole: Action | None, budget: Budget) -> Iterator[Comparison]:
         """Compare the walk, and the whole discovery if given, with forward passes."""
-        ways = {
+        ways: dict[str, Action] = {
             "forward": partial(walks.forward_each, self.model, self.sample),
             "discovery": self.walk("discovery"),
         }

@@ -125,7 +125,6 @@ class Bench:
         both = walks.both_sides(self.prompts)
         self.texts = walks.alternating(both, self.settings.prompts)
         self.ids = self._rendered(self.texts)
-        self.histories = self.ids[: max(self.settings.chat_rows, default=1)]
         self.random = random_circuit(self.model, DEFAULT_FRACTION)
         self.streamed = on_disk(self.model)
         self._reading: Reading | None = None
@@ -144,6 +143,9 @@ class Bench:
         self._budget = Budget(own.rounds, seconds, self.clock, self.progress)
         counts = sorted({1, *own.rows, *own.chat_rows})
         self.costs = Costs.of(self.model, self.ids[0], counts, self._budget)
+        chats = self.ids[: max(own.chat_rows, default=1)]
+        cut = self.costs.prompt
+        self.histories = [one[: max(2, round(cut * len(one)))] for one in chats]
         yield Physics.of(self.model, self.costs)
         left = [part for part in PARTS if part in own.parts]
         while left and not self._budget.is_interrupted:
@@ -162,7 +164,7 @@ class Bench:
         longest = max(self.histories, key=len)
         tokens = decoding.room(context_length(self.model), longest, tokens)
         endless = decoding.endless(self.tokenizer)
-        return Decoder(self.model, endless, self.ids[0], tokens, self.clock)
+        return Decoder(self.model, endless, self.histories[0], tokens, self.clock)
 
     def _needed(self, part: str, seconds: float) -> int:
         """The whole bench's seconds that give a part so many, in tens."""
@@ -205,7 +207,13 @@ class Bench:
     def _sized(self, rounds: int) -> Reading:
         if self._reading is None:
             self._reading = Reading.within(
-                self.model, self.streamed, self.texts, self.ids, self._budget, rounds
+                self.model,
+                self.streamed,
+                self.texts,
+                self.ids,
+                self.costs.prefill / self.costs.length,
+                self._budget,
+                rounds,
             )
         return self._reading
 
@@ -225,7 +233,7 @@ class Bench:
         arms = decoding.arms_of(self.random, 2)
         decoder = self._decoder(2)
         # mlx-lm's cache grows in steps
-        steps = -(-(len(self.ids[0]) + decoder.tokens) // KVCache.step)
+        steps = -(-(len(decoder.prompt) + decoder.tokens) // KVCache.step)
         cache = len(arms) * steps * KVCache.step * shape.kv_per_token
         peak = walks.peak_of(partial(decoder.arms, arms))
         yield Memory("decode", f"decoding {len(arms)} arms", peak, cache)
