@@ -12,7 +12,8 @@ from cna_mlx.util.formatting import counted
 
 _INDENT = 2
 _RATIO = 8
-_NOISY = "too noisy: close other programs, or give a larger --seconds for more pairs"
+_NOISY = "too noisy"
+_REMEDY = ": close other programs, or give a larger --seconds for more pairs"
 
 
 def environment_lines(screen: Screen, around: Mapping[str, Any]) -> Text:
@@ -38,6 +39,11 @@ def result_lines(screen: Screen, result: Result, before: Sequence[Result]) -> Te
         needed = f"left out: {result.title}; --seconds {result.seconds} has room for it"
         return _block(screen, "", [needed])
     text = _comparison(screen, result)
+    if result.is_noisy:
+        compared = (one for one in before if isinstance(one, Comparison))
+        remedy = _REMEDY if sum(one.is_noisy for one in compared) == 1 else ""
+        noisy = "\n".join(folded(screen, [_NOISY + remedy], _INDENT + _RATIO))
+        text.append("\n").append(noisy, style="yellow")
     if not first:
         return text
     return _heading("times faster than the plain way (quartiles)\n").append_text(text)
@@ -60,11 +66,7 @@ def _comparison(screen: Screen, one: Comparison) -> Text:
     text = Text("\n".join(folded_after(screen, head, [one.title])))
     text.stylize("bold", _INDENT, len(head))
     rest = "\n".join(folded(screen, [detail], len(head)))
-    text.append("\n").append(rest, style="dim")
-    if one.is_noisy:
-        noisy = "\n".join(folded(screen, [_NOISY], len(head)))
-        text.append("\n").append(noisy, style="yellow")
-    return text
+    return text.append("\n").append(rest, style="dim")
 
 
 def _memory(one: Memory) -> str:
