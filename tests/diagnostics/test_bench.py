@@ -41,7 +41,7 @@ from cna_mlx.diagnostics.bench.decoding import (
     fitting,
     room,
 )
-from cna_mlx.diagnostics.bench.reading import Reading
+from cna_mlx.diagnostics.bench.timed_walk import TimedWalk
 from cna_mlx.diagnostics.bench.timing import Budget, in_turn
 from cna_mlx.diagnostics.bench.walks import (
     alternating,
@@ -465,7 +465,7 @@ def test_as_many_prompts_are_read_as_the_time_allows(
 ) -> None:
     told = replace(budget(3, seconds), clock=Paced(monkeypatch, disk))
     texts = [str(number) for number in range(60)]
-    found = Reading.within("model", "streamed", texts, IDS, 1 / 12, told, 3)
+    found = TimedWalk.within("model", "streamed", texts, IDS, 1 / 12, told, 3)
     assert len(found.ids) == prompts
     assert (found.streamed == "streamed") is is_streamed
     assert [IDS[int(text)] for text in found.texts] == found.ids
@@ -477,9 +477,9 @@ def test_as_many_prompts_are_read_as_the_time_allows(
 def test_passes_of_some_prompts_stand_for_all(monkeypatch: Patch) -> None:
     clock = Paced(monkeypatch, 6.0)
     told = replace(budget(3), clock=clock)
-    found = Reading("model", "streamed", [], IDS, IDS[:6])
+    found = TimedWalk("model", "streamed", [], IDS, IDS[:6])
     monkeypatch.setattr(
-        "cna_mlx.diagnostics.bench.reading.walks.multiplications", lambda *_: 4.5
+        "cna_mlx.diagnostics.bench.timed_walk.walks.multiplications", lambda *_: 4.5
     )
     walk, streamed = found.compare(None, told)
     assert walk.plain == (60, 60, 60)

@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from cna_mlx.diagnostics.bench.timing import FEWEST, Budget, in_turn
+from cna_mlx.diagnostics.bench.timing import FEWEST, Budget, Work, in_turn
 from cna_mlx.diagnostics.rows import prefilled, step
 
 # The shortest answers, and prompts where a longer one takes long beside them.
@@ -39,7 +39,8 @@ class Costs:
         started = budget.clock()
         cache = prefilled(model, ids)
         prefill = budget.clock() - started
-        timed, round_ = [], 0.0
+        timed: list[Work] = []
+        round_ = 0.0
         for count in counts:
             one = budget.timed(partial(_compute, step(model, cache, ids[-1], count)))
             round_ += one()

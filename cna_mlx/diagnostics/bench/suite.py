@@ -14,7 +14,7 @@ from cna_mlx.diagnostics.bench import decoding, walks
 from cna_mlx.diagnostics.bench.costs import Costs
 from cna_mlx.diagnostics.bench.decoding import Decoder, Way
 from cna_mlx.diagnostics.bench.physics import Physics
-from cna_mlx.diagnostics.bench.reading import Reading
+from cna_mlx.diagnostics.bench.timed_walk import TimedWalk
 from cna_mlx.diagnostics.bench.timing import Budget, Clock, Comparison
 from cna_mlx.diagnostics.invariants import random_circuit
 from cna_mlx.diagnostics.model import parameter_bytes
@@ -127,7 +127,7 @@ class Bench:
         self.ids = self._rendered(self.texts)
         self.random = random_circuit(self.model, DEFAULT_FRACTION)
         self.streamed = on_disk(self.model)
-        self._reading: Reading | None = None
+        self._reading: TimedWalk | None = None
 
     def run(self) -> Iterator[Result]:
         """Yield each result once it is measured.
@@ -204,9 +204,9 @@ class Bench:
             needed = _ROUNDS * self.costs.seconds([1, *own.rows, *own.chat_rows])
             yield Omitted("; ".join(gone), self._needed("arms", needed))
 
-    def _sized(self, rounds: int) -> Reading:
+    def _sized(self, rounds: int) -> TimedWalk:
         if self._reading is None:
-            self._reading = Reading.within(
+            self._reading = TimedWalk.within(
                 self.model,
                 self.streamed,
                 self.texts,

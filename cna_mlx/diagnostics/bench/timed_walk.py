@@ -15,7 +15,7 @@ _FORWARD = "a plain forward of each"
 
 
 @dataclass
-class Reading:
+class TimedWalk:
     """The prompts of a timed discovery: as many as fit into some time.
 
     Attributes:
@@ -47,7 +47,7 @@ class Reading:
         token: float,
         budget: Budget,
         rounds: int,
-    ) -> "Reading":
+    ) -> "TimedWalk":
         """Choose so many of some prompts that rounds fit into the budget.
 
         The passes of the sample may take half as long as a walk. Reading from disk is
