@@ -182,6 +182,35 @@ def test_commands_about_files_need_no_model(tmp_path: Path) -> None:
     assert said[-1] == "0 []"
 
 
+# Installed beside the tool, or parts of its libraries that no command needs to answer.
+IDLE = (
+    *("torch", "scipy", "sklearn", "pandas", "pyarrow", "datasets", "lm_eval", "PIL"),
+    *("transformers.modeling_utils", "transformers.pipelines", "prompt_toolkit"),
+    *("mlx_lm.server", "mlx_lm.tuner", "mlx_lm.evaluate"),
+)
+
+
+@pytest.mark.parametrize(
+    "words", [["diff", "demo", "Hello?", "--max-tokens", "1"], ["discover", "demo"]]
+)
+def test_a_command_imports_no_more_than_it_needs(
+    words: list[str], tmp_path: Path
+) -> None:
+    words = [*words, "--no-expect"]
+    script = (
+        "import re, sys\n"
+        "from cna_mlx.cli import run\n"
+        "from cna_mlx.labels import patterns\n"
+        f"code = run({words!r})\n"
+        f"idle = [name for name in {IDLE!r} if name in sys.modules]\n"
+        "bare = patterns.DECLINE_BARE\n"
+        "compiled = sum('pattern' in vars(one) for one in bare)\n"
+        "print(code, idle, 2 * compiled < len(bare), file=sys.stderr)\n"
+    )
+    done = subcommand("-c", script, env={**os.environ, "CNA_MLX_CACHE": str(tmp_path)})
+    assert done.stderr.splitlines()[-1] == "0 [] True"
+
+
 def test_as_a_module() -> None:
     done = subcommand("-m", "cna_mlx", "--help")
     assert (done.returncode, done.stderr) == (0, "")

@@ -3,22 +3,29 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CuedPattern:
     """A pattern and the words that it needs to match.
 
     Attributes:
         cues: The text must contain one of these words.
         needs: It must also contain one of these, unless empty.
+        source: The regular expression.
         is_opening: The pattern matches only at the beginning.
     """
 
     cues: frozenset[str]
     needs: frozenset[str]
-    pattern: re.Pattern[str]
+    source: str
     is_opening: bool
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """The compiled pattern: all of them take longer than a few answers need."""
+        return re.compile(self.source)
 
     def search(self, folded: str, end: int, start: int = 0) -> re.Match[str] | None:
         """Return the first match in `[start, end)`."""
@@ -30,7 +37,7 @@ class CuedPattern:
 def cued(cues: str, pattern: str, needs: str = "") -> CuedPattern:
     """Compile a pattern; its cues and needs are words between spaces."""
     both = frozenset(cues.split()), frozenset(needs.split())
-    return CuedPattern(*both, re.compile(pattern), pattern.startswith("\\A"))
+    return CuedPattern(*both, pattern, pattern.startswith("\\A"))
 
 
 class CueIndex:
