@@ -43,7 +43,7 @@ def models(check: bool, as_json: bool) -> None:
             "memory_bytes": have.total,
             "usable_memory_bytes": have.usable,
             "cached": [
-                {**asdict(one), "fits": one.is_readable and one.bytes <= have.usable}
+                {**asdict(one), "fits": one.is_loadable and one.bytes <= have.usable}
                 for one in here
             ],
             "models": [

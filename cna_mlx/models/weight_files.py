@@ -23,6 +23,8 @@ _CONVERTED = {
     "mxfp4",
     "mxfp8",
 }
+# Of these, only 4 bits in groups of neighbours.
+_PACKED = ("awq", "gptq")
 # What the names of a format's tensors end in.
 _MARKS = {
     ".g_idx": "GPTQ",
@@ -47,26 +49,40 @@ def quantization_changes(
     """
     if config.get("quantization"):  # MLX's own
         return {}
-    if all(one.dtype in _PLAIN for one in _tensors(path).values()):
-        return {"quantization_config": None}
-    method = _settings(config).get("quant_method")
-    if method in _CONVERTED or (method == "fp8" and _is_mxfp8(_settings(config))):
-        return {}
-    raise ModelError(f"{name}: {_foreign(path, config)}")
+    if foreign := foreign_quantization(path, config):
+        raise ModelError(f"{name}: {foreign_remedy(foreign)}")
+    return {} if _format(path, config) else {"quantization_config": None}
+
+
+def foreign_quantization(path: Path, config: dict[str, Any]) -> str | None:
+    """The name of the weights' quantization if MLX does not read it, else None."""
+    found = None if config.get("quantization") else _format(path, config)
+    return None if found is None or _is_converted(path, _settings(config)) else found
+
+
+def _is_converted(path: Path, settings: dict[str, Any]) -> bool:
+    """Whether mlx-lm converts weights with these settings while it loads them."""
+    method = str(settings.get("quant_method"))
+    if method in _PACKED and settings.get("bits", 4) != 4:
+        return False
+    if method in _PACKED and any(name.endswith(".g_idx") for name in _tensors(path)):
+        return False
+    return method in _CONVERTED or (method == "fp8" and _is_mxfp8(settings))
 
 
 def why_unreadable(path: Path, config: dict[str, Any], error: Exception) -> str:
     """Say why a model's weights cannot be read, and what to do about it."""
     files = sorted(path.glob("model*.safetensors"))
     broken = missing_file(path) or next(filter(None, map(_cut_off, files)), None)
-    if not broken and not config.get("quantization") and _format(path, config):
-        return _foreign(path, config)
+    kind = None if config.get("quantization") else _format(path, config)
+    if kind and not broken:
+        return foreign_remedy(kind)
     one_model = f"{first_line(error)}; see that they and config.json are of one model"
     return f"the weights in {path} cannot be read: {broken or one_model}"
 
 
-def _foreign(path: Path, config: dict[str, Any]) -> str:
-    kind = _format(path, config) or "an unknown method"
+def foreign_remedy(kind: str) -> str:
+    """Say that weights in a foreign quantization cannot be read, and what to do."""
     return (
         f"the weights are quantized with {kind}, which cannot be read here: convert "
         "the original model with mlx_lm.convert -q, or choose one in MLX's format"
@@ -83,7 +99,7 @@ def _format(path: Path, config: dict[str, Any]) -> str | None:
     if any(one.dtype.startswith("F8") for one in tensors.values()):
         return "fp8"
     found = (kind for mark, kind in _MARKS.items() for n in tensors if n.endswith(mark))
-    return next(found, None)
+    return next(found, "an unknown method")
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:

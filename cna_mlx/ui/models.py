@@ -31,7 +31,12 @@ def cached_view(
         for one in found
     ]
     names = ("in the Hub's cache", "size", "weights", "here")
-    return Group(table_or_lines(screen, names, rows), Text())
+    reasons = [
+        screen.safe(f"{one.name}: {one.unreadable}", "yellow")
+        for one in found
+        if one.is_complete and one.is_readable and one.unreadable
+    ]
+    return Group(table_or_lines(screen, names, rows), *reasons, Text())
 
 
 def _weights(one: CachedModel) -> str:
@@ -43,6 +48,8 @@ def _use(one: CachedModel, machine: Machine) -> str:
         return "incomplete: its next use fetches the rest"
     if not one.is_readable:
         return "another architecture"
+    if one.unreadable:
+        return "cannot be loaded"
     return "whole" if one.bytes <= machine.usable else "streamed"
 
 

@@ -11,8 +11,10 @@ from commandline import Outcome, make_screen, plain, sent
 from huggingface_hub import constants
 from texts import missing
 
+from cna_mlx.errors import ModelError
 from cna_mlx.models.families import _AROUND, _FAMILIES
 from cna_mlx.models.hub.cached import READABLE, cached_models, cached_names
+from cna_mlx.models.loading import load
 from cna_mlx.models.memory.machine import Machine
 from cna_mlx.ui.models import cached_view
 
@@ -115,6 +117,54 @@ def test_each_says_how_it_runs_here(width: int, cache: Path) -> None:
     assert re.search(r"Llama-4bit:?( size)? 2 kB,?( weights)? llama 4-bit", words)
     wanted = ("streamed", "another architecture", "incomplete", "some/cut--off")
     assert missing(words, *wanted) == []
+
+
+def header(dtype: str) -> bytes:
+    """A safetensors file of one matrix of one byte a value."""
+    entry = {"dtype": dtype, "shape": [2, 2], "data_offsets": [0, 4]}
+    text = json.dumps({"model.layers.0.mlp.up_proj.weight": entry}).encode()
+    return len(text).to_bytes(8, "little") + text + b"\0\0\0\0"
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_foreign_quantization_cannot_be_loaded_and_says_why(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    fp8 = {"model_type": "llama", "quantization_config": {"quant_method": "fp8"}}
+    for name, dtype in (("some/fp8", "F8_E4M3"), ("some/left-behind", "F16")):
+        folder = add(tmp_path, name, "a", fp8, 0)
+        weights = folder / "snapshots" / ("a" * 40) / "model.safetensors"
+        weights.write_bytes(header(dtype))
+    found = {one.name: one for one in cached_models()}
+    assert found["some/left-behind"].is_loadable
+    foreign = found["some/fp8"]
+    assert foreign.is_complete
+    assert not foreign.is_loadable
+    screen = make_screen(width)
+    screen.out.print(cached_view(screen, cached_models(), Machine(4000, 1500)))
+    text = plain(sent(screen.out))
+    assert max(map(len, text.splitlines())) <= width
+    [snapshot] = (tmp_path / "models--some--fp8" / "snapshots").iterdir()
+    with pytest.raises(ModelError, match="quantized with fp8") as caught:
+        load(str(snapshot))
+    said = str(caught.value).replace(str(snapshot), "some/fp8")
+    assert missing(text, "cannot be loaded", said, "whole") == []
+    listed = command("models", "--json").data["cached"]
+    assert [(one["fits"], bool(one["unreadable"])) for one in listed] == [
+        (False, True),
+        (True, False),
+    ]
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"model_type": "llama", "quantization": 1}'])
+def test_a_damaged_config_does_not_end_the_list(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    add(tmp_path, "some/damaged", "a", text, 10)
+    add(tmp_path, "some/whole", "b", {"model_type": "llama"}, 10)
+    assert "some/whole" in [one.name for one in cached_models()]
 
 
 def test_models_lists_the_cache_and_its_notes_are_plain(

@@ -14,6 +14,7 @@ from texts import missing
 from cna_mlx.errors import ModelError
 from cna_mlx.models.loading import load
 from cna_mlx.models.offload.rows import tensors_of
+from cna_mlx.models.weight_files import foreign_quantization
 
 Copy = Callable[..., Path]
 GATE = "model.layers.1.mlp.gate_proj"
@@ -114,6 +115,27 @@ def test_fp8_is_named(copy: Copy, is_said: bool) -> None:
     retyped(path, f"{GATE}.weight", "F8_E4M3")
     assert tensors_of(path / "model.safetensors")[f"{GATE}.weight"].dtype == "F8_E4M3"
     assert "quantized with fp8" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "suffixes", "found"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, ("qweight", "scales"), None),
+        ({"quant_method": "gptq", "bits": 4}, ("qweight", "g_idx"), "gptq"),
+        ({"quant_method": "awq", "bits": 8}, ("qweight", "scales"), "awq"),
+        ({"quant_method": ["awq"]}, ("qweight",), "['awq']"),
+        ({}, ("W_q",), "an unknown method"),
+    ],
+)
+def test_what_mlx_lm_does_not_convert_is_known_before_a_load(
+    copy: Copy, settings: dict[str, Any], suffixes: tuple[str, ...], found: str | None
+) -> None:
+    path = copy()
+    parts = {f"{GATE}.{suffix}": mx.zeros((8, 8), mx.int32) for suffix in suffixes}
+    write(path, weights_of(path) | parts)
+    assert foreign_quantization(path, {"quantization_config": settings}) == found
+    own = {"quantization": {"bits": 4}, "quantization_config": settings}
+    assert foreign_quantization(path, own) is None
 
 
 def shards(path: Path, count: int = 3) -> list[str]:

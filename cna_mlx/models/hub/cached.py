@@ -33,6 +33,7 @@ class CachedModel:
             wrapper; "... with experts" for Gemma 4 with experts beside its MLP.
         bits: of a quantized weight; None for others.
         is_complete: whether all files are there.
+        unreadable: why its weights cannot be loaded, and what to do; None if they can.
     """
 
     name: str
@@ -40,11 +41,17 @@ class CachedModel:
     kind: str
     bits: int | None
     is_complete: bool
+    unreadable: str | None = None
 
     @property
     def is_readable(self) -> bool:
         """Whether it is of an architecture that cna-mlx reads."""
         return self.kind in READABLE
+
+    @property
+    def is_loadable(self) -> bool:
+        """Whether cna-mlx reads its architecture and its weights."""
+        return self.is_readable and self.unreadable is None
 
 
 def cached_names() -> list[str]:
@@ -71,15 +78,19 @@ def _name(folder: Path) -> str:
 
 def _model(folder: Path) -> CachedModel | None:
     """The newest snapshot of a folder; None if it is not of a language model."""
-    with suppress(OSError, ValueError, TypeError):
+    from cna_mlx.models.weight_files import foreign_quantization, foreign_remedy
+
+    with suppress(OSError, ValueError, TypeError, AttributeError):
         path = _snapshot(folder)
         config: dict[str, Any] = json.loads((path / "config.json").read_text("utf-8"))
+        foreign = foreign_quantization(path, config)
         return CachedModel(
             _name(folder),
             weight_bytes(path),
             _kind(config),
             _bits(config),
             is_complete(path),
+            foreign and foreign_remedy(foreign),
         )
     return None
 
