@@ -15,6 +15,7 @@ from cna_mlx.models.memory.forecast import Shape
 from cna_mlx.models.memory.plan import ARMS, Plan, check_fits
 from cna_mlx.models.model_files import check_layers, check_model_files
 from cna_mlx.models.open_files import check_open_files
+from cna_mlx.models.other_formats import other_format
 from cna_mlx.util.files import typed_path, without_home
 from cna_mlx.util.progress import Progress, silent
 
@@ -181,8 +182,11 @@ def _directory(name: str) -> Path | None:
     except InputError as error:
         raise ModelError(str(error)) from None
     if path.exists() and not path.is_dir():
+        other = other_format([path.name], path.parent)
         raise ModelError(
-            f"{name} is a file; give the directory of a model, or a hub id"
+            f"{name}: {other}"
+            if other
+            else f"{name} is a file; give the directory of a model, or a hub id"
         )
     return path if path.is_dir() else None
 
@@ -198,9 +202,9 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
     try:
         config = load_config(path)
     except FileNotFoundError:
-        raise ModelError(
-            f"{name}: no config.json in {path}; give the directory of a model"
-        ) from None
+        general = f"no config.json in {path}; give the directory of a model"
+        why = None if any(path.glob("model*.safetensors")) else _other_format(path)
+        raise ModelError(f"{name}: {why or general}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or f"not JSON: {error}"
         raise ModelError(f"{name}: config.json cannot be read ({reason})") from error
@@ -211,6 +215,10 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
     if not isinstance(config, dict) or "model_type" not in config:
         raise ModelError(f"{name}: config.json has no model_type")
     return config
+
+
+def _other_format(path: Path) -> str | None:
+    return other_format((file.name for file in path.iterdir()), path)
 
 
 def _family_of(config: dict[str, Any], name: str) -> "Family":
@@ -226,10 +234,9 @@ def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> P
 
     weights = machine.weight_bytes(path)
     if not weights and not any(path.glob("model*.safetensors")):
-        why = missing_file(path) or (
-            f"no model*.safetensors in {path}; convert it with mlx_lm.convert"
-        )
-        raise ModelError(f"{name}: {why}")
+        why = missing_file(path) or _other_format(path)
+        general = f"no model*.safetensors in {path}; convert it with mlx_lm.convert"
+        raise ModelError(f"{name}: {why or general}")
     # the demo is stored in fp16, computed in float32: the same on every backend
     is_demo = name in DEMO_NAMES
     shape, here = Shape.of_config(config, 4 if is_demo else None), machine.machine()

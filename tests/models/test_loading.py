@@ -215,10 +215,59 @@ def test_a_config_that_cannot_be_read(copy: Callable[..., Path]) -> None:
 
 def test_no_weights(copy: Callable[..., Path]) -> None:
     path = copy()
-    (path / "model.safetensors").rename(path / "pytorch_model.bin")
+    (path / "model.safetensors").rename(path / "consolidated.safetensors")
     message = refusal(path)
     assert "no model*.safetensors" in message
     assert "mlx_lm.convert" in message
+
+
+FUSE = "mlx_lm.fuse --model org/base --adapter-path"
+MERGE = "merge it into org/base with PEFT"
+
+
+@pytest.mark.parametrize("has_config", [True, False])
+@pytest.mark.parametrize(
+    ("file", "base", "parts"),
+    [
+        ("Q4_K_M.gguf", None, ("GGUF", "mlx_lm.convert -q")),
+        ("adapters.safetensors", "model", ("LoRA adapter", FUSE, "give NEW")),
+        ("adapters.safetensors", None, ("LoRA adapter", "--model MODEL")),
+        ("adapter_model.safetensors", "base_model_name_or_path", ("LoRA", MERGE)),
+        ("adapter_model.bin", "base_model_name_or_path", ("LoRA", MERGE)),
+        ("pytorch_model.bin", None, ("PyTorch", "save_pretrained")),
+        ("pytorch_model-00001-of-00002.bin", None, ("PyTorch", "save_pretrained")),
+    ],
+)
+def test_another_format_is_named_with_its_remedy(
+    copy: Callable[..., Path],
+    file: str,
+    base: str | None,
+    parts: tuple[str, ...],
+    has_config: bool,
+) -> None:
+    path = copy()
+    (path / "model.safetensors").rename(path / file)
+    if base:
+        (path / "adapter_config.json").write_text(json.dumps({base: "org/base"}))
+    if not has_config:
+        (path / "config.json").unlink()
+    assert missing(refusal(path), file, *parts) == []
+
+
+def test_a_file_of_another_format_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF")
+    assert missing(refusal(file), "GGUF", "mlx_lm.convert") == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"model": 5}', "[" * 10_000])
+def test_damaged_settings_of_an_adapter_name_no_model(
+    copy: Callable[..., Path], text: str
+) -> None:
+    path = copy()
+    (path / "model.safetensors").rename(path / "adapters.safetensors")
+    (path / "adapter_config.json").write_text(text)
+    assert "--model MODEL" in refusal(path)
 
 
 @pytest.mark.parametrize("size", [0, 4, 100, 5000, 400_000])
@@ -368,6 +417,8 @@ def hub() -> Iterator[str]:
             local.add(name, **changes)
         files = local.add("other-format").commits[COMMIT]
         del files["model.safetensors"]
+        files = local.add("llama-cpp").commits[COMMIT]
+        files["Q8/model.gguf"] = files.pop("model.safetensors")
         yield local.url
 
 
@@ -417,6 +468,7 @@ REFUSED = {
     "org/gated-files": ("ModelError", 2, "is gated: ask for access"),
     "org/tiny@no-such-branch": ("ModelError", 2, "no revision 'no-such-branch'"),
     "org/other-format": ("ModelError", 2, "no model*.safetensors"),
+    "org/llama-cpp": ("ModelError", 2, "model.gguf is in GGUF"),
     "org/broken": ("HubError", 1, "Hub"),
     "org/badtoken": ("HubError", 1, "check HF_TOKEN"),
     "org/cut": ("HubError", 1, "run the command again"),

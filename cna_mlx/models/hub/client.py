@@ -12,6 +12,7 @@ from cna_mlx.errors import HubError, ModelError
 from cna_mlx.models.hub.download import Meter
 from cna_mlx.models.hub.errors import hub_errors, quiet
 from cna_mlx.models.memory import machine, plan
+from cna_mlx.models.other_formats import other_format
 from cna_mlx.util.files import existing
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.reading import parse_json, read_file
@@ -153,7 +154,7 @@ def _fetch(
         for file in info.siblings or []
         if any(fnmatch(file.rfilename, pattern) for pattern in _FILES)
     ]
-    _check_weights(name, files, must_fit)
+    _check_weights(name, info.siblings or [], must_fit)
     _check_disk(name, missing := _missing_bytes(name, files))
     meter = Meter(missing, progress)
     failure = f"fetching {name} was interrupted"
@@ -173,9 +174,9 @@ def _fetch(
 def _check_weights(name: str, files: list[Any], must_fit: bool) -> None:
     weights = [file for file in files if fnmatch(file.rfilename, _WEIGHTS)]
     if not weights:
-        raise ModelError(
-            f"{name}: no {_WEIGHTS} in the repository; convert it with mlx_lm.convert"
-        )
+        why = other_format(file.rfilename for file in files)
+        general = f"no {_WEIGHTS} in the repository; convert it with mlx_lm.convert"
+        raise ModelError(f"{name}: {why or general}")
     if must_fit:
         needed = sum(file.size or 0 for file in weights)
         plan.check_fits(name, needed, machine.machine())
