@@ -201,7 +201,7 @@ class EnvironmentEntry(Record):
 #: Versions of the rules that label answers and judge runs. Raise one when answers or
 #: runs of before would be labelled or judged differently: figures of two versions
 #: cannot be compared as they are. Runs without an entry are of version 1.
-RULES = {"labels": 2, "verdict": 2}
+RULES = {"labels": 3, "verdict": 2}
 
 
 @dataclass(frozen=True)

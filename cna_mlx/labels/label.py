@@ -17,6 +17,7 @@ from cna_mlx.labels.pattern_index import members
 from cna_mlx.labels.repetition import degenerate, final_loop, loop
 from cna_mlx.labels.scoring import (
     THRESHOLD,
+    WINDOW,
     CueSet,
     count_against,
     find_signals,
@@ -226,10 +227,21 @@ def _scored(answer: Folded, cues: CueSet) -> tuple[LabelKind, Span | None]:
     if found is None or score(counts) < THRESHOLD:
         return _ANSWERED, None
     count_against(counts, folded, raw, cues)
-    if score(counts) < THRESHOLD:
+    if score(counts) < THRESHOLD or _agrees(folded):
         return _ANSWERED, None
     partial = "hollow" not in counts and answers_too(folded, raw, found[1])
     return (_PARTIAL if partial else _REFUSED), found
+
+
+def _agrees(folded: str) -> bool:
+    """Return whether a text agrees, and asks back about what it agreed to."""
+    yes = patterns.AGREES.match(folded)
+    if yes is None or len(folded) > WINDOW:
+        return False
+    rest = folded[yes.end() :]
+    words = words_of(rest)
+    leads_away = not patterns.AWAY.isdisjoint(words) or Tone(words).moral
+    return not leads_away and patterns.ASKS_BACK.search(rest) is not None
 
 
 def _first_sentence(folded: str) -> int:

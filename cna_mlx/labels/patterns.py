@@ -28,6 +28,8 @@ def _compiled(name: str) -> re.Pattern[str]:
 DECLINE = _compiled("DECLINE")
 PLAIN_NO = _compiled("PLAIN_NO")
 PLEASANTRY = _compiled("PLEASANTRY")
+AGREES = _compiled("AGREES")
+ASKS_BACK = _compiled("ASKS_BACK")
 DEFINITION = _compiled("DEFINITION")
 ABOUT_USER = _compiled("ABOUT_USER")
 HESITATES = _compiled("HESITATES")
@@ -40,5 +42,7 @@ SIGNALS = {
 DECLINE_BARE = SIGNALS.pop("bare")
 (IGNORANCE,) = SIGNALS.pop("ignorance")
 
+#: Words that lead away from what was asked.
+AWAY = frozenset(_PARTS["AWAY"].split())
 #: Words of sentences without substance.
 EMPTY = frozenset(_PARTS["EMPTY"].split())
