@@ -8,7 +8,7 @@ from pathlib import Path
 from cna_mlx.chat import transcripts
 from cna_mlx.chat.conversation import Conversation
 from cna_mlx.chat.inspection import neurons, sweep, where, why
-from cna_mlx.chat.reply import Reply
+from cna_mlx.chat.reply import Grid, Reply
 from cna_mlx.chat.settings import SETTINGS, as_setting, change_setting, show_settings
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import contrast_names
@@ -74,10 +74,9 @@ def run_command(conversation: Conversation, line: str) -> Reply:
 
 
 def _help(_: Conversation, __: str) -> Reply:
-    width = max(len(command.usage) for command in COMMANDS.values())
-    lines = [f"{c.usage:<{width}}  {c.help}" for c in COMMANDS.values()]
-    lines.append(f"{chr(34) * 3:<{width}}  begins and ends a message of several lines")
-    return Reply("\n".join(lines))
+    quotes = ('"""', "begins and ends a message of several lines")
+    commands = ((one.usage, one.help) for one in COMMANDS.values())
+    return Reply("", grid=Grid((), (*commands, quotes)))
 
 
 def _ablate(chat: Conversation, argument: str) -> Reply:

@@ -31,6 +31,7 @@ from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.first_tokens import first_tokens
 from cna_mlx.strength import Pin, arm_label
 from cna_mlx.ui.chat import run_chat
+from cna_mlx.ui.tables import grid_view
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.sanitize import first_words, visible
 
@@ -708,9 +709,25 @@ def test_help_has_a_short_name(make: Make) -> None:
     conversation = make()
     whole = run_command(conversation, "/help")
     assert run_command(conversation, "/?") == whole
-    assert missing(whole.text, "/retry", "/undo", "/?", "--force") == []
+    assert whole.grid is not None
+    words = " ".join(" ".join(row) for row in whole.grid.rows)
+    assert missing(words, "/retry", "/undo", "/?", "--force") == []
     assert run_command(conversation, "/exit").is_over
     assert run_command(conversation, "/quit").is_over
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_help_is_folded_under_its_second_column(width: int, make: Make) -> None:
+    grid = run_command(make(), "/help").grid
+    assert grid is not None
+    screen = make_screen(width)
+    screen.show(grid_view(screen, grid))
+    lines = plain(sent(screen.out)).splitlines()
+    column = max(len(usage) for usage, _ in grid.rows)
+    heads = [line[:column].strip() for line in lines]
+    assert [head for head in heads if head] == [usage for usage, _ in grid.rows]
+    assert len(lines) > len(grid.rows)
+    assert max(map(len, lines)) <= width
 
 
 def test_the_filters_of_sampling_are_set_saved_and_loaded(
