@@ -66,11 +66,24 @@ def change_setting(chat: Conversation, argument: str) -> Reply:
     if not text:
         return Reply(f"{name} is {setting.show(chat)}; it takes {setting.takes}")
     try:
-        value = setting.read(text.strip())
-    except (ValueError, KeyError, InputError):
-        raise InputError(f"/set {name} {text}: it takes {setting.takes}") from None
+        value = read_setting(name, text.strip())
+    except InputError as error:
+        raise InputError(f"/set {error}") from None
     setting.change(chat, value)
     return Reply(f"{name} is {setting.show(chat)}")
+
+
+def read_setting(name: str, text: str) -> Any:
+    """Parse the value of a setting.
+
+    Raises:
+        InputError: the setting does not take it; names both.
+    """
+    setting = SETTINGS[name]
+    try:
+        return setting.read(text)
+    except (ValueError, KeyError, InputError):
+        raise InputError(f"{name} {text}: it takes {setting.takes}") from None
 
 
 def as_setting(name: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cna_mlx.chat.conversation import MOST_ARMS, Conversation, Turn, circuit_of
-from cna_mlx.chat.settings import SETTINGS, circuit_text, settings_of
+from cna_mlx.chat.settings import circuit_text, read_setting, settings_of
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.fingerprint import fingerprint, quantization
@@ -159,14 +159,14 @@ def _state(data: dict[str, Any], where: str) -> dict[str, Any]:
         "rendering": Rendering.from_dict(data["rendering"]),
         "histories": {str(k): _messages(v) for k, v in data["histories"].items()},
         "turns": [_turn(entry, circuits) for entry in data["turns"]],
-        **{name: SETTINGS[key].read(str(data[name])) for name, key in _NUMBERS.items()},
+        **{name: read_setting(key, str(data[name])) for name, key in _NUMBERS.items()},
         **{
-            name: SETTINGS[key].read(str(data[name]))
+            name: read_setting(key, str(data[name]))
             for name, key in _FILTERS.items()
             if name in data
         },
         "is_ablating": bool(data["is_ablating"]) and bool(steered),
-        "dropped": int(data["dropped_turns"]),
+        "dropped": _dropped(data),
     }
 
 
@@ -196,7 +196,10 @@ def _strength(entry: dict[str, Any]) -> Strength:
     """What an arm does; conversations of version 0.1 have only the multiplier."""
     what = entry.get("intervention") or {}
     is_scaled = what.get("kind", "scale") == "scale"
-    return float(entry["multiplier"]) if is_scaled else from_intervention(what)
+    if is_scaled:
+        strength: Strength = read_setting("multiplier", str(entry["multiplier"]))
+        return strength
+    return from_intervention(what)
 
 
 def _messages(entries: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -211,7 +214,14 @@ def _turn(entry: dict[str, Any], circuits: dict[str, Circuit]) -> Turn:
     result = PromptResult(
         str(entry["prompt"]), results, None if gauge is None else float(gauge)
     )
-    return Turn(result, 0.0, 0, False, int(entry["dropped_turns"]))
+    return Turn(result, 0.0, 0, False, _dropped(entry))
+
+
+def _dropped(entry: dict[str, Any]) -> int:
+    name = "dropped_turns"
+    if not isinstance(count := entry[name], int) or count < 0:
+        raise InputError(f"{name} {count}: it takes a whole number, 0 or more")
+    return count
 
 
 def _result(entry: dict[str, Any], circuits: dict[str, Circuit]) -> ArmResult:

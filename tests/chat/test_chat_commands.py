@@ -427,6 +427,7 @@ def _saved(make: Make) -> dict[str, Any]:
         lambda data: data["turns"][0]["arms"][0].update(token_ids="abc"),
         lambda data: data["rendering"].update(date="yesterday"),
         lambda data: data.update(temperature=None),
+        lambda data: data.update(seed="[" * 10),
     ],
 )
 def test_a_damaged_conversation_changes_nothing(
@@ -444,6 +445,33 @@ def test_a_damaged_conversation_changes_nothing(
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert as_json(conversation) == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("temperature", -1, "temp -1: it takes 0 (greedy)"),
+        ("temperature", "hot", "temp hot: it takes 0"),
+        ("seed", 2**40, f"seed {2**40}: it takes a whole number"),
+        ("max_tokens", 0, "max-tokens 0: it takes a whole number, 1 or more"),
+        ("top_p", 1.5, "top-p 1.5: it takes a number above 0"),
+        ("top_k", -3, "top-k -3: it takes a whole number"),
+        ("min_p", 2, "min-p 2: it takes a number from 0 to 1"),
+        ("dropped_turns", -1, "dropped_turns -1: it takes a whole number"),
+        ("dropped_turns", "few", "dropped_turns few: it takes a whole number"),
+        ("multiplier", "much", "multiplier much: it takes a finite number"),
+    ],
+)
+def test_a_setting_of_a_conversation_that_cannot_be_is_named(
+    key: str, value: Any, said: str, make: Make, tmp_path: Path
+) -> None:
+    data = _saved(make)
+    (data["arms"][0] if key == "multiplier" else data)[key] = value
+    path = tmp_path / "chat.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        run_command(make(), f"/load {path}")
+    assert missing(str(caught.value), str(path), said) == []
 
 
 @pytest.mark.parametrize("text", ["", "[]", "nonsense", "[" * 100_000, "\udcff"])
