@@ -180,15 +180,16 @@ class Session:
                 raise
         if expectation is not None and expectation.is_enough:
             return keep(found, expectation.written_into(found.circuit))
+        end = "was skipped"
         if expectation is not None:
             answered = f"{expectation.prompts} of {expectation.planned}"
+            end = f"ended after {answered} prompts, too few to say anything"
+        if expectation is not None or report.stop():
+            chosen = f" --circuit {without_home(found.path)}" if found.path else ""
             report.warn(
-                f"the trial of the circuit ended after {answered} prompts, too few to "
-                f"say anything: cna-mlx diff {self.name} -p PROMPT tries it further, "
-                f"cna-mlx eval {self.name} measures it"
+                f"the trial of the circuit {end}: cna-mlx diff {self.name}{chosen} -p "
+                f"PROMPT tries it, cna-mlx eval {self.name}{chosen} measures it"
             )
-        elif report.stop():
-            report.warn("the trial of the circuit was skipped")
         return found
 
     def default_circuit(self, options: DiscoveryOptions) -> Circuit:

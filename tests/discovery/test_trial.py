@@ -15,7 +15,7 @@ from texts import missing
 from cna_mlx import Circuit, load
 from cna_mlx.circuit import Neuron
 from cna_mlx.discovery import trial as expectation
-from cna_mlx.discovery.cache import CachedCircuit
+from cna_mlx.discovery.cache import CachedCircuit, cache_directory
 from cna_mlx.discovery.cross_validation import Fold
 from cna_mlx.discovery.discover import Discovery, run_discovery
 from cna_mlx.discovery.selection import Selection
@@ -411,7 +411,9 @@ def test_ctrl_c_skips_the_trial_and_keeps_the_circuit(
     words = [*asked(selection), "--json", "-o", str(output)]
     done = command("discover", TINY, *words)
     assert (done.code, done.data["expectation"]) == (0, None)
-    assert "skipped" in done.err
+    (cached,) = cache_directory().rglob("*.json")
+    go_on = [f"cna-mlx {name} {TINY} --circuit {cached}" for name in ("diff", "eval")]
+    assert missing(done.err, "skipped", *go_on) == []
     assert Circuit.load(output).neurons
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
