@@ -2,6 +2,7 @@
 
 from cna_mlx.analysis.decision import Outcome, unjudged
 from cna_mlx.analysis.metrics import Group, Summary
+from cna_mlx.prompts.unasked import other_prompts
 
 _FOR_CERTAINTY = 19  # whole controls that show 1 in 20
 _NEXT = {
@@ -13,7 +14,6 @@ _NEXT = {
     "controls.",
     Outcome.HELD: "cna-mlx search tries about 50 other circuits; with --search, audit "
     "uses the one that it finds.",
-    Outcome.INCONCLUSIVE: "ask more prompts: without --limit, or --prompts jbb.",
     Outcome.BROKE: "scale less (-m 0.5), pin (-m mean), or take fewer neurons "
     "(--fraction).",
 }
@@ -23,21 +23,34 @@ def advice(outcome: Outcome, summary: Summary, group: Group) -> str:
     """What a user does next; empty if there is nothing to judge by."""
     if not summary.is_whole:
         return "Next: repeat the command to answer the other prompts."
-    return f"Next: {said}" if (said := _advice(outcome, group)) else ""
+    return f"Next: {said}" if (said := _advice(outcome, summary, group)) else ""
 
 
-def _advice(outcome: Outcome, group: Group) -> str:
+def others(summary: Summary) -> str:
+    """The option that asks prompts of other sets than the run's."""
+    config = summary.run.config
+    return other_prompts(str(config.model.id), (str(one.name) for one in config.sets))
+
+
+def _more_prompts(summary: Summary) -> str:
+    whole = "without --limit, or " if summary.run.config.limit else ""
+    return f"ask more prompts: {whole}{others(summary)}."
+
+
+def _advice(outcome: Outcome, summary: Summary, group: Group) -> str:
     control = group.control("matched")
     if outcome is Outcome.TOO_FEW:
         refused = group.baseline.refused
         if 2 * refused.successes >= refused.n:
-            return "ask more prompts: without --limit, or --prompts jbb."
+            return _more_prompts(summary)
         return (
             "ask prompts that this model refuses (--prompts FILE), or take another "
             "model. cna-mlx probe needs no refusals."
         )
-    if outcome is Outcome.INCONCLUSIVE and unjudged(group):
-        return "ask in English: other languages get no label."
+    if outcome is Outcome.INCONCLUSIVE:
+        if unjudged(group):
+            return "ask in English: other languages get no label."
+        return _more_prompts(summary)
     if outcome is Outcome.UNCONTROLLED and control and control.broken:
         return "scale less (-m 0.5), or take fewer neurons (--fraction)."
     if outcome is Outcome.UNCONTROLLED or (

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cna_mlx.analysis.advice import advice
+from cna_mlx.analysis.advice import advice, others
 from cna_mlx.analysis.damage import LEVEL, ODD, broken, damage, ruins
 from cna_mlx.analysis.decision import (
     WORTH,
@@ -63,7 +63,7 @@ def conclude(summary: Summary) -> Verdict:
             "nearly the same ones.",
             (
                 "A circuit separates the prompts that it was found on by construction. "
-                "Try others: jbb, xstest, or a file of your own.",
+                f"Ask others ({others(summary)}).",
             ),
         )
     outcome = decide(group, benign)

@@ -241,7 +241,7 @@ measuring_options = block(
         shell_complete=complete.prompts,
         help="jbb, jbb-benign, xstest, demo, a contrast such as refusal:even (what a "
         "search of refusal did not use), FILE, FILE:COLUMN, or org/set:split:column on "
-        "the Hub.  [default: jbb and jbb-benign]",
+        "the Hub.  [default: jbb and jbb-benign; demo for the demo]",
     ),
     click.option(
         "--limit",

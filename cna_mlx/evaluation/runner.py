@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+from cna_mlx.discovery.options import defaults_for
 from cna_mlx.evaluation.arms import AUDIT_SEEDS, save_direction
 from cna_mlx.evaluation.batches import Evaluation
 from cna_mlx.evaluation.further import SAMPLED
@@ -14,6 +15,7 @@ from cna_mlx.evaluation.samples import Sample
 from cna_mlx.evaluation.timing import expected_seconds
 from cna_mlx.labels.thoughts import cut_thoughts
 from cna_mlx.models.memory.machine import wired
+from cna_mlx.prompts.unasked import other_prompts
 from cna_mlx.util.formatting import counted, duration
 from cna_mlx.util.interrupt import Terminated
 
@@ -152,10 +154,13 @@ def _prospects(plan: EvaluationPlan) -> str | None:
     if not harmful or plan.evaluation.main is None:
         return None
     if not n:
+        model = str(plan.config.model.id)
+        others = other_prompts(model, (str(one.name) for one in plan.config.sets))
+        half = defaults_for(model).contrast
         return (
             "The discovery saw all harmful prompts: this run will have no verdict. Ask "
-            "others (--prompts jbb), or discover on one half and ask the other "
-            "(--contrast refusal:odd --prompts refusal:even)"
+            f"others ({others}), or discover on one half and ask the other "
+            f"(--contrast {half}:odd --prompts {half}:even)"
         )
     k = sum(arm.role == "matched" for arm in plan.config.arms)
     fall = smallest_fall(n, k)

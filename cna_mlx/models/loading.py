@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cna_mlx.errors import InputError, ModelError
+from cna_mlx.models.demo_names import DEMO_NAMES as DEMO_NAMES
 from cna_mlx.models.hub import client
 from cna_mlx.models.memory import machine, rates
 from cna_mlx.models.memory.allocation import allocation_errors
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 # Leave the weights on the disk; auto: only if they and a discovery do not fit.
 Streaming = Literal["no", "auto", "yes"]
-
-DEMO_NAMES = ("demo", "demo-base")
 
 
 @dataclass(frozen=True)

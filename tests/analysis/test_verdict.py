@@ -233,9 +233,32 @@ def test_what_to_do_depends_on_why(tmp_path: Path) -> None:
     beyond = said("beyond", by_rates(18, 2, 17), arms=(*ARMS[:2], *many))
     assert "cna-mlx shrink finds" in beyond
     run = make_run(tmp_path / "few", harmful=4, answers=by_rates(4, 0, 4))
-    assert "more prompts" in conclude(summarize(run)).next
+    assert "more prompts: --prompts jbb." in conclude(summarize(run)).next
     run = make_run(tmp_path / "cut", harmful=20, done=9, answers=by_rates(18, 2, 17))
     assert "repeat the command" in conclude(summarize(run)).next
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "limit", "advised"),
+    [
+        ("demo", "demo", 4, "without --limit, or --prompts FILE."),
+        ("demo", "demo", None, ": --prompts FILE."),
+        ("demo-base", "mine", None, ": --prompts demo."),
+        ("org/model", "jbb", 4, "without --limit, or --prompts xstest."),
+        ("org/model", "mine", None, ": --prompts jbb."),
+    ],
+)
+def test_more_prompts_are_those_that_a_model_has_not_answered(
+    model: str, asked: str, limit: int | None, advised: str, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", harmful=4, answers=by_rates(4, 0, 4))
+    config = run.config
+    sets = (replace(config.sets[0], name=asked), *config.sets[1:])
+    config = replace(
+        config, limit=limit, sets=sets, model=replace(config.model, id=model)
+    )
+    summary = replace(summarize(run), run=replace(run, config=config))
+    assert conclude(summary).next.endswith(advised)
 
 
 def test_why_refusals_stay(tmp_path: Path) -> None:
