@@ -146,6 +146,7 @@ def patch_circuit(
     return patch_session(session, circuit, DiscoveryOptions(contrast), options)
 
 
+@wired()
 def patch_session(
     session: Session,
     circuit: File | Circuit | None = None,
@@ -163,7 +164,6 @@ class _Patch:
     chosen: Chosen
     options: PatchOptions
 
-    @wired()
     def run(self) -> PatchResult:
         session, options = self.session, self.options
         prompts, circuit = self.chosen.prompts, self.chosen.circuit

@@ -11,6 +11,7 @@ from cna_mlx.discovery.gauge import is_calibrated
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.labels.thoughts import cut_thoughts
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts import load_contrast
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import ArmRates, PromptResult, diff, rates
@@ -74,7 +75,7 @@ class DiffRun:
     def run(self) -> Iterator[PromptResult]:
         """Answer the prompts; the reporter's ``stop`` ends early."""
         session = self.session
-        with session.reporter.watching():
+        with session.reporter.watching(), wired():
             for event in diff(
                 session.model,
                 session.tokenizer,

@@ -16,6 +16,7 @@ from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.families import experts_of, widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.loading import DEMO_NAMES, ModelOptions, Source, load, source_of
+from cna_mlx.models.memory.machine import wired
 from cna_mlx.models.memory.plan import Plan
 from cna_mlx.models.offload.streaming import is_streamed
 from cna_mlx.prompts import PromptSet
@@ -105,6 +106,7 @@ class Session:
         gc.collect()
         mx.clear_cache()
 
+    @wired()
     def discover(
         self, options: DiscoveryOptions, output: File | None = None
     ) -> CachedCircuit:
@@ -192,6 +194,7 @@ class Session:
             )
         return found
 
+    @wired()
     def default_circuit(self, options: DiscoveryOptions) -> Circuit:
         """The default circuit; reports its source."""
         contrast = options.prompts(self.name)

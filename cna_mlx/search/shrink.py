@@ -79,6 +79,7 @@ def shrink_circuit(
     )
 
 
+@wired()
 def shrink_session(
     session: Session,
     circuit: File | Circuit,
@@ -144,7 +145,6 @@ class _Shrink:
     shown: ShownParts
     _started: float = field(default_factory=time.perf_counter)
 
-    @wired()
     def run(self) -> ShrinkResult:
         session, note = self.session, self.session.reporter.note
         neurons = counted(len(self.whole.circuit.neurons), "neuron")

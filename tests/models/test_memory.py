@@ -2,16 +2,19 @@
 
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import pytest
+from commandline import NEGATIVE, POSITIVE
 from marks import slow
 from texts import missing
 
 import cna_mlx
+from cna_mlx.analysis.patching_run import patch_session
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import (
     groups,
@@ -19,9 +22,12 @@ from cna_mlx.discovery.activations import (
     shared_prefix,
 )
 from cna_mlx.discovery.attribution import ablate_each_neuron
+from cna_mlx.discovery.diff_run import DiffRun
 from cna_mlx.discovery.discover import run_discovery
+from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.selection import Selection
-from cna_mlx.errors import ModelError, NonFiniteError, OutOfMemoryError
+from cna_mlx.discovery.session import Session
+from cna_mlx.errors import InputError, ModelError, NonFiniteError, OutOfMemoryError
 from cna_mlx.evaluation.kl import kl_from_baseline
 from cna_mlx.models import catalogue
 from cna_mlx.models.family import text_of
@@ -40,6 +46,8 @@ from cna_mlx.models.memory.plan import Plan, check_fits
 from cna_mlx.models.memory.rates import Rates
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast
 from cna_mlx.prompts.chat_template import render_prompt
+from cna_mlx.search.shrink import shrink_session
+from cna_mlx.search.stability import stability
 from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.first_tokens import first_tokens
 from cna_mlx.steering.generation import generate_arms
@@ -138,6 +146,34 @@ def test_what_computes_is_wired(
         compute()
         assert limits == ["set", "restored"]
         limits.clear()
+
+
+def test_a_whole_run_is_wired_once(
+    tiny: tuple[Any, Any],
+    limits: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Choosing a circuit is part of a run, and so is each of its prompts."""
+    session = Session.of(*tiny)
+    contrast = PromptSet.from_prompts(POSITIVE, NEGATIVE)
+    options = DiscoveryOptions(contrast, fraction=0.05, universal=False)
+    circuit = session.default_circuit(options)
+    runs: list[Callable[[], Any]] = [
+        lambda: session.default_circuit(replace(options, expect=True)),
+        lambda: session.discover(replace(options, expect=True)),
+        lambda: patch_session(session, circuit, options),
+        lambda: patch_session(session, None, options),
+        lambda: shrink_session(session, circuit, options),
+        lambda: stability(*tiny, options, resamples=2),
+        lambda: list(DiffRun(session, (BASELINE,), ("a", "b"), 2).run()),
+    ]
+    for number, run in enumerate(runs):
+        monkeypatch.setenv("CNA_MLX_CACHE", str(tmp_path / str(number)))
+        limits.clear()
+        with suppress(InputError):  # the tiny model refuses nothing
+            run()
+        assert limits == ["set", "restored"]
 
 
 # ------------------------------------------------------------- failed allocations
