@@ -223,6 +223,21 @@ def test_ctrl_c_ends_the_answer_and_keeps_it(chat: Open, tmp_path: Path) -> None
     assert "Traceback" not in term.raw
 
 
+@pytest.mark.parametrize("environment", [{}, {"TERM": "dumb"}], ids=["", "dumb"])
+def test_ctrl_c_and_then_ctrl_d_at_the_prompt(
+    environment: dict[str, str], chat: Open
+) -> None:
+    term = chat(**environment)
+    term.prompt()
+    term.type("\x03")
+    term.prompt(r"\(Ctrl-D or /bye leaves\)")
+    term.type("\x04")
+    assert term.end() == 0
+    text = plain(term.raw)
+    assert text.count("Ctrl-D or /bye leaves") == 1
+    assert not re.search("Traceback|Error|interrupted", text)
+
+
 def test_ctrl_c_while_the_prompt_is_read(chat: Open) -> None:
     term = chat(prefill_delay=3.0)
     term.prompt()
