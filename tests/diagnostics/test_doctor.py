@@ -1138,7 +1138,8 @@ def test_clearing_removes_what_a_discovery_kept(
     store = Store(tmp_path)
     store.find_or_discover(*tiny, one, Selection(0.05), Rendering(), bank=[two])
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {path.parent.name for path in files} == {"circuits", "universal"}
+    kinds = {path.parent.name for path in files}
+    assert kinds == {"averages", "circuits", "universal"}
     size = sum(path.stat().st_size for path in files)
     assert store.clear() == (len(files), size)
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
