@@ -9,7 +9,8 @@ that begin an answer as the baseline's does: what a draft of that could spare.
 
     git worktree add ../before COMMIT
     python benchmarks/evaluation.py ../before --model ./SmolLM2-135M-Instruct
-    python benchmarks/evaluation.py ../before --model demo --controls 23 --prompts 32
+    python benchmarks/evaluation.py ../before --model demo --sweep --controls 10 \\
+        --tokens 150
 """
 
 import argparse
@@ -62,6 +63,7 @@ def answered(arguments: argparse.Namespace) -> None:
         ]
         options = EvalOptions(
             seeds=arguments.controls,
+            sweep=arguments.sweep,
             max_tokens=arguments.tokens,
             extend_to=0,
             **({"batch": arguments.batch} if arguments.batch else {}),
@@ -125,6 +127,7 @@ def main() -> None:
     parser.add_argument("--circuit", help="a circuit's file; discovered if not given")
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--controls", type=int, default=2)
+    parser.add_argument("--sweep", action="store_true", help="with an audit's arms")
     parser.add_argument("--tokens", type=int, default=60)
     parser.add_argument(
         "--batch", type=int, help="rows of a batch; the default's if not given"

@@ -24,12 +24,13 @@ from cna_mlx.evaluation.order import (
     grouped,
     in_sequence,
     interleaved,
+    sizes,
 )
 from cna_mlx.evaluation.samples import Continuation, Sample
 from cna_mlx.models.context import check_lengths, context_length
 from cna_mlx.prompts.benchmarks import Benchmark, EvalPrompt
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
-from cna_mlx.steering.arm_cache import ArmCache
+from cna_mlx.steering.arm_cache import ArmCache, can_extract
 from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.decoding import begins_thought, text_of
 from cna_mlx.steering.events import Answer, Gauged, Token
@@ -39,7 +40,23 @@ from cna_mlx.steering.prefill import Header
 from cna_mlx.steering.sequences import shared_beginning
 from cna_mlx.util.progress import never
 
-_Caches = dict[str, ArmCache] | None
+#: So few rows of a batch may still answer when the others have ended: these wait for
+#: those of the group's other batches.
+WAITING = 0.25
+
+_Caches = dict[str, ArmCache]
+
+
+@dataclass
+class _Stop:
+    """Whether to stop; once it is so, it stays so."""
+
+    asked: Callable[[], bool]
+    has_stopped: bool = False
+
+    def __call__(self) -> bool:
+        self.has_stopped = self.has_stopped or self.asked()
+        return self.has_stopped
 
 
 @dataclass
@@ -48,6 +65,9 @@ class _Asked:
 
     number: int
     ids: list[int]
+    answers: list[Answer] = field(default_factory=list)
+    gauge: float | None = None
+    kl: list[float] | None = None
     samples: list[Sample] = field(default_factory=list)
 
     def named(self, arm: Arm) -> Arm:
@@ -108,13 +128,17 @@ class Evaluation:
 
     @property
     def size(self) -> int:
-        """Prompts of a group."""
-        return max(1, self.rows // len(self.arms))
+        """Prompts of a batch."""
+        return sizes(self.rows, len(self.arms))[0]
 
     def next_group(self, done: int) -> range:
-        """The numbers of the prompts that are answered with the one after ``done``."""
-        start = done - done % self.size
-        return range(start, min(start + self.size, len(self.prompts)))
+        """The numbers of the prompts that are answered with the one after ``done``.
+
+        A group is one or more batches.
+        """
+        _, size = sizes(self.rows, len(self.arms))
+        start = done - done % size
+        return range(start, min(start + size, len(self.prompts)))
 
     @cached_property
     def repeats(self) -> dict[int, int]:
@@ -162,15 +186,13 @@ class Evaluation:
 
         Returns the samples of each prompt, in the order of the arms; None if stopped.
         """
-        started = time.perf_counter()
+        started, stop = time.perf_counter(), _Stop(stop)
         asked = [
             _Asked(number, self.ids(self.prompts[number][1])) for number in numbers
         ]
-        caches: _Caches = {} if self.extend_to > self.max_tokens else None
-        fed: list[list[Any]] = []  # KV caches of the prompts
+        caches: _Caches = {}  # of rows that go on
         if not (
-            self._answer(asked, caches, fed, stop)
-            and self._measure(asked, fed, stop)
+            self._answer(asked, caches, stop)
             and self._extend(asked, caches, stop)
             and self._open(asked, stop)
         ):
@@ -189,51 +211,102 @@ class Evaluation:
             for one in asked
         ]
 
-    def _answer(
-        self,
-        asked: Sequence["_Asked"],
-        caches: _Caches,
-        fed: list[list[Any]],
-        stop: Callable[[], bool],
-    ) -> bool:
-        """The answers of all arms; False if stopped."""
-        rows = [(one, arm) for one in asked for arm in self.arms]
+    def _answer(self, asked: Sequence[_Asked], caches: _Caches, stop: _Stop) -> bool:
+        """The answers of all arms with their KL; False if stopped."""
+        size = self.size if self.rows else len(asked)
+        batches = [asked[at : at + size] for at in range(0, len(asked), size)]
+        waiting: list[tuple[_Asked, int]] = []
+        for batch in batches:
+            left = self._batch(batch, caches, stop, parks=len(batches) > 1)
+            if left is None:
+                return False
+            waiting += left
+        for at in range(0, len(waiting), max(1, self.rows)):
+            rows = waiting[at : at + self.rows]
+            begun = [one.answers[row].token_ids for one, row in rows]
+            more = [self.max_tokens - len(own) for own in begun]
+            found = self._continued(rows, begun, more, stop, caches)
+            if found is None:
+                return False
+            for (one, row), answer in zip(rows, found, strict=True):
+                one.answers[row] = answer
+            self._keep(caches, [])
+        for one in asked:
+            one.samples = [
+                Sample.of(
+                    one.number,
+                    *self.prompts[one.number],
+                    arm.label,
+                    answer,
+                    gauge=one.gauge,
+                    kl=one.kl and one.kl[row],
+                )
+                for row, (arm, answer) in enumerate(
+                    zip(self.arms, one.answers, strict=True)
+                )
+            ]
+        return True
+
+    def _batch(
+        self, asked: Sequence[_Asked], caches: _Caches, stop: _Stop, *, parks: bool
+    ) -> list[tuple[_Asked, int]] | None:
+        """Answer prompts in one batch; return the rows that wait, or None if stopped.
+
+        Args:
+            parks: a few rows wait where the others have ended.
+        """
+        rows = [(one, row) for one in asked for row in range(len(self.arms))]
+        fed: list[list[Any]] = []  # KV caches of the prompts
+        few = int(WAITING * len(rows))
+        parks = parks and can_extract(self.model)
         events = list(
             generate_arms(
                 self.model,
                 self.tokenizer,
                 [[one.ids for one, _ in rows]],
-                [one.named(arm) for one, arm in rows],
+                [one.named(self.arms[row]) for one, row in rows],
                 max_tokens=self.max_tokens,
-                caches=caches,
+                caches=caches if parks or self._extends else None,
                 gauge=self.gauge,
                 leaves=True,
+                # the KL needs so much of the answers
+                parks=(lambda left, tokens: left <= few and tokens >= KL_TOKENS)
+                if parks
+                else None,
                 prefilled=fed.append if self.kl_tokens else None,
                 header=self._header,
                 stop=stop,
             )
         )
-        answers = _finished(events, len(rows))
-        if answers is None:
-            return False
+        answers = [one for one in events if isinstance(one, Answer)]
+        if stop.has_stopped or len(answers) < len(rows):
+            return None
+        answers.sort(key=lambda one: one.arm)
         gauges = next((one.arms for one in events if isinstance(one, Gauged)), None)
         for row, ((one, arm), answer) in enumerate(zip(rows, answers, strict=True)):
-            gauge = gauges and gauges[row - row % len(self.arms)]
-            sample = Sample.of(
-                one.number,
-                *self.prompts[one.number],
-                arm.label,
-                answer,
-                gauge=gauge,
-            )
-            one.samples.append(sample)
-        return True
+            one.answers.append(answer)
+            if gauges and not arm:
+                one.gauge = gauges[row]
+        waiting = [
+            (one, arm) for one, arm in rows if one.answers[arm].finish == "interrupted"
+        ]
+        self._keep(caches, waiting)
+        return waiting if self._measure(asked, fed, stop) else None
+
+    @property
+    def _extends(self) -> bool:
+        return self.extend_to > self.max_tokens
+
+    def _keep(self, caches: _Caches, rows: Sequence[tuple[_Asked, int]]) -> None:
+        """Drop the caches of rows that do not go on; all may if answers extend."""
+        if not self._extends:
+            kept = {one.named(self.arms[row]).label for one, row in rows}
+            for label in [*caches]:
+                if label not in kept:
+                    del caches[label]
 
     def _measure(
-        self,
-        asked: Sequence["_Asked"],
-        fed: list[list[Any]],
-        stop: Callable[[], bool],
+        self, asked: Sequence[_Asked], fed: list[list[Any]], stop: _Stop
     ) -> bool:
         """Add the KL; False if stopped."""
         if not self.kl_tokens:
@@ -242,23 +315,18 @@ class Evaluation:
             self.model,
             fed.pop(),  # they are large
             [one.ids[-1] for one in asked],
-            [one.samples[0].token_ids for one in asked],
+            [one.answers[0].token_ids for one in asked],
             self.arms,
             tokens=self.kl_tokens,
             stop=stop,
         )
         for one, own in zip(asked, kls or [], strict=kls is not None):
-            one.samples = [
-                replace(sample, kl=kl)
-                for sample, kl in zip(one.samples, own, strict=True)
-            ]
+            one.kl = own
         return kls is not None
 
-    def _extend(
-        self, asked: Sequence["_Asked"], caches: _Caches, stop: Callable[[], bool]
-    ) -> bool:
+    def _extend(self, asked: Sequence[_Asked], caches: _Caches, stop: _Stop) -> bool:
         """Continue the answers that may still change; False if stopped."""
-        if caches is None:
+        if not self._extends:
             return True
         rows = [
             (one, row)
@@ -271,10 +339,10 @@ class Evaluation:
         found = self._continued(rows, begun, more, stop, caches)
         caches.clear()  # they are large
         for (one, row), whole in zip(rows, found or [], strict=found is not None):
-            one.samples[row] = replace(one.samples[row], extended=whole)
+            one.samples[row] = replace(one.samples[row], extended=_continuation(whole))
         return found is not None
 
-    def _open(self, asked: Sequence["_Asked"], stop: Callable[[], bool]) -> bool:
+    def _open(self, asked: Sequence[_Asked], stop: _Stop) -> bool:
         """Begin the main arm's answers as refusals; False if stopped."""
         if self.main is None:
             return True
@@ -291,7 +359,8 @@ class Evaluation:
             if found is None:
                 return False
             for (one, row), whole in zip(rows, found, strict=True):
-                one.samples[row] = replace(one.samples[row], opened=whole)
+                opened = _continuation(whole)
+                one.samples[row] = replace(one.samples[row], opened=opened)
         return True
 
     def _looked(
@@ -299,7 +368,7 @@ class Evaluation:
         number: int,
         ids: list[int],
         samples: list[Sample],
-        stop: Callable[[], bool],
+        stop: _Stop,
     ) -> list[Sample] | None:
         """Add the words and first tokens of a run's first prompts; None if stopped."""
         if self.main is None or number >= LOOKED:
@@ -337,12 +406,12 @@ class Evaluation:
 
     def _continued(
         self,
-        rows: Sequence[tuple["_Asked", int]],
+        rows: Sequence[tuple[_Asked, int]],
         begun: Sequence[Sequence[int]],
-        max_tokens: int,
-        stop: Callable[[], bool],
-        caches: _Caches = None,
-    ) -> list[Continuation] | None:
+        max_tokens: int | Sequence[int],
+        stop: _Stop,
+        caches: _Caches | None = None,
+    ) -> list[Answer] | None:
         """Continue what each of these rows has begun to say; None if stopped."""
         if not rows:
             return []
@@ -362,10 +431,10 @@ class Evaluation:
         found = []
         for (one, _), own, answer in zip(rows, begun, answers, strict=True):
             whole = *own, *answer.token_ids
-            begins = begins_thought(self.tokenizer, one.ids)
             text = text_of(self.tokenizer, whole)
+            begins = begins_thought(self.tokenizer, one.ids)
             found.append(
-                Continuation.of(text, whole, answer.finish, opens_thought=begins)
+                replace(answer, text=text, token_ids=whole, opens_thought=begins)
             )
         return found
 
@@ -384,6 +453,13 @@ class Evaluation:
         return {
             text: render_prompt(self.tokenizer, text, self.rendering) for text in texts
         }
+
+
+def _continuation(answer: Answer) -> Continuation:
+    begins = answer.opens_thought
+    return Continuation.of(
+        answer.text, answer.token_ids, answer.finish, opens_thought=begins
+    )
 
 
 def _finished(

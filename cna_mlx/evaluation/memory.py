@@ -5,8 +5,9 @@ from typing import Any
 
 import mlx.core as mx
 
-from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.batches import WAITING, Evaluation
 from cna_mlx.evaluation.kl import LOGITS
+from cna_mlx.evaluation.order import sizes
 from cna_mlx.models.context import vocabulary
 from cna_mlx.models.families import family_of
 from cna_mlx.models.family import text_of
@@ -22,6 +23,9 @@ def batch_bytes(evaluation: Evaluation) -> int:
     tokens = evaluation.max_tokens
     rows, size = evaluation.size * arms, vocabulary(model)
     lengths = [len(evaluation.ids(prompt)) for _, prompt in evaluation.prompts]
+    _, group = sizes(evaluation.rows, arms)
+    kept = 1 if evaluation.extend_to else WAITING
+    waiting = int(kept * (group // evaluation.size - 1) * rows)
     compared = rows * min(evaluation.kl_tokens, tokens) * size
     return evaluation_bytes(
         _shape(model),
@@ -30,6 +34,7 @@ def batch_bytes(evaluation: Evaluation) -> int:
         tokens,
         min(compared, max(LOGITS, rows * size)),
         vocabulary=size,
+        waiting=waiting,
         extended=evaluation.extend_to,
     )
 

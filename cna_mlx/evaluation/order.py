@@ -10,8 +10,20 @@ _GOLDEN = (5**0.5 - 1) / 2
 # Groups of prompts among which those of similar length are put together.
 _WINDOW = 8
 
+# Prompts of a group: where one batch has fewer, several batches are a group.
+_GROUP = 8
+
 #: A prompt with the name of its set.
 Named = tuple[str, EvalPrompt]
+
+
+def sizes(rows: int, arms: int) -> tuple[int, int]:
+    """Prompts of a batch of so many rows, and of a group of batches.
+
+    With 0 rows or one each prompt is answered by itself.
+    """
+    batch = max(1, rows // arms)
+    return batch, batch * -(-_GROUP // batch) if rows > 1 else batch
 
 
 def in_sequence(sets: Sequence[Benchmark]) -> list[Named]:

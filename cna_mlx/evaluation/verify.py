@@ -9,7 +9,7 @@ from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError, ModelError
 from cna_mlx.evaluation.arms import arm_of, load_direction
 from cna_mlx.evaluation.batches import Evaluation
-from cna_mlx.evaluation.order import GROUPED
+from cna_mlx.evaluation.order import GROUPED, sizes
 from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.evaluation.samples import Sample
@@ -178,6 +178,7 @@ def _repeat(run: RunRecord, session: Session, count: int) -> Iterator[list[Repea
             run.config.max_tokens or 0,
             0,  # labels and tokens are compared
             _gauge(run, arms, circuits),
+            rows=_rows(run),
         )
         found = evaluation.group(range(len(numbers)), session.reporter.stop)
         if found is None:
@@ -188,13 +189,16 @@ def _repeat(run: RunRecord, session: Session, count: int) -> Iterator[list[Repea
 
 def _groups(run: RunRecord, count: int) -> list[range]:
     """The numbers of the prompts to repeat, about ``count``, in groups as answered."""
-    config, done = run.config, len(run.samples()) // len(run.arms)
-    size = 1
-    if config.order == GROUPED and config.rows:
-        size = max(1, config.rows // len(run.arms))
+    done = len(run.samples()) // len(run.arms)
+    _, size = sizes(_rows(run), len(run.arms))
     starts = range(0, done, size)
     chosen = spread(len(starts), -(-count // size))
     return [range(starts[at], min(starts[at] + size, done)) for at in chosen]
+
+
+def _rows(run: RunRecord) -> int:
+    """The rows of its batches; 0 where each prompt was a batch."""
+    return (run.config.rows or 0) if run.config.order == GROUPED else 0
 
 
 def _benchmark(sample: Sample) -> Benchmark:

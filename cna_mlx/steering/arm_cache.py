@@ -10,6 +10,7 @@ from cna_mlx.models.mlx_lm_internals import (
     BatchKVCache,
     KVCache,
     can_trim_prompt_cache,
+    make_prompt_cache,
     trim_prompt_cache,
 )
 from cna_mlx.steering.arms import Arm
@@ -49,6 +50,11 @@ def extract_row(
     if all(layer and layer.offset == len(ids) for layer in extracted):
         return ArmCache(arm, ids, extracted)
     return None
+
+
+def can_extract(model: Any) -> bool:
+    """Whether :func:`extract_row` works for a model."""
+    return all(type(one) is KVCache for one in make_prompt_cache(model))
 
 
 def _extract(cache: Any, row: int) -> Any:

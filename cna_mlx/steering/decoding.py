@@ -30,6 +30,8 @@ from cna_mlx.steering.prefill import (
 )
 
 _TAG_TOKENS = 16  # an opening think tag and a newline have fewer
+#: From the numbers of rows that still answer and of tokens: whether to end.
+Parks = Callable[[int, int], bool]
 # The part of a batch that may be rows that have ended: to cut it copies its caches.
 _ENDED = 0.05
 
@@ -75,6 +77,7 @@ class Batch:
         scale: reads the gauge at the last token of the prompt.
         once: steer the prompt's last token only.
         leaves: rows that have ended leave the batch.
+        parks: whether to leave the rows that still answer as they are.
         prefilled: called with a copy of the KV caches of the prompts without their last
             tokens.
         header: what the prompts of several batches begin with.
@@ -91,6 +94,7 @@ class Batch:
     stop: Callable[[], bool]
     once: bool = False
     leaves: bool = False
+    parks: Parks | None = None
     prefilled: Callable[[list[Any]], None] | None = None
     header: Header = NO_HEADER
 
@@ -111,9 +115,12 @@ class Batch:
         self._unsteered = Edits(self.model, [()] * len(self.arms))
 
     def run(
-        self, max_tokens: int, caches: dict[str, ArmCache] | None
+        self, max_tokens: Sequence[int], caches: dict[str, ArmCache] | None
     ) -> Iterator[Gauged | Token | Answer]:
-        """Prefill and decode; store in ``caches`` what the next turn can use."""
+        """Prefill and decode; store in ``caches`` what the next turn can use.
+
+        ``max_tokens`` is of each arm.
+        """
         for row, limit in zip(self._rows, self._limits(max_tokens), strict=True):
             row.limit = limit
         cache = self._prefill(caches)
@@ -132,15 +139,18 @@ class Batch:
                 row.detokenizer.finalize()
                 yield row.answer()
 
-    def _limits(self, max_tokens: int) -> list[int]:
+    def _limits(self, max_tokens: Sequence[int]) -> list[int]:
         """New tokens of each row: positions beyond the context were never trained."""
         limit = context_length(self.model)
         if limit is None:
-            return [max_tokens] * len(self.prompts)
+            return list(max_tokens)
         lengths = [len(prompt) for prompt in self.prompts]
         if not self.leaves:  # a row that has ended goes on beside the others
             lengths = [max(lengths)] * len(lengths)
-        return [max(1, min(max_tokens, limit - length)) for length in lengths]
+        return [
+            max(1, min(own, limit - length))
+            for own, length in zip(max_tokens, lengths, strict=True)
+        ]
 
     def _prefill(self, caches: dict[str, ArmCache] | None) -> list[Any] | None:
         """The KV cache of the prompts without their last tokens; None if stopped."""
@@ -203,7 +213,10 @@ class Batch:
             ahead = None if step == steps else self._next(tokens, cache)
             self._check(np.array(logits))
             yield from self._take(np.array(tokens).tolist(), step)
-            if ahead is None or all(row.finish for row in self._rows) or self.stop():
+            left = sum(row.finish is None for row in self._decoding)
+            if ahead is None or not left or self.stop():
+                return
+            if self.parks is not None and self.parks(left, step):
                 return
             tokens = self._left(ahead, cache) if self.leaves else ahead
 

@@ -10,7 +10,7 @@ from cna_mlx.models.families import experts_of, widths
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.steering.arm_cache import ArmCache
 from cna_mlx.steering.arms import Arm
-from cna_mlx.steering.decoding import Batch
+from cna_mlx.steering.decoding import Batch, Parks
 from cna_mlx.steering.events import Answer, Gauged, Token
 from cna_mlx.steering.gauge_scale import Scale
 from cna_mlx.steering.interventions import Edits
@@ -29,12 +29,13 @@ def generate_arms(
     prompts: Sequence[Any],
     arms: Sequence[Arm],
     *,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
+    max_tokens: int | Sequence[int] = DEFAULT_MAX_TOKENS,
     sampling: Sampling | None = None,
     caches: dict[str, ArmCache] | None = None,
     gauge: Circuit | None = None,
     once: bool = False,
     leaves: bool = False,
+    parks: Parks | None = None,
     prefilled: Callable[[list[Any]], None] | None = None,
     header: Header = NO_HEADER,
     stop: Callable[[], bool] = never,
@@ -49,7 +50,7 @@ def generate_arms(
         prompts: token ids of each prompt; where the arms' histories differ, a list
             of token ids for each arm.
         arms: one for each row, in this order.
-        max_tokens: the largest number of new tokens.
+        max_tokens: the largest number of new tokens, or that of each arm.
         sampling: greedy if None.
         caches: KV caches by the arm's label, kept between calls: the part of a prompt
             that is in a cache is not computed again. A cache made under another
@@ -59,6 +60,8 @@ def generate_arms(
         once: steer only at the prompt's last token; what follows attends to it. Not
             with ``caches``.
         leaves: rows that have ended leave the batch; ``caches`` then keep the others.
+        parks: called after each token with the numbers of rows that still answer and
+            of tokens; True ends a prompt's answers as ``interrupted``.
         prefilled: called with a copy of the KV caches of each prompt without its last
             token.
         header: token ids that the prompts of several calls begin with.
@@ -75,7 +78,8 @@ def generate_arms(
     """
     if not arms or len({arm.label for arm in arms}) < len(arms):
         raise InputError("give one or more arms, each with its own label")
-    if max_tokens < 1:
+    limits = [max_tokens] * len(arms) if isinstance(max_tokens, int) else max_tokens
+    if len(limits) != len(arms) or min(limits) < 1:
         raise InputError(f"max_tokens {max_tokens}: give 1 or more")
     if once and caches is not None:
         raise InputError("caches hold steered tokens: leave out once or caches")
@@ -105,10 +109,11 @@ def generate_arms(
                 stop,
                 once,
                 leaves,
+                parks,
                 prefilled,
                 header,
             )
-            yield from batch.run(max_tokens, caches)
+            yield from batch.run(limits, caches)
 
 
 def answer_unsteered(

@@ -394,14 +394,15 @@ def test_verify_finds_the_same_tokens(
     line = ["eval", TINY, *brief, "--prompts", questions, *SHORT, "--sweep"]
     assert command(*line, "--out", place).code == 0
     found = command("verify", place, "--sample", "3", "--json").data
-    assert (found["prompts"], found["samples"]) == (3, 3 * 20)
+    # all prompts of a group
+    assert (found["prompts"], found["samples"]) == (4, 4 * 20)
     assert found["same_tokens"] == found["same_label"] == found["samples"]
     path = tmp_path / "run" / "samples.jsonl"
     rows = [json.loads(text) for text in path.read_text("utf-8").splitlines()]
     rows[0]["token_ids"][2] = 1
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     shown = command("verify", place, "--sample", "1")
-    assert missing(shown.out, "tokens: 19 of 20", "at token 3") == []
+    assert missing(shown.out, "tokens: 79 of 80", "at token 3") == []
 
 
 def test_a_damaged_direction_is_told_and_written_anew(

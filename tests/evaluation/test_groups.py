@@ -12,7 +12,7 @@ import pytest
 from cna_mlx.circuit import Circuit
 from cna_mlx.evaluation.batches import Evaluation
 from cna_mlx.evaluation.kl import kl_after_prefill, kl_from_baseline
-from cna_mlx.evaluation.order import grouped, interleaved
+from cna_mlx.evaluation.order import grouped, interleaved, sizes
 from cna_mlx.evaluation.runs import RunRecord, list_runs
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.evaluation.timing import fastest
@@ -128,6 +128,72 @@ def test_rows_that_have_ended_leave(
         assert alone
         assert [one.token_ids for one in rows] == [one.token_ids for one in alone]
         assert [one.finish for one in rows] == [one.finish for one in alone]
+
+
+@pytest.mark.parametrize("extend_to", [0, 120])
+def test_rows_wait_for_those_of_other_batches(
+    demo: Any,
+    demo_circuit: Circuit,
+    steps: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+    extend_to: int,
+) -> None:
+    """The last rows of each batch go on together, and say what they say alone."""
+    monkeypatch.setattr("cna_mlx.evaluation.batches.KL_TOKENS", 8)
+    sets = [
+        Benchmark.from_prompts(HALF.positive[:4], "harmful", "magic"),
+        Benchmark.from_prompts(HALF.negative[:3], "benign", "ordinary"),
+    ]
+    arms = [BASELINE, *(Arm.of(demo_circuit, m) for m in (0.0, 2.0, -3.0))]
+    evaluation = Evaluation(
+        *demo, sets, arms, Rendering(), 60, 8, extend_to=extend_to, rows=8
+    )
+    found = evaluation.group(evaluation.next_group(0))
+    assert found
+    assert len(found) == 7
+    batches = [computed for computed, _ in steps]
+    assert batches.count(8) >= 3 * 8  # three batches of two prompts
+    computed, occupied = np.sum(steps, axis=0)
+    assert occupied / computed > 0.9
+    together = len(batches)
+    apart = replace(evaluation, rows=1)
+    for number, rows in enumerate(found):
+        alone = apart.batch(number)
+        assert alone
+        for one, other in zip(rows, alone, strict=True):
+            assert same(one, other)
+            assert (one.text, one.finish) == (other.text, other.finish)
+    whole = replace(evaluation, rows=28)
+    again = whole.group(range(7))
+    assert again
+    assert [[one.token_ids for one in rows] for rows in again] == [
+        [one.token_ids for one in rows] for rows in found
+    ]
+    if not extend_to:  # fewer steps than of batches that all go on to their ends
+        ends = [
+            max(len(one.token_ids) for rows in found[at : at + 2] for one in rows)
+            for at in range(0, 7, 2)
+        ]
+        assert together < sum(ends) - 20
+
+
+def test_ctrl_c_ends_a_group_while_rows_wait(demo: Any, demo_circuit: Circuit) -> None:
+    sets = [Benchmark.from_prompts(HALF.positive[:4], "harmful", "magic")]
+    arms = [BASELINE, Arm.of(demo_circuit, 0.0), Arm.of(demo_circuit, -3.0)]
+    evaluation = Evaluation(*demo, sets, arms, Rendering(), 60, 8, rows=3)
+    asked = 0
+
+    def counted() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    whole = evaluation.group(range(4), counted)
+    assert whole
+    for last in (1, asked // 2, asked - 2):
+        left = iter(range(last))
+        # pressed once: it is not asked again
+        assert evaluation.group(range(4), lambda left=left: next(left, 9) == 9) is None
 
 
 def test_the_context_ends_each_row_by_itself(
@@ -270,10 +336,17 @@ def test_auto_goes_on_with_the_rows_of_the_run(
     assert [run.config.rows for run in list_runs()] == [16]
 
 
-def test_a_single_row_is_no_group(evaluation: Evaluation) -> None:
-    one = replace(evaluation, rows=2)  # fewer than arms
-    assert one.next_group(4) == range(4, 5)
-    assert evaluation.next_group(5) == range(4, 6)
+def test_a_group_is_one_batch_or_more(evaluation: Evaluation) -> None:
+    assert evaluation.size == 4
+    assert evaluation.next_group(5) == range(6)  # two batches, the second cut off
+    few = replace(evaluation, rows=2)  # fewer than arms
+    assert (few.size, few.next_group(4)) == (1, range(6))
+    for rows in (0, 1):
+        one = replace(evaluation, rows=rows)
+        assert (one.size, one.next_group(4)) == (1, range(4, 5))
+    assert sizes(32, 3) == (10, 10)
+    assert sizes(32, 5) == (6, 12)
+    assert sizes(32, 26) == sizes(26, 32) == (1, 8)
 
 
 def test_similar_lengths_are_answered_together() -> None:

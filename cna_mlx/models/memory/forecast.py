@@ -220,6 +220,7 @@ def evaluation_bytes(
     logits: int,
     *,
     vocabulary: int,
+    waiting: int = 0,
     extended: int = 0,
 ) -> int:
     """MLX's peak memory while a batch of an evaluation is answered, at most.
@@ -232,13 +233,14 @@ def evaluation_bytes(
       answers' caches if some answers continue;
     - continuing all of the answers;
 
-    besides the scales of the neurons and a step's logits.
+    besides the caches of rows that wait, the scales of the neurons and a step's logits.
 
     Args:
         rows: of the batch.
         prompt, answer: tokens of the longest.
         logits: that the KL compares at a time; 0 without it.
         vocabulary: logits of a token.
+        waiting: rows of other batches that go on later.
         extended: tokens of answers that continue; 0 if none does.
     """
 
@@ -251,8 +253,9 @@ def evaluation_bytes(
         compared += caches(prompt + answer)
         more = _grown(extended - answer)
         decoding = max(decoding, 2 * caches(prompt + answer + more))
+    kept = waiting * (prompt + answer) * shape.kv_per_token
     step = 4 * _DECODED * rows * vocabulary
-    return max(decoding, compared) + step + steering_bytes(shape, rows)
+    return max(decoding, compared) + kept + step + steering_bytes(shape, rows)
 
 
 def _grown(tokens: int) -> int:
