@@ -144,7 +144,7 @@ def test_rows_wait_for_those_of_other_batches(
         Benchmark.from_prompts(HALF.positive[:4], "harmful", "magic"),
         Benchmark.from_prompts(HALF.negative[:3], "benign", "ordinary"),
     ]
-    arms = [BASELINE, *(Arm.of(demo_circuit, m) for m in (0.0, 2.0, -3.0))]
+    arms = [BASELINE, *(Arm.of(demo_circuit, m) for m in (0.0, 2.0, 12.0))]
     evaluation = Evaluation(
         *demo, sets, arms, Rendering(), 60, 8, extend_to=extend_to, rows=8
     )
