@@ -386,10 +386,12 @@ def _origin(data: dict[str, Any], name: str) -> Provenance:
 
 def _shape(model: ModelEntry) -> str:
     widths = model.d_ff or ()
-    different = sorted(set(widths))
+    different = sorted(set(widths) - {0})
     if not different:
         return "no layers"
     width = str(different[0]) if len(different) == 1 else f"{different[0]} and more"
     experts = sorted({one[:2] for one in model.experts or () if one})
     mixed = "".join(f", with {count} experts of {own}" for count, own in experts[:1])
-    return f"{len(widths)} layers of {width} neurons{mixed}"
+    count = sum(map(bool, widths))  # some models have layers without
+    some = "" if count == len(widths) else f", {count} of them"
+    return f"{len(widths)} layers{some} of {width} neurons{mixed}"

@@ -142,7 +142,7 @@ def _shared(a: Circuit, b: Circuit, widths: tuple[int, ...]) -> SharedNeurons:
     pairs = [(deltas[0][key], deltas[1][key]) for key in both]
     known = [(x, y) for x, y in pairs if x and y]
     counts = _counts(a, len(widths)), _counts(b, len(widths))
-    by_layer = float((counts[0] * counts[1] / np.array(widths)).sum())
+    by_layer = float((counts[0] * counts[1] / np.maximum(widths, 1)).sum())
     sizes = len(a.neurons), len(b.neurons)
     return SharedNeurons(
         len(both),

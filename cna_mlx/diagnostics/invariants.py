@@ -98,6 +98,7 @@ def random_circuit(model: Any, fraction: float, seed: int = 0) -> Circuit:
     return Circuit.from_neurons(
         (layer, int(index))
         for layer, size in enumerate(widths(model))
+        if size
         for index in random.choice(size, max(1, round(fraction * size)), replace=False)
     )
 

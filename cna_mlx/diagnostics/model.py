@@ -64,7 +64,7 @@ def hooked_items(model: Any, store: Store) -> Iterator[Item]:
     yield Fact("family", family_of(model).name)
     yield Fact("revision", (source and source.revision) or "none")
     yield Fact("layers", len(sizes))
-    yield Fact("d_ff", "-".join(str(size) for size in sorted(set(sizes))))
+    yield Fact("d_ff", "-".join(str(size) for size in sorted(set(sizes) - {0})))
     yield Fact("neurons", sum(sizes))
     count = max(1, round(DEFAULT_FRACTION * sum(sizes)))
     yield Fact("0.1% circuit", count, remark="neurons")

@@ -29,7 +29,8 @@ _WATCHDOG = 5.0
 
 def check_products(model: Any) -> Check:
     """Check the products of the first MLP as they are stored, at 1 to 64 rows."""
-    first = projections(model, 0)
+    layers = range(len(family_of(model).layers(model)))
+    first = next(filter(None, (projections(model, layer) for layer in layers)))
     dtype = family_of(model).embedding(model)(mx.array([[0]])).dtype
     is_quantized = hasattr(first[0], "bits")
     allowed = device.ALLOWED_QUANTIZED if is_quantized else device.ALLOWED[dtype]

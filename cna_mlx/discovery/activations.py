@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import mlx.core as mx
@@ -10,7 +10,7 @@ import numpy as np
 
 from cna_mlx.errors import InputError, NonFiniteError
 from cna_mlx.models.context import check_lengths
-from cna_mlx.models.families import block_of, family_of, installed
+from cna_mlx.models.families import block_of, family_of, installed, widths
 from cna_mlx.models.forward import Embed, Pass, reading_caches, spread
 from cna_mlx.models.memory.forecast import BATCH_TOKENS
 from cna_mlx.models.memory.machine import wired
@@ -62,7 +62,8 @@ def last_activations(
 
     Yields:
         The layer's index and ``a`` [n_prompts, d_ff] in float32, in the order given;
-        for several positions [n_prompts, positions, d_ff].
+        for several positions [n_prompts, positions, d_ff]. Nothing of a layer without
+        neurons.
 
     Raises:
         InputError: no prompts, one longer than the context, or one of fewer tokens
@@ -72,8 +73,11 @@ def last_activations(
     for layer, batches in _walk(model, ids, batch_tokens, positions):
         rows = _Rows(len(ids), layer.index)
         for batch, cache in batches:
-            rows.take(batch.rows, layer.forward_batch(batch, cache))
-        yield layer.index, rows.all()
+            found = layer.forward_batch(batch, cache)
+            if found is not None:
+                rows.take(batch.rows, found)
+        if layer.has_neurons:
+            yield layer.index, rows.all()
 
 
 def last_residuals(
@@ -124,15 +128,18 @@ def _walk(
     """
     check_lengths(model, ids)
     check_positions(ids, positions)
-    count = len(family_of(model).layers(model))
+    sizes = widths(model)
+    # what follows the last neurons is needed for the whole alone
+    end = len(sizes) if whole else max(n for n, size in enumerate(sizes) if size) + 1
     shared = shared_prefix(ids, positions)
     with wired(), turns(model) as weights:
         with weights.embedding(chain(_PADDING, *ids)) as embed:
             first = [list(ids[0][:shared])]
             header = _pieces(model, first, embed, is_kept=True) if shared else []
             batches = list(_batches(model, embed, ids, shared, batch_tokens, positions))
-        for index, _ in weights.layers():
-            layer = _Layer(model, index, index == count - 1 and not whole)
+        for index, _ in islice(weights.layers(), end):
+            is_last = index == end - 1 and not whole
+            layer = _Layer(model, index, is_last, bool(sizes[index]))
             prefix = layer.forward_prefix(header)
             caches = (_shared(prefix, len(one.rows)) for one in batches)
             yield layer, zip(batches, caches, strict=True)
@@ -258,6 +265,7 @@ class _Layer:
     model: Any
     index: int
     is_last: bool
+    has_neurons: bool
 
     def forward_prefix(self, pieces: list[Pass]) -> Any:
         """The shared ids through the layer; its cache, or None if there are none."""
@@ -272,8 +280,8 @@ class _Layer:
         # nothing comes after the last layer: only its cache is needed
         mx.eval(state if self.is_last and cache is not None else [piece.hidden, state])
 
-    def forward_batch(self, batch: _Batch, cache: Any) -> mx.array:
-        """A batch through the layer; the last tokens' activations, by row."""
+    def forward_batch(self, batch: _Batch, cache: Any) -> mx.array | None:
+        """A batch through the layer; the last tokens' activations, by row, if any."""
         *early, final = batch.pieces
         if early and cache is None:
             cache = early[0].cache(self.index)
@@ -281,6 +289,9 @@ class _Layer:
             self._forward(piece, cache)
         if self.is_last:
             return self._ends(batch, cache)
+        if not self.has_neurons:
+            self._forward(final, cache)
+            return None
         with installed(self.model, [self.index]) as blocks:
             taken: list[mx.array] = []
             with blocks[self.index].tapped(taken.append, batch.at_last):

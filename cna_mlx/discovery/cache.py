@@ -15,7 +15,7 @@ import numpy as np
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.discover import Discovery, algorithm_of, run_discovery
-from cna_mlx.discovery.reference import Reference
+from cna_mlx.discovery.reference import NOTHING, Reference
 from cna_mlx.discovery.selection import Selection, SplitHalf, expected_overlap, overlap
 from cna_mlx.errors import CircuitError, InputError
 from cna_mlx.models.families import experts_of, widths
@@ -147,8 +147,9 @@ class Store:
         previous = self._previous(discovery.circuit, rendering)
         averages = discovery.averages
         is_kept = self.reference(model, tokenizer, contrast, rendering) is not None
-        if len(averages) == len(sizes) and not is_kept:
-            made_by = Reference([averages[layer] for layer in range(len(sizes))])
+        if len(averages) == sum(map(bool, sizes)) and not is_kept:
+            layers = range(len(sizes))
+            made_by = Reference([averages.get(layer, NOTHING) for layer in layers])
             self.keep_reference(model, tokenizer, contrast, rendering, made_by)
         if discovery.universal is not None:
             keep_file(bank_path, json.dumps(sorted(discovery.universal)))

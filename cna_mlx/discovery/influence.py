@@ -7,6 +7,7 @@ of the model's own refusing openings.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import mlx.core as mx
@@ -22,12 +23,14 @@ from cna_mlx.discovery.last_tokens import (
 from cna_mlx.discovery.refusing_openings import Opening, log_odds
 from cna_mlx.errors import CnaError
 from cna_mlx.models.families import family_of, widths
+from cna_mlx.models.family import text_of
 from cna_mlx.models.forward import Pass, spread
 from cna_mlx.models.memory.forecast import (
     ABLATED_LOGITS,
     ABLATED_ROWS,
     ABLATED_TOKENS,
 )
+from cna_mlx.models.mlx_lm_internals import ssm_attn
 from cna_mlx.util.progress import Progress, silent
 
 
@@ -50,13 +53,14 @@ def gradients(
         layers: the layers to differentiate by.
 
     Returns:
-        [n_prompts, d_ff] in float32 for each layer.
+        [n_prompts, d_ff] in float32 for each layer with neurons.
 
     Raises:
         CnaError: a gradient is NaN or infinite.
         InputError: as :func:`read_prompts`.
     """
     sizes = widths(model)
+    layers = [layer for layer in layers if sizes[layer]]
     found = {layer: np.zeros((len(ids), sizes[layer]), np.float32) for layer in layers}
     done = 0
     for part in read_prompts(model, ids, positions):
@@ -81,13 +85,22 @@ def gradients(
 
 @contextmanager
 def _differentiable(model: Any) -> Iterator[None]:
-    """Compute recurrent layers without mlx-lm's own kernel, which has no gradient."""
+    """Compute recurrent layers without mlx-lm's own kernels, which have no gradient.
+
+    Some are asked for by training; Mamba's is a name in the model's module.
+    """
     was_training = model.training
+    names = vars(import_module(type(text_of(model)).__module__))
+    kernel = names.get("ssm_update")
     model.train()
     try:
+        if kernel:
+            names["ssm_update"] = ssm_attn
         yield
     finally:
         model.train(was_training)
+        if kernel:
+            names["ssm_update"] = kernel
 
 
 def effects(

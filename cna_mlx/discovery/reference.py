@@ -20,6 +20,8 @@ from cna_mlx.util.progress import Progress, silent
 MOMENTS = slice(1, 5)
 #: The row that is the mean |a| over the negative prompts.
 MAGNITUDE = 5
+#: The averages of a layer without neurons.
+NOTHING = np.zeros((MAGNITUDE + 1, 0), np.float32)
 
 
 def averages(positive: mx.array, negative: mx.array) -> mx.array:
@@ -90,9 +92,9 @@ def reference(
     texts = [*contrast.positive, *contrast.negative]
     ids = [render_prompt(tokenizer, text, rendering) for text in texts]
     count, total = len(contrast.positive), len(widths(model))
-    layers = []
+    layers = [NOTHING] * total
     for layer, found in last_activations(model, ids):
-        layers.append(np.array(averages(found[:count], found[count:])))
+        layers[layer] = np.array(averages(found[:count], found[count:]))
         progress("Reading the controls", layer + 1, total)
         del found  # before the next layer's are made
     return Reference(layers)

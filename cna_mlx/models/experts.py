@@ -73,6 +73,10 @@ class ExpertsBlock(MLPBlock):
     #: The names of the experts, and of the shared one if there is one.
     switch: ClassVar[str] = "switch_mlp"
     shared: ClassVar[str] = ""
+    #: The projections of an expert, the last two around the activation; and our block
+    #: over the shared one.
+    expert_projections: ClassVar[tuple[str, ...]] = GatedMLP.projections
+    shared_block: ClassVar[type[MLPBlock]] = GatedMLP
 
     projections = ()
 
@@ -82,7 +86,8 @@ class ExpertsBlock(MLPBlock):
         rest = self.shared_of(mlp)
         # past nn.Module, which would list these weights once more
         object.__setattr__(self, "_mixture", mlp)
-        object.__setattr__(self, "_rest", None if rest is None else GatedMLP(rest))
+        shared = None if rest is None else self.shared_block(rest)
+        object.__setattr__(self, "_rest", shared)
 
     def is_over(self, mlp: Any) -> bool:
         """Whether the block stands for this mixture."""
@@ -97,7 +102,7 @@ class ExpertsBlock(MLPBlock):
     @classmethod
     def experts_of(cls, mlp: Any) -> tuple[int, int, int]:
         """As in :class:`MLPBlock`; a shared expert is not counted."""
-        count, width, _ = mlp[cls.switch].gate_proj.weight.shape
+        count, width, _ = mlp[cls.switch][cls.expert_projections[0]].weight.shape
         own = getattr(mlp, "_mixture", mlp)
         chosen = (getattr(own, name, 0) for name in ("top_k", "num_experts_per_tok"))
         return count, width, max(chosen)
@@ -107,20 +112,20 @@ class ExpertsBlock(MLPBlock):
         """The number of neurons of all experts."""
         count, width, _ = cls.experts_of(mlp)
         rest = cls.shared_of(mlp)
-        return count * width + (0 if rest is None else GatedMLP.width_of(rest))
+        return count * width + (0 if rest is None else cls.shared_block.width_of(rest))
 
     @classmethod
     def matrices(cls, mlp: Any) -> list[Any]:
         """The projections of the first expert, and of the shared one."""
         rest = cls.shared_of(mlp)
-        first = [of_expert(mlp[cls.switch][one], 0) for one in GatedMLP.projections]
-        return [*first, *(GatedMLP.matrices(rest) if rest is not None else [])]
+        first = [of_expert(mlp[cls.switch][one], 0) for one in cls.expert_projections]
+        return [*first, *(cls.shared_block.matrices(rest) if rest is not None else [])]
 
     @classmethod
     def downs(cls, mlp: Any) -> list[Any]:
         """The down-projection of each expert, the shared one's last."""
         count, _, _ = cls.experts_of(mlp)
-        down, rest = mlp[cls.switch].down_proj, cls.shared_of(mlp)
+        down, rest = mlp[cls.switch][cls.expert_projections[-1]], cls.shared_of(mlp)
         found = [of_expert(down, expert) for expert in range(count)]
         return [*found, *([] if rest is None else [rest.down_proj])]
 
@@ -200,32 +205,37 @@ class ExpertsBlock(MLPBlock):
     ) -> mx.array:
         """The experts' outputs [rows, length, chosen, hidden], by mlx-lm's own code."""
         switch, slots = self[self.switch], _Slots(indices)
-        up_proj, activation = switch.up_proj, switch.activation
+        name, sizes = self.expert_projections[-2], self.experts_of(self)[:2]
+        projection, activation = switch[name], switch.activation
         kept.append(slots)
 
         def up(x: mx.array, experts: mx.array, **named: Any) -> mx.array:
             if experts.ndim < indices.ndim:  # many: mlx-lm sorts them
                 slots.order = mx.argsort(indices.flatten())
-            return up_proj(x, experts, **named)
+            return projection(x, experts, **named)
 
         def activated(*own: mx.array) -> mx.array:
-            slots.own = self._activated(activation, slots, shares, *own)
+            slots.own = self._activated(activation, sizes, slots, shares, *own)
             return slots.own
 
-        with replaced(switch, up_proj=up, activation=activated):
+        with replaced(switch, **{name: up, "activation": activated}):
             return switch(x, indices)
 
     def _activated(
-        self, plain: Any, slots: _Slots, shares: mx.array | None, *own: mx.array
+        self,
+        plain: Any,
+        sizes: tuple[int, int],
+        slots: _Slots,
+        shares: mx.array | None,
+        *own: mx.array,
     ) -> mx.array:
         """The experts' activations in the slots, edited where an edit is installed."""
         if self._scale is None:
             return plain(*own)
-        experts = self.experts_of(self)[:2]
-        scale = slots.of_experts(self._scale, *experts)
+        scale = slots.of_experts(self._scale, *sizes)
         if self._shift is None or shares is None:
             return self.kernels.scaled(scale, *own)
-        shift = slots.of_experts(self._shift, *experts)
+        shift = slots.of_experts(self._shift, *sizes)
         of_chosen = mx.take_along_axis(shares, slots.indices, axis=-1)
         share = mx.maximum(slots.sorted(of_chosen), _LEAST_SHARE)
         return self.kernels.edited(scale, shift / share[..., None, None], *own)

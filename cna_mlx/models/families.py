@@ -6,15 +6,15 @@ from threading import get_ident
 from typing import Any
 
 from cna_mlx.errors import UnsupportedModelError
-from cna_mlx.models import experts, fused, gemma, llama, qwen
+from cna_mlx.models import experts, fused, gemma, llama, nemotron, qwen
 from cna_mlx.models.family import Family as Family
 from cna_mlx.models.family import text_of
-from cna_mlx.models.mlp import MLPBlock
+from cna_mlx.models.mlp import MLPBlock, NoNeurons
 from cna_mlx.models.mlx_lm_internals import model_classes
 
 _FAMILIES = {
     family.module: family
-    for one in (llama, qwen, gemma, fused, experts)
+    for one in (llama, qwen, gemma, fused, experts, nemotron)
     for family in one.FAMILIES
 }
 # Modules around a text model of another one.
@@ -22,6 +22,12 @@ _AROUND = {
     "gemma3": "gemma3_text",
     "gemma4": "gemma4_text",
     "qwen3_5_moe": "qwen3_5",
+}
+
+# Keys of config.json that say what cannot be read: see docs/design.md.
+_REFUSED = {
+    "enable_moe_block": "experts beside its MLP",
+    "moe_latent_size": "experts of a narrower stream",
 }
 
 
@@ -65,8 +71,10 @@ def family_of_config(config: dict[str, Any], what: str) -> Family:
         inner = config.get("text_config", {}).get("model_type")
         module = "llama" if inner == "mistral" else inner
     family = _family(_AROUND.get(module, module), what)
-    if family.text_config(config).get("enable_moe_block"):
-        raise unsupported(f"{what} (experts beside its MLP)")
+    text = family.text_config(config)
+    for key, why in _REFUSED.items():
+        if text.get(key):
+            raise unsupported(f"{what} ({why})")
     return family
 
 
@@ -160,7 +168,8 @@ def installed(
 ) -> Iterator[dict[int, MLPBlock]]:
     """Install our blocks in these layers inside the block, and always remove them.
 
-    A block of an outer context is yielded and left in place.
+    A block of an outer context is yielded and left in place. A layer without neurons
+    has none.
 
     Raises:
         ThreadError: another thread put a block into one of these layers.
@@ -180,6 +189,8 @@ def installed(
                 continue
             block = made.get(index)
             if block is None or not block.is_over(mlp):
+                if block_class_of(family, layer) is NoNeurons:
+                    continue
                 block = made[index] = block_of(family, layer)
             blocks[index], originals[index] = block, mlp
             layer[family.mlp], block.thread = block, get_ident()

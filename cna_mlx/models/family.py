@@ -24,6 +24,8 @@ class Family:
             ``module.Class``.
         mlp: the name of a layer's MLP.
         post_norm: the layer's norm of the MLP's output; empty if there is none.
+        body, table, norm: the names of the decoder, of its embedding and of its final
+            norm.
         outputs: how many values a layer returns; the first is the hidden states.
         activations: the names in config.json of what gates the MLP.
         wide_masks: attention takes a padded batch's mask with an axis for the heads
@@ -37,6 +39,9 @@ class Family:
     mlps: Mapping[str, type[MLPBlock]]
     post_norm: str = ""
     mlp: str = "mlp"
+    body: str = "model"
+    table: str = "embed_tokens"
+    norm: str = "norm"
     outputs: int = 1
     activations: tuple[str, ...] = ("silu", "swish")
     wide_masks: bool = False
@@ -51,22 +56,28 @@ class Family:
     def embedding_path(self, model: Any) -> str:
         """The name of the embedding within the model."""
         within = "" if text_of(model) is model else "language_model."
-        return f"{within}model.embed_tokens"
+        return f"{within}{self.body}.{self.table}"
+
+    def decoder(self, model: Any) -> Any:
+        """The module that holds the embedding, the layers and the final norm."""
+        return getattr(text_of(model), self.body)
 
     def block_class(self, mlp: Any) -> type[MLPBlock] | None:
         """Our block for an MLP; None if the family has none for its class."""
         kind = type(mlp)
         module = kind.__module__.removeprefix(_PACKAGE)
         own = self.mlps.get(f"{module}.{kind.__name__}")
-        return own or (self.mlps.get(kind.__name__) if module == self.module else None)
+        if own is None and module == self.module:
+            own = self.mlps.get(kind.__name__)
+        return own if own and own.reads(mlp) else None
 
     def embedding(self, model: Any) -> Any:
         """The module that holds the embedding table."""
-        return text_of(model).model.embed_tokens
+        return getattr(self.decoder(model), self.table)
 
     def layers(self, model: Any) -> list[Any]:
         """The decoder layers in order."""
-        return text_of(model).model.layers
+        return self.decoder(model).layers
 
     def unembedding(self, model: Any) -> Any:
         """The module with the rows [vocab, hidden] that make the logits."""
@@ -74,7 +85,7 @@ class Family:
 
     def norm_weight(self, model: Any) -> mx.array:
         """What the final norm multiplies by, [hidden]."""
-        return _factors(text_of(model).model.norm, self.hidden(model))
+        return _factors(getattr(self.decoder(model), self.norm), self.hidden(model))
 
     def written(self, model: Any, layer: int) -> mx.array | None:
         """What a norm multiplies a layer's MLP output by, [hidden]; None if none."""

@@ -159,9 +159,8 @@ def _recorded(
         _Recorder(layer, number, family.outputs)
         for number, layer in enumerate(family.layers(model))
     ]
-    body = text_of(model).model
-    table = embed or body.embed_tokens
-    with replaced(body, layers=recorders, embed_tokens=table):
+    body, table = family.decoder(model), embed or family.embedding(model)
+    with replaced(body, **{"layers": recorders, family.table: table}):
         body(ids, caches)
     return recorders
 
@@ -181,7 +180,7 @@ def logits(model: Any, hidden: mx.array) -> mx.array:
         for layer in family.layers(model)
     ]
     text = text_of(model)
-    with replaced(text.model, layers=layers):
+    with replaced(family.decoder(model), layers=layers):
         found = text(mx.zeros(rows.shape[:2], mx.int32))
     return found.reshape(*shape[:-1], -1)
 

@@ -97,6 +97,11 @@ class MLPBlock(nn.Module):
         return all(self[name] is mlp.get(name) for name in self.projections)
 
     @classmethod
+    def reads(cls, mlp: Any) -> bool:
+        """Whether an MLP of its class is also of this kind."""
+        return True
+
+    @classmethod
     def width_of(cls, mlp: Any) -> int:
         """The number of neurons in an MLP of this kind."""
         return int(mlp[cls.projections[0]].weight.shape[0])
@@ -213,6 +218,23 @@ class MLPBlock(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """The block's output, [..., hidden], for its input ``x``, [..., hidden]."""
         return self.down_proj(self.activations(x))
+
+
+class NoNeurons(MLPBlock):
+    """What layers without an MLP have in its place: it stays where it is."""
+
+    kind = "without neurons"
+    projections = ()
+
+    @classmethod
+    def width_of(cls, mlp: Any) -> int:
+        """None."""
+        return 0
+
+    @classmethod
+    def downs(cls, mlp: Any) -> list[Any]:
+        """None."""
+        return []
 
 
 class GatedMLP(MLPBlock):

@@ -16,6 +16,7 @@ from mlx_lm.models.cache import RotatingKVCache as RotatingKVCache
 from mlx_lm.models.cache import can_trim_prompt_cache as can_trim_prompt_cache
 from mlx_lm.models.cache import make_prompt_cache as make_prompt_cache
 from mlx_lm.models.cache import trim_prompt_cache as trim_prompt_cache
+from mlx_lm.models.ssm import ssm_attn as ssm_attn
 from mlx_lm.sample_utils import apply_top_p as apply_top_p
 from mlx_lm.utils import _get_classes
 from mlx_lm.utils import load_config as load_config

@@ -109,11 +109,12 @@ def _short(scaling: dict[str, Any]) -> dict[str, Any]:
 
 def _check_activation(config: dict[str, Any], family: Family) -> None:
     known = family.activations
-    activation = config.get("hidden_activation") or config.get("hidden_act") or known[0]
-    if activation not in known:
+    keys = ("mlp_hidden_act", "hidden_activation", "hidden_act")
+    key = next((one for one in keys if config.get(one)), None)
+    if key and config[key] not in known:
         raise ModelError(
-            f"config.json: hidden_act {activation!r} is not supported: the MLP blocks "
-            f"of {family.name} are gated by {known[0]}"
+            f"config.json: {key} {config[key]!r} is not supported: the MLP blocks of "
+            f"{family.name} have {known[0]}"
         )
 
 

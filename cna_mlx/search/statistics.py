@@ -141,14 +141,17 @@ def read_statistics(
     rankings["residual"] = residual(model, contrast, chosen, own, progress)
     if openings:
         rankings |= _deciding(model, contrast, own, tuple(openings), progress)
-    scores: dict[Rank, list[np.ndarray]] = {rank: [] for rank in rankings}
-    moments = []
+    total = len(widths(model))
+    scores: dict[Rank, list[np.ndarray]] = {
+        rank: [np.zeros(0, np.float32)] * total for rank in rankings
+    }
+    moments = [np.zeros((4, 0), np.float32)] * total
     tops = [TopNeurons(max(counts)) for _ in sets[1:]]
     for layer, activations in read_layers(model, sets, ids, Selection(), progress):
         sides = _sides(sets[0], activations)
         for rank, ranking in rankings.items():
-            scores[rank].append(_score(ranking, layer, sides))
-        moments.append(np.array(averages(*sides)[MOMENTS]))
+            scores[rank][layer] = _score(ranking, layer, sides)
+        moments[layer] = np.array(averages(*sides)[MOMENTS])
         start = sum(contrast.sizes)
         for one, top in zip(sets[1:], tops, strict=True):
             own_sides = _sides(one, activations[start:])

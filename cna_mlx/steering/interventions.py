@@ -247,7 +247,8 @@ def _edited(intervention: Intervention, strength: Strength) -> dict[int, Any]:
     if isinstance(intervention, MeanDifference):
         if isinstance(strength, Pin):
             raise InputError("a mean difference is added: give a number, not a pin")
-        return dict(enumerate(intervention.deltas)) if strength else {}
+        parts = enumerate(intervention.deltas)
+        return {layer: one for layer, one in parts if one.size} if strength else {}
     if isinstance(strength, Pin):
         return _pinned(intervention, strength)
     by_layer = intervention.by_layer() if strength != 1.0 else {}

@@ -17,6 +17,9 @@ from cna_mlx.models.mlx_lm_internals import (
 )
 from cna_mlx.steering.interventions import Edits
 
+# The place of a layer's cache; None if it has none.
+Slot = int | None
+
 # Small enough that Ctrl-C interrupts a long prompt.
 _STEP = 512
 
@@ -96,7 +99,7 @@ def shared_prefill(
     is_plain = family_of(model).outputs == 1 and all(map(_has_rows, cache))
     if edits.rows == 1 or not ids or not is_plain or _is_steered(model):
         return cache if prefill(model, ids, cache, edits, stop) else None
-    groups = edits.groups(len(cache))
+    groups, slots = edits.groups(len(family_of(model).layers(model))), list[Slot]()
     # the first row of each group stands for it
     first = [[of.index(group) for group in range(max(of) + 1)] for of in groups]
     reduced = edits.of_rows(dict(enumerate(first)))
@@ -107,7 +110,7 @@ def shared_prefill(
                 return False
             with reduced.installed():
                 fed = part[start : start + _STEP]
-                _forward_groups(model, fed, cache, groups, first)
+                slots[:] = _forward_groups(model, fed, cache, groups, first)
                 mx.eval([layer.state for layer in cache])
             mx.clear_cache()
         return True
@@ -123,9 +126,9 @@ def shared_prefill(
         ids = ids[len(header.ids) :]
     if not feed(ids):
         return None
-    for layer, of in zip(cache, groups, strict=True):
-        if max(of) + 1 < edits.rows:
-            take_rows(layer, mx.array(of))
+    for slot, of in zip(slots, groups, strict=True):
+        if slot is not None and max(of) + 1 < edits.rows:
+            take_rows(cache[slot], mx.array(of))
     mx.eval([layer.state for layer in cache])
     return cache
 
@@ -136,7 +139,7 @@ def _forward_groups(
     cache: list[Any],
     groups: list[list[int]],
     first: list[list[int]],
-) -> None:
+) -> list[Slot]:
     """A forward pass with one row for each group of arms, layer by layer."""
     fed = Pass(model, mx.array([list(ids)]), cache)
     hidden = fed.hidden
@@ -146,6 +149,7 @@ def _forward_groups(
             hidden = hidden[mx.array([before[row] for row in first[index]])]
         before = groups[index]
         hidden = fed.layer(index, hidden)
+    return fed.slots
 
 
 def _has_rows(cache: Any) -> bool:

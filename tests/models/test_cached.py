@@ -77,6 +77,7 @@ def test_the_readable_kinds_are_those_of_the_families() -> None:
 
 MIXTURE = {"model_type": "qwen3_5_moe", "text_config": {"num_experts": 256}}
 WRAPPED = {"model_type": "mistral3", "text_config": {"model_type": "mistral"}}
+LATENT = {"model_type": "nemotron_h", "moe_latent_size": 1024}
 BESIDE = {"model_type": "gemma4", "text_config": {"enable_moe_block": True}}
 
 
@@ -86,6 +87,8 @@ BESIDE = {"model_type": "gemma4", "text_config": {"enable_moe_block": True}}
         (MIXTURE, "qwen3_5_moe", True),
         (WRAPPED, "mistral", True),
         (BESIDE, "gemma4 with experts", False),
+        (LATENT, "nemotron_h with a latent", False),
+        ({**LATENT, "moe_latent_size": None}, "nemotron_h", True),
         ({**BESIDE, "text_config": {"enable_moe_block": False}}, "gemma4", True),
         ({"model_type": "mistral3"}, "mistral3", False),
     ],

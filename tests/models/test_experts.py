@@ -36,9 +36,14 @@ def model(request: pytest.FixtureRequest) -> Any:
     return make_model(request.param)
 
 
-def block(model: Any, layer: int = -1) -> ExpertsBlock:
+def last_of(model: Any) -> int:
+    """The last layer with experts."""
+    return max(layer for layer, own in enumerate(experts_of(model)) if own)
+
+
+def block(model: Any) -> ExpertsBlock:
     family = family_of(model)
-    found = block_of(family, family.layers(model)[layer])
+    found = block_of(family, family.layers(model)[last_of(model)])
     assert isinstance(found, ExpertsBlock)
     return found
 
@@ -55,23 +60,23 @@ def close(found: mx.array, expected: mx.array) -> None:
 
 def chosen(model: Any, values: mx.array) -> np.ndarray:
     """Which experts have values, [..., experts]."""
-    count, width, _ = experts_of(model)[-1] or (0, 0, 0)
+    count, width, _ = experts_of(model)[last_of(model)] or (0, 0, 0)
     parts = np.array(values)[..., : count * width]
     return (parts.reshape(*parts.shape[:-1], count, width) != 0).any(axis=-1)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_what_neurons_add_sums_up_to_the_output(model: Any, length: int) -> None:
-    own, x, last = block(model), inputs(length), len(widths(model)) - 1
+    own, x, last = block(model), inputs(length), last_of(model)
     values, expected = own.activations(x), own(x)
-    assert values.shape == (2, length, widths(model)[-1])
+    assert values.shape == (2, length, widths(model)[last_of(model)])
     columns = mx.concatenate([down.weight for down in downs(model, last)], axis=1)
     biases = [down.get("bias") for down in downs(model, last)]
     if biases[0] is not None:
         expected = expected - own._shares(x)[..., :-1] @ mx.stack(biases)
     close(values @ columns.T, expected)
     most = text_of(model).args.num_experts_per_tok
-    assert (experts_of(model)[-1] or ())[2] == most
+    assert (experts_of(model)[last_of(model)] or ())[2] == most
     assert (chosen(model, values).sum(axis=-1) == most).all()
 
 
@@ -84,9 +89,9 @@ def test_a_token_has_the_same_values_alone_and_among_many(model: Any) -> None:
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_rows_have_their_own_multipliers(model: Any, length: int) -> None:
-    x, last, every = inputs(length, 3), len(widths(model)) - 1, range(0, 60, 2)
+    x, last, every = inputs(length, 3), last_of(model), range(0, 60, 2)
     own = block(model)
-    size = widths(model)[-1]
+    size = widths(model)[last_of(model)]
     circuit = Circuit.from_neurons([(last, size - 1 - n) for n in every] + [(last, 3)])
     with steered(model, circuit, [0.0, 1.0, -2.0]):
         found = block(model)(x)
@@ -115,9 +120,9 @@ def test_a_multiplier_is_exactly_that_of_the_up_projections_row(length: int) -> 
 def test_a_pin_holds_where_the_expert_is_chosen(
     model: Any, length: int, by_row: bool
 ) -> None:
-    x, last = inputs(length), len(widths(model)) - 1
-    count, width, _ = experts_of(model)[-1] or (0, 0, 0)
-    pinned = [5, width + 1, *range(count * width, widths(model)[-1], 9)]
+    x, last = inputs(length), last_of(model)
+    count, width, _ = experts_of(model)[last_of(model)] or (0, 0, 0)
+    pinned = [5, width + 1, *range(count * width, widths(model)[last_of(model)], 9)]
     circuit = Circuit.from_neurons([(last, n) for n in pinned])
     pin = Pin(0.25)
     plain = block(model).activations(x)
@@ -140,7 +145,7 @@ def test_a_pin_holds_where_the_expert_is_chosen(
 def test_quantized_experts_are_read_and_steered(mode: str) -> None:
     model, x = make_model("gpt_oss"), inputs(40)
     nn.quantize(model, 32, 4, mode=mode)
-    own, last = block(model), len(widths(model)) - 1
+    own, last = block(model), last_of(model)
     columns = [
         mx.dequantize(
             one.weight, one.scales, one.get("biases"), 32, 4, mode=mode
@@ -161,8 +166,9 @@ def test_blocks_of_mixtures_are_removed(model: Any) -> None:
     family = family_of(model)
     before = [layer[family.mlp] for layer in family.layers(model)]
     names = [name for name, _ in model.named_modules()]
-    with installed(model, [0, 1]) as blocks:
-        assert family.layers(model)[1][family.mlp] is blocks[1]
+    last = last_of(model)
+    with installed(model, [0, last]) as blocks:
+        assert family.layers(model)[last][family.mlp] is blocks[last]
         inside = [name for name, _ in model.named_modules()]
     assert [layer[family.mlp] for layer in family.layers(model)] == before
     assert sorted(names) == sorted(inside)

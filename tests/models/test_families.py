@@ -11,6 +11,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from marks import slow
+from mlx_lm.models import nemotron_h
 from mlx_lm.models.switch_layers import SwitchLinear
 from tiny_models import FAMILIES, MIXTURES, OTHERS, Ends, make_model
 
@@ -27,7 +28,6 @@ from cna_mlx.models.families import (
     installed,
     widths,
 )
-from cna_mlx.models.family import text_of
 from cna_mlx.models.forward import Pass, logits
 from cna_mlx.models.mlp import replaced
 from cna_mlx.steering.arms import Arm
@@ -67,17 +67,18 @@ def column(model: Any, layer: int, index: int, value: float) -> None:
     if switch is None:
         _plain(mlp).weight[:, index] *= value
         return
-    count, width = switch.gate_proj.weight.shape[:2]
+    up, down = ("fc1", "fc2") if "fc1" in switch else ("up_proj", "down_proj")
+    count, width = switch[up].weight.shape[:2]
     if index < count * width:
-        _plain(switch).weight[index // width, :, index % width] *= value
+        _plain(switch, down).weight[index // width, :, index % width] *= value
     else:
         shared = mlp.get("shared_expert") or mlp.get("shared_experts")
         _plain(shared).weight[:, index - count * width] *= value
 
 
-def _plain(mlp: Any) -> Any:
+def _plain(mlp: Any, name: str = "down_proj") -> Any:
     """The down-projection, dequantized in place."""
-    down = mlp.down_proj
+    down = mlp[name]
     if hasattr(down, "bits"):
         linear = nn.Linear if down.weight.ndim == 2 else partial(SwitchLinear, 1)
         plain = linear(1, 1, bias="bias" in down)
@@ -87,8 +88,8 @@ def _plain(mlp: Any) -> Any:
         )
         if "bias" in down:
             plain.bias = down.bias
-        mlp.down_proj = plain
-    return mlp.down_proj
+        mlp[name] = plain
+    return mlp[name]
 
 
 def close(found: mx.array, expected: mx.array, limit: float) -> None:
@@ -97,15 +98,20 @@ def close(found: mx.array, expected: mx.array, limit: float) -> None:
 
 
 def tolerance(model: Any) -> float:
-    is_exact = text_of(model).model.norm.weight.dtype == mx.float32
-    return 5e-5 if is_exact else 0.1
+    return 5e-5 if norm_of(model).weight.dtype == mx.float32 else 0.1
+
+
+def norm_of(model: Any) -> Any:
+    family = family_of(model)
+    return getattr(family.decoder(model), family.norm)
 
 
 def test_a_block_in_place_changes_nothing(model: Any) -> None:
     expected = model(TEXT)
     with installed(model, list(range(len(widths(model))))):
         assert mx.array_equal(model(TEXT), expected)
-    with steered(model, Circuit.from_neurons([(0, 3)]), 1.0):
+    first = next(layer for layer, size in enumerate(widths(model)) if size)
+    with steered(model, Circuit.from_neurons([(first, 3)]), 1.0):
         assert mx.array_equal(model(TEXT), expected)
 
 
@@ -113,8 +119,8 @@ def test_a_block_in_place_changes_nothing(model: Any) -> None:
 def test_a_multiplier_is_that_of_the_neurons_column(
     model: Any, multiplier: float
 ) -> None:
-    sizes = widths(model)
-    neurons = [(layer, size - 1 - layer) for layer, size in enumerate(sizes)]
+    sizes = enumerate(widths(model))
+    neurons = [(layer, size - 1 - layer) for layer, size in sizes if size]
     before = model(TEXT)
     with steered(model, Circuit.from_neurons(neurons), multiplier):
         found = model(TEXT)
@@ -131,19 +137,19 @@ def test_passes_by_layer_are_the_models_own(model: Any) -> None:
 
 def test_the_logits_are_of_the_unembedding(model: Any) -> None:
     """But for a soft cap and a scale, which keep the order."""
-    family, text = family_of(model), text_of(model)
+    family, norm = family_of(model), norm_of(model)
     hidden = mx.random.normal((3, family.hidden(model))).astype(
         family.norm_weight(model).dtype
     )
     head = family.unembedding(model)
-    rows = text.model.norm(hidden)
+    rows = norm(hidden)
     plain = head.as_linear(rows) if hasattr(head, "as_linear") else head(rows)
     order = mx.argsort(plain, axis=-1)
     ranked = mx.take_along_axis(logits(model, hidden), order, axis=-1)
     assert mx.all(ranked[:, 1:] >= ranked[:, :-1])
     # the norm's weight is what it multiplies by
     ones = mx.where(mx.arange(hidden.shape[1]) % 2 == 0, 1.0, -1.0)
-    close(text.model.norm(ones) * ones, family.norm_weight(model), 1e-2)
+    close(norm(ones) * ones, family.norm_weight(model), 1e-2)
 
 
 def alone(model: Any, prompt: list[int]) -> list[np.ndarray]:
@@ -155,7 +161,7 @@ def alone(model: Any, prompt: list[int]) -> list[np.ndarray]:
             keep = partial(found.__setitem__, layer)
             taps.enter_context(block.tapped(keep))
         mx.eval(model(mx.array([prompt])))
-    return [np.array(found[layer][0, -1].astype(mx.float32)) for layer in layers]
+    return [np.array(a[0, -1].astype(mx.float32)) for _, a in sorted(found.items())]
 
 
 @pytest.mark.parametrize("shared", [0, 11])
@@ -169,7 +175,7 @@ def test_activations_do_not_depend_on_batch_and_padding(
         for number, length in enumerate((3, 14, 1, 3))
     ]
     found = [np.array(a) for _, a in last_activations(model, prompts)]
-    assert [one.shape[1] for one in found] == list(widths(model))
+    assert [one.shape[1] for one in found] == [size for size in widths(model) if size]
     for row, prompt in enumerate(prompts):
         for layer, expected in enumerate(alone(model, prompt)):
             limit = tolerance(model) * np.abs(expected).max()
@@ -179,7 +185,7 @@ def test_activations_do_not_depend_on_batch_and_padding(
 def test_a_prompt_in_pieces_is_read_as_in_one() -> None:
     """Windows, recurrent states and shared keys are carried from piece to piece."""
     random = np.random.default_rng(1)
-    for family in ("gemma4", "qwen3_5", "ministral3", "gemma3"):
+    for family in ("gemma4", "qwen3_5", "ministral3", "gemma3", "nemotron_h"):
         model = make_model(family)
         prompts = [random.integers(5, 500, length).tolist() for length in (700, 690)]
         found = [np.array(a) for _, a in last_activations(model, prompts)]
@@ -202,31 +208,49 @@ def test_what_follows_is_what_the_model_says(model: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "family", ["gemma3", "gemma4", "qwen3_5", "phi3", "qwen3_next"]
+    "family", ["gemma3", "gemma4", "qwen3_5", "phi3", "qwen3_next", "nemotron_h"]
 )
 def test_a_gradient_is_a_finite_difference(family: str) -> None:
     """Of the log-odds of a first token, by one neuron at the last token."""
     model, prompt, opening = make_model(family), TEXT[0].tolist(), 17
 
     def odds(layer: int, index: int, shift: float) -> float:
-        own = family_of(model).layers(model)[layer]
-        mlp, column = own.mlp, output_direction(model, layer, index)
+        name, own = family_of(model).mlp, family_of(model).layers(model)[layer]
+        mlp, column = own[name], output_direction(model, layer, index)
 
         def shifted(x: mx.array) -> mx.array:
             found = mlp(x)
             found[:, -1] += shift * column
             return found
 
-        with replaced(own, mlp=shifted):
+        with replaced(own, **{name: shifted}):
             p = mx.softmax(model(mx.array([prompt]))[0, -1])[opening].item()
         return float(np.log(p / (1 - p)))
 
-    found = gradients(model, [prompt], [(opening,)], [0, 1])
-    for layer in (0, 1):
+    layers = [layer for layer, size in enumerate(widths(model)) if size][:2]
+    found = gradients(model, [prompt], [(opening,)], range(layers[1] + 1))
+    assert list(found) == layers
+    for layer in layers:
         index = int(mx.argmax(mx.abs(found[layer][0])).item())
         expected = (odds(layer, index, 0.02) - odds(layer, index, -0.02)) / 0.04
         assert found[layer][0, index].item() == pytest.approx(expected, rel=0.05)
     assert not model.training
+
+
+def test_a_gradient_takes_no_kernel_of_mamba(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which Metal has for single tokens, and has no gradient."""
+    plain = nemotron_h.ssm_update
+
+    def kernel(x: mx.array, *others: Any, **named: Any) -> Any:
+        assert x.shape[1] > 1
+        return plain(x, *others, **named)
+
+    monkeypatch.setattr(nemotron_h, "ssm_update", kernel)
+    model, prompt = make_model("nemotron_h"), TEXT[0].tolist()
+    found = gradients(model, [prompt], [(17,)], [0, 1, 4])
+    assert list(found) == [1, 4]
+    assert float(mx.abs(found[1]).max()) > 0
+    assert nemotron_h.ssm_update is kernel
 
 
 def answers(
@@ -238,10 +262,10 @@ def answers(
 
 
 def arms_of(model: Any) -> list[Arm]:
-    last = len(widths(model)) - 1
+    layers = [layer for layer, size in enumerate(widths(model)) if size]
     early, late = (
         Circuit.from_neurons([(layer, n) for n in range(0, widths(model)[layer], 2)])
-        for layer in (0, last)
+        for layer in (layers[0], layers[-1])
     )
     return [Arm("a"), Arm("b", ((early, 0.0),)), Arm("c", ((late, 3.0),))]
 
@@ -313,3 +337,13 @@ def test_experts_beside_an_mlp_are_refused() -> None:
         family_of(model)
     with pytest.raises(UnsupportedModelError, match="experts beside its MLP"):
         family_of_config({"model_type": "gemma4_text", **extra}, "it")
+
+
+def test_experts_of_a_narrower_stream_are_refused() -> None:
+    """As in Nemotron 3 Super: their columns are not of the hidden states."""
+    model = make_model("nemotron_h_moe", moe_latent_size=32)
+    with pytest.raises(UnsupportedModelError, match=r"layer 1 of .*NemotronHMoE"):
+        family_of(model)
+    config = {"model_type": "nemotron_h", "moe_latent_size": 32}
+    with pytest.raises(UnsupportedModelError, match="experts of a narrower stream"):
+        family_of_config(config, "it")

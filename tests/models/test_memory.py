@@ -401,6 +401,34 @@ def test_the_forecast_of_a_discovery(
     assert 0.6 < (peak - before) / discovery_bytes(shape, work) < 1.05
 
 
+# As above: hidden, d_ff, heads of the scan, width of a head, values of its state.
+@pytest.mark.parametrize(
+    "sizes", [(320, 640, 20, 48, 48), slow((256, 4096, 6, 32, 32))]
+)
+@pytest.mark.parametrize("words", [1, slow(80)])
+def test_the_forecast_of_a_scan(
+    build: Any, tokenizer: Any, sizes: tuple[int, ...], words: int
+) -> None:
+    names = (
+        *("hidden_size", "intermediate_size", "mamba_num_heads", "mamba_head_dim"),
+        "ssm_state_size",
+    )
+    model = build("nemotron_h", **dict(zip(names, sizes, strict=True)))
+    shape = Shape.of_config(vars(text_of(model).args), 4)
+    sides = (
+        [f"{start * words} {n}" for n in range(32 if words == 1 else 8)]
+        for start in ("why ", "how ")
+    )
+    contrast = PromptSet.from_prompts(*sides)
+    work = _workload([contrast], tokenizer)
+    gc.collect()
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    found = run_discovery(model, tokenizer, contrast, Selection(universal=False))
+    assert 0.6 < (found.peak_memory - before) / discovery_bytes(shape, work) < 1.1
+
+
 _WIDTH = "moe_intermediate_size"
 
 

@@ -51,6 +51,11 @@ def test_published_configurations() -> None:
     assert hybrid.kv_per_token == 10 * 2 * 2 * 256 * 2  # a KV cache in ten layers
     assert hybrid.active == 9 * 512
     assert known["Qwen3.5-27B"].experts is None
+    blocks = known["Nemotron-Nano-9B-v2"]
+    assert blocks.all_neurons == 25 * 15680
+    assert blocks.kv_per_token == 4 * 2 * 8 * 128 * 2
+    assert blocks.state_bytes == 27 * (4 * 128 * 80 * 128 + 2 * 3 * 12288)
+    assert blocks.layer_weights * 56 == pytest.approx(7.71e9, rel=0.01)
     nested = Shape.of_config({"hidden_size": 1, "text_config": {"hidden_size": 2}})
     assert nested.hidden == 2
 
@@ -98,3 +103,24 @@ def test_the_catalogues_numbers_are_those_of_the_modules(entry: Any) -> None:
         routed += sum(n for name, n in sizes.items() if ".experts." in name)
         active = sum(sizes.values()) - routed * (own.count - own.chosen) // own.count
         assert active / 1e9 == pytest.approx(entry.shape["active_b"], abs=0.01)
+
+
+def test_layers_of_one_block_are_named_in_three_ways() -> None:
+    """By a pattern, or by words as transformers 5 or earlier files have them."""
+    config = {"model_type": "nemotron_h", "intermediate_size": 10, "hidden_size": 4}
+    mixture = {"n_routed_experts": 8, "moe_intermediate_size": 2}
+    words = {
+        "hybrid_override_pattern": "M-*E",
+        "layers_block_type": ["linear_attention", "mlp", "full_attention", "moe"],
+        "layer_types": ["mamba", "mlp", "attention", "moe"],
+    }
+    for key, value in words.items():
+        shape = Shape.of_config({**config, **mixture, key: value})
+        assert (shape.blocks, shape.layers) == ("M-*E", 4)
+        assert shape.all_neurons == 10 + 8 * 2
+    # transformers writes sizes of experts for models without
+    dense = Shape.of_config({**config, **mixture, "hybrid_override_pattern": "M-*"})
+    assert dense.experts is None
+    assert dense.all_neurons == 10
+    damaged = Shape.of_config({**config, "hybrid_override_pattern": 5})
+    assert (damaged.blocks, damaged.layers) == ("", 0)

@@ -110,9 +110,9 @@ def test_what_prompts_begin_with_is_fed_once(
     fed: list[int] = []
     forward = prefill_module._forward_groups
 
-    def counted(model: Any, ids: Any, *rest: Any) -> None:
+    def counted(model: Any, ids: Any, *rest: Any) -> Any:
         fed.append(len(ids))
-        forward(model, ids, *rest)
+        return forward(model, ids, *rest)
 
     monkeypatch.setattr(prefill_module, "_forward_groups", counted)
     arms: list[Any] = [(), ((LATE, 0.0),), ((EARLY, 0.5),), ((direction, 0.3),)]

@@ -53,6 +53,20 @@ _EXPERTS = {
     "tie_word_embeddings": False,
 }
 _SHARED = {**_EXPERTS, "shared_expert_intermediate_size": 64}
+_MAMBA = {
+    "head_dim": 16,
+    "attention_bias": False,
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 16,
+    "mamba_proj_bias": False,
+    "ssm_state_size": 16,
+    "conv_kernel": 4,
+    "n_groups": 2,
+    "mlp_bias": False,
+    "layer_norm_epsilon": 1e-5,
+    "use_bias": False,
+    "use_conv_bias": True,
+}
 # Mixtures of experts.
 MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_moe": ("qwen3_moe", {**_EXPERTS, "mlp_only_layers": [1]}),
@@ -92,6 +106,22 @@ MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
             "attention_bias": True,
             "partial_rotary_factor": 0.5,
             "rope_scaling": None,
+        },
+    ),
+    "nemotron_h_moe": (
+        "nemotron_h",
+        {
+            **_MAMBA,
+            "hybrid_override_pattern": "ME*-E*",
+            "moe_intermediate_size": 32,
+            "moe_shared_expert_intermediate_size": 64,
+            "n_routed_experts": 8,
+            "n_shared_experts": 1,
+            "num_experts_per_tok": 2,
+            "n_group": 2,
+            "topk_group": 1,
+            "norm_topk_prob": True,
+            "routed_scaling_factor": 1.5,
         },
     ),
 }
@@ -183,6 +213,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
         {"head_dim": 16, "attention_bias": True, "partial_rotary_factor": 0.5},
     ),
     "qwen3_5": ("qwen3_5", _HYBRID),
+    "nemotron_h": ("nemotron_h", {**_MAMBA, "hybrid_override_pattern": "M-M*-"}),
 }
 PRECISIONS = ("float32", "bfloat16", "4-bit")
 #: Tied and untied embeddings, biases, a window, and every kind of arithmetic: these run

@@ -17,7 +17,7 @@ READABLE = (
     *("internlm3", "minicpm", "stablelm", "qwen2", "qwen3", "qwen3_5"),
     *("qwen2_moe", "qwen3_moe", "qwen3_next", "qwen3_5_moe", "mixtral", "gpt_oss"),
     *("glm4_moe", "gemma2", "gemma3", "gemma3_text", "gemma4", "gemma4_text", "phi3"),
-    "glm4",
+    *("glm4", "nemotron_h"),
 )
 _FOLDER = "models--"
 
@@ -30,7 +30,8 @@ class CachedModel:
         name: its hub id.
         bytes: of its weights.
         kind: the ``model_type`` of its config.json; of its text model in Mistral's
-            wrapper; "... with experts" for Gemma 4 with experts beside its MLP.
+            wrapper; "... with experts" for Gemma 4 with experts beside its MLP, and
+            "... with a latent" for Nemotron-H with experts of a narrower stream.
         bits: of a quantized weight; None for others.
         is_complete: whether all files are there.
         unreadable: why its weights cannot be loaded, and what to do; None if they can.
@@ -101,8 +102,9 @@ def _kind(config: dict[str, Any]) -> str:
     kind = str(config.get("model_type", "unknown"))
     if kind == "mistral3":
         kind = str(text.get("model_type", kind))
-    has_more = (config | text).get("enable_moe_block")
-    return f"{kind} with experts" if has_more else kind
+    if (config | text).get("enable_moe_block"):
+        return f"{kind} with experts"
+    return f"{kind} with a latent" if (config | text).get("moe_latent_size") else kind
 
 
 def _snapshot(folder: Path) -> Path:

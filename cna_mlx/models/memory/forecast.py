@@ -84,6 +84,12 @@ _ROUTED = {
 # The same for a recurrent layer: copies of a token's projections, and of its state on
 # the CPU, which mlx-lm's own kernel does not run on. Measured.
 _PROJECTED, _STATES = 3.0, 1.25
+# The same for an MLP that is a layer of its own, and not gated. Measured.
+_PLAIN = {"hidden": 2.2, "d_ff": 1.0}
+# The same for Mamba2's scan, in float32: copies of a token's values, and of its
+# products with the tokens of its chunk in each head. Measured; chunks have 256 tokens.
+_SCANNED, _PRODUCTS = {"values": 15.2, "shared": 9.0, "repeated": 1.6}, 3.0
+_CHUNK = 256
 # Bounds of a batch in which each row changes another neuron: its rows, their tokens in
 # the KV caches, their logits.
 ABLATED_ROWS, ABLATED_TOKENS, ABLATED_LOGITS = 128, 8192, 1 << 24
@@ -128,7 +134,11 @@ def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
     )
     if shape.recurrent:
         attention = max(attention, _recurrent(shape, shape.recurrent, work.rows, step))
-    if shape.experts is None:
+    if shape.blocks:
+        own = shape.experts
+        width = _routed(shape.hidden, own) if own else _PLAIN["d_ff"] * shape.d_ff
+        values = max(attention, batch * (_PLAIN["hidden"] * shape.hidden + width))
+    elif shape.experts is None:
         values = attention + batch * held["d_ff"] * shape.d_ff
     else:
         passed = held["hidden"] * _PASSED["hidden"] * shape.hidden
@@ -147,6 +157,10 @@ def _recurrent(shape: Shape, own: Recurrent, rows: int, step: int) -> float:
     """
     import mlx.core as mx
 
+    if scan := own.scan:
+        held = sum(copies * getattr(scan, name) for name, copies in _SCANNED.items())
+        held += _PRODUCTS * scan.heads * min(step, _CHUNK)
+        return rows * (step * held + _STATES * own.state) * 4 / shape.value_bytes
     states = 2 if mx.metal.is_available() else _STATES * step
     passed = shape.hidden * _HELD[4]["hidden"] + _PROJECTED * own.inner
     return rows * (step * passed + states * own.state * 4 / shape.value_bytes)

@@ -35,6 +35,23 @@ class ExpertSizes:
 
 
 @dataclass(frozen=True)
+class Scan:
+    """The values of a token in a scan that goes through tokens in chunks (Mamba2).
+
+    Attributes:
+        heads: how many.
+        values: of all heads.
+        shared: of the groups of heads, to write to the state and to read it.
+        repeated: one of these two, for each head.
+    """
+
+    heads: int
+    values: int
+    shared: int
+    repeated: int
+
+
+@dataclass(frozen=True)
 class Recurrent:
     """Layers with a recurrent state in place of a KV cache.
 
@@ -43,12 +60,14 @@ class Recurrent:
         state: values of a row's state, which is float32.
         inner: values of a token in its projections.
         before: values of earlier tokens that a row's convolution keeps.
+        scan: of Mamba2; None for others.
     """
 
     layers: int
     state: int
     inner: int
     before: int
+    scan: Scan | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +84,9 @@ class Shape:
         kv_values: that the KV cache holds of a token; None if all layers have one
             of kv_heads and head_dim.
         recurrent: its recurrent layers; None if all have attention.
+        blocks: what each layer is, of a model whose layers are one block each: ``M``
+            for a recurrent one, ``*`` for attention, ``-`` for an MLP, ``E`` for
+            experts; empty for others.
     """
 
     layers: int
@@ -79,6 +101,7 @@ class Shape:
     neurons: int | None = None
     kv_values: int | None = None
     recurrent: Recurrent | None = None
+    blocks: str = ""
 
     @classmethod
     def of_config(
@@ -88,13 +111,15 @@ class Shape:
         inner = config.get("text_config")
         config = {**config, **(inner if isinstance(inner, dict) else {})}
         number = _numbers(config)
-        layers, heads = number("num_hidden_layers"), number("num_attention_heads") or 1
+        blocks, heads = _blocks(config), number("num_attention_heads") or 1
+        layers = len(blocks) or number("num_hidden_layers")
         head_dim = number("head_dim") or number("hidden_size") // heads
         dtype = config.get("dtype") or config.get("torch_dtype")
         size = value_bytes or (4 if dtype == "float32" else 2)
         experts, widths = _experts(config), _widths(config, layers)
         recurrent = _recurrent(config, layers)
         cached = layers - (recurrent.layers if recurrent else 0)
+        cached = blocks.count("*") if blocks else cached
         return cls(
             layers,
             number("hidden_size"),
@@ -108,6 +133,7 @@ class Shape:
             sum(widths) if len(set(widths)) > 1 else None,
             _kv_values(config, cached, head_dim),
             recurrent,
+            blocks,
         )
 
     @property
@@ -144,8 +170,12 @@ class Shape:
         return self._weights(self.active)
 
     def _weights(self, width: int) -> int:
-        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        return self.hidden * (2 * queries + 2 * keys + 3 * width)
+        attention = 2 * self.head_dim * (self.heads + self.kv_heads)
+        if not self.blocks:
+            return self.hidden * (attention + 3 * width)
+        own = {"*": attention, "M": self.recurrent.inner if self.recurrent else 0}
+        total = sum(own.get(block, 2 * width) for block in self.blocks)
+        return self.hidden * total // len(self.blocks)
 
 
 _Number = Callable[..., int]
@@ -163,14 +193,39 @@ def _numbers(config: dict[str, Any]) -> _Number:
     return number
 
 
+# The kinds of Nemotron-H's layers, as transformers 5 and earlier files name them.
+_KINDS = {
+    "linear_attention": "M",
+    "mamba": "M",
+    "conv": "M",
+    "full_attention": "*",
+    "attention": "*",
+    "mlp": "-",
+    "moe": "E",
+}
+
+
+def _blocks(config: dict[str, Any]) -> str:
+    """What each layer is, of a model whose layers are one block each; else empty."""
+    if config.get("model_type") != "nemotron_h":
+        return ""
+    found = config.get("hybrid_override_pattern")
+    if not found:
+        found = _list(config, "layers_block_type") or _list(config, "layer_types")
+    whole = found if isinstance(found, str | list | tuple) else ()
+    return "".join(_KINDS.get(str(one), str(one)[:1]) for one in whole[:_MOST_LAYERS])
+
+
 def _experts(config: dict[str, Any]) -> ExpertSizes | None:
     """The experts of a mixture, by the names that its families use."""
     number = _numbers(config)
     count = number("num_experts", "num_local_experts", "n_routed_experts")
-    if not count:
+    if not count or "E" not in (_blocks(config) or "E"):
         return None
     width = number("moe_intermediate_size", "intermediate_size")
-    shared = number("shared_expert_intermediate_size")
+    shared = number(
+        "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size"
+    )
     shared = shared or number("n_shared_experts") * width
     chosen = number("num_experts_per_tok", "experts_per_token") or 1
     has_biases = config.get("model_type") == "gpt_oss"
@@ -181,6 +236,9 @@ def _widths(config: dict[str, Any], layers: int) -> list[int]:
     """The neurons of each layer."""
     number = _numbers(config)
     own, experts = number("intermediate_size"), _experts(config)
+    if blocks := _blocks(config):
+        of_kinds = {"-": own, "E": experts.neurons if experts else 0}
+        return [of_kinds.get(block, 0) for block in blocks]
     if experts is not None:
         first, step = number("first_k_dense_replace"), number("decoder_sparse_step")
         without = _list(config, "mlp_only_layers")
@@ -200,6 +258,14 @@ def _widths(config: dict[str, Any], layers: int) -> list[int]:
 def _recurrent(config: dict[str, Any], layers: int) -> Recurrent | None:
     """The recurrent layers, between those with attention."""
     number = _numbers(config)
+    if blocks := _blocks(config):
+        heads, size = number("mamba_num_heads"), number("ssm_state_size")
+        values = heads * number("mamba_head_dim")
+        shared = 2 * number("n_groups") * size
+        before = max(0, number("conv_kernel") - 1) * (values + shared)
+        inner = 3 * values + shared + heads
+        scan = Scan(heads, values, shared, heads * size)
+        return Recurrent(blocks.count("M"), values * size, inner, before, scan)
     every, heads = number("full_attention_interval"), number("linear_num_value_heads")
     if not (every and heads):
         return None

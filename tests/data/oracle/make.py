@@ -88,7 +88,9 @@ def layers_of(model: Any) -> Any:
 
 
 def mlp_of(layer: Any) -> Any:
-    return layer.block_sparse_moe if hasattr(layer, "block_sparse_moe") else layer.mlp
+    """A layer's MLP or mixture; Nemotron-H's may have another mixer in its place."""
+    names = ("block_sparse_moe", "mixer", "mlp")
+    return next(getattr(layer, name) for name in names if hasattr(layer, name))
 
 
 def shared_of(mlp: Any) -> Any:
@@ -114,7 +116,8 @@ def hooked(model: Any, found: dict[Any, Any]) -> Any:
     for number, layer in enumerate(layers_of(model)):
         mlp = mlp_of(layer)
         if not hasattr(mlp, "experts"):
-            keep(mlp.down_proj, number, "dense", True)
+            if hasattr(mlp, "down_proj"):
+                keep(mlp.down_proj, number, "dense", True)
             continue
         keep(mlp.experts, number, "experts", True)
         if shared := shared_of(mlp):
@@ -131,6 +134,8 @@ def own_activation(experts: Any, number: int, x: Any) -> Any:
     if hasattr(experts, "gate_up_proj_bias"):  # gpt-oss
         weight, bias = experts.gate_up_proj[number], experts.gate_up_proj_bias[number]
         return experts._apply_gate(x @ weight + bias)
+    if not hasattr(experts, "gate_up_proj"):
+        return experts.act_fn(torch.nn.functional.linear(x, experts.up_proj[number]))
     gate, up = torch.nn.functional.linear(x, experts.gate_up_proj[number]).chunk(2)
     return experts.act_fn(gate) * up
 
@@ -141,6 +146,8 @@ def activation(model: Any, layer: int, found: dict[Any, Any]) -> Any:
         return found[layer, "dense"][0].reshape(-1, found[layer, "dense"][0].shape[-1])[
             -1
         ]
+    if (layer, "experts") not in found:
+        return torch.zeros(0)
     experts = mlp_of(layers_of(model)[layer]).experts
     x, indices, shares = found[layer, "experts"]
     parts = [
