@@ -3,33 +3,42 @@
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from family_table import README, with_table
 from marks import slow
 from mlx_lm.models import nemotron_h
+from mlx_lm.models.cache import ChunkedKVCache
 from mlx_lm.models.switch_layers import SwitchLinear
 from tiny_models import FAMILIES, MIXTURES, OTHERS, Ends, make_model
 
+from cna_mlx.analysis.circuit_overlap import compare_circuits
 from cna_mlx.circuit import Circuit
+from cna_mlx.diagnostics.invariants import identity, random_circuit
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.attribution import output_direction
+from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.influence import gradients
 from cna_mlx.discovery.last_tokens import following, read_prompts
-from cna_mlx.errors import UnsupportedModelError
+from cna_mlx.discovery.selection import Selection
+from cna_mlx.errors import CircuitError, UnsupportedModelError
+from cna_mlx.evaluation.arms import reference
 from cna_mlx.models.families import (
-    by_kind,
     family_of,
     family_of_config,
     installed,
+    supported,
     widths,
 )
 from cna_mlx.models.forward import Pass, logits
 from cna_mlx.models.mlp import replaced
+from cna_mlx.prompts import load_contrast
+from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.search.statistics import read_statistics
 from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.events import Answer
 from cna_mlx.steering.generation import generate_arms
@@ -323,10 +332,43 @@ def test_there_is_a_tiny_model_of_every_family() -> None:
     )
 
 
-def test_the_readme_lists_the_families() -> None:
-    rows = {f"| {kind} | {', '.join(names)} |" for kind, names in by_kind().items()}
-    readme = Path(__file__).parents[2] / "README.md"
-    assert rows <= set(readme.read_text("utf-8").splitlines())
+def test_the_readmes_table_is_that_of_the_families() -> None:
+    text = README.read_text("utf-8")
+    assert text == with_table(text), "python tests/support/family_table.py"
+    assert all(name in text for name in supported())
+
+
+def test_layers_without_neurons_keep_their_place(tokenizer: Any) -> None:
+    """In what a walk leaves, in circuits, in a search's figures and in checks."""
+    model, contrast = make_model("nemotron_h"), load_contrast("refusal-small")
+    sizes = widths(model)
+    assert sizes == (0, 128, 0, 0, 128)
+    own = reference(model, tokenizer, contrast, Rendering())
+    assert [len(one) for one in own.direction.deltas] == list(sizes)
+    assert [one.shape for one in own.moments] == [(4, size) for size in sizes]
+    found = read_statistics(model, tokenizer, contrast, [8], Rendering(), bank=[])
+    assert found.sizes == sizes
+    selection = Selection(0.05, "weighted", universal=False)
+    circuit = run_discovery(model, tokenizer, contrast, selection).circuit
+    assert {neuron.layer for neuron in circuit.neurons} <= {1, 4}
+    again = found.circuit(selection)
+    assert [n[:2] for n in again.neurons] == [n[:2] for n in circuit.neurons]
+    assert compare_circuits(circuit, again).shared.jaccard == 1
+    with steered(model, own.direction, 2.0):
+        moved = model(TEXT)
+    assert not mx.allclose(moved, model(TEXT))
+    laws = identity(model, TEXT[0].tolist(), random_circuit(model, 0.1))
+    assert laws.status == "ok"
+    with pytest.raises(CircuitError, match="5 layers, 2 of them of 128 neurons"):
+        Circuit.from_neurons([(0, 0)]).check_shape(sizes)
+
+
+def test_llama_4_is_refused() -> None:
+    """Its caches cannot be those of one batch: see docs/design.md."""
+    for kind in ("llama4", "llama4_text"):
+        with pytest.raises(UnsupportedModelError, match="it has MLP blocks"):
+            family_of_config({"model_type": kind}, "it")
+    assert not hasattr(ChunkedKVCache, "merge")
 
 
 def test_experts_beside_an_mlp_are_refused() -> None:
