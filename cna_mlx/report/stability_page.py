@@ -171,11 +171,13 @@ def _filter(found: Stability) -> ReportSection:
 
 def _neurons(found: Stability) -> ReportSection:
     rows = [
-        _row(str(rank), str(one.layer), str(one.index), percent(one.frequency))
+        _row(str(rank), str(one.layer), one.name, percent(one.frequency))
         for rank, one in enumerate(found.neurons, 1)
     ]
     title = "The neurons by their score"
-    table = ReportTable(title, ("rank", "layer", "neuron", "chosen in"), rows)
+    has_experts = any(":" in one.name for one in found.neurons)
+    neuron = "expert:neuron" if has_experts else "neuron"
+    table = ReportTable(title, ("rank", "layer", neuron, "chosen in"), rows)
     return ReportSection("neurons", "Every neuron", tables=[table])
 
 

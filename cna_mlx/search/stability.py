@@ -17,10 +17,11 @@ from cna_mlx.discovery.selection import (
 from cna_mlx.discovery.session import Session
 from cna_mlx.discovery.walk import universal_neurons
 from cna_mlx.errors import InputError
-from cna_mlx.models.families import widths
+from cna_mlx.models.families import experts_of, widths
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast
 from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.provenance import ModelEntry
 from cna_mlx.search.resampling import Pair, Ranked, RankedLists, rank_draws
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.records import JsonFields
@@ -47,11 +48,15 @@ class Overlaps(JsonFields):
 
 
 class NeuronFrequency(NamedTuple):
-    """A neuron of the circuit, and the share of the resamples that choose it."""
+    """A neuron of the circuit, and the share of the resamples that choose it.
+
+    ``name`` is its index, or of a mixture ``EXPERT:NUMBER``.
+    """
 
     layer: int
     index: int  # type: ignore[assignment]  # the field hides tuple.index
     frequency: float
+    name: str
 
 
 @dataclass(frozen=True)
@@ -232,7 +237,7 @@ def stability(
         selection.universal,
         resamples,
         seed,
-        own.frequencies(),
+        own.frequencies(_entry(model)),
         own.overlaps([lists.halves]).mean,
         own.with_circuit(lists.bootstrap),
         tuple(
@@ -290,12 +295,12 @@ class _Measured:
         """The overlaps of circuits with that of all prompts."""
         return self.overlaps((one, self.lists.full) for one in ranked)
 
-    def frequencies(self) -> tuple[NeuronFrequency, ...]:
+    def frequencies(self, model: ModelEntry) -> tuple[NeuronFrequency, ...]:
         """How often the resamples choose each neuron of the circuit."""
         several = self.lists.bootstrap
         counts = Counter(one for ranked in several for one in self.circuit(ranked))
         return tuple(
-            NeuronFrequency(*one, counts[one] / len(several))
+            NeuronFrequency(*one, counts[one] / len(several), model.neuron_name(*one))
             for one in self.circuit(self.lists.full)
         )
 
@@ -304,6 +309,11 @@ class _Measured:
         size = len(self.circuit(self.lists.full))
         resampled = self.with_circuit(self.lists.bootstrap)
         return FilterOverlaps(size, resampled, self.overlaps(halves))
+
+
+def _entry(model: Any) -> ModelEntry:
+    """What the names of neurons rest on."""
+    return ModelEntry(d_ff=widths(model), experts=experts_of(model))
 
 
 def _check(contrast: PromptSet, selection: Selection, resamples: int) -> None:

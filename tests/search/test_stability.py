@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from commandline import TINY, make_screen, sent
+from demo_mixture import write_demo_mixture
 
-from cna_mlx import DiscoveryOptions, PromptSet, render_prompt, write_stability_page
+from cna_mlx import (
+    DiscoveryOptions,
+    PromptSet,
+    load,
+    render_prompt,
+    write_stability_page,
+)
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.discover import Discovery, run_discovery
 from cna_mlx.errors import InputError
@@ -269,8 +276,23 @@ def test_the_page(found: Stability, tmp_path: Path) -> None:
     for one in found.subsets:
         assert f"{one.disjoint.mean:.2f}<small>" in text
     assert all(draw(chart).startswith("<svg") for chart in charts)
-    rows = page.sections[-1].tables[0].rows
-    assert len(rows) == len(found.neurons)
+    table = page.sections[-1].tables[0]
+    assert table.columns == ("rank", "layer", "neuron", "chosen in")
+    names = [str(one.index) for one in found.neurons]
+    assert [row[2].text for row in table.rows] == names
+
+
+def test_neurons_of_experts_are_named_by_them(tmp_path: Path) -> None:
+    model = load(str(write_demo_mixture(tmp_path / "mixture")))
+    options = DiscoveryOptions(contrast="magic", fraction=0.001, universal=False)
+    found = stability(*model, options, resamples=2)
+    names = [f"{one.index // 512}:{one.index % 512}" for one in found.neurons]
+    assert len({name.partition(":")[0] for name in names}) > 1
+    assert [one.name for one in found.neurons] == names
+    assert [one[3] for one in found.to_dict()["neurons"]] == names
+    table = stability_page(found).sections[-1].tables[0]
+    assert table.columns[2] == "expert:neuron"
+    assert [row[2].text for row in table.rows] == names
 
 
 def test_the_command(command: Any, tmp_path: Path) -> None:
