@@ -90,11 +90,38 @@ _OSS = {
 }
 
 
+# Of one size, to compare the kinds of MLP: see docs/performance.md.
+_ALIKE = (1024, 4096, 6, 16, 4)
+_FEW = {"num_experts": 32, "moe_intermediate_size": 512}
+_KIND = {
+    **_TIED,
+    "vocab_size": 8192,
+    "head_dim": 64,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "max_position_embeddings": 8192,
+}
+_SCAN = {
+    "model_type": "nemotron_h",
+    "mamba_num_heads": 16,
+    "mamba_head_dim": 64,
+    "ssm_state_size": 64,
+    "conv_kernel": 4,
+    "n_groups": 4,
+    "layer_norm_epsilon": 1e-5,
+    "use_conv_bias": True,
+    "hybrid_override_pattern": f"M{6 * '*-'}",
+    **dict.fromkeys(
+        ("attention_bias", "mamba_proj_bias", "mlp_bias", "use_bias"), False
+    ),
+}
+
+
 def _shape(common: dict[str, Any], *sizes: int, **more: Any) -> dict[str, Any]:
     return {**common, **dict(zip(_SIZES, sizes, strict=True)), **more}
 
 
-#: The shapes of the published config.json files.
+#: The shapes of the published config.json files; and of one size, a kind of MLP each.
 SHAPES = {
     "smollm2-135m": _shape(_LLAMA, 576, 1536, 30, 9, 3, **_SMOL, **_TIED),
     "llama-1b": _shape(_LLAMA, 2048, 8192, 16, 32, 8, head_dim=64, **_TIED),
@@ -108,6 +135,11 @@ SHAPES = {
     "phi4-mini": _shape(_PHI, 3072, 8192, 32, 24, 8),
     "qwen3-30b-a3b": _shape(_EXPERTS, 2048, 6144, 48, 32, 4),
     "gpt-oss-20b": _shape(_OSS, 2880, 2880, 24, 64, 8),
+    "kind-silu": _shape({**_LLAMA, **_KIND}, *_ALIKE),
+    "kind-gelu": _shape({**_GEMMA, **_KIND}, *_ALIKE),
+    "kind-fused": _shape({**_PHI, **_KIND}, *_ALIKE),
+    "kind-squared": _shape({**_SCAN, **_KIND}, *_ALIKE),
+    "kind-experts": _shape({**_EXPERTS, **_KIND, **_FEW}, *_ALIKE),
 }
 
 

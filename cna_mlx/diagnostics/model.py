@@ -32,7 +32,7 @@ from cna_mlx.models.families import (
 )
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.models.loading import source_of
-from cna_mlx.models.mlx_lm_internals import make_prompt_cache
+from cna_mlx.models.mlx_lm_internals import ArraysCache, make_prompt_cache
 from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.steering.arms import BASELINE
 from cna_mlx.steering.events import Token
@@ -192,11 +192,12 @@ def check_prefill(model: Any, ids: list[int], tolerance: float) -> Check:
 
 
 def kv_bytes(model: Any, ids: list[int]) -> int:
-    """Return the bytes of the KV cache per token and arm."""
+    """Return the bytes of the KV cache per token and arm, without recurrent states."""
     cache = make_prompt_cache(model)
     mx.eval(model(mx.array([ids]), cache=cache))
     # [1, heads, room, head_dim], with room for more tokens
-    arrays = [array for layer in cache for array in (layer.keys, layer.values)]
+    layers = [layer for layer in cache if not isinstance(layer, ArraysCache)]
+    arrays = [array for layer in layers for array in (layer.keys, layer.values)]
     return sum(array.nbytes // array.shape[2] for array in arrays)
 
 

@@ -34,7 +34,9 @@ from cna_mlx.diagnostics.results import anonymous, checked, secrets_of
 from cna_mlx.discovery.cache import Store
 from cna_mlx.errors import NonFiniteError
 from cna_mlx.models import forward
+from cna_mlx.models.family import text_of
 from cna_mlx.models.memory.machine import Machine
+from cna_mlx.models.memory.shape import Shape
 from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.ui.doctor import fact_text, item_lines, summary_line
 from cna_mlx.util import environment
@@ -586,6 +588,13 @@ def test_a_token_reads_the_experts_that_it_is_sent_to(
     table = model_checks.parameter_bytes(model.model.embed_tokens)
     read = model_checks.parameter_bytes(model) - table - sum(experts) * 6 // 8
     assert model_checks.bytes_per_token(model) == read
+
+
+@pytest.mark.parametrize("family", ["qwen3_5", "nemotron_h_moe"])
+def test_a_recurrent_state_is_not_counted_by_the_token(build: Any, family: str) -> None:
+    model = build(family)
+    shape = Shape.of_config(vars(text_of(model).args), 4)
+    assert model_checks.kv_bytes(model, [5, 7, 9]) == shape.kv_per_token
 
 
 class Retold:
