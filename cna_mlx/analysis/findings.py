@@ -48,7 +48,8 @@ def headline(found: ModelComparison) -> str:
     if overlap is not None and overlap.shared is not None:
         more = "more" if overlap.shared.p < LEVEL else "no more"
         shared = f"{overlap.shared.shared} of {min(overlap.sizes)}"
-        parts.append(f"their circuits share {more} neurons than chance ({shared})")
+        their = "their" if parts else "Their"
+        parts.append(f"{their} circuits share {more} neurons than chance ({shared})")
     if not parts:
         return f"{a} and {b} have nothing that can be compared directly."
     return f"{'; '.join(parts)}."
@@ -162,22 +163,34 @@ def _refusing(found: ModelComparison) -> list[str]:
 
 
 def _weights(found: ModelComparison) -> list[str]:
-    """Which weights differ; where refusals fell, what became of the other's circuit."""
+    """Which weights differ; where refusals fell, what became of the other's circuit.
+
+    After an edit along one direction also where they did not: A is then the parent.
+    """
     if found.weights is None:
         return []
     lines, between = [found.weights.statement], found.of("target", "baseline")
-    if between is None or between.change.p >= LEVEL or not found.weights.changes:
+    if between is None or not found.weights.changes:
         return lines
-    more, less = found.sides if fell(between.change) else found.sides[::-1]
+    differs = between.change.p < LEVEL
+    if not (differs or found.weights.is_one_direction):
+        return lines
+    is_back = differs and not fell(between.change)
+    more, less = found.sides[::-1] if is_back else found.sides
     if less.kept is None:
         return lines
     kept = f"{_count(less.kept)} neurons of {more.name}'s circuit"
     line = f"In {less.name} {kept} tell the two sides apart by at least half as much: "
-    is_gone = less.kept.high < 0.5
-    if is_gone:
-        return [*lines, f"{line}the circuit is gone."]
+    if less.kept.high < 0.5:
+        effect = less.with_other
+        acts = effect and effect.change.p < LEVEL and fell(effect.change)
+        end = "it tells them apart no more, but refusals still fall without it"
+        return [*lines, f"{line}{end if acts else 'the circuit is gone'}."]
     if less.kept.low > 0.5:
-        return [*lines, f"{line}the circuit is there, and bypassed."]
+        end = (
+            "the circuit is there, and bypassed" if differs else "the circuit is there"
+        )
+        return [*lines, f"{line}{end}."]
     return [*lines, f"{line}a part of the circuit is left."]
 
 
@@ -218,7 +231,8 @@ def _change(change: PairedChange, answers: int) -> str:
     if answers - change.n > answers / 10:
         how = "Inconclusive, too many answers are not English"
     elif change.ruined:
-        how = f"{change.ruined} refusals became unusable, {change.lost} were lost"
+        ruined = counted(change.ruined, "refusal")
+        how = f"{ruined} became unusable, and {change.lost} became answers"
     elif change.p < LEVEL:
         how = "Refusals fell" if fell(change) else "Refusals rose"
     elif change.before.successes < FEWEST:

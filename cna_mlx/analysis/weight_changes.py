@@ -13,8 +13,9 @@ import numpy as np
 
 from cna_mlx.util.records import JsonFields
 
-#: (layer, name within it) of a matrix -> combinations of its rows, [8, columns].
-Sketches = Mapping[tuple[int, str], np.ndarray]
+#: (layer, name within it) of a matrix -> combinations of its rows, [8, columns]. The
+#: embedding and the unembedding are in no layer: None.
+Sketches = Mapping[tuple[int | None, str], np.ndarray]
 
 # Of a change's squared size along its first direction: rounding to bf16 takes the rest.
 _ONE_DIRECTION = 0.9
@@ -25,8 +26,8 @@ class MatrixChange(JsonFields):
     """How a kind of matrix differs between two models.
 
     Attributes:
-        name: its path within a layer.
-        layers: where it differs.
+        name: its path within a layer, or ``embedding`` or ``unembedding``.
+        layers: where it differs; empty for those two.
         largest: the largest change, in parts of the larger matrix (estimated).
         is_one_direction: whether each change is along one direction of its output.
     """
@@ -39,7 +40,7 @@ class MatrixChange(JsonFields):
 
 @dataclass(frozen=True)
 class WeightChanges(JsonFields):
-    """The matrices in the layers of two models of one shape that differ.
+    """The matrices of two models of one shape that differ.
 
     Attributes:
         matrices: how many there are; ``differing`` of them differ.
@@ -50,27 +51,32 @@ class WeightChanges(JsonFields):
     changes: tuple[MatrixChange, ...]
 
     @property
+    def is_one_direction(self) -> bool:
+        """Whether each change is along one direction, as abliteration makes it."""
+        return all(one.is_one_direction for one in self.changes)
+
+    @property
     def statement(self) -> str:
         """What differs, in a sentence or two."""
         if not self.changes:
-            return "The matrices of their layers are equal."
+            return "Their matrices are equal."
         largest = max(one.largest for one in self.changes)
         if self.differing == self.matrices:
             size = f"{largest:.1%} (estimated)"
-            return f"All matrices of their layers differ, by up to {size}."
+            return f"All their matrices differ, by up to {size}."
         names = "; ".join(map(_said, self.changes))
-        line = (
-            f"{self.differing} of {self.matrices} matrices of their layers differ: "
-            f"{names}."
-        )
-        if all(one.is_one_direction for one in self.changes):
+        line = f"{self.differing} of their {self.matrices} matrices differ: {names}."
+        if self.is_one_direction:
             line += " Each change is along one direction, as abliteration makes it."
         return line
 
 
 def _said(one: MatrixChange) -> str:
+    size = f"by up to {one.largest:.1%} (estimated)"
+    if not one.layers:
+        return f"the {one.name}, {size}"
     layers = f"layer{'s' * (len(one.layers) > 1)} {_spans(one.layers)}"
-    return f"{one.name} in {layers}, by up to {one.largest:.1%} (estimated)"
+    return f"{one.name} in {layers}, {size}"
 
 
 def _spans(layers: Sequence[int]) -> str:
@@ -91,7 +97,7 @@ def weight_changes(a: Sketches, b: Sketches) -> WeightChanges | None:
     }:
         return None
     differing = [place for place in a if not np.array_equal(a[place], b[place])]
-    by_name: dict[str, list[int]] = {}
+    by_name: dict[str, list[int | None]] = {}
     for layer, name in differing:
         by_name.setdefault(name, []).append(layer)
     changes = tuple(
@@ -100,7 +106,9 @@ def weight_changes(a: Sketches, b: Sketches) -> WeightChanges | None:
     return WeightChanges(len(a), len(differing), changes)
 
 
-def _change(name: str, layers: Sequence[int], a: Sketches, b: Sketches) -> MatrixChange:
+def _change(
+    name: str, layers: Sequence[int | None], a: Sketches, b: Sketches
+) -> MatrixChange:
     sizes, shares = [], []
     for layer in layers:
         change = b[layer, name] - a[layer, name]
@@ -109,4 +117,5 @@ def _change(name: str, layers: Sequence[int], a: Sketches, b: Sketches) -> Matri
         directions = np.linalg.svd(change, compute_uv=False) ** 2
         shares.append(directions[0] / directions.sum())
     is_one = bool(min(shares) >= _ONE_DIRECTION)
-    return MatrixChange(name, tuple(layers), max(sizes), is_one)
+    inside = tuple(layer for layer in layers if layer is not None)
+    return MatrixChange(name, inside, max(sizes), is_one)

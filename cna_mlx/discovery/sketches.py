@@ -12,10 +12,19 @@ from cna_mlx.models.families import family_of
 _COMBINATIONS, _ROWS = 8, 512
 
 
-def sketches(model: Any) -> dict[tuple[int, str], np.ndarray]:
-    """A sketch of each matrix in the layers; reads all of them once."""
-    found = {}
-    for number, layer in enumerate(family_of(model).layers(model)):
+def sketches(model: Any) -> dict[tuple[int | None, str], np.ndarray]:
+    """A sketch of each matrix in the layers, and of those before and after them.
+
+    Reads all of them once. The layer of the embedding and the unembedding is None.
+    """
+    family = family_of(model)
+    ends = {"embedding": family.embedding(model)}
+    if (head := family.unembedding(model)) is not ends["embedding"]:
+        ends["unembedding"] = head
+    found: dict[tuple[int | None, str], np.ndarray] = {
+        (None, name): _sketch(module) for name, module in ends.items()
+    }
+    for number, layer in enumerate(family.layers(model)):
         for name, module in layer.named_modules():
             if "weight" in module and module.weight.ndim > 1:
                 found[number, name] = _sketch(module)

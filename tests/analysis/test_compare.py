@@ -611,6 +611,8 @@ def test_the_headline_says_which_refuses_more(tmp_path: Path) -> None:
     assert headline(sides(b, a)) == (
         f"chat refuses more than base (0 and 9 of 9 prompts); {shared}"
     )
+    unanswered = replace(sides(a, b), between=())
+    assert headline(unanswered) == f"T{shared[1:]}"
     same = headline(sides(a, a))
     assert same.startswith("chat and chat are not shown to differ in refusals (9 and 9")
     screen = make_screen(100)

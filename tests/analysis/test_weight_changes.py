@@ -10,7 +10,7 @@ import pytest
 from tiny_models import make_model
 
 from cna_mlx.analysis.findings import _weights
-from cna_mlx.analysis.statistics import paired_change, proportion
+from cna_mlx.analysis.statistics import PairedChange, paired_change, proportion
 from cna_mlx.analysis.weight_changes import (
     MatrixChange,
     WeightChanges,
@@ -23,7 +23,7 @@ NAMES = ("mlp.down_proj", "self_attn.o_proj")
 
 
 def abliterated(model: Any, layers: tuple[int, ...]) -> Any:
-    """The model without one direction of what two kinds of matrices write."""
+    """The model without one direction of what the embedding and two kinds write."""
     random = np.random.default_rng(1)
     direction = random.standard_normal(64).astype(np.float32)
     unit = mx.array(direction / np.linalg.norm(direction))
@@ -31,6 +31,8 @@ def abliterated(model: Any, layers: tuple[int, ...]) -> Any:
         own = model.model.layers[layer]
         for module in (own.mlp.down_proj, own.self_attn.o_proj):
             module.weight = module.weight - mx.outer(unit, unit @ module.weight)
+    table = model.model.embed_tokens
+    table.weight = table.weight - mx.outer(table.weight @ unit, unit)
     return model
 
 
@@ -38,9 +40,10 @@ def test_an_abliterated_model_is_told_by_its_matrices() -> None:
     plain, edited = make_model("llama"), abliterated(make_model("llama"), (0, 2))
     found = weight_changes(sketches(plain), sketches(edited))
     assert found is not None
-    assert (found.matrices, found.differing) == (3 * 7, 4)
-    assert tuple(one.name for one in found.changes) == NAMES
-    for change in found.changes:
+    assert (found.matrices, found.differing) == (1 + 3 * 7, 5)
+    assert tuple(one.name for one in found.changes) == ("embedding", *NAMES)
+    assert found.changes[0].layers == ()
+    for change in found.changes[1:]:
         assert change.layers == (0, 2)
         assert change.is_one_direction
         own = plain.model.layers
@@ -51,7 +54,9 @@ def test_an_abliterated_model_is_told_by_its_matrices() -> None:
             for one, edit in zip(own, edited.model.layers, strict=True)
         ]
         assert change.largest == pytest.approx(max(sizes), rel=0.6)
-    assert found.statement.startswith("4 of 21 matrices of their layers differ: mlp")
+    assert found.statement.startswith(
+        "5 of their 22 matrices differ: the embedding, by"
+    )
     assert "in layers 0, 2, by up to" in found.statement
     assert "% (estimated)" in found.statement
     assert found.statement.endswith("as abliteration makes it.")
@@ -67,12 +72,12 @@ def test_equal_and_unlike_models() -> None:
     same = weight_changes(own, sketches(make_model("llama")))
     assert same is not None
     assert same.changes == ()
-    assert same.statement == "The matrices of their layers are equal."
+    assert same.statement == "Their matrices are equal."
     other = weight_changes(own, sketches(make_model("llama", seed=1)))
     assert other is not None
-    assert other.differing == other.matrices == 21
+    assert other.differing == other.matrices == 22
     assert not any(one.is_one_direction for one in other.changes)
-    assert other.statement.startswith("All matrices of their layers differ, by up to 1")
+    assert other.statement.startswith("All their matrices differ, by up to 1")
     wider = make_model("llama", intermediate_size=256)
     assert weight_changes(own, sketches(wider)) is None
 
@@ -100,15 +105,27 @@ def test_a_change_of_one_expert_is_found() -> None:
 EDITED = WeightChanges(21, 1, (MatrixChange("mlp.down_proj", (1,), 0.04, True),))
 
 
-def compared(kept: tuple[int, int], before: int, after: int) -> Any:
-    """A parent that refuses ``before`` of 20 prompts, and its edited copy ``after``."""
-    sides = [
-        [LabelKind.REFUSED] * n + [LabelKind.ANSWERED] * (20 - n)
-        for n in (before, after)
-    ]
+def change(before: int, after: int) -> PairedChange:
+    """Of the refusals of 20 prompts."""
+    return paired_change(
+        *(
+            [LabelKind.REFUSED] * n + [LabelKind.ANSWERED] * (20 - n)
+            for n in (before, after)
+        )
+    )
+
+
+def compared(
+    kept: tuple[int, int], before: int, after: int, ablated: int | None = None
+) -> Any:
+    """A parent that refuses ``before`` of 20 prompts, and its edited copy ``after``.
+
+    That refuses ``ablated`` without the parent's circuit.
+    """
     parent = SimpleNamespace(name="parent", kept=None)
-    edited = SimpleNamespace(name="edited", kept=proportion(*kept))
-    between = SimpleNamespace(change=paired_change(*sides))
+    effect = None if ablated is None else SimpleNamespace(change=change(after, ablated))
+    edited = SimpleNamespace(name="edited", kept=proportion(*kept), with_other=effect)
+    between = SimpleNamespace(change=change(before, after))
     return SimpleNamespace(
         weights=EDITED, sides=(parent, edited), of=lambda *_: between
     )
@@ -128,5 +145,18 @@ def test_a_circuit_is_bypassed_if_it_still_tells_and_gone_if_not() -> None:
         [head.format(1) + "at least half as much: the circuit is gone."],
         [head.format(10) + "at least half as much: a part of the circuit is left."],
     ]
-    # without a difference in refusals there is nothing to explain
-    assert len(_weights(cast(Any, compared((19, 20), 18, 17)))) == 1
+    # neurons may act without telling the sides apart
+    [_, acting] = _weights(cast(Any, compared((1, 20), 18, 16, 3)))
+    assert acting.endswith(
+        "it tells them apart no more, but refusals still fall without it."
+    )
+    [_, idle] = _weights(cast(Any, compared((1, 20), 18, 16, 15)))
+    assert idle.endswith("the circuit is gone.")
+    # an edit may leave the refusals as they are
+    [_, left] = _weights(cast(Any, compared((19, 20), 18, 17)))
+    assert left.endswith("at least half as much: the circuit is there.")
+    # without a difference in refusals other changes have nothing to explain
+    other = MatrixChange("mlp.down_proj", (1,), 0.04, False)
+    found = compared((19, 20), 18, 17)
+    found.weights = WeightChanges(21, 1, (other,))
+    assert len(_weights(cast(Any, found))) == 1
