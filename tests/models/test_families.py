@@ -24,9 +24,9 @@ from cna_mlx.discovery.attribution import output_direction
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.influence import gradients
 from cna_mlx.discovery.last_tokens import following, read_prompts
+from cna_mlx.discovery.reference import reference
 from cna_mlx.discovery.selection import Selection
 from cna_mlx.errors import CircuitError, UnsupportedModelError
-from cna_mlx.evaluation.arms import reference
 from cna_mlx.models.families import (
     family_of,
     family_of_config,
@@ -345,7 +345,7 @@ def test_layers_without_neurons_keep_their_place(tokenizer: Any) -> None:
     assert sizes == (0, 128, 0, 0, 128)
     own = reference(model, tokenizer, contrast, Rendering())
     assert [len(one) for one in own.direction.deltas] == list(sizes)
-    assert [one.shape for one in own.moments] == [(4, size) for size in sizes]
+    assert [one.shape for one in own.layers] == [(6, size) for size in sizes]
     found = read_statistics(model, tokenizer, contrast, [8], Rendering(), bank=[])
     assert found.sizes == sizes
     selection = Selection(0.05, "weighted", universal=False)
