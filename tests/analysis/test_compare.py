@@ -339,7 +339,7 @@ def test_a_model_and_itself_are_the_same(compare: Command) -> None:
     own, other = (data["transfer"]["a"][key] for key in ("own", "other"))
     assert own["change"] == other["change"]
     assert own["differing"] == other["differing"]
-    assert data["weights"] == {"matrices": 28, "differing": 0, "changes": []}
+    assert data["weights"] == {"matrices": 29, "differing": 0, "changes": []}
     for side in (a, b):
         kept = side["kept_of_other"]
         assert kept["successes"] == kept["n"] == a["circuit"]["neurons"]
