@@ -14,6 +14,8 @@ from cna_mlx.models.fingerprint import quantization
 from cna_mlx.strength import as_typed, parse_strength
 from cna_mlx.util.formatting import counted
 
+_LONG = 40  # characters of a value that a message repeats
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -83,7 +85,8 @@ def read_setting(name: str, text: str) -> Any:
     try:
         return setting.read(text)
     except (ValueError, KeyError, InputError):
-        raise InputError(f"{name} {text}: it takes {setting.takes}") from None
+        said = text if len(text) <= _LONG else f"{text[:_LONG]}..."
+        raise InputError(f"{name} {said}: it takes {setting.takes}") from None
 
 
 def as_setting(name: str) -> str:

@@ -346,22 +346,19 @@ class Evaluation:
         """Begin the main arm's answers as refusals; False if stopped."""
         if self.main is None:
             return True
-        by_length: dict[int, list[tuple[_Asked, tuple[int, ...]]]] = {}
+        limit = min(self.max_tokens, OPENED_TOKENS)
+        rows, openings = [], []
         for one in asked:
-            if (begun := self._opening(one.samples)) and self._has_room(one.ids, begun):
-                by_length.setdefault(len(begun), []).append((one, begun))
-        for length, several in by_length.items():
-            left = min(self.max_tokens, OPENED_TOKENS) - length
-            if left < 1:
-                continue
-            rows = [(one, self.main) for one, _ in several]
-            found = self._continued(rows, [begun for _, begun in several], left, stop)
-            if found is None:
-                return False
-            for (one, row), whole in zip(rows, found, strict=True):
-                opened = _continuation(whole)
-                one.samples[row] = replace(one.samples[row], opened=opened)
-        return True
+            begun = self._opening(one.samples)
+            if 0 < len(begun) < limit and self._has_room(one.ids, begun):
+                rows.append((one, self.main))
+                openings.append(begun)
+        more = [limit - len(begun) for begun in openings]
+        found = self._continued(rows, openings, more, stop)
+        for (one, row), whole in zip(rows, found or [], strict=found is not None):
+            opened = _continuation(whole)
+            one.samples[row] = replace(one.samples[row], opened=opened)
+        return found is not None
 
     def _looked(
         self,

@@ -51,7 +51,7 @@ def test_published_configurations() -> None:
     assert hybrid.kv_per_token == 10 * 2 * 2 * 256 * 2  # a KV cache in ten layers
     assert hybrid.active == 9 * 512
     assert known["Qwen3.5-27B"].experts is None
-    blocks = known["Nemotron-Nano-9B-v2"]
+    blocks = known["Nemotron-Nano-9B"]
     assert blocks.all_neurons == 25 * 15680
     assert blocks.kv_per_token == 4 * 2 * 8 * 128 * 2
     assert blocks.state_bytes == 27 * (4 * 128 * 80 * 128 + 2 * 3 * 12288)
