@@ -426,7 +426,7 @@ def test_json_of_models(command: Run) -> None:
     data = done.data
     assert data["usable_memory_bytes"] <= data["memory_bytes"]
     by_name = {one["name"]: one for one in data["models"]}
-    assert len(by_name) == 15
+    assert len(by_name) == 16
     mixture = by_name["Qwen3-30B-A3B"]
     assert mixture["neurons"] == 48 * 128 * 768
     assert (mixture["experts"], mixture["experts_per_token"]) == (128, 8)

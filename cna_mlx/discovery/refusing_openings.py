@@ -16,7 +16,7 @@ from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.steering.events import Answer
 from cna_mlx.steering.generation import answer_unsteered
 from cna_mlx.steering.interventions import Edits
-from cna_mlx.steering.prefill import prefill
+from cna_mlx.steering.prefill import copy_of, prefill
 from cna_mlx.util.progress import Progress, never, silent
 
 PROMPTS = 32
@@ -119,16 +119,31 @@ def opening_log_odds(
         CnaError: the logits are NaN or infinite.
     """
 
-    def following(tokens: Opening) -> mx.array:
-        fed = [*ids, *tokens]
-        cache = make_prompt_cache(model)
-        prefill(model, fed[:-1], cache, Edits(model, ()), never)
-        return model(mx.array([fed[-1:]]), cache=cache)[:, -1].astype(mx.float32)
+    cache = make_prompt_cache(model)
+    prefill(model, ids[:-1], cache, Edits(model, ()), never)
+    return log_odds_after(model, cache, ids[-1:], openings)[0]
 
-    found = float(np.array(log_odds(following, openings))[0])
-    if not np.isfinite(found):
+
+def log_odds_after(
+    model: Any, cache: list[Any], last: Sequence[int], openings: Sequence[Opening]
+) -> list[float]:
+    """As :func:`opening_log_odds` for several prompts that were fed already.
+
+    Args:
+        cache: the KV caches of the prompts without their last tokens, a row for each,
+            unsteered. They stay as they are.
+        last: the last token of each prompt.
+    """
+
+    def following(tokens: Opening) -> mx.array:
+        fed = [copy_of(layer) for layer in cache]
+        rows = mx.array([[one, *tokens] for one in last])
+        return model(rows, cache=fed)[:, -1].astype(mx.float32)
+
+    found = np.array(log_odds(following, openings))
+    if not np.isfinite(found).all():
         raise CnaError("the logits of the unsteered model are NaN or infinite")
-    return found
+    return [float(one) for one in found]
 
 
 def log_odds(

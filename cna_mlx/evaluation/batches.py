@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import mlx.core as mx
+
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.refusing_openings import Opening, opening_log_odds
+from cna_mlx.discovery.refusing_openings import Opening, log_odds_after
 from cna_mlx.discovery.words import word_gauges
 from cna_mlx.evaluation.further import (
     LOOKED,
@@ -36,7 +38,7 @@ from cna_mlx.steering.decoding import begins_thought, text_of
 from cna_mlx.steering.events import Answer, Gauged, Token
 from cna_mlx.steering.first_tokens import first_tokens
 from cna_mlx.steering.generation import DEFAULT_MAX_TOKENS, generate_arms
-from cna_mlx.steering.prefill import Header
+from cna_mlx.steering.prefill import Header, copy_of, take_rows
 from cna_mlx.steering.sequences import shared_beginning
 from cna_mlx.util.progress import never
 
@@ -67,6 +69,7 @@ class _Asked:
     ids: list[int]
     answers: list[Answer] = field(default_factory=list)
     gauge: float | None = None
+    opening: float | None = None
     kl: list[float] | None = None
     samples: list[Sample] = field(default_factory=list)
 
@@ -202,9 +205,7 @@ class Evaluation:
             if looked is None:
                 return None
             one.samples = looked
-            if self.openings:
-                odds = opening_log_odds(self.model, one.ids, self.openings)
-                one.samples[0] = replace(one.samples[0], opening=odds)
+            one.samples[0] = replace(one.samples[0], opening=one.opening)
         seconds = round((time.perf_counter() - started) / len(asked), 3)
         return [
             [replace(sample, seconds=seconds) for sample in one.samples]
@@ -273,7 +274,7 @@ class Evaluation:
                 parks=(lambda left, tokens: left <= few and tokens >= KL_TOKENS)
                 if parks
                 else None,
-                prefilled=fed.append if self.kl_tokens else None,
+                prefilled=fed.append if self.kl_tokens or self.openings else None,
                 header=self._header,
                 stop=stop,
             )
@@ -308,7 +309,17 @@ class Evaluation:
     def _measure(
         self, asked: Sequence[_Asked], fed: list[list[Any]], stop: _Stop
     ) -> bool:
-        """Add the KL; False if stopped."""
+        """Add the openings' log-odds and the KL; False if stopped."""
+        if self.openings:
+            arms = len(self.arms)
+            of_baselines = mx.arange(0, arms * len(asked), arms)
+            own = [copy_of(layer) for layer in fed[0]]
+            for layer in own:
+                take_rows(layer, of_baselines)
+            last = [one.ids[-1] for one in asked]
+            found = log_odds_after(self.model, own, last, self.openings)
+            for one, odds in zip(asked, found, strict=True):
+                one.opening = odds
         if not self.kl_tokens:
             return True
         kls = kl_after_prefill(

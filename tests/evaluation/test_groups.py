@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.discovery.refusing_openings import opening_log_odds
 from cna_mlx.evaluation.batches import Evaluation
 from cna_mlx.evaluation.kl import kl_after_prefill, kl_from_baseline
 from cna_mlx.evaluation.order import grouped, interleaved, sizes
@@ -106,6 +107,9 @@ def test_a_group_answers_as_each_prompt_alone(
         assert alone
         for one, other in zip(rows, alone, strict=True):
             assert same(one, other)
+        ids = evaluation.ids(evaluation.prompts[number][1])
+        odds = opening_log_odds(evaluation.model, ids, evaluation.openings)
+        assert rows[0].opening == pytest.approx(odds, rel=1e-4, abs=1e-4)
 
 
 def test_rows_that_have_ended_leave(
