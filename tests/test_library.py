@@ -99,12 +99,10 @@ def test_an_evaluation_stops_and_goes_on(
 def test_ctrl_c_keeps_the_batches(
     tiny: Any, circuit: Circuit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cna_mlx.evaluation.batches import Evaluation
-
-    def pressed(self: Evaluation, numbers: Any, stop: Any = None) -> Any:
+    def pressed(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Evaluation, "group", pressed)
+    monkeypatch.setattr("cna_mlx.evaluation.runner.answer_group", pressed)
     run = evaluate(
         *tiny, circuit, QUESTIONS, options=SHORT, contrast=CONTRAST, out=tmp_path / "r"
     )

@@ -5,7 +5,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from cna_mlx.evaluation.batches import WAITING, Evaluation
+from cna_mlx.evaluation.asked import Evaluation
+from cna_mlx.evaluation.batches import WAITING
 from cna_mlx.evaluation.kl import LOGITS
 from cna_mlx.evaluation.order import sizes
 from cna_mlx.models.context import vocabulary

@@ -19,7 +19,7 @@ from cna_mlx.evaluation.arms import (
     other_arms,
     transferred_arm,
 )
-from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.asked import Evaluation
 from cna_mlx.evaluation.contamination import contamination
 from cna_mlx.evaluation.journal import check_place
 from cna_mlx.evaluation.kl import KL_TOKENS

@@ -4,7 +4,8 @@ from contextlib import suppress
 
 from cna_mlx.discovery.options import defaults_for
 from cna_mlx.evaluation.arms import AUDIT_SEEDS, save_direction
-from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.asked import Evaluation
+from cna_mlx.evaluation.batches import answer_group
 from cna_mlx.evaluation.further import SAMPLED
 from cna_mlx.evaluation.journal import Journal, opened
 from cna_mlx.evaluation.neurons import circuit_neurons
@@ -81,7 +82,7 @@ def _answer(plan: EvaluationPlan, journal: Journal) -> bool:
         while journal.done < total and not report.stop():
             numbers = evaluation.next_group(journal.done)
             new = [number for number in numbers if number not in evaluation.repeats]
-            answers = evaluation.group(new, report.stop) if new else []
+            answers = answer_group(evaluation, new, report.stop) if new else []
             if answers is None:
                 return False
             found = dict(zip(new, answers, strict=True))

@@ -1,55 +1,89 @@
 """Time trials of a run: how long it will take, and how many rows answer fastest."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
-from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.asked import Evaluation, Pending
+from cna_mlx.evaluation.batches import begin_answers
 from cna_mlx.evaluation.further import SAMPLED
+from cna_mlx.evaluation.kl import kl_after_prefill
+from cna_mlx.steering.events import Token
 from cna_mlx.util.progress import Progress, silent
 
 #: The numbers of rows that are tried.
 WIDTHS = (8, 16, 32, 64)
-# New tokens of a trial; the first ones are compared with more of them.
-_SHORT, _LONG = 2, 10
 _GAIN = 1.1  # a wider batch takes more memory: so much faster it must be
-_TRIAL_TOKENS = 8
+_TRIAL_TOKENS = 6
 
 Clock = Callable[[], float]
+
+
+class TrialTimes(NamedTuple):
+    """Seconds of a batch: up to its first tokens, for each further one, and what the
+    KL adds for each token of the baseline.
+    """
+
+    first: float
+    step: float
+    kl: float
+
+
+def pace(
+    evaluation: Evaluation, numbers: Sequence[int], clock: Clock = time.perf_counter
+) -> TrialTimes:
+    """Time the first tokens of these prompts, as one batch."""
+    asked = [
+        Pending(number, evaluation.ids(evaluation.prompts[number][1]))
+        for number in numbers
+    ]
+    fed: list[list[Any]] = []
+    tokens: dict[int, list[int]] = {}
+    steps: list[float] = []
+    started = clock()
+    for event in begin_answers(
+        evaluation,
+        asked,
+        max_tokens=_TRIAL_TOKENS,
+        prefilled=fed.append if evaluation.kl_tokens else None,
+    ):
+        if isinstance(event, Token):
+            own = tokens.setdefault(event.arm, [])
+            own.append(event.id)
+            if len(own) > len(steps):
+                steps.append(clock())
+    first = (steps[0] if steps else clock()) - started
+    step = (steps[-1] - steps[0]) / (len(steps) - 1) if len(steps) > 1 else 0.0
+    if not fed:
+        return TrialTimes(first, step, 0.0)
+    arms = len(evaluation.arms)
+    begun = [tokens.get(row * arms, []) for row in range(len(asked))]
+    started = clock()
+    last = [one.ids[-1] for one in asked]
+    kl_after_prefill(evaluation.model, fed.pop(), last, begun, evaluation.arms)
+    return TrialTimes(first, step, (clock() - started) / max(1, *map(len, begun)))
 
 
 def expected_seconds(
     evaluation: Evaluation, clock: Clock = time.perf_counter
 ) -> tuple[float, float]:
-    """Estimate a run's time from trials with the longest prompts.
+    """Estimate a run's time from a trial with the longest prompts.
 
     Returns:
         The longest that the answers can take; and what continuing one in
         :data:`SAMPLED` of them adds.
     """
-    longest, times = _longest(evaluation), []
-    more_tokens = evaluation.bare(1 + _TRIAL_TOKENS)
-    # the first run also warms up
-    trials = [evaluation.bare(1), more_tokens]
-    if evaluation.kl_tokens:
-        trials.append(replace(more_tokens, kl_tokens=evaluation.kl_tokens))
-    for trial in trials:
-        started = clock()
-        trial.group(longest)
-        times.append(clock() - started)
-    step = max(0.0, times[1] - times[0]) / _TRIAL_TOKENS
-    first = max(0.0, min(times) - step)
-    group = first + step * evaluation.max_tokens
-    if evaluation.kl_tokens:
-        own = max(step, times[2] - times[1]) / (1 + _TRIAL_TOKENS)
-        group += own * min(evaluation.kl_tokens, evaluation.max_tokens)
-    more = step * max(0, evaluation.extend_to - evaluation.max_tokens) / SAMPLED
-    groups = -(-len(evaluation.prompts) // evaluation.size)
-    return group * groups, more * groups
+    limit = evaluation.max_tokens
+    first, step, kl = pace(evaluation, _longest(evaluation), clock)
+    batch = first + step * (limit - 1) + kl * min(evaluation.kl_tokens, limit)
+    more = step * max(0, evaluation.extend_to - limit) / SAMPLED
+    batches = -(-len(evaluation.prompts) // evaluation.size)
+    return batch * batches, more * batches
 
 
 def _longest(evaluation: Evaluation) -> list[int]:
-    """The numbers of a group of the longest prompts."""
+    """The numbers of a batch of the longest prompts."""
     lengths = [len(evaluation.ids(prompt)) for _, prompt in evaluation.prompts]
     order = sorted(range(len(lengths)), key=lambda number: -lengths[number])
     return order[: evaluation.size]
@@ -65,21 +99,15 @@ def fastest(
     Decodes a few tokens of the longest prompts with 8, 16, 32 and 64 rows, and ends
     where more rows help no more.
     """
-    best, best_pace = 0, 0.0
+    best, best_speed = 0, 0.0
     for done, rows in enumerate(WIDTHS):
         progress(f"Timing {rows} rows", done, len(WIDTHS))
-        trial = replace(evaluation, rows=rows)
+        trial = replace(evaluation, rows=rows, kl_tokens=0)
         prompts = _longest(trial)
         if best and len(prompts) == len(_longest(replace(evaluation, rows=best))):
             continue  # the same batch: one prompt fills it, or all do not
-        times = []
-        for tokens in (_SHORT, _LONG):
-            started = clock()
-            trial.bare(tokens).group(prompts)
-            times.append(clock() - started)
-        step = max(1e-9, times[1] - times[0]) / (_LONG - _SHORT)
-        pace = len(prompts) / step
-        if pace < _GAIN * best_pace:
+        speed = len(prompts) / max(1e-9, pace(trial, prompts, clock).step)
+        if speed < _GAIN * best_speed:
             break
-        best, best_pace = rows, pace
+        best, best_speed = rows, speed
     return best

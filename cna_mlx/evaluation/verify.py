@@ -8,7 +8,8 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError, ModelError
 from cna_mlx.evaluation.arms import arm_of, load_direction
-from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.asked import Evaluation
+from cna_mlx.evaluation.batches import answer_group
 from cna_mlx.evaluation.order import GROUPED, sizes
 from cna_mlx.evaluation.run_config import RunArm
 from cna_mlx.evaluation.runs import RunRecord
@@ -180,7 +181,7 @@ def _repeat(run: RunRecord, session: Session, count: int) -> Iterator[list[Repea
             _gauge(run, arms, circuits),
             rows=_rows(run),
         )
-        found = evaluation.group(range(len(numbers)), session.reporter.stop)
+        found = answer_group(evaluation, range(len(numbers)), session.reporter.stop)
         if found is None:
             return
         again = [one for prompt in found for one in prompt]

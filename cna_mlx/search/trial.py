@@ -7,7 +7,8 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
-from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.asked import Evaluation
+from cna_mlx.evaluation.batches import answer_group
 from cna_mlx.evaluation.kl import KL_TOKENS, kl_from_baseline
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import LabelKind
@@ -328,7 +329,7 @@ class Trial:
                 kl_tokens,
                 header=self._header,
             )
-            found = evaluation.group(numbers, stop)
+            found = answer_group(evaluation, numbers, stop)
             if found is None:
                 return None
             baselines = [samples[0] for samples in found]

@@ -75,13 +75,40 @@ def first_tokens(
     cache = shared_prefill(model, ids[:-1], edits, stop)
     if cache is None:
         return None
+    return first_tokens_after(model, tokenizer, cache, ids[-1:], arms, count=count)[0]
+
+
+def first_tokens_after(
+    model: Any,
+    tokenizer: Any,
+    cache: list[Any],
+    last: Sequence[int],
+    arms: Sequence[Arm],
+    *,
+    count: int = 8,
+) -> list[FirstTokens]:
+    """As :func:`first_tokens` for several prompts that were fed already.
+
+    Args:
+        cache: the KV caches of the prompts without their last tokens, a row for each
+            arm of each prompt. It is used up.
+        last: the last token of each prompt.
+    """
+    edits = Edits(model, [arm.steering for arm in arms] * len(last))
+    rows = mx.array([[token] for token in last for _ in arms])
     with edits.installed():
-        logits = model(mx.array([ids[-1:]] * len(arms)), cache=cache)[:, -1]
-    found = np.array(mx.softmax(logits.astype(mx.float32), axis=-1))
-    if not np.isfinite(found).all():
-        raise logits_error(
-            arms[int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])]
-        )
+        logits = model(rows, cache=cache)[:, -1].astype(mx.float32)
+    found = np.array(mx.softmax(logits, axis=-1)).reshape(len(last), len(arms), -1)
+    is_finite = np.isfinite(found).all(axis=(0, 2))
+    if not is_finite.all():
+        raise logits_error(arms[int(np.flatnonzero(~is_finite)[0])])
+    return [_most_likely(tokenizer, one, arms, count) for one in found]
+
+
+def _most_likely(
+    tokenizer: Any, found: np.ndarray, arms: Sequence[Arm], count: int
+) -> FirstTokens:
+    """From probabilities, [arms, vocabulary]."""
     best = np.argsort(-found.max(axis=0), kind="stable")[:count]
     tokens = [
         FirstToken(tokenizer.decode([token]), token, tuple(found[:, token].tolist()))

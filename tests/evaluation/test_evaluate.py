@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from answering import answered_alone
 from commandline import NEGATIVE, POSITIVE, QUESTIONS, TINY, Outcome
 from texts import missing
 
@@ -24,7 +25,8 @@ from cna_mlx.evaluation.arms import (
     load_direction,
     save_direction,
 )
-from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.asked import Evaluation
+from cna_mlx.evaluation.batches import answer_group
 from cna_mlx.evaluation.options import EvalOptions
 from cna_mlx.evaluation.plan import _strengths
 from cna_mlx.evaluation.run_config import RunArm, main_arm
@@ -289,7 +291,7 @@ def test_a_batch_is_what_its_arms_answer(
     evaluation = Evaluation(
         model, tokenizer, [make_set(QUESTIONS)], arms, Rendering(), 6, 3, circuit
     )
-    samples = evaluation.batch(2)
+    samples = answered_alone(evaluation, 2)
     assert samples
     ids = render_prompt(tokenizer, QUESTIONS[2])
     events = generate_arms(model, tokenizer, [ids], arms, max_tokens=6)
@@ -319,7 +321,7 @@ def test_a_stopped_batch_is_none(tiny: tuple[Any, Any], circuit_text: str) -> No
     )
     for allowed in range(8):
         asked = iter([False] * allowed + [True] * 99)
-        assert evaluation.batch(0, lambda asked=asked: next(asked)) is None
+        assert answered_alone(evaluation, 0, lambda asked=asked: next(asked)) is None
 
 
 def test_a_limit_spreads_over_the_set() -> None:
@@ -453,14 +455,13 @@ def test_ctrl_c_keeps_what_was_finished(
     place = tmp_path / "run"
     line = ["eval", TINY, *brief, "--prompts", questions, *SHORT]
     line += ["--out", str(place), "--batch", "1"]
-    group = Evaluation.group
 
-    def pressed(self: Evaluation, numbers: Any, stop: Any = never) -> Any:
-        if 2 in numbers and self.extend_to:  # not in the trial of the time
+    def pressed(evaluation: Evaluation, numbers: Any, stop: Any = never) -> Any:
+        if 2 in numbers:
             raise KeyboardInterrupt
-        return group(self, numbers, stop)
+        return answer_group(evaluation, numbers, stop)
 
-    monkeypatch.setattr(Evaluation, "group", pressed)
+    monkeypatch.setattr("cna_mlx.evaluation.runner.answer_group", pressed)
     found = command(*line, "--json")
     assert found.code == 130
     assert json.loads(found.out)["prompts"] == {"done": 2, "planned": 4}
@@ -476,10 +477,10 @@ def test_a_failure_on_the_way_is_recorded(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(self: Evaluation, numbers: Any, stop: Any = never) -> Any:
+    def broken(*_: Any) -> Any:
         raise MemoryError("std::bad_alloc: malloc")
 
-    monkeypatch.setattr(Evaluation, "group", broken)
+    monkeypatch.setattr("cna_mlx.evaluation.runner.answer_group", broken)
     place = tmp_path / "run"
     line = ["eval", TINY, *brief, "--prompts", questions, *SHORT]
     found = command(*line, "--out", str(place))

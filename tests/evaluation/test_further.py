@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from answering import answered_alone
 from commandline import QUESTIONS
 from evaluation_runs import ABLATED, BASELINE, make_sample
 
 from cna_mlx import Circuit, Rendering
 from cna_mlx.discovery.words import word_gauges
-from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.asked import Evaluation
 from cna_mlx.evaluation.further import LOOKED, continues, first_word, turned
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import LabelKind, label
@@ -33,7 +34,9 @@ def a_sample(kind: LabelKind, finish: str = "length", number: int = 1) -> Sample
 
 
 def evaluate(evaluation: Evaluation) -> Answered:
-    found = [evaluation.batch(number) for number in range(len(evaluation.prompts))]
+    found = [
+        answered_alone(evaluation, number) for number in range(len(evaluation.prompts))
+    ]
     return [batch for batch in found if batch]
 
 
@@ -132,7 +135,7 @@ def test_an_answer_continues_as_if_nothing_had_stopped_it(
 @pytest.fixture
 def whatever_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """Continue every answer that is cut off: random models speak no English."""
-    name = "cna_mlx.evaluation.batches.continues"
+    name = "cna_mlx.evaluation.follow_up.continues"
     monkeypatch.setattr(name, lambda sample: sample.is_truncated)
 
 
@@ -144,8 +147,8 @@ def test_a_random_model_continues_the_same_way(
     arms = [Arm("baseline"), Arm.of(circuit, 0.0, "ablated"), Arm.of(circuit, 2.0)]
     sets = [Benchmark.from_prompts(QUESTIONS)]
     short = Evaluation(*tiny, sets, arms, Rendering(), 6, 0, extend_to=20)
-    first = short.batch(0)
-    wanted = replace(short, max_tokens=20, extend_to=0).batch(0)
+    first = answered_alone(short, 0)
+    wanted = answered_alone(replace(short, max_tokens=20, extend_to=0), 0)
     assert first
     assert wanted
     for sample, answer in zip(first, wanted, strict=True):
@@ -163,7 +166,7 @@ def test_an_answer_ends_with_the_context(build: Any, tokenizer: Any) -> None:
         evaluation = Evaluation(
             model, tokenizer, sets, [Arm("baseline")], Rendering(), 6, 0, extend_to=20
         )
-        (sample,) = evaluation.batch(0) or []
+        (sample,) = answered_alone(evaluation, 0) or []
         assert len(sample.token_ids) == 6
         found = sample.extended and len(sample.extended.token_ids)
         assert found == wanted
@@ -213,7 +216,7 @@ def test_the_first_prompts_have_their_words_and_first_tokens(
     circuit = Circuit.load(DEMO_CIRCUIT)
     both = replace(demo_evaluation, gauge=circuit)
     for number in (0, LOOKED - 1):
-        batch = both.batch(number)
+        batch = answered_alone(both, number)
         assert batch
         baseline, main, other = batch
         assert main.words is other.words is other.first is None
@@ -223,8 +226,11 @@ def test_the_first_prompts_have_their_words_and_first_tokens(
         found = first_tokens(model, tokenizer, ids, demo_evaluation.arms[:2])
         assert found
         for row, sample in enumerate((baseline, main)):
-            assert sample.first == tuple(
-                (one.text, one.probabilities[row]) for one in found.tokens
+            assert sample.first
+            texts, probabilities = zip(*sample.first, strict=True)
+            assert texts == tuple(one.text for one in found.tokens)
+            assert probabilities == pytest.approx(
+                [one.probabilities[row] for one in found.tokens], rel=1e-4, abs=1e-9
             )
         assert Sample.from_line(baseline.to_line()) == baseline
         # without a gauge no word is gauged; the answers stay the same
@@ -232,10 +238,10 @@ def test_the_first_prompts_have_their_words_and_first_tokens(
         assert plain.words is None
         assert plain.first == baseline.first
         assert plain.token_ids == baseline.token_ids
-    later = both.batch(LOOKED)
+    later = answered_alone(both, LOOKED)
     assert later
     assert {one.words for one in later} == {one.first for one in later} == {None}
-    baseline_only = replace(both, main=None).batch(0)
+    baseline_only = answered_alone(replace(both, main=None), 0)
     assert baseline_only
     assert {one.first for one in baseline_only} == {None}
 
@@ -260,16 +266,18 @@ def test_a_batch_that_is_stopped_anywhere_is_none(demo_evaluation: Evaluation) -
     turned_at = next(
         number
         for number in range(16)
-        if (found := demo_evaluation.batch(number)) and found[1].opened
+        if (found := answered_alone(demo_evaluation, number)) and found[1].opened
     )
-    whole = demo_evaluation.batch(turned_at, lambda: next(calls) < 0)
+    whole = answered_alone(demo_evaluation, turned_at, lambda: next(calls) < 0)
     total = next(calls)
     assert whole
     assert whole[0].extended
     for allowed in range(0, total, 5):
         asked = count()
-        stopped = demo_evaluation.batch(
-            turned_at, lambda asked=asked, allowed=allowed: next(asked) >= allowed
+        stopped = answered_alone(
+            demo_evaluation,
+            turned_at,
+            lambda asked=asked, allowed=allowed: next(asked) >= allowed,
         )
         assert stopped is None
 

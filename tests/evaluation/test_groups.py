@@ -1,17 +1,19 @@
 """Prompts that are answered together: each as if it were alone."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from answering import answered_alone
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.refusing_openings import opening_log_odds
-from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.asked import Evaluation
+from cna_mlx.evaluation.batches import answer_group
 from cna_mlx.evaluation.kl import kl_after_prefill, kl_from_baseline
 from cna_mlx.evaluation.order import grouped, interleaved, sizes
 from cna_mlx.evaluation.runs import RunRecord, list_runs
@@ -22,6 +24,7 @@ from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.decoding import Batch
+from cna_mlx.steering.events import Token
 from cna_mlx.steering.generation import generate_arms
 
 DEMO_CIRCUIT = Path(__file__).parents[1] / "data/version_0_1_0/circuit.json"
@@ -96,14 +99,14 @@ def test_a_group_answers_as_each_prompt_alone(
     found, number = [], 0
     while number < 6:
         group = evaluation.next_group(number)
-        found += evaluation.group(group) or []
+        found += answer_group(evaluation, group) or []
         number = group.stop
     assert [len(rows) for rows in found] == [3] * 6
     assert max(computed for computed, _ in steps) == 12
     assert any(sample.opened for rows in found for sample in rows)
     assert any(sample.extended for rows in found for sample in rows)
     for number, rows in enumerate(found):
-        alone = evaluation.batch(number)
+        alone = answered_alone(evaluation, number)
         assert alone
         for one, other in zip(rows, alone, strict=True):
             assert same(one, other)
@@ -120,7 +123,7 @@ def test_rows_that_have_ended_leave(
     arms = [BASELINE, Arm.of(demo_circuit, 0.0)]
     model, tokenizer = demo
     evaluation = Evaluation(model, tokenizer, sets, arms, Rendering(), 150, 0, rows=16)
-    found = evaluation.group(range(8))
+    found = answer_group(evaluation, range(8))
     assert found
     computed, occupied = np.sum(steps, axis=0)
     lengths = [len(one.token_ids) for rows in found for one in rows]
@@ -128,7 +131,7 @@ def test_rows_that_have_ended_leave(
     assert occupied / computed > 0.9
     assert steps[-1][0] < 8
     for number, rows in enumerate(found):
-        alone = evaluation.batch(number)
+        alone = answered_alone(evaluation, number)
         assert alone
         assert [one.token_ids for one in rows] == [one.token_ids for one in alone]
         assert [one.finish for one in rows] == [one.finish for one in alone]
@@ -152,7 +155,7 @@ def test_rows_wait_for_those_of_other_batches(
     evaluation = Evaluation(
         *demo, sets, arms, Rendering(), 60, 8, extend_to=extend_to, rows=8
     )
-    found = evaluation.group(evaluation.next_group(0))
+    found = answer_group(evaluation, evaluation.next_group(0))
     assert found
     assert len(found) == 7
     batches = [computed for computed, _ in steps]
@@ -162,13 +165,13 @@ def test_rows_wait_for_those_of_other_batches(
     together = len(batches)
     apart = replace(evaluation, rows=1)
     for number, rows in enumerate(found):
-        alone = apart.batch(number)
+        alone = answered_alone(apart, number)
         assert alone
         for one, other in zip(rows, alone, strict=True):
             assert same(one, other)
             assert (one.text, one.finish) == (other.text, other.finish)
     whole = replace(evaluation, rows=28)
-    again = whole.group(range(7))
+    again = answer_group(whole, range(7))
     assert again
     assert [[one.token_ids for one in rows] for rows in again] == [
         [one.token_ids for one in rows] for rows in found
@@ -192,12 +195,15 @@ def test_ctrl_c_ends_a_group_while_rows_wait(demo: Any, demo_circuit: Circuit) -
         asked += 1
         return False
 
-    whole = evaluation.group(range(4), counted)
+    whole = answer_group(evaluation, range(4), counted)
     assert whole
     for last in (1, asked // 2, asked - 2):
         left = iter(range(last))
         # pressed once: it is not asked again
-        assert evaluation.group(range(4), lambda left=left: next(left, 9) == 9) is None
+        assert (
+            answer_group(evaluation, range(4), lambda left=left: next(left, 9) == 9)
+            is None
+        )
 
 
 def test_the_context_ends_each_row_by_itself(
@@ -209,12 +215,12 @@ def test_the_context_ends_each_row_by_itself(
     evaluation = Evaluation(model, tokenizer, sets, arms, Rendering(), 40, 0, rows=8)
     lengths = [len(evaluation.ids(one)) for _, one in evaluation.prompts]
     assert len(set(lengths)) > 1
-    for module in ("cna_mlx.steering.decoding", "cna_mlx.evaluation.batches"):
+    for module in ("cna_mlx.steering.decoding", "cna_mlx.evaluation.asked"):
         monkeypatch.setattr(f"{module}.context_length", lambda _: max(lengths) + 5)
-    found = evaluation.group(range(4))
+    found = answer_group(evaluation, range(4))
     assert found
     for number, rows in enumerate(found):
-        alone = evaluation.batch(number)
+        alone = answered_alone(evaluation, number)
         assert alone
         assert [one.token_ids for one in rows] == [one.token_ids for one in alone]
     ends = {len(rows[0].token_ids) for rows in found if rows[0].finish == "length"}
@@ -258,11 +264,11 @@ def test_a_group_that_is_stopped_is_none(evaluation: Evaluation) -> None:
         asked += 1
         return asked > allowed
 
-    assert evaluation.group(range(4), is_over)
+    assert answer_group(evaluation, range(4), is_over)
     total = asked
     for share in (0, 0.2, 0.5, 0.9):
         asked, allowed = 0, int(share * total)
-        assert evaluation.group(range(4), is_over) is None
+        assert answer_group(evaluation, range(4), is_over) is None
 
 
 def test_an_equal_prompt_is_answered_once(
@@ -277,14 +283,12 @@ def test_an_equal_prompt_is_answered_once(
     for name in names:
         line += ["--prompts", str(tmp_path / name)]
     asked: list[list[int]] = []
-    group = Evaluation.group
 
-    def counted(self: Evaluation, numbers: Sequence[int], *stop: Any) -> Any:
-        if self.max_tokens == 12:  # no trial of the time
-            asked.append(list(numbers))
-        return group(self, numbers, *stop)
+    def counted(evaluation: Evaluation, numbers: Sequence[int], *stop: Any) -> Any:
+        asked.append(list(numbers))
+        return answer_group(evaluation, numbers, *stop)
 
-    monkeypatch.setattr(Evaluation, "group", counted)
+    monkeypatch.setattr("cna_mlx.evaluation.runner.answer_group", counted)
     found = {}
     for rows, wanted in (("1", [1, 1, 1]), ("64", [3])):
         asked.clear()
@@ -392,12 +396,15 @@ def test_the_fastest_width_is_measured(
     sets = [Benchmark.from_prompts([f"{n} cups" for n in range(64)], "benign", "b")]
     now = 0.0
 
-    def spend(self: Evaluation, numbers: Sequence[int]) -> list[Any]:
+    def answers(
+        trial: Evaluation, asked: Sequence[Any], max_tokens: int, **_: Any
+    ) -> Iterator[Token]:
         nonlocal now
-        now += self.max_tokens * cost(len(numbers) * len(self.arms))
-        return []
+        for _step in range(max_tokens):
+            now += cost(len(asked) * len(trial.arms))
+            yield Token(0, 0, 5, " five")
 
-    monkeypatch.setattr(Evaluation, "group", spend)
+    monkeypatch.setattr("cna_mlx.evaluation.timing.begin_answers", answers)
     assert fastest(replace(evaluation, sets=sets), clock=lambda: now) == wanted
 
 

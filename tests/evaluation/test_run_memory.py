@@ -11,7 +11,8 @@ import pytest
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.evaluation import memory
-from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.asked import Evaluation
+from cna_mlx.evaluation.batches import answer_group
 from cna_mlx.evaluation.memory import batch_bytes, short_of_memory
 from cna_mlx.models.memory.forecast import Shape, evaluation_bytes
 from cna_mlx.models.memory.machine import Machine
@@ -52,12 +53,12 @@ def test_a_group_stays_within_its_forecast(
     of_rows: Callable[..., Evaluation], rows: int, arms: int, options: dict[str, Any]
 ) -> None:
     evaluation = of_rows(rows, arms, 40, **options)
-    evaluation.bare(2).group([0])  # what is made once
+    answer_group(replace(evaluation, max_tokens=2), [0])  # what is made once
     gc.collect()
     mx.clear_cache()
     before = mx.get_active_memory()
     mx.reset_peak_memory()
-    evaluation.group(evaluation.next_group(0))
+    answer_group(evaluation, evaluation.next_group(0))
     measured = mx.get_peak_memory() - before
     # equal rows share what they hold: up to four times less
     assert 0.2 < measured / batch_bytes(evaluation) <= 1.05

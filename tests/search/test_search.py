@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from answering import answered_alone
 
 from cna_mlx import DiscoveryOptions, Reporter
 from cna_mlx.circuit import Circuit
@@ -19,7 +20,7 @@ from cna_mlx.discovery.refusing_openings import refusing_openings
 from cna_mlx.discovery.selection import Rank, Selection
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CircuitError, CnaError, InputError, RequestError
-from cna_mlx.evaluation.batches import Evaluation
+from cna_mlx.evaluation.asked import Evaluation
 from cna_mlx.evaluation.kl import kl_from_baseline
 from cna_mlx.evaluation.samples import Sample
 from cna_mlx.labels.label import LabelKind
@@ -783,7 +784,7 @@ def test_finalists_answer_further_prompts_at_length(
     )
     baseline, steered = zip(
         *(
-            cast(list[Sample], asked.batch(at))
+            cast(list[Sample], answered_alone(asked, at))
             for asked, at in ((refused, 2), (ordinary, 1), (refused, 3), (ordinary, 2))
         ),
         strict=True,
@@ -800,7 +801,7 @@ def test_finalists_answer_further_prompts_at_length(
     assert own.kls == [0.1]
     late = Standing(chosen, since=2)
     assert trial.finish([late], 2, never, never)
-    missed = [refused.batch(at) for at in (0, 1)]
+    missed = [answered_alone(refused, at) for at in (0, 1)]
     assert late.refusals == own.refusals - 5 + sum(
         one[0].is_refused for one in missed if one
     )
