@@ -12,7 +12,7 @@ import numpy as np
 from cna_mlx.discovery.activations import groups, shared_prefix
 from cna_mlx.models.context import check_lengths
 from cna_mlx.models.families import installed
-from cna_mlx.models.forward import Pass
+from cna_mlx.models.forward import Pass, reading_caches, spread
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.records import JsonFields
@@ -67,7 +67,8 @@ def read_neurons(
 ) -> dict[Place, list[np.ndarray]]:
     """Read neurons at all tokens of each prompt, [length] each, in float32.
 
-    Layers above them do not run, and of the others only their columns are kept.
+    What all prompts begin with is read once. Layers above the neurons do not run, and
+    of the others only their columns are kept.
 
     Raises:
         InputError: a prompt is empty or too long.
@@ -77,19 +78,28 @@ def read_neurons(
     for layer, index in places:
         layers.setdefault(layer, []).append(index)
     found = {place: [np.zeros(0)] * len(ids) for place in places}
-    done = 0
-    for rows in groups(ids, 0):
-        for layer, values in _read(model, [ids[row] for row in rows], layers).items():
+    shared, done = shared_prefix(ids), 0
+    held = reading_caches(model) if shared else None
+    head = _read(model, [ids[0][:shared]], layers, held) if shared else {}
+    for rows in groups(ids, shared):
+        caches = None if held is None else [spread(one, len(rows)) for one in held]
+        tails = [ids[row][shared:] for row in rows]
+        for layer, values in _read(model, tails, layers, caches).items():
             for column, index in enumerate(layers[layer]):
+                begun = head[layer][0, :, column] if shared else ()
                 for own, row in zip(values, rows, strict=True):
-                    found[layer, index][row] = own[: len(ids[row]), column]
+                    ends = own[: len(ids[row]) - shared, column]
+                    found[layer, index][row] = np.concatenate([begun, ends])
         done += len(rows)
         progress("Reading neurons", done, len(ids))
     return found
 
 
 def _read(
-    model: Any, ids: Sequence[Sequence[int]], layers: Mapping[int, Sequence[int]]
+    model: Any,
+    ids: Sequence[Sequence[int]],
+    layers: Mapping[int, Sequence[int]],
+    caches: list[Any] | None,
 ) -> dict[int, np.ndarray]:
     """Some neurons of each layer at all tokens, [prompts, length, neurons]."""
     length = max(map(len, ids))
@@ -103,7 +113,7 @@ def _read(
         for layer, indices in layers.items():
             tap = partial(keep, layer, mx.array(list(indices)))
             taps.enter_context(blocks[layer].tapped(tap))
-        fed = Pass(model, padded)
+        fed = Pass(model, padded, caches)
         fed.through(fed.hidden, end=max(layers) + 1)
         return {
             layer: np.array(values.astype(mx.float32)) for layer, values in kept.items()

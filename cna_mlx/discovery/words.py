@@ -1,7 +1,8 @@
 """Gauge a prompt word by word, to see which word makes the model decide."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, islice
 from typing import Any
 
 from cna_mlx.circuit import Circuit
@@ -42,15 +43,25 @@ def word_gauges(
         CircuitError: the circuit has no means, or does not fit the model.
         InputError: a prompt is empty or too long.
     """
-    *history, question = messages
-    parts = split_words(question["content"])
-    cuts = ["".join(parts[: end + 1]) for end in range(len(parts))]
-    ids = [
-        render(tokenizer, [*history, {**question, "content": cut}], rendering)
-        for cut in cuts
-    ]
+    return gauged_words(model, tokenizer, circuit, [messages], rendering)[0]
+
+
+def gauged_words(
+    model: Any,
+    tokenizer: Any,
+    circuit: Circuit,
+    conversations: Iterable[Sequence[Message]],
+    rendering: Rendering | None = None,
+) -> list[tuple[Word, ...]]:
+    """As :func:`word_gauges` for several conversations, which are read together."""
+    parts, ids = [], []
+    for *history, question in conversations:
+        parts.append(split_words(question["content"]))
+        for cut in accumulate(parts[-1]):
+            messages = [*history, {**question, "content": cut}]
+            ids.append(render(tokenizer, messages, rendering))
     values = map(float, gauges(model, circuit, ids))
-    return tuple(map(Word, parts, values))
+    return [tuple(map(Word, words, islice(values, len(words)))) for words in parts]
 
 
 def split_words(text: str, most: int = MOST_CUTS) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cna_mlx.discovery.words import word_gauges
+from cna_mlx.discovery.words import gauged_words
 from cna_mlx.evaluation.asked import Evaluation, Pending
 from cna_mlx.evaluation.further import (
     LOOKED,
@@ -80,20 +80,20 @@ def begin_as_refusals(
 
 def look_at_words(evaluation: Evaluation, asked: Sequence[Pending], stop: Stop) -> bool:
     """Gauge the words of a run's first prompts; False if stopped."""
-    if evaluation.main is None or evaluation.gauge is None:
+    looked = [one for one in asked if one.number < LOOKED]
+    if evaluation.main is None or evaluation.gauge is None or not looked:
         return True
-    for one in asked:
-        if one.number >= LOOKED:
-            continue
-        if stop():
-            return False
-        words = word_gauges(
-            evaluation.model,
-            evaluation.tokenizer,
-            evaluation.gauge,
-            [{"role": "user", "content": one.samples[0].prompt}],
-            evaluation.rendering,
-        )
+    if stop():
+        return False
+    prompts = [one.samples[0].prompt for one in looked]
+    found = gauged_words(
+        evaluation.model,
+        evaluation.tokenizer,
+        evaluation.gauge,
+        [[{"role": "user", "content": text}] for text in prompts],
+        evaluation.rendering,
+    )
+    for one, words in zip(looked, found, strict=True):
         shown = tuple((word.text, word.gauge) for word in words)
         one.samples[0] = replace(one.samples[0], words=shown)
     return True

@@ -9,6 +9,7 @@ import numpy as np
 from cna_mlx.models.context import vocabulary
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.steering.arms import Arm, logits_error
+from cna_mlx.steering.forced import ForcedTokens
 from cna_mlx.steering.interventions import Edits
 from cna_mlx.steering.prefill import NO_HEADER, Header, shared_prefill
 
@@ -81,16 +82,15 @@ def kl_after_prefill(
         [first, *answer[: count - 1]] + [first] * (longest - count)
         for first, answer, count in zip(last, answers, counts, strict=True)
     ]
-    rows = [line for line in fed for _ in arms]
-    step = max(1, LOGITS // (len(rows) * vocabulary(model)))
+    forced = ForcedTokens(model, edits, cache, len(last))
+    step = max(1, LOGITS // (edits.rows * vocabulary(model)))
     total = np.zeros((len(last), len(arms)))
     for start in range(0, longest, step):
         if stop():
             return None
-        part = mx.array([line[start : start + step] for line in rows])
-        with edits.installed():
-            logits = model(part, cache=cache)
-        places = start + mx.arange(part.shape[1])
+        part = [line[start : start + step] for line in fed]
+        logits = forced.logits(part)
+        places = start + mx.arange(len(part[0]))
         total += _divergences(logits, places < mx.array(counts)[:, None], len(arms))
     means = total / np.array(counts)[:, None]
     if not np.isfinite(means).all():

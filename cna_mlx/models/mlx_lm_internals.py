@@ -10,6 +10,7 @@ from mlx_lm.models.activations import swiglu as swiglu
 from mlx_lm.models.activations import swiglu_oai as swiglu_oai
 from mlx_lm.models.cache import ArraysCache as ArraysCache
 from mlx_lm.models.cache import BatchKVCache as BatchKVCache
+from mlx_lm.models.cache import BatchRotatingKVCache as BatchRotatingKVCache
 from mlx_lm.models.cache import ConcatenateKVCache as ConcatenateKVCache
 from mlx_lm.models.cache import KVCache as KVCache
 from mlx_lm.models.cache import RotatingKVCache as RotatingKVCache

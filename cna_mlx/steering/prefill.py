@@ -11,6 +11,8 @@ from cna_mlx.models.forward import Pass
 from cna_mlx.models.mlp import MLPBlock
 from cna_mlx.models.mlx_lm_internals import (
     ArraysCache,
+    BatchKVCache,
+    BatchRotatingKVCache,
     KVCache,
     RotatingKVCache,
     make_prompt_cache,
@@ -96,8 +98,8 @@ def shared_prefill(
     """
     cache = make_prompt_cache(model)
     # a layer that is fed another's output would need it in its own rows
-    is_plain = family_of(model).outputs == 1 and all(map(_has_rows, cache))
-    if edits.rows == 1 or not ids or not is_plain or _is_steered(model):
+    is_plain = family_of(model).outputs == 1 and all(map(has_rows, cache))
+    if edits.rows == 1 or not ids or not is_plain or is_steered(model):
         return cache if prefill(model, ids, cache, edits, stop) else None
     groups, slots = edits.groups(len(family_of(model).layers(model))), list[Slot]()
     # the first row of each group stands for it
@@ -152,8 +154,10 @@ def _forward_groups(
     return fed.slots
 
 
-def _has_rows(cache: Any) -> bool:
-    return type(cache) in (KVCache, RotatingKVCache, ArraysCache)
+def has_rows(cache: Any) -> bool:
+    """Whether :func:`take_rows` knows the kind of a layer's cache."""
+    kinds = KVCache, RotatingKVCache, ArraysCache, BatchKVCache, BatchRotatingKVCache
+    return isinstance(cache, kinds)
 
 
 def take_rows(cache: Any, rows: mx.array) -> None:
@@ -175,18 +179,18 @@ def rows_of(cache: Any, count: int) -> list[Any]:
 def copy_of(cache: Any) -> Any:
     """A copy that stays as it is when the other goes on."""
     found = copy(cache)
+    for name, value in vars(cache).items():
+        if isinstance(value, mx.array):
+            setattr(found, name, value[...])  # caches change their arrays in place
     if isinstance(cache, ArraysCache):
         found.cache = list(cache.cache)
     elif type(cache) is KVCache and cache.keys is not None:
         # without the room for more that mlx-lm makes, 256 tokens at a time
         found.keys, found.values = map(mx.contiguous, cache.keys_and_values())
-    elif cache.keys is not None:
-        # a new array: the cache writes into its own
-        found.keys, found.values = cache.keys[:], cache.values[:]
     return found
 
 
-def _is_steered(model: Any) -> bool:
+def is_steered(model: Any) -> bool:
     """Whether the caller steers the model already."""
     family = family_of(model)
     return any(
