@@ -24,6 +24,7 @@ from cna_mlx.steering.prefill import (
     Header,
     copy_of,
     prefill,
+    prefill_prompts,
     rows_of,
     shared_prefill,
     take_rows,
@@ -168,24 +169,29 @@ class Batch:
                 self.model, self.prompts[0][:-1], all_edits, self.stop, self.header
             )
         layers = [cache for cache, _ in kept]
-        for rows in alike.values():
-            prompt, start = self.prompts[rows[0]], kept[rows[0]][1]
-            if len(rows) > 1:
-                edits = all_edits.part(rows)
-                found = shared_prefill(
-                    self.model, prompt[:-1], edits, self.stop, self.header
-                )
-                if found is None:
-                    return None
-                split = zip(*(rows_of(one, len(rows)) for one in found), strict=True)
-                for row, one in zip(rows, split, strict=True):
-                    layers[row] = list(one)
+        fresh = []
+        for (begun, prompt), rows in alike.items():
+            if begun is None:
+                fresh.append((rows, all_edits.part(rows)))
                 continue
-            steering = () if self.once else self.arms[rows[0]].steering
-            edits = Edits(self.model, steering)
-            own = layers[rows[0]]
+            steering = () if self.once else self.arms[begun].steering
+            edits, start = Edits(self.model, steering), kept[begun][1]
+            own = layers[begun]
             if not prefill(self.model, prompt[start:-1], own, edits, self.stop):
                 return None
+        while fresh:
+            edits = fresh[0][1]
+            together = [rows for rows, own in fresh if own.is_like(edits)]
+            fresh = [(rows, own) for rows, own in fresh if rows not in together]
+            prompts = [self.prompts[rows[0]][:-1] for rows in together]
+            found = prefill_prompts(self.model, prompts, edits, self.stop, self.header)
+            if found is None:
+                return None
+            for rows, of_prompt in zip(together, found, strict=True):
+                by_layer = (rows_of(one, len(rows)) for one in of_prompt)
+                split = zip(*by_layer, strict=True)
+                for row, one in zip(rows, split, strict=True):
+                    layers[row] = list(one)
         return layers[0] if len(layers) == 1 else merged(self.model, layers)
 
     def _kept(

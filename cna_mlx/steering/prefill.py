@@ -24,6 +24,8 @@ Slot = int | None
 
 # Small enough that Ctrl-C interrupts a long prompt.
 _STEP = 512
+# Tokens of all arms that go through the model together.
+_TOGETHER = 1024
 
 
 def prefill(
@@ -96,62 +98,125 @@ def shared_prefill(
     Returns:
         The layers' KV caches, a row for each arm; None if stopped.
     """
+    found = prefill_prompts(model, [ids], edits, stop, header)
+    return None if found is None else found[0]
+
+
+def prefill_prompts(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    edits: Edits,
+    stop: Callable[[], bool],
+    header: Header = NO_HEADER,
+) -> list[list[Any]] | None:
+    """As :func:`shared_prefill` for several prompts, each in the same arms.
+
+    Where all layers have a plain KV cache, short prompts go through the model together:
+    padded on the right, where no token sees the padding, which is then cut off.
+
+    Returns:
+        The layers' KV caches of each prompt; None if stopped.
+    """
     cache = make_prompt_cache(model)
     # a layer that is fed another's output would need it in its own rows
     is_plain = family_of(model).outputs == 1 and all(map(has_rows, cache))
-    if edits.rows == 1 or not ids or not is_plain or is_steered(model):
-        return cache if prefill(model, ids, cache, edits, stop) else None
-    groups, slots = edits.groups(len(family_of(model).layers(model))), list[Slot]()
-    # the first row of each group stands for it
-    first = [[of.index(group) for group in range(max(of) + 1)] for of in groups]
-    reduced = edits.of_rows(dict(enumerate(first)))
+    found: list[list[Any]] = []
+    is_single = edits.rows == len(prompts) == 1
+    if is_single or not is_plain or not all(prompts) or is_steered(model):
+        for ids in prompts:
+            found.append(own := make_prompt_cache(model))
+            if not prefill(model, ids, own, edits, stop):
+                return None
+        return found
+    shared = _Shared(model, edits, stop)
+    begun = header if all(map(header.begins, prompts)) else NO_HEADER
+    if begun.ids and begun.fed(edits) is None:
+        if not shared.feed([begun.ids], cache):
+            return None
+        begun.keep(edits, cache)
+    size = 1
+    if all(type(layer) is KVCache for layer in cache):
+        size = max(1, _TOGETHER // (edits.rows * max(map(len, prompts))))
+    for start in range(0, len(prompts), size):
+        tails = [list(ids[len(begun.ids) :]) for ids in prompts[start : start + size]]
+        cache = begun.fed(edits) or make_prompt_cache(model)
+        if not shared.feed(tails, cache):
+            return None
+        found += shared.split(cache, [len(begun.ids) + len(tail) for tail in tails])
+    return found
 
-    def feed(part: Sequence[int]) -> bool:
-        for start in range(0, len(part), _STEP):
-            if stop():
+
+class _Shared:
+    """Prompts on their way through the layers, with a row for each group of arms."""
+
+    def __init__(self, model: Any, edits: Edits, stop: Callable[[], bool]) -> None:
+        self._model, self._edits, self._stop = model, edits, stop
+        self._groups = edits.groups(len(family_of(model).layers(model)))
+        # the first row of each group stands for it
+        self._first = [
+            [of.index(group) for group in range(max(of) + 1)] for of in self._groups
+        ]
+        self._slots: list[Slot] = []
+
+    def feed(self, prompts: Sequence[list[int]], cache: list[Any]) -> bool:
+        """Feed prompts to caches that hold what all of them begin with, or nothing.
+
+        Returns False if stopped.
+        """
+        count, length = len(prompts), max(map(len, prompts))
+        if count > 1:
+            for layer in cache:
+                if layer.keys is not None:
+                    take_rows(layer, mx.array([*range(len(layer.keys))] * count))
+        padded = [ids + [0] * (length - len(ids)) for ids in prompts]
+        edits = self._edits.of_rows(
+            {layer: rows * count for layer, rows in enumerate(self._first)}
+        )
+        for start in range(0, length, _STEP):
+            if self._stop():
                 return False
-            with reduced.installed():
-                fed = part[start : start + _STEP]
-                slots[:] = _forward_groups(model, fed, cache, groups, first)
+            part = mx.array([ids[start : start + _STEP] for ids in padded])
+            with edits.installed():
+                self._forward(part, cache)
                 mx.eval([layer.state for layer in cache])
             mx.clear_cache()
         return True
 
-    if header.begins(ids):
-        kept = header.fed(edits)
-        if kept is None:
-            if not feed(header.ids):
-                return None
-            header.keep(edits, cache)
-        else:
-            cache = kept
-        ids = ids[len(header.ids) :]
-    if not feed(ids):
-        return None
-    for slot, of in zip(slots, groups, strict=True):
-        if slot is not None and max(of) + 1 < edits.rows:
-            take_rows(cache[slot], mx.array(of))
-    mx.eval([layer.state for layer in cache])
-    return cache
+    def _forward(self, ids: mx.array, cache: list[Any]) -> None:
+        fed = Pass(self._model, ids, cache)
+        hidden, before, groups = fed.hidden, [0] * self._edits.rows, 1
+        for index, (of, first) in enumerate(
+            zip(self._groups, self._first, strict=True)
+        ):
+            if len(first) > groups:
+                rows = [
+                    prompt * groups + before[row]
+                    for prompt in range(len(ids))
+                    for row in first
+                ]
+                hidden = hidden[mx.array(rows)]
+            before, groups = of, len(first)
+            hidden = fed.layer(index, hidden)
+        self._slots = fed.slots
 
-
-def _forward_groups(
-    model: Any,
-    ids: Sequence[int],
-    cache: list[Any],
-    groups: list[list[int]],
-    first: list[list[int]],
-) -> list[Slot]:
-    """A forward pass with one row for each group of arms, layer by layer."""
-    fed = Pass(model, mx.array([list(ids)]), cache)
-    hidden = fed.hidden
-    before = [0] * len(groups[0])  # one row for all
-    for index in range(len(groups)):
-        if len(first[index]) > len(hidden):
-            hidden = hidden[mx.array([before[row] for row in first[index]])]
-        before = groups[index]
-        hidden = fed.layer(index, hidden)
-    return fed.slots
+    def split(self, cache: list[Any], lengths: Sequence[int]) -> list[list[Any]]:
+        """The caches of each prompt, without padding, a row for each arm."""
+        found = []
+        for prompt, length in enumerate(lengths):
+            own = cache if len(lengths) == 1 else [copy(layer) for layer in cache]
+            for slot, of, first in zip(
+                self._slots, self._groups, self._first, strict=True
+            ):
+                if slot is None:
+                    continue
+                if len(first) < self._edits.rows or len(lengths) > 1:
+                    rows = [prompt * len(first) + group for group in of]
+                    take_rows(own[slot], mx.array(rows))
+                if len(lengths) > 1:
+                    own[slot].trim(own[slot].offset - length)
+            mx.eval([layer.state for layer in own])
+            found.append(own)
+        return found
 
 
 def has_rows(cache: Any) -> bool:

@@ -52,7 +52,12 @@ def alone(model: Any, ids: list[int], layer: int, index: int) -> np.ndarray:
     return np.array(both[:, index].astype(mx.float32))
 
 
-def test_it_is_read_at_every_token(kind: Any, model: Any, ids: list[list[int]]) -> None:
+@pytest.mark.parametrize("first", [0, 5])
+def test_it_is_read_at_every_token(
+    kind: Any, model: Any, ids: list[list[int]], first: int
+) -> None:
+    """Where the prompts begin with the same five ids, which are read once, too."""
+    ids = [own[first:] for own in ids]
     places = [(0, 3), (1, 40), (2, D_FF - 1), (1, 2)]
     mlps = [layer.mlp for layer in model.model.layers]
     together = read_neurons(model, ids, places)

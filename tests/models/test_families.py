@@ -41,8 +41,9 @@ from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.search.statistics import read_statistics
 from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.events import Answer
+from cna_mlx.steering.forced import ForcedTokens
 from cna_mlx.steering.generation import generate_arms
-from cna_mlx.steering.interventions import steered
+from cna_mlx.steering.interventions import Edits, steered
 
 # the others run the whole suite
 ALL = sorted({*OTHERS, *MIXTURES, "llama"})
@@ -297,6 +298,44 @@ def test_arms_with_histories_of_their_own(family: str, tokenizer: Any) -> None:
     together = answers(model, tokenizer, prompts, arms)
     pairs = zip(prompts, arms, strict=True)
     assert together == [answers(model, tokenizer, one, [arm])[0] for one, arm in pairs]
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_arms_are_fed_the_same_tokens_as_alone(family: str, tokenizer: Any) -> None:
+    """Two prompts in three arms, from their caches; what they share is read once."""
+    model = make_model(family)
+    *_, late = (layer for layer, size in enumerate(widths(model)) if size)
+    circuit = Circuit.from_neurons([(late, n) for n in range(0, 16, 2)])
+    arms = [Arm("a"), Arm("b", ((circuit, 0.0),)), Arm("c", ((circuit, 3.0),))]
+    text = TEXT[0].tolist()
+    prompts, forced = [text[:7], text], [[5, 9, 30, 7, 11], [2, 8, 8, 41, 3]]
+    rows = [(ids, arm) for ids in prompts for arm in arms]
+    named = [replace(arm, label=str(at)) for at, (_, arm) in enumerate(rows)]
+    fed: list[list[Any]] = []
+    for _ in generate_arms(
+        model,
+        tokenizer,
+        [[ids for ids, _ in rows]],
+        named,
+        max_tokens=12,  # beyond the window: the copy of the caches stays as it is
+        prefilled=fed.append,
+    ):
+        pass
+    edits = Edits(model, [arm.steering for arm in arms] * 2)
+    both = ForcedTokens(model, edits, fed[0], 2)
+    if family == "llama":
+        assert both._first == late
+    after = [[ids[-1], *more] for ids, more in zip(prompts, forced, strict=True)]
+    parts = [
+        both.logits([one[part] for one in after]) for part in (slice(2), slice(2, 6))
+    ]
+    found = mx.concatenate(parts, axis=1).astype(mx.float32)
+    for row, (ids, arm) in enumerate(rows):
+        with Edits(model, arm.steering).installed():
+            whole = model(mx.array([[*ids, *forced[row // 3]]]))
+        wanted = whole[0, len(ids) - 1 :].astype(mx.float32)
+        scale = mx.abs(wanted).max().item()
+        assert mx.allclose(found[row], wanted, atol=5 * tolerance(model) * scale)
 
 
 @pytest.mark.parametrize("family", sorted(OTHERS | MIXTURES))

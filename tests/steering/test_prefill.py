@@ -9,9 +9,14 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from cna_mlx import Circuit, MeanDifference, steered
 from cna_mlx.models.families import family_of
-from cna_mlx.steering import prefill as prefill_module
 from cna_mlx.steering.interventions import Edits
-from cna_mlx.steering.prefill import Header, prefill, shared_prefill
+from cna_mlx.steering.prefill import (
+    Header,
+    _Shared,
+    prefill,
+    prefill_prompts,
+    shared_prefill,
+)
 
 IDS = [0, 2, 17, 3, 9, 40, 41, 42, 43, 44, 45]
 LATE = Circuit.from_neurons([(2, 5), (2, 77)])
@@ -108,13 +113,13 @@ def test_what_prompts_begin_with_is_fed_once(
 ) -> None:
     """For the same arms; other arms feed it again."""
     fed: list[int] = []
-    forward = prefill_module._forward_groups
+    forward = _Shared._forward
 
-    def counted(model: Any, ids: Any, *rest: Any) -> Any:
-        fed.append(len(ids))
-        return forward(model, ids, *rest)
+    def counted(shared: _Shared, ids: mx.array, cache: list[Any]) -> None:
+        fed.append(ids.shape[1])
+        forward(shared, ids, cache)
 
-    monkeypatch.setattr(prefill_module, "_forward_groups", counted)
+    monkeypatch.setattr(_Shared, "_forward", counted)
     arms: list[Any] = [(), ((LATE, 0.0),), ((EARLY, 0.5),), ((direction, 0.3),)]
     header, texts = Header(IDS[:3]), (IDS, IDS[:5], IDS[::-1], IDS[:3])
     for ids in texts:
@@ -135,6 +140,42 @@ def test_what_prompts_begin_with_is_fed_once(
     fed.clear()
     shared_prefill(model, IDS, Edits(model, arms[:2]), go_on, header)
     assert fed == [3, size - 3]
+
+
+@pytest.mark.parametrize("together", [1 << 20, 60, 1])
+@pytest.mark.parametrize("header", [(), IDS[:3]])
+def test_several_prompts_are_fed_as_each_alone(
+    header: list[int],
+    together: int,
+    model: Any,
+    kind: Any,
+    direction: MeanDifference,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In one batch, in several, and one after the other; the third in two steps."""
+    monkeypatch.setattr("cna_mlx.steering.prefill._STEP", 8)
+    monkeypatch.setattr("cna_mlx.steering.prefill._TOGETHER", together)
+    arms: list[Any] = [(), ((LATE, 0.0),), ((MIDDLE, 0.5),), ((direction, 0.3),)]
+    prompts = [IDS[:5], [*IDS[:3], 9, 8, 7, 6], IDS, IDS[:4]]
+    edits = Edits(model, arms)
+    found = prefill_prompts(model, prompts, edits, go_on, Header(header))
+    assert found
+    for ids, cache in zip(prompts, found, strict=True):
+        plain = shared_prefill(model, ids, edits, go_on)
+        assert plain
+        for ours, theirs in zip(cache, plain, strict=True):
+            assert ours.offset == theirs.offset == len(ids)
+            for row in range(len(arms)):
+                pairs = zip(_kept(ours, row), _kept(theirs, row), strict=True)
+                for mine, other in pairs:
+                    # a window keeps more of what was fed in one step
+                    size = min(mine.shape[1], other.shape[1])
+                    mine, other = mine[:, -size:], other[:, -size:]
+                    error = mx.abs(mine - other).max().item()
+                    assert error <= kind.tolerance * mx.abs(other).max().item()
+    left = iter(range(1))
+    stopped = prefill_prompts(model, prompts, edits, lambda: next(left, 9) == 9)
+    assert stopped is None
 
 
 def test_steering_of_the_callers_is_composed_with(llama: Any) -> None:
