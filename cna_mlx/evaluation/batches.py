@@ -11,11 +11,10 @@ from cna_mlx.discovery.refusing_openings import log_odds_after
 from cna_mlx.evaluation.asked import Evaluation, Pending
 from cna_mlx.evaluation.follow_up import (
     Caches,
-    Row,
     Stop,
-    begin_as_refusals,
+    Unfinished,
     continued,
-    extend,
+    go_on,
     in_order,
     look_at_words,
 )
@@ -50,8 +49,7 @@ def answer_group(
     caches: Caches = {}  # of rows that go on
     if not (
         _answer(evaluation, asked, caches, stop)
-        and extend(evaluation, asked, caches, stop)
-        and begin_as_refusals(evaluation, asked, stop)
+        and go_on(evaluation, asked, caches, stop)
         and look_at_words(evaluation, asked, stop)
     ):
         return None
@@ -95,7 +93,7 @@ def _answer(
     """The answers of all arms with their KL; False if stopped."""
     size = evaluation.size if evaluation.rows else len(asked)
     batches = [asked[at : at + size] for at in range(0, len(asked), size)]
-    waiting: list[Row] = []
+    waiting: list[Unfinished] = []
     for batch in batches:
         left = _batch(evaluation, batch, caches, stop, parks=len(batches) > 1)
         if left is None:
@@ -103,13 +101,11 @@ def _answer(
         waiting += left
     for at in range(0, len(waiting), max(1, evaluation.rows)):
         rows = waiting[at : at + evaluation.rows]
-        begun = [one.answers[row].token_ids for one, row in rows]
-        more = [evaluation.max_tokens - len(own) for own in begun]
-        found = continued(evaluation, rows, begun, more, stop, caches)
+        found = continued(evaluation, rows, stop, caches)
         if found is None:
             return False
-        for (one, row), answer in zip(rows, found, strict=True):
-            one.answers[row] = answer
+        for growing, answer in zip(rows, found, strict=True):
+            growing.prompt.answers[growing.row] = answer
         _keep(evaluation, caches, [])
     for one in asked:
         named = evaluation.prompts[one.number]
@@ -138,7 +134,7 @@ def _batch(
     stop: Stop,
     *,
     parks: bool,
-) -> list[Row] | None:
+) -> list[Unfinished] | None:
     """Answer prompts in one batch; return the rows that wait, or None if stopped.
 
     Args:
@@ -171,16 +167,19 @@ def _batch(
         if gauges and not arm:
             one.gauge = gauges[row]
     waiting = [
-        (one, arm) for one, arm in rows if one.answers[arm].finish == "interrupted"
+        Unfinished(one, arm, ids, evaluation.max_tokens - len(ids))
+        for one, arm in rows
+        for ids in (one.answers[arm].token_ids,)
+        if one.answers[arm].finish == "interrupted"
     ]
     _keep(evaluation, caches, waiting)
     return waiting if _measure(evaluation, asked, fed, stop) else None
 
 
-def _keep(evaluation: Evaluation, caches: Caches, rows: Sequence[Row]) -> None:
+def _keep(evaluation: Evaluation, caches: Caches, rows: Sequence[Unfinished]) -> None:
     """Drop the caches of rows that do not go on; all may if answers extend."""
     if not evaluation.extends:
-        kept = {one.named(evaluation.arms[row]).label for one, row in rows}
+        kept = {one.arm(evaluation.arms).label for one in rows}
         for label in [*caches]:
             if label not in kept:
                 del caches[label]

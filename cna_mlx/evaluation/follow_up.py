@@ -1,6 +1,6 @@
 """What follows an answer: more of it, one that begins as a refusal, a look at words."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cna_mlx.discovery.words import gauged_words
@@ -15,14 +15,13 @@ from cna_mlx.evaluation.further import (
 )
 from cna_mlx.evaluation.samples import Continuation, Sample
 from cna_mlx.steering.arm_cache import ArmCache
+from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.decoding import begins_thought, text_of
 from cna_mlx.steering.events import Answer, Gauged, Token
 from cna_mlx.steering.generation import generate_arms
 
 #: The KV caches of rows that go on, by their labels.
 Caches = dict[str, ArmCache]
-#: A prompt, and the position of an arm.
-Row = tuple[Pending, int]
 
 
 @dataclass
@@ -37,45 +36,67 @@ class Stop:
         return self.has_stopped
 
 
-def extend(
+@dataclass(frozen=True)
+class Unfinished:
+    """An answer that goes on from what it has begun to say.
+
+    Attributes:
+        tokens: new ones at most.
+        name: tells rows of the same arm and prompt apart.
+    """
+
+    prompt: Pending
+    row: int
+    begun: tuple[int, ...]
+    tokens: int
+    name: str = ""
+
+    def arm(self, arms: Sequence[Arm]) -> Arm:
+        """The arm, with a label that no other row has."""
+        own = self.prompt.named(arms[self.row])
+        return replace(own, label=own.label + self.name)
+
+
+def go_on(
     evaluation: Evaluation, asked: Sequence[Pending], caches: Caches, stop: Stop
 ) -> bool:
-    """Continue the answers that may still change; False if stopped."""
-    if not evaluation.extends:
-        return True
-    rows = [
-        (one, row)
+    """Continue the answers that may still change, and begin some of the main arm's as
+    refusals, in one batch; False if stopped.
+    """
+    more = evaluation.extend_to - evaluation.max_tokens
+    extended = [
+        Unfinished(one, row, sample.token_ids, more)
         for one in asked
         for row, sample in enumerate(one.samples)
-        if continues(sample) and evaluation.has_room(one.ids, sample.token_ids)
+        if evaluation.extends
+        and continues(sample)
+        and evaluation.has_room(one.ids, sample.token_ids)
     ]
-    begun = [one.samples[row].token_ids for one, row in rows]
-    more = evaluation.extend_to - evaluation.max_tokens
-    found = continued(evaluation, rows, begun, more, stop, caches)
+    opened = list(_opened(evaluation, asked))
+    found = continued(evaluation, [*extended, *opened], stop, caches)
     caches.clear()  # they are large
-    for (one, row), whole in zip(rows, found or [], strict=found is not None):
-        one.samples[row] = replace(one.samples[row], extended=_continuation(whole))
-    return found is not None
+    if found is None:
+        return False
+    for one, answer in zip([*extended, *opened], found, strict=True):
+        samples, row, whole = one.prompt.samples, one.row, _continuation(answer)
+        samples[row] = (
+            replace(samples[row], opened=whole)
+            if one.name
+            else replace(samples[row], extended=whole)
+        )
+    return True
 
 
-def begin_as_refusals(
-    evaluation: Evaluation, asked: Sequence[Pending], stop: Stop
-) -> bool:
-    """Begin the main arm's answers as refusals; False if stopped."""
+def _opened(evaluation: Evaluation, asked: Sequence[Pending]) -> Iterator[Unfinished]:
+    """The main arm's answers that begin as refusals."""
     if evaluation.main is None:
-        return True
+        return
     limit = min(evaluation.max_tokens, OPENED_TOKENS)
-    rows, openings = [], []
     for one in asked:
         begun = _opening(evaluation, one.samples)
         if 0 < len(begun) < limit and evaluation.has_room(one.ids, begun):
-            rows.append((one, evaluation.main))
-            openings.append(begun)
-    more = [limit - len(begun) for begun in openings]
-    found = continued(evaluation, rows, openings, more, stop)
-    for (one, row), whole in zip(rows, found or [], strict=found is not None):
-        one.samples[row] = replace(one.samples[row], opened=_continuation(whole))
-    return found is not None
+            more = limit - len(begun)
+            yield Unfinished(one, evaluation.main, begun, more, ", as a refusal")
 
 
 def look_at_words(evaluation: Evaluation, asked: Sequence[Pending], stop: Stop) -> bool:
@@ -100,23 +121,18 @@ def look_at_words(evaluation: Evaluation, asked: Sequence[Pending], stop: Stop) 
 
 
 def continued(
-    evaluation: Evaluation,
-    rows: Sequence[Row],
-    begun: Sequence[Sequence[int]],
-    max_tokens: int | Sequence[int],
-    stop: Stop,
-    caches: Caches | None = None,
+    evaluation: Evaluation, rows: Sequence[Unfinished], stop: Stop, caches: Caches
 ) -> list[Answer] | None:
-    """Continue what each of these rows has begun to say; None if stopped."""
+    """Continue these answers, from their caches where there are; None if stopped."""
     if not rows:
         return []
     tokenizer = evaluation.tokenizer
     events = generate_arms(
         evaluation.model,
         tokenizer,
-        [[[*one.ids, *own] for (one, _), own in zip(rows, begun, strict=True)]],
-        [one.named(evaluation.arms[row]) for one, row in rows],
-        max_tokens=max_tokens,
+        [[[*one.prompt.ids, *one.begun] for one in rows]],
+        [one.arm(evaluation.arms) for one in rows],
+        max_tokens=[one.tokens for one in rows],
         caches=caches,
         leaves=True,
         stop=stop,
@@ -125,10 +141,10 @@ def continued(
     if answers is None:
         return None
     found = []
-    for (one, _), own, answer in zip(rows, begun, answers, strict=True):
-        whole = *own, *answer.token_ids
+    for one, answer in zip(rows, answers, strict=True):
+        whole = *one.begun, *answer.token_ids
         text = text_of(tokenizer, whole)
-        begins = begins_thought(tokenizer, one.ids)
+        begins = begins_thought(tokenizer, one.prompt.ids)
         found.append(replace(answer, text=text, token_ids=whole, opens_thought=begins))
     return found
 

@@ -37,6 +37,7 @@ def batch_bytes(evaluation: Evaluation) -> int:
         vocabulary=size,
         waiting=waiting,
         extended=evaluation.extend_to,
+        opened=0 if evaluation.main is None else evaluation.size,
     )
 
 

@@ -82,6 +82,8 @@ def test_the_forecast_in_figures() -> None:
     assert found == always + one * (10 + 256 + 10 + 40) + 4 * 4 * 10**6
     found = evaluation_bytes(*work, 0, vocabulary=vocabulary, extended=300)
     assert found == always + 2 * one * (10 + 40 + 512)
+    options = {"vocabulary": vocabulary, "extended": 300, "opened": 3}
+    assert evaluation_bytes(*work, 0, **options) == found + 2 * one * (10 + 40 + 512)
 
 
 def test_a_run_that_is_too_wide_is_told_what_fits(

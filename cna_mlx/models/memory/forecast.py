@@ -236,6 +236,7 @@ def evaluation_bytes(
     vocabulary: int,
     waiting: int = 0,
     extended: int = 0,
+    opened: int = 0,
 ) -> int:
     """MLX's peak memory while a batch of an evaluation is answered, at most.
 
@@ -256,9 +257,10 @@ def evaluation_bytes(
         vocabulary: logits of a token.
         waiting: rows of other batches that go on later.
         extended: tokens of answers that continue; 0 if none does.
+        opened: rows of answers that begin anew beside these.
     """
 
-    def caches(tokens: int) -> int:
+    def caches(tokens: int, rows: int = rows) -> int:
         return rows * (tokens * shape.kv_per_token + shape.state_bytes)
 
     decoding = 2 * caches(prompt + _grown(answer)) + (caches(prompt) if logits else 0)
@@ -266,7 +268,8 @@ def evaluation_bytes(
     if extended:
         compared += caches(prompt + answer)
         more = _grown(extended - answer)
-        decoding = max(decoding, 2 * caches(prompt + answer + more))
+        whole = prompt + answer + more
+        decoding = max(decoding, 2 * caches(whole, rows + opened))
     kept = waiting * (prompt + answer) * shape.kv_per_token
     step = 4 * _DECODED * rows * vocabulary
     return max(decoding, compared) + kept + step + steering_bytes(shape, rows)
