@@ -8,9 +8,16 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from cna_mlx.discovery.routed import RoutedRows
 from cna_mlx.errors import InputError, NonFiniteError
 from cna_mlx.models.context import check_lengths
-from cna_mlx.models.families import block_of, family_of, installed, widths
+from cna_mlx.models.families import (
+    block_of,
+    experts_of,
+    family_of,
+    installed,
+    widths,
+)
 from cna_mlx.models.forward import Embed, Pass, reading_caches, spread
 from cna_mlx.models.memory.forecast import BATCH_TOKENS
 from cna_mlx.models.memory.machine import wired
@@ -47,7 +54,8 @@ def last_activations(
     *,
     batch_tokens: int = BATCH_TOKENS,
     positions: int = 1,
-) -> Iterator[tuple[int, mx.array]]:
+    routed: bool = False,
+) -> Iterator[tuple[int, Any]]:
     """Each layer's neurons at the last token of every prompt, layer after layer.
 
     All prompts go through a layer before the next one, so each weight is read once
@@ -59,6 +67,8 @@ def last_activations(
         ids: token ids of each prompt.
         batch_tokens: about how many tokens go through a layer at a time.
         positions: read so many of each prompt's last tokens.
+        routed: of a mixture's layer yield :class:`RoutedRows`, which keep the experts
+            only that a prompt went to; not with several positions.
 
     Yields:
         The layer's index and ``a`` [n_prompts, d_ff] in float32, in the order given;
@@ -70,8 +80,12 @@ def last_activations(
             than ``positions``.
         NonFiniteError: an activation is NaN or infinite; names layer and prompt.
     """
+    sizes, experts = widths(model), experts_of(model)
     for layer, batches in _walk(model, ids, batch_tokens, positions):
-        rows = _Rows(len(ids), layer.index)
+        rows, own = _Rows(len(ids), layer.index), experts[layer.index]
+        if routed and own is not None and positions == 1:
+            size = sizes[layer.index]
+            rows.routed = RoutedRows.empty(len(ids), *own[:2], size)
         for batch, cache in batches:
             found = layer.forward_batch(batch, cache)
             if found is not None:
@@ -234,6 +248,7 @@ class _Rows:
     """The last tokens' activations of one layer, batch by batch in any order."""
 
     def __init__(self, prompts: int, layer: int) -> None:
+        self.routed: RoutedRows | None = None  # what takes the rows of a mixture
         self._layer = layer
         self._finite = np.ones(prompts, dtype=bool)
         self._found: mx.array | None = None
@@ -241,6 +256,10 @@ class _Rows:
     def take(self, rows: list[int], found: mx.array) -> None:
         """Put the activations [len(rows), ..., d_ff] of these prompts in place."""
         finite = mx.isfinite(found).reshape(len(rows), -1).all(axis=1)
+        if self.routed is not None:
+            self._finite[rows] = np.array(finite)
+            self.routed.put(rows, np.array(found))
+            return
         if self._found is None:
             self._found = mx.zeros((len(self._finite), *found.shape[1:]))
         # in place: nothing else holds this buffer
@@ -248,11 +267,13 @@ class _Rows:
         mx.eval(self._found, finite)
         self._finite[rows] = np.array(finite)
 
-    def all(self) -> mx.array:
+    def all(self) -> Any:
         """Return all activations, [n_prompts, ..., d_ff], if they are finite."""
         if not self._finite.all():
             first = int(np.flatnonzero(~self._finite)[0])
             raise NonFiniteError(self._layer, first)
+        if self.routed is not None:
+            return self.routed
         assert self._found is not None
         found, self._found = self._found, None  # the caller's alone from here on
         return found

@@ -8,6 +8,7 @@ import numpy as np
 
 from cna_mlx.circuit import Circuit, Neuron
 from cna_mlx.discovery.auc import auc
+from cna_mlx.discovery.routed import Rows
 from cna_mlx.discovery.selection import best_of
 from cna_mlx.provenance import Auc
 
@@ -74,7 +75,7 @@ class HeldOut:
         ]
 
     def take(
-        self, layer: int, positive: mx.array, negative: mx.array, scores: np.ndarray
+        self, layer: int, positive: Rows, negative: Rows, scores: np.ndarray
     ) -> None:
         """Use one layer's activations of the two sides, [n, d_ff] each.
 

@@ -23,6 +23,7 @@ from cna_mlx.discovery.rankings import (
     Ranking,
 )
 from cna_mlx.discovery.refusing_openings import Opening, log_odds, refusing_openings
+from cna_mlx.discovery.routed import Rows
 from cna_mlx.discovery.selection import Selection, TopNeurons
 from cna_mlx.discovery.weight_norms import dequantized, mean_row
 from cna_mlx.errors import InputError
@@ -195,10 +196,12 @@ class Deciding:
         }
         return neurons, scores, means
 
-    def _sides(self) -> Iterator[tuple[int, tuple[mx.array, mx.array]]]:
+    def _sides(self) -> Iterator[tuple[int, tuple[Rows, Rows]]]:
         """Each ranked layer's activations of both sides, [n, d_ff] each."""
         middle, positions = len(self.contrast.positive), self.selection.positions
-        for layer, a in last_activations(self.model, self.ids, positions=positions):
+        for layer, a in last_activations(
+            self.model, self.ids, positions=positions, routed=True
+        ):
             if layer in self.layers:
                 mean = a if a.ndim == 2 else a.mean(axis=1)
                 yield layer, (mean[:middle], mean[middle:])

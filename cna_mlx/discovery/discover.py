@@ -336,7 +336,7 @@ def read_layers(
     reading = {"positions": selection.positions} if selection.positions > 1 else {}
     total = len(widths(model))
     try:
-        for found in last_activations(model, ids, **reading):
+        for found in last_activations(model, ids, routed=True, **reading):
             yield found
             progress("Reading neurons", found[0] + 1, total)
             del found  # before the next layer's are made

@@ -21,8 +21,9 @@ from cna_mlx.discovery.last_tokens import (
     read_prompts,
 )
 from cna_mlx.discovery.refusing_openings import Opening, log_odds
+from cna_mlx.discovery.routed import RoutedRows, Rows, put
 from cna_mlx.errors import CnaError
-from cna_mlx.models.families import family_of, widths
+from cna_mlx.models.families import experts_of, family_of, widths
 from cna_mlx.models.family import text_of
 from cna_mlx.models.forward import Pass, spread
 from cna_mlx.models.memory.forecast import (
@@ -42,7 +43,7 @@ def gradients(
     *,
     positions: int = 1,
     progress: Progress = silent,
-) -> dict[int, mx.array]:
+) -> dict[int, Rows]:
     """Return dR/da of each neuron and prompt: one backward pass for each prompt.
 
     The derivative is by a shift of the neuron at the last ``positions`` tokens. Only
@@ -53,7 +54,8 @@ def gradients(
         layers: the layers to differentiate by.
 
     Returns:
-        [n_prompts, d_ff] in float32 for each layer with neurons.
+        [n_prompts, d_ff] in float32 for each layer with neurons. Of a mixture they are
+        0 in experts that the prompt does not go to, which are not kept.
 
     Raises:
         CnaError: a gradient is NaN or infinite.
@@ -61,7 +63,15 @@ def gradients(
     """
     sizes = widths(model)
     layers = [layer for layer in layers if sizes[layer]]
-    found = {layer: np.zeros((len(ids), sizes[layer]), np.float32) for layer in layers}
+    experts = experts_of(model)
+    found: dict[int, np.ndarray | RoutedRows] = {}
+    for layer in layers:
+        shape, own = (len(ids), sizes[layer]), experts[layer]
+        found[layer] = (
+            np.zeros(shape, np.float32)
+            if own is None
+            else RoutedRows.empty(len(ids), *own[:2], sizes[layer])
+        )
     done = 0
     for part in read_prompts(model, ids, positions):
         shapes = {layer: (len(part.rows), 1, sizes[layer]) for layer in layers}
@@ -75,12 +85,15 @@ def gradients(
             derived = mx.grad(total)([mx.zeros(shape) for shape in shapes.values()])
             mx.eval(derived)
         for layer, values in zip(layers, derived, strict=True):
-            found[layer][part.rows] = np.array(values[:, 0])
+            put(found[layer], part.rows, np.array(values[:, 0]))
         done += len(part.rows)
         progress("Differentiating", done, len(ids))
-    if not all(np.isfinite(values).all() for values in found.values()):
+    if not all(np.isfinite(row).all() for values in found.values() for row in values):
         raise CnaError("the gradient is NaN or infinite: try the model in float32")
-    return {layer: mx.array(values) for layer, values in found.items()}
+    return {
+        layer: values if isinstance(values, RoutedRows) else mx.array(values)
+        for layer, values in found.items()
+    }
 
 
 @contextmanager

@@ -11,16 +11,15 @@ from typing import Any, Protocol
 import mlx.core as mx
 import numpy as np
 
+from cna_mlx.discovery.routed import RoutedRows, Rows, Some
 from cna_mlx.discovery.selection import Rank
 from cna_mlx.discovery.weight_norms import column_norms, columns_along
 from cna_mlx.models.families import downs, family_of
 
-# Some of a side's prompts, by position.
-Some = slice | np.ndarray
 # (positive, negative, some, others): the sides' activations, [n, d_ff] each, and which
 # prompts of them to use -> the score of each neuron of a layer, [d_ff] in float32.
 # It is not evaluated: a walk evaluates a layer's scores together.
-LayerScore = Callable[[mx.array, mx.array, Some, Some], mx.array]
+LayerScore = Callable[[Rows, Rows, Some, Some], mx.array]
 ALL = slice(None)
 
 
@@ -52,15 +51,15 @@ class Difference:
     def _score(
         self,
         weights: mx.array | None,
-        positive: mx.array,
-        negative: mx.array,
+        positive: Rows,
+        negative: Rows,
         some: Some,
         others: Some,
     ) -> mx.array:
         positive, negative = take(positive, some), take(negative, others)
         score = mx.abs(positive.mean(axis=0) - negative.mean(axis=0))
         if self.rank == "normalized":
-            square = mx.concatenate([positive, negative]).square().mean()
+            square = _mean_square(positive, negative)
             score = score / mx.maximum(mx.sqrt(square), 1e-30)
         elif weights is not None:
             score = score * weights
@@ -97,9 +96,7 @@ class Residual:
         written = _written(self.model, layer)
         above, below = (columns_along(*written, side) for side in self.stream)
 
-        def score(
-            positive: mx.array, negative: mx.array, some: Some, others: Some
-        ) -> mx.array:
+        def score(positive: Rows, negative: Rows, some: Some, others: Some) -> mx.array:
             length = mx.linalg.norm(_delta(*self.stream, some, others))
             along = _delta(above, below, some, others) / mx.maximum(length, 1e-30)
             return _delta(positive, negative, some, others) * along
@@ -118,14 +115,12 @@ class Influence:
         gradients: of each layer and side, [n, d_ff].
     """
 
-    gradients: Mapping[int, tuple[mx.array, mx.array]]
+    gradients: Mapping[int, tuple[Rows, Rows]]
 
     def at(self, layer: int) -> LayerScore:
         above, below = self.gradients[layer]
 
-        def score(
-            positive: mx.array, negative: mx.array, some: Some, others: Some
-        ) -> mx.array:
+        def score(positive: Rows, negative: Rows, some: Some, others: Some) -> mx.array:
             slope = take(above, some).mean(axis=0) + take(below, others).mean(axis=0)
             means = (
                 take(positive, some).mean(axis=0),
@@ -157,8 +152,8 @@ class Causal:
     def _score(
         self,
         layer: int,
-        positive: mx.array,
-        negative: mx.array,
+        positive: Rows,
+        negative: Rows,
         some: Some,
         others: Some,
     ) -> mx.array:
@@ -171,12 +166,22 @@ class Causal:
         return mx.array(scores)
 
 
-def take(array: mx.array, some: Some) -> mx.array:
-    """Some rows of an array."""
-    return array[some if isinstance(some, slice) else mx.array(some)]
+def take(array: Any, some: Some) -> Any:
+    """Some rows of an array, or of what a mixture's prompts went to."""
+    if isinstance(some, slice) or isinstance(array, RoutedRows):
+        return array[some]
+    return array[mx.array(some)]
 
 
-def _delta(
-    positive: mx.array, negative: mx.array, some: Some, others: Some
-) -> mx.array:
-    return take(positive, some).mean(axis=0) - take(negative, others).mean(axis=0)
+def _mean_square(positive: Rows, negative: Rows) -> mx.array:
+    """The mean square of all values of both sides."""
+    if isinstance(positive, mx.array) and isinstance(negative, mx.array):
+        return mx.concatenate([positive, negative]).square().mean()
+    sides = [side for side in (positive, negative) if isinstance(side, RoutedRows)]
+    count = sum(len(side) * side.d_ff for side in sides)
+    return mx.array(sum(side.squares() for side in sides) / count)
+
+
+def _delta(positive: Rows, negative: Rows, some: Some, others: Some) -> mx.array:
+    found: mx.array = take(positive, some).mean(axis=0)
+    return found - take(negative, others).mean(axis=0)

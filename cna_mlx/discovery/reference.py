@@ -10,6 +10,7 @@ import numpy as np
 
 from cna_mlx.circuit import Circuit, Moments
 from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.routed import RoutedRows, Rows
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering, render_prompt
@@ -24,7 +25,7 @@ MAGNITUDE = 5
 NOTHING = np.zeros((MAGNITUDE + 1, 0), np.float32)
 
 
-def averages(positive: mx.array, negative: mx.array) -> mx.array:
+def averages(positive: Rows, negative: Rows) -> mx.array:
     """A layer's delta, moments and mean |a| over the negative prompts.
 
     Args:
@@ -34,9 +35,21 @@ def averages(positive: mx.array, negative: mx.array) -> mx.array:
         [6, d_ff], not evaluated.
     """
     means = positive.mean(axis=0), negative.mean(axis=0)
-    deviations = mx.std(positive, axis=0), mx.std(negative, axis=0)
+    deviations = _deviation(positive), _deviation(negative)
     moments = means[0], deviations[0], means[1], deviations[1]
-    return mx.stack([means[0] - means[1], *moments, mx.abs(negative).mean(axis=0)])
+    return mx.stack([means[0] - means[1], *moments, _magnitude(negative)])
+
+
+def _magnitude(side: Rows) -> mx.array:
+    """The mean |a| over the prompts, [d_ff]."""
+    if isinstance(side, RoutedRows):
+        return side.magnitude()
+    return mx.abs(side).mean(axis=0)
+
+
+def _deviation(side: Rows) -> mx.array:
+    """The standard deviation over the prompts, [d_ff]."""
+    return side.deviation() if isinstance(side, RoutedRows) else mx.std(side, axis=0)
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,7 @@ def reference(
     ids = [render_prompt(tokenizer, text, rendering) for text in texts]
     count, total = len(contrast.positive), len(widths(model))
     layers = [NOTHING] * total
-    for layer, found in last_activations(model, ids):
+    for layer, found in last_activations(model, ids, routed=True):
         layers[layer] = np.array(averages(found[:count], found[count:]))
         progress("Reading the controls", layer + 1, total)
         del found  # before the next layer's are made

@@ -14,6 +14,7 @@ from cna_mlx.circuit import Details, Moments, Neuron
 from cna_mlx.discovery.cross_validation import HeldOut
 from cna_mlx.discovery.rankings import ALL, Difference, Ranking
 from cna_mlx.discovery.reference import averages
+from cna_mlx.discovery.routed import RoutedRows, Rows
 from cna_mlx.discovery.selection import (
     Selection,
     SplitHalf,
@@ -56,12 +57,12 @@ class Walk:
         decides = self.selection.is_signed
         self.bank_ranking = Difference(self.model) if decides else self.ranking
 
-    def take(self, layer: int, activations: mx.array) -> None:
+    def take(self, layer: int, activations: Rows) -> None:
         """Use one layer's activations, [n_prompts, d_ff], or [.., positions, d_ff]."""
         if not self._band[0] <= layer <= self._band[1]:
             return
         last = activations
-        if activations.ndim > 2:
+        if isinstance(activations, mx.array) and activations.ndim > 2:
             last, activations = activations[:, -1], activations.mean(axis=1)
         own, *bank = self._sides(activations)
         score = partial(self.ranking.at(layer), *own)
@@ -81,7 +82,7 @@ class Walk:
         self._top.take(layer, values[:ranked])
         self.held_out.take(layer, *ends, values[ranked:])
 
-    def _sides(self, activations: mx.array) -> Iterator[tuple[mx.array, mx.array]]:
+    def _sides(self, activations: Rows) -> Iterator[tuple[Rows, Rows]]:
         """The activations of each set's two sides."""
         start = 0
         for one in self.sets:
@@ -90,9 +91,7 @@ class Walk:
             yield activations[start:middle], activations[middle:end]
             start = end
 
-    def _averages(
-        self, layer: int, positive: mx.array, negative: mx.array
-    ) -> list[mx.array]:
+    def _averages(self, layer: int, positive: Rows, negative: Rows) -> list[mx.array]:
         """The layer's averages; of a mixture the sides' routing too."""
         found = [averages(positive, negative)]
         if (own := self._experts[layer]) is not None:
@@ -132,8 +131,10 @@ class Walk:
         return SplitHalf(overlap(odd, even), expected_overlap(self.k, total))
 
 
-def _routed(activations: mx.array, count: int, width: int) -> mx.array:
+def _routed(activations: Rows, count: int, width: int) -> mx.array:
     """The share of the prompts that go to each expert: where it has an activation."""
+    if isinstance(activations, RoutedRows):
+        return mx.array(activations.routed().astype(np.float32))
     of_experts = activations[:, : count * width].reshape(-1, count, width)
     return (of_experts != 0).any(axis=-1).mean(axis=0)
 

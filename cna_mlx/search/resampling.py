@@ -10,7 +10,8 @@ import mlx.core as mx
 import numpy as np
 
 from cna_mlx.discovery.discover import ranking_of, read_layers
-from cna_mlx.discovery.rankings import ALL, Difference, LayerScore, Ranking, Some
+from cna_mlx.discovery.rankings import ALL, Difference, LayerScore, Ranking
+from cna_mlx.discovery.routed import Some
 from cna_mlx.discovery.selection import Selection, TopNeurons
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import PromptSet

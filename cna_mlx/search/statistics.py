@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
 from cna_mlx.circuit import Circuit, Details, Moments, Neuron
@@ -23,6 +22,7 @@ from cna_mlx.discovery.discover import (
 from cna_mlx.discovery.rankings import ALL, Difference, Influence, Ranking
 from cna_mlx.discovery.reference import MOMENTS, averages
 from cna_mlx.discovery.refusing_openings import Opening
+from cna_mlx.discovery.routed import Rows
 from cna_mlx.discovery.selection import Rank, Selection, TopNeurons
 from cna_mlx.discovery.walk import universal_neurons
 from cna_mlx.models.families import widths
@@ -203,15 +203,13 @@ def late_bands(n_layers: int) -> list[tuple[int, int]]:
     return list(dict.fromkeys(found))
 
 
-def _score(
-    ranking: Ranking, layer: int, sides: tuple[mx.array, mx.array]
-) -> np.ndarray:
+def _score(ranking: Ranking, layer: int, sides: tuple[Rows, Rows]) -> np.ndarray:
     """A layer's scores; -inf in a layer that the ranking does not have."""
     if isinstance(ranking, Influence) and layer not in ranking.gradients:
         return np.full(sides[0].shape[1], -np.inf, np.float32)
     return np.array(ranking.at(layer)(*sides, ALL, ALL))
 
 
-def _sides(one: PromptSet, activations: mx.array) -> tuple[mx.array, mx.array]:
+def _sides(one: PromptSet, activations: Rows) -> tuple[Rows, Rows]:
     middle, end = len(one.positive), sum(one.sizes)
     return activations[:middle], activations[middle:end]

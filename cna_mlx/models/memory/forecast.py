@@ -93,6 +93,8 @@ _CHUNK = 256
 # Bounds of a batch in which each row changes another neuron: its rows, their tokens in
 # the KV caches, their logits.
 ABLATED_ROWS, ABLATED_TOKENS, ABLATED_LOGITS = 128, 8192, 1 << 24
+# Further lists of a layer: folds, averages.
+_RANKED = 13
 # Copies of these logits at once: three and one for each start of a phrase. Measured
 # with five starts.
 _LOGITS = 9
@@ -110,12 +112,13 @@ def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
     The peak is *while the largest batch is in a layer* (see ``discovery.activations``):
 
     - the hidden states of all prompts: own tokens * hidden;
-    - the last tokens' activations in float32: prompts * d_ff, all experts' included;
+    - the last tokens' activations in float32: prompts * d_ff; a mixture's are kept
+      outside MLX;
     - all intermediates of the batch: its norms, queries, keys, values, rotations, the
       attention's weights and output, gate and up.
 
     In a mixture of experts it is what attention or the chosen experts hold, whichever
-    is more, or the copies of one side's activations that ranking makes.
+    is more, or the scores of all its neurons in each list.
 
     Without ``work`` the prompts are the built-in ones.
     """
@@ -145,7 +148,11 @@ def discovery_bytes(shape: Shape, work: Workload | None = None) -> int:
         values = max(attention, batch * (passed + _routed(shape.hidden, shape.experts)))
     layer = values * shape.value_bytes + work.rows * shape.d_ff * 4
     ranking = work.contrast * shape.d_ff * 4
-    kept = work.own * shape.hidden * shape.value_bytes + work.prompts * shape.d_ff * 4
+    kept = work.own * shape.hidden * shape.value_bytes
+    if shape.experts is None:
+        kept += work.prompts * shape.d_ff * 4
+    else:  # only the routed experts' are kept, outside MLX; here each list's scores
+        ranking = 2 * 4 * (work.sets + _RANKED) * shape.d_ff
     return int(_MARGIN * (kept + max(layer, ranking)))
 
 
@@ -180,13 +187,18 @@ def influence_bytes(shape: Shape, work: Workload | None = None) -> int:
     """What a discovery by influence holds besides another one's memory, at most.
 
     The gradient of each prompt of the contrast by each neuron, in float32, twice while
-    it moves to MLX; and the keys and values of a batch of 512 tokens or one prompt.
-    Only the prompts' last tokens have a backward pass. All layers are counted, though
-    the last third is left out unless told. Without ``work`` the prompts are the
-    built-in ones.
+    it moves to MLX; of a mixture, by the neurons of the experts that it goes to, and a
+    batch's by all, with its shifts. Further the keys and values of a batch of 512
+    tokens or one prompt. Only the prompts' last tokens have a backward pass. All layers
+    are counted, though the last third is left out unless told. Without ``work`` the
+    prompts are the built-in ones.
     """
     work = work or Workload()
     gradients = 2 * 4 * work.contrast * shape.all_neurons
+    if shape.experts:
+        rows = max(1, BATCH_TOKENS // (work.header + work.length))
+        own = work.contrast * shape.layers * shape.active
+        gradients = 4 * (own + 3 * rows * shape.all_neurons)
     return gradients + max(512, work.header + work.length) * shape.kv_per_token
 
 
@@ -205,16 +217,18 @@ def causal_bytes(shape: Shape, work: Workload | None = None) -> int:
 
 
 def kept_bytes(shape: Shape, work: Workload | None = None) -> int:
-    """What a discovery keeps of all layers outside MLX, about.
+    """What a discovery keeps outside MLX, about.
 
     Six values of every neuron in float32 (delta, means, deviations, mean |a|), and of
-    each layer the k best neurons of each list with the held-out gauge's products.
+    each layer the k best neurons of each list with the held-out gauge's products; of a
+    mixture also one layer's activations in the experts that the prompts went to.
     Without ``work`` the prompts are the built-in ones.
     """
     work = work or Workload()
     best = min(shape.d_ff, max(1, shape.all_neurons // 1000))
     kept = best * (20 * (work.sets + 5) + 4 * work.contrast)
-    return 24 * shape.all_neurons + shape.layers * kept
+    routed = 4 * work.prompts * shape.active if shape.experts else 0
+    return 24 * shape.all_neurons + shape.layers * kept + routed
 
 
 def steering_bytes(shape: Shape, arms: int) -> int:
