@@ -241,9 +241,10 @@ def test_a_gradient_is_a_finite_difference(family: str) -> None:
     found = gradients(model, [prompt], [(opening,)], range(layers[1] + 1))
     assert list(found) == layers
     for layer in layers:
-        index = int(mx.argmax(mx.abs(found[layer][0])).item())
+        values = np.array(found[layer])[0]
+        index = int(np.abs(values).argmax())
         expected = (odds(layer, index, 0.02) - odds(layer, index, -0.02)) / 0.04
-        assert found[layer][0, index].item() == pytest.approx(expected, rel=0.05)
+        assert values[index] == pytest.approx(expected, rel=0.05)
     assert not model.training
 
 
@@ -259,7 +260,7 @@ def test_a_gradient_takes_no_kernel_of_mamba(monkeypatch: pytest.MonkeyPatch) ->
     model, prompt = make_model("nemotron_h"), TEXT[0].tolist()
     found = gradients(model, [prompt], [(17,)], [0, 1, 4])
     assert list(found) == [1, 4]
-    assert float(mx.abs(found[1]).max()) > 0
+    assert np.abs(np.array(found[1])).max() > 0
     assert nemotron_h.ssm_update is kernel
 
 

@@ -12,6 +12,7 @@ import pytest
 from commandline import NEGATIVE, POSITIVE
 from marks import slow
 from texts import missing
+from tiny_models import VOCABULARY
 
 import cna_mlx
 from cna_mlx.analysis.patching_run import patch_session
@@ -37,6 +38,7 @@ from cna_mlx.models.memory.forecast import (
     BATCH_TOKENS,
     Shape,
     Workload,
+    decoding_bytes,
     discovery_bytes,
     kept_bytes,
     steering_bytes,
@@ -48,7 +50,7 @@ from cna_mlx.prompts import PromptSet, load_bank, load_contrast
 from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.search.shrink import shrink_session
 from cna_mlx.search.stability import stability
-from cna_mlx.steering.arms import BASELINE
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.first_tokens import first_tokens
 from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.interventions import Edits
@@ -472,6 +474,28 @@ def test_the_forecast_of_a_mixture(
     contrast = load_contrast("refusal-small")
     found = run_discovery(model, tokenizer, contrast, Selection(universal=False))
     assert 0.6 < (found.peak_memory - before) / discovery_bytes(shape, work) < 1.1
+
+
+@pytest.mark.parametrize("arms", [1, 4])
+@pytest.mark.parametrize(("prompt", "answer"), [(5, 9), (47, 26), (300, 20)])
+def test_the_forecast_of_decoding(
+    build: Any, tokenizer: Any, arms: int, prompt: int, answer: int
+) -> None:
+    config = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4}
+    model = build("llama", **config)
+    shape = Shape.of_config(vars(text_of(model).args), 4)
+    circuit = Circuit.from_neurons([(layer, 7) for layer in range(4)])
+    rows = [Arm(str(row), ((circuit, row / 8),)) for row in range(arms)]
+    ids = [[9, *range(20, 19 + prompt)]]
+    list(generate_arms(model, tokenizer, [[1, 2]], rows, max_tokens=2))
+    gc.collect()
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    list(generate_arms(model, tokenizer, ids, rows, max_tokens=answer))
+    measured = mx.get_peak_memory() - before
+    sizes = arms, prompt, answer, VOCABULARY
+    assert 0.4 < measured / decoding_bytes(shape, *sizes) < 1.1
 
 
 def test_the_scales_of_arms_are_counted(build: Any) -> None:

@@ -23,14 +23,13 @@ from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.options import defaults_for
 from cna_mlx.discovery.selection import DEFAULT_FRACTION, Selection
 from cna_mlx.discovery.session import Session
-from cna_mlx.models.context import context_length
+from cna_mlx.models.context import context_length, vocabulary
 from cna_mlx.models.families import family_of
 from cna_mlx.models.family import text_of
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.loading import on_disk
-from cna_mlx.models.memory.forecast import Shape, discovery_bytes
+from cna_mlx.models.memory.forecast import Shape, decoding_bytes, discovery_bytes
 from cna_mlx.models.memory.plan import streamed_bytes
-from cna_mlx.models.mlx_lm_internals import KVCache
 from cna_mlx.models.offload.streaming import read_whole
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast
 from cna_mlx.prompts.chat_template import render_prompt
@@ -232,11 +231,10 @@ class Bench:
         shape = Shape.of_config(vars(text_of(self.model).args), hidden.dtype.size)
         arms = decoding.arms_of(self.random, 2)
         decoder = self._decoder(2)
-        # mlx-lm's cache grows in steps
-        steps = -(-(len(decoder.prompt) + decoder.tokens) // KVCache.step)
-        cache = len(arms) * steps * KVCache.step * shape.kv_per_token
+        sizes = len(arms), len(decoder.prompt), decoder.tokens
+        forecast = decoding_bytes(shape, *sizes, vocabulary(self.model))
         peak = walks.peak_of(partial(decoder.arms, arms))
-        yield Memory("decode", f"decoding {len(arms)} arms", peak, cache)
+        yield Memory("decode", f"decoding {len(arms)} arms", peak, forecast)
         reading = self._sized(1)
         work, title = walks.workload(reading.ids), f"reading {len(reading.ids)} prompts"
         peak = reading.peak("discovery")

@@ -240,6 +240,24 @@ def steering_bytes(shape: Shape, arms: int) -> int:
     return 2 * 4 * arms * shape.all_neurons
 
 
+def decoding_bytes(
+    shape: Shape, rows: int, prompt: int, answer: int, vocabulary: int
+) -> int:
+    """MLX's peak memory while arms answer one prompt, without the weights.
+
+    Their KV caches, the scales of the neurons, a step's logits, and what a layer holds
+    of the prompt.
+    """
+    cache = _grown(prompt + answer) * shape.kv_per_token + shape.state_bytes
+    held = _HELD[4 if shape.value_bytes == 4 else 2]
+    passed = held["hidden"] * shape.hidden + held["d_ff"] * shape.active
+    passed += held["heads"] * shape.heads * shape.head_dim
+    passed += _SCORES * shape.heads * prompt
+    layer = int(min(prompt, BATCH_TOKENS) * passed) * shape.value_bytes
+    step = 4 * _DECODED * vocabulary
+    return rows * (cache + layer + step) + steering_bytes(shape, rows)
+
+
 def evaluation_bytes(
     shape: Shape,
     rows: int,
