@@ -439,21 +439,20 @@ def test_other_shapes_go_on_without_the_others_circuit(compare: Command) -> None
 def test_ctrl_c_keeps_what_was_finished(
     compare: Command, monkeypatch: pytest.MonkeyPatch, runs: Path
 ) -> None:
-    from cna_mlx.evaluation import batches as evaluate
+    from cna_mlx.evaluation import runner
 
     whole = compare(TINY, SISTER, "--json", "--batch", "1").data
     shutil.rmtree(runs)
-    generate, calls = evaluate.generate_arms, []
+    answer, calls = runner.answer_group, []
 
-    def pressed(*args: Any, **options: Any) -> Any:
-        if options.get("gauge"):  # the first call for a prompt
-            calls.append(options)
+    def pressed(*args: Any) -> Any:
+        calls.append(args)
         if len(calls) > 1:
             signal.raise_signal(signal.SIGINT)
-        return generate(*args, **options)
+        return answer(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "generate_arms", pressed)
+        patch.setattr(runner, "answer_group", pressed)
         cut = compare(TINY, SISTER, "--json", "--batch", "1")
     assert cut.code == 130
     assert cut.data["a"]["summary"] is None

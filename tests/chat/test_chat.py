@@ -57,12 +57,13 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def noted(step: Any) -> Any:
         def note(model: Any, ids: Any, *rest: Any) -> Any:
-            lengths.append(len(ids))
+            prompts = ids if isinstance(ids[0], list) else [ids]
+            lengths.extend(map(len, prompts))
             return step(model, ids, *rest)
 
         return note
 
-    for name in ("prefill", "shared_prefill"):
+    for name in ("prefill", "prefill_prompts", "shared_prefill"):
         monkeypatch.setattr(decoding, name, noted(getattr(decoding, name)))
     return lengths
 
