@@ -43,9 +43,10 @@ def _grounds(outcome: Outcome, group: Group, change: PairedChange) -> list[str]:
     """The counts and tests that the verdict rests on."""
     interval, lines = change.points, []
     if change.n:
+        became = "an answer" if change.lost == 1 else "answers"
         lines.append(
             f"{change.lost} of {counted(change.before.successes, 'refusal')} became "
-            f"answers, {change.gained} appeared, on {counted(change.n, 'prompt')}: "
+            f"{became}, {change.gained} appeared, on {counted(change.n, 'prompt')}: "
             f"{formatting.points(interval.value)} points, "
             f"95% interval {formatting.points_range(interval.low, interval.high)} "
             f"(exact McNemar p {p_value(change.p)})."
@@ -99,7 +100,7 @@ def _control_lines(group: Group, change: PairedChange) -> list[str]:
     why = f", {control.why}" if control.why else ""
     low = group.arm(control.strongest)
     lines = [
-        f"Against the matched control{why}: {other.lost} refusals lost and "
+        f"Against the matched control{why}: {counted(other.lost, 'refusal')} lost and "
         f"{other.gained} new, p {p_value(other.p)}. It has the same number of neurons "
         "in each layer, equally active on benign prompts; its own answers: INVALID "
         f"{percent(low.invalid.value)}, quality {decimal(low.quality.value)}."
@@ -251,7 +252,8 @@ def _tried(summary: Summary) -> str:
         details.append(f"layers {own.layers[0]} to {own.layers[-1]}")
     if own.contrast and own.contrast.name:
         details.append(f"found on {own.contrast.name}")
-    return f"one circuit ({', '.join(details)}), in the arms {', '.join(arms)}"
+    where = "arm" if len(arms) == 1 else "arms"
+    return f"one circuit ({', '.join(details)}), in the {where} {', '.join(arms)}"
 
 
 def _bounds(summary: Summary) -> list[str]:

@@ -12,7 +12,7 @@ from cna_mlx.evaluation.verify import Verification
 from cna_mlx.report.group_tables import group_name, group_rows
 from cna_mlx.report.numbers import relative_cell
 from cna_mlx.report.paper_section import Paper
-from cna_mlx.ui.console import Screen
+from cna_mlx.ui.console import Screen, whole_line
 from cna_mlx.ui.lists import bullets, table_or_lines
 from cna_mlx.util.formatting import auc_text, counted, decimal, p_value, percent, rate
 
@@ -57,10 +57,12 @@ def _paper(screen: Screen, paper: Paper) -> list[Text]:
     return [screen.safe(line) for line in lines]
 
 
-def headline_view(screen: Screen, verdict: Verdict) -> Text:
+def headline_view(screen: Screen, verdict: Verdict) -> RenderableType:
     """A verdict in one sentence, and what to do now."""
     said = screen.safe(f"\n{verdict.headline}", "bold")
-    return said.append(f"\n{verdict.next}", "not bold") if verdict.next else said
+    if verdict.next:
+        said.append(f"\n{verdict.next}", "not bold")
+    return Parts(said, *(whole_line(screen, f"  {one}") for one in verdict.commands))
 
 
 def verdict_view(screen: Screen, verdict: Verdict) -> RenderableType:
@@ -98,7 +100,7 @@ def _group(screen: Screen, group: Group) -> list[RenderableType]:
         *map(screen.safe, lines),
     ]
     if len(group.multipliers) > 2 or group.additions:
-        parts += [Text(), *_curves(screen, group)]
+        parts += [*([Text()] if lines else []), *_curves(screen, group)]
     return parts
 
 

@@ -9,6 +9,8 @@ from commandline import make_result, make_screen, plain, sent
 from rich.cells import cell_len
 from rich.console import Console
 
+from cna_mlx.analysis.decision import Outcome
+from cna_mlx.analysis.verdict import Verdict
 from cna_mlx.chat.conversation import Conversation
 from cna_mlx.circuit import Circuit, Details, Moments, Neuron
 from cna_mlx.discovery.session import Session
@@ -20,6 +22,7 @@ from cna_mlx.steering.diff import rates
 from cna_mlx.ui.chat import _is_shown, _is_yes, run_chat
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import arms_view, body, prompt_view, rates_view, summary
+from cna_mlx.ui.evaluation import headline_view
 from cna_mlx.ui.lists import prompt_sets_view
 from cna_mlx.ui.live import live_view
 from cna_mlx.ui.models import catalogue_view
@@ -587,6 +590,33 @@ def test_notes_do_not_act() -> None:
     screen.note("a \x1b[2J [red] \u202e b")
     assert sent(screen.err) == "a \\x1b[2J [red] \\u202e b\n"
     assert sent(screen.out) == ""
+
+
+def test_a_path_stays_whole_where_words_are_wrapped() -> None:
+    path = "/Users/somebody/" + "a-long-name/" * 6 + "report.html"
+    screen = make_screen(width=60)
+    screen.note(f"the report: {path} (cna-mlx report a-name-of-a-run-that-is-long)")
+    screen.note("words " * 14)
+    lines = [line.rstrip() for line in plain(sent(screen.err)).splitlines()]
+    assert lines[:3] == [
+        "the report:",
+        path,
+        "(cna-mlx report a-name-of-a-run-that-is-long)",
+    ]
+    assert max(map(len, lines[3:])) <= 60
+
+
+def test_a_command_is_one_line_on_the_screen() -> None:
+    command = f"cna-mlx search {'a-model/' * 12} --contrast refusal"
+    verdict = Verdict(Outcome.HELD, "held", (), "Next: search", (command,))
+    screen = make_screen(width=60)
+    screen.show(headline_view(screen, verdict))
+    lines = plain(sent(screen.out)).splitlines()
+    assert [line.rstrip() for line in lines[1:]] == [
+        "held",
+        "Next: search",
+        f"  {command}",
+    ]
 
 
 def test_visible_leaves_what_can_be_seen() -> None:
