@@ -19,6 +19,8 @@ _NEXT = {
     Outcome.BROKE: "scale less (-m 0.5), pin (-m mean), or take fewer neurons "
     "(--fraction).",
 }
+# What a search may mend.
+_SEARCHED = (Outcome.NO_MORE, Outcome.HELD)
 
 
 def advice(outcome: Outcome, summary: Summary, group: Group) -> str:
@@ -40,7 +42,8 @@ def commands(said: str, summary: Summary) -> tuple[str, ...]:
     name, model = next(iter(run.config.circuits)), str(run.config.model.id)
     file = shell_word(without_home(run.circuit_file(name).absolute()))
     chosen = f" --contrast {contrast}"
-    known = {"search": chosen, "shrink": f" --circuit {file}", "probe": chosen}
+    longer = " --minutes 60" if run.facts.discovery.search else ""
+    known = {"search": chosen + longer, "shrink": f" --circuit {file}", "probe": chosen}
     return tuple(
         f"cna-mlx {one} {shell_word(model)}{options}"
         for one, options in known.items()
@@ -85,4 +88,6 @@ def _advice(outcome: Outcome, summary: Summary, group: Group) -> str:
             "read the changed answers in the report. To be surer take fewer neurons "
             "(cna-mlx shrink) or other layers: the controls then share fewer."
         )
+    if summary.run.facts.discovery.search and outcome in _SEARCHED:
+        return "a search found this circuit; a longer cna-mlx search tries more."
     return _NEXT.get(outcome, "")

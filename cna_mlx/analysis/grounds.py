@@ -29,7 +29,7 @@ def sentences(
     assert main.change
     return (
         *_grounds(outcome, group, main.change),
-        *_why_held(outcome, summary, main),
+        *why_held(outcome, summary, main)[1:],  # the headline has the first
         *_control_lines(group, main.change),
         *_opening_lines(summary, group, benign),
         *_damage_lines(summary, group, main, benign),
@@ -73,8 +73,8 @@ def _grounds(outcome: Outcome, group: Group, change: PairedChange) -> list[str]:
     return lines
 
 
-def _why_held(outcome: Outcome, summary: Summary, main: ArmFigures) -> list[str]:
-    """What the circuit does if it does not decide the refusals."""
+def why_held(outcome: Outcome, summary: Summary, main: ArmFigures) -> list[str]:
+    """What the circuit does if it does not decide the refusals; the reason first."""
     if outcome is not Outcome.HELD or (main.change and rose(main.change)):
         return []
     found, lines = summary.separation, []
@@ -86,7 +86,7 @@ def _why_held(outcome: Outcome, summary: Summary, main: ArmFigures) -> list[str]
     if main.kl:
         much = "changes" if main.kl.value >= _LITTLE else "hardly changes"
         lines.append(
-            f"The intervention {much} what the model says (KL "
+            f"Steering these neurons {much} what the model says (KL "
             f"{decimal(main.kl.value)} nats)."
         )
     return lines

@@ -14,7 +14,7 @@ from cna_mlx.analysis.decision import (
     unjudged,
     worth,
 )
-from cna_mlx.analysis.grounds import over_refusal, quoted, sentences
+from cna_mlx.analysis.grounds import over_refusal, quoted, sentences, why_held
 from cna_mlx.analysis.metrics import (
     ControlFigures,
     Group,
@@ -70,7 +70,9 @@ def conclude(summary: Summary) -> Verdict:
             ),
         )
     outcome = decide(group, benign)
-    headline = _headline(outcome, group, benign) + _later(outcome, group, benign)
+    why = why_held(outcome, summary, group.main)[:1]
+    headline = " ".join((_headline(outcome, group, benign), *why))
+    headline += _later(outcome, group, benign)
     lines = sentences(outcome, summary, group, benign)
     now = advice(outcome, summary, group)
     return Verdict(outcome, headline, lines, now, commands(now, summary))
@@ -186,7 +188,8 @@ def _held(moved: str, change: PairedChange) -> str:
         start = f"Refusals did not fall: {rates[0]} before and after"
     if change.lost and not change.ruined:
         start += ", no more than chance explains"
-    return f"{start}. The interval excludes a fall of {worth(change):.2g} points."
+    fall = f"a fall of {worth(change):.2g} points"
+    return f"{start}. The confidence interval excludes {fall}."
 
 
 def _inconclusive(

@@ -9,6 +9,7 @@ from cna_mlx.analysis.statistics import PairedChange
 from cna_mlx.analysis.verdict import Verdict
 from cna_mlx.evaluation.run_config import EnvironmentEntry
 from cna_mlx.evaluation.verify import Verification
+from cna_mlx.report.facts import notes
 from cna_mlx.report.group_tables import group_name, group_rows
 from cna_mlx.report.numbers import relative_cell
 from cna_mlx.report.paper_section import Paper
@@ -88,6 +89,7 @@ def discovery_lines(screen: Screen, summary: Summary) -> RenderableType:
     if summary.separation:
         said = auc_text(summary.separation)
         lines.append(f"gauge, the prompts below, harmful from benign: AUC {said}")
+    lines += notes(summary.run, {group.set for group in summary.groups})
     return Parts(*map(screen.safe, lines), Text())
 
 

@@ -264,6 +264,8 @@ def test_advised_commands_work_as_they_stand(tmp_path: Path) -> None:
     shrinking = typed("a b", (18, 2, 17), arms=(*ARMS[:2], *many))
     assert shrinking[:4] == ["cna-mlx", "shrink", "somebody/tiny-llama", "--circuit"]
     assert Path(shrinking[4]) == tmp_path / "a b" / "circuits" / "circuit.json"
+    search = {"discovery": {"search": {"tried": 50}}}
+    assert typed("longer", (18, 18, 18), facts=search)[-2:] == ["--minutes", "60"]
     # prompts that are not built in: the command would need them
     run = make_run(tmp_path / "own", harmful=20, answers=by_rates(18, 18, 18))
     entry = replace(run.config.circuits["circuit"], contrast=None)
@@ -315,7 +317,8 @@ def test_why_refusals_stay(tmp_path: Path) -> None:
     )
     found = conclude(known)
     assert found.outcome is Outcome.HELD
-    assert any("AUC 0.90), but do not decide" in one for one in found.sentences)
+    assert "AUC 0.90), but do not decide" in found.headline
     assert any("changes what the model says (KL 0.50" in one for one in found.sentences)
     unread = conclude(replace(known, separation=Auc(0.6, 0.4, 0.8)))
+    assert unread.headline.endswith("changes what the model says (KL 0.50 nats).")
     assert not any("do not decide" in one for one in unread.sentences)

@@ -2,14 +2,18 @@
 
 import re
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from commandline import make_result, make_screen, plain, sent
+from evaluation_runs import make_run
 from rich.cells import cell_len
 from rich.console import Console
 
 from cna_mlx.analysis.decision import Outcome
+from cna_mlx.analysis.summary import summarize
 from cna_mlx.analysis.verdict import Verdict
 from cna_mlx.chat.conversation import Conversation
 from cna_mlx.circuit import Circuit, Details, Moments, Neuron
@@ -22,7 +26,7 @@ from cna_mlx.steering.diff import rates
 from cna_mlx.ui.chat import _is_shown, _is_yes, run_chat
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import arms_view, body, prompt_view, rates_view, summary
-from cna_mlx.ui.evaluation import headline_view
+from cna_mlx.ui.evaluation import discovery_lines, headline_view
 from cna_mlx.ui.lists import prompt_sets_view
 from cna_mlx.ui.live import live_view
 from cna_mlx.ui.models import catalogue_view
@@ -617,6 +621,16 @@ def test_a_command_is_one_line_on_the_screen() -> None:
         "Next: search",
         f"  {command}",
     ]
+
+
+def test_an_audit_says_what_harmful_means(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    noted = replace(run.config.sets[0], note="harmful means magic")
+    config = replace(run.config, sets=(noted, *run.config.sets[1:]))
+    summary = replace(summarize(run), run=replace(run, config=config))
+    screen = make_screen()
+    screen.show(discovery_lines(screen, summary))
+    assert "harmful-set: harmful means magic." in plain(sent(screen.out))
 
 
 def test_visible_leaves_what_can_be_seen() -> None:
