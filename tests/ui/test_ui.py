@@ -569,6 +569,16 @@ def test_the_time_left_stands_also_where_a_step_takes_minutes(
     assert "20:00" in drawn.split("1/4")[-1]
 
 
+def test_a_bar_has_a_title_before_its_first_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = make_screen(100)
+    monkeypatch.setattr("cna_mlx.ui.progress.screen", lambda: terminal)
+    with progress_bar("prompts"):
+        time.sleep(0.2)
+        assert "Starting" in plain(sent(terminal.err))
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_download_is_drawn_in_bytes(
     monkeypatch: pytest.MonkeyPatch, encoding: str
