@@ -1,8 +1,10 @@
-"""What to do after a verdict, in one sentence."""
+"""What to do after a verdict, in one sentence and as commands."""
 
 from cna_mlx.analysis.decision import Outcome, unjudged
 from cna_mlx.analysis.metrics import Group, Summary
+from cna_mlx.prompts import contrast_names
 from cna_mlx.prompts.unasked import other_prompts
+from cna_mlx.util.files import shell_word, without_home
 
 _FOR_CERTAINTY = 19  # whole controls that show 1 in 20
 _NEXT = {
@@ -17,6 +19,8 @@ _NEXT = {
     Outcome.BROKE: "scale less (-m 0.5), pin (-m mean), or take fewer neurons "
     "(--fraction).",
 }
+# What a search may mend.
+_SEARCHED = (Outcome.NO_MORE, Outcome.HELD)
 
 
 def advice(outcome: Outcome, summary: Summary, group: Group) -> str:
@@ -24,6 +28,27 @@ def advice(outcome: Outcome, summary: Summary, group: Group) -> str:
     if not summary.is_whole:
         return "Next: repeat the command to answer the other prompts."
     return f"Next: {said}" if (said := _advice(outcome, summary, group)) else ""
+
+
+def commands(said: str, summary: Summary) -> tuple[str, ...]:
+    """The commands that an advice names, as they are typed.
+
+    None for a circuit whose prompts are not built in: the commands need them.
+    """
+    run, own = summary.run, summary.run.config.main_circuit
+    contrast = str(own and own.contrast and own.contrast.name)
+    if contrast.partition(":")[0] not in contrast_names():
+        return ()
+    name, model = next(iter(run.config.circuits)), str(run.config.model.id)
+    file = shell_word(without_home(run.circuit_file(name).absolute()))
+    chosen = f" --contrast {contrast}"
+    longer = " --minutes 60" if run.facts.discovery.search else ""
+    known = {"search": chosen + longer, "shrink": f" --circuit {file}", "probe": chosen}
+    return tuple(
+        f"cna-mlx {one} {shell_word(model)}{options}"
+        for one, options in known.items()
+        if f"cna-mlx {one}" in said
+    )
 
 
 def others(summary: Summary) -> str:
@@ -45,7 +70,8 @@ def _advice(outcome: Outcome, summary: Summary, group: Group) -> str:
             return _more_prompts(summary)
         return (
             "ask prompts that this model refuses (--prompts FILE), or take another "
-            "model. cna-mlx probe needs no refusals."
+            "model. cna-mlx probe shows without refusals how well the neurons tell "
+            "such prompts apart."
         )
     if outcome is Outcome.INCONCLUSIVE:
         if unjudged(group):
@@ -59,7 +85,9 @@ def _advice(outcome: Outcome, summary: Summary, group: Group) -> str:
         return f"compare with more controls: --controls {_FOR_CERTAINTY}."
     if outcome is Outcome.MORE:
         return (
-            "read the changed answers in the report. With fewer neurons (cna-mlx "
-            "shrink) or other layers the controls share less, and show more."
+            "read the changed answers in the report. To be surer take fewer neurons "
+            "(cna-mlx shrink) or other layers: the controls then share fewer."
         )
+    if summary.run.facts.discovery.search and outcome in _SEARCHED:
+        return "a search found this circuit; a longer cna-mlx search tries more."
     return _NEXT.get(outcome, "")

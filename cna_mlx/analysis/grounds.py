@@ -29,7 +29,7 @@ def sentences(
     assert main.change
     return (
         *_grounds(outcome, group, main.change),
-        *_why_held(outcome, summary, main),
+        *why_held(outcome, summary, main)[1:],  # the headline has the first
         *_control_lines(group, main.change),
         *_opening_lines(summary, group, benign),
         *_damage_lines(summary, group, main, benign),
@@ -43,9 +43,10 @@ def _grounds(outcome: Outcome, group: Group, change: PairedChange) -> list[str]:
     """The counts and tests that the verdict rests on."""
     interval, lines = change.points, []
     if change.n:
+        became = "an answer" if change.lost == 1 else "answers"
         lines.append(
             f"{change.lost} of {counted(change.before.successes, 'refusal')} became "
-            f"answers, {change.gained} appeared, on {counted(change.n, 'prompt')}: "
+            f"{became}, {change.gained} appeared, on {counted(change.n, 'prompt')}: "
             f"{formatting.points(interval.value)} points, "
             f"95% interval {formatting.points_range(interval.low, interval.high)} "
             f"(exact McNemar p {p_value(change.p)})."
@@ -72,8 +73,8 @@ def _grounds(outcome: Outcome, group: Group, change: PairedChange) -> list[str]:
     return lines
 
 
-def _why_held(outcome: Outcome, summary: Summary, main: ArmFigures) -> list[str]:
-    """What the circuit does if it does not decide the refusals."""
+def why_held(outcome: Outcome, summary: Summary, main: ArmFigures) -> list[str]:
+    """What the circuit does if it does not decide the refusals; the reason first."""
     if outcome is not Outcome.HELD or (main.change and rose(main.change)):
         return []
     found, lines = summary.separation, []
@@ -85,7 +86,7 @@ def _why_held(outcome: Outcome, summary: Summary, main: ArmFigures) -> list[str]
     if main.kl:
         much = "changes" if main.kl.value >= _LITTLE else "hardly changes"
         lines.append(
-            f"The intervention {much} what the model says (KL "
+            f"Steering these neurons {much} what the model says (KL "
             f"{decimal(main.kl.value)} nats)."
         )
     return lines
@@ -99,7 +100,7 @@ def _control_lines(group: Group, change: PairedChange) -> list[str]:
     why = f", {control.why}" if control.why else ""
     low = group.arm(control.strongest)
     lines = [
-        f"Against the matched control{why}: {other.lost} refusals lost and "
+        f"Against the matched control{why}: {counted(other.lost, 'refusal')} lost and "
         f"{other.gained} new, p {p_value(other.p)}. It has the same number of neurons "
         "in each layer, equally active on benign prompts; its own answers: INVALID "
         f"{percent(low.invalid.value)}, quality {decimal(low.quality.value)}."
@@ -251,7 +252,8 @@ def _tried(summary: Summary) -> str:
         details.append(f"layers {own.layers[0]} to {own.layers[-1]}")
     if own.contrast and own.contrast.name:
         details.append(f"found on {own.contrast.name}")
-    return f"one circuit ({', '.join(details)}), in the arms {', '.join(arms)}"
+    where = "arm" if len(arms) == 1 else "arms"
+    return f"one circuit ({', '.join(details)}), in the {where} {', '.join(arms)}"
 
 
 def _bounds(summary: Summary) -> list[str]:

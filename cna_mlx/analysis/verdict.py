@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cna_mlx.analysis.advice import advice, others
+from cna_mlx.analysis.advice import advice, commands, others
 from cna_mlx.analysis.damage import LEVEL, ODD, broken, damage, ruins
 from cna_mlx.analysis.decision import (
     WORTH,
@@ -14,7 +14,7 @@ from cna_mlx.analysis.decision import (
     unjudged,
     worth,
 )
-from cna_mlx.analysis.grounds import over_refusal, quoted, sentences
+from cna_mlx.analysis.grounds import over_refusal, quoted, sentences, why_held
 from cna_mlx.analysis.metrics import (
     ControlFigures,
     Group,
@@ -25,6 +25,7 @@ from cna_mlx.labels.label import LabelKind
 from cna_mlx.util.formatting import counted, percent
 
 _FOR_CERTAINTY = 19  # whole controls that show 1 in 20
+_RANDOM = "equally active random neurons"
 _SPOILT = 0.2  # of the continued answers
 
 
@@ -36,6 +37,7 @@ class Verdict:
     headline: str
     sentences: tuple[str, ...]  # what it rests on, how certain it is, and its limits
     next: str = ""  # what to do now
+    commands: tuple[str, ...] = ()  # that it names, as they are typed
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict for JSON."""
@@ -44,6 +46,7 @@ class Verdict:
             "headline": self.headline,
             "sentences": list(self.sentences),
             "next": self.next,
+            "commands": list(self.commands),
         }
 
 
@@ -67,9 +70,12 @@ def conclude(summary: Summary) -> Verdict:
             ),
         )
     outcome = decide(group, benign)
-    headline = _headline(outcome, group, benign) + _later(outcome, group, benign)
+    why = why_held(outcome, summary, group.main)[:1]
+    headline = " ".join((_headline(outcome, group, benign), *why))
+    headline += _later(outcome, group, benign)
     lines = sentences(outcome, summary, group, benign)
-    return Verdict(outcome, headline, lines, advice(outcome, summary, group))
+    now = advice(outcome, summary, group)
+    return Verdict(outcome, headline, lines, now, commands(now, summary))
 
 
 def _nothing(summary: Summary, benign: Group | None) -> Verdict:
@@ -166,7 +172,9 @@ def _too_few(change: PairedChange) -> str:
         return f"{start}."
     ruined = f", {change.ruined} became INVALID" if change.ruined else ""
     if lost == had:
-        return f"{start}; {f'all {had} of them were' if had > 1 else 'it was'} lost."
+        return (
+            f"{start}; {f'all {had} of them were' if had > 1 else 'that one was'} lost."
+        )
     many = "was" if lost < 2 else "were"
     return f"{start}; {lost or 'none'} of them {many} lost{ruined}."
 
@@ -180,7 +188,8 @@ def _held(moved: str, change: PairedChange) -> str:
         start = f"Refusals did not fall: {rates[0]} before and after"
     if change.lost and not change.ruined:
         start += ", no more than chance explains"
-    return f"{start}. The interval excludes a fall of {worth(change):.2g} points."
+    fall = f"a fall of {worth(change):.2g} points"
+    return f"{start}. The confidence interval excludes {fall}."
 
 
 def _inconclusive(
@@ -222,9 +231,9 @@ def _beyond(group: Group, control: ControlFigures) -> str:
     if control.p <= LEVEL:
         fewer = control.whole - control.rivals
         which = f"all {fewer}" if not control.rivals else f"{fewer} of {control.whole}"
-        return f"beyond the matched controls: {which} lose fewer ({most})."
+        return f"beyond the matched controls, {_RANDOM}: {which} lose fewer ({most})."
     many = f"all {control.whole} controls" if control.whole > 1 else "the one control"
-    return f"more than {many} ({most}). {_worth_of(control)}"
+    return f"more than {many}, {_RANDOM}, which lose {most}. {_worth_of(control)}"
 
 
 def _most(group: Group, control: ControlFigures) -> str:
@@ -237,11 +246,11 @@ def _most(group: Group, control: ControlFigures) -> str:
 
 def _worth_of(control: ControlFigures) -> str:
     """What so many controls can show."""
-    best = f"1 in {control.worth + 1} at best"
+    chance = f"chance alone does that 1 time in {control.worth + 1}"
     if control.worth < control.whole:
-        return f"They share neurons and count as {control.worth}: that shows {best}."
-    many = "One control shows" if control.whole == 1 else f"{control.whole} show"
-    return f"{many} {best}; {_FOR_CERTAINTY} show 1 in {_FOR_CERTAINTY + 1}."
+        return f"They share neurons and count as {control.worth}: {chance}."
+    more = f"with {_FOR_CERTAINTY} controls 1 in {_FOR_CERTAINTY + 1}"
+    return f"{chance.capitalize()}; {more}."
 
 
 # ------------------------------------------------------------- past the token limit

@@ -62,15 +62,24 @@ def run_command(conversation: Conversation, line: str) -> Reply:
     name = _ALIASES.get(name, name)
     if name not in COMMANDS:
         setting = as_setting(name[1:])
-        close = get_close_matches(name, COMMANDS, 1)
-        close = [f"/set {setting}"] if setting in SETTINGS else close
-        hint = f"did you mean {close[0]}?" if close else "/help lists the commands"
+        near = f"/set {setting}" if setting in SETTINGS else _near(name)
+        hint = f"did you mean {near}?" if near else "/help lists the commands"
         raise InputError(
             f"{name}: unknown command; {hint} (to send it, put a space before it)"
         )
     argument = argument.strip()
     COMMANDS[name].check(argument)
     return COMMANDS[name].run(conversation, argument)
+
+
+def _near(name: str) -> str | None:
+    """The one command that begins so, or is spelled almost so."""
+    begun = [one for one in COMMANDS if one.startswith(name)]
+    if len(begun) == 1:
+        return begun[0]
+    # the slash that all have would make short names alike
+    close = get_close_matches(name[1:], [one[1:] for one in COMMANDS], 1)
+    return f"/{close[0]}" if close else None
 
 
 def _help(_: Conversation, __: str) -> Reply:

@@ -132,8 +132,18 @@ def open_page(path: "str | Path") -> None:
     """Open a page in the browser; say where it is if that fails."""
     from cna_mlx.ui.console import screen
 
-    if click.launch(str(path)):
+    if not _is_opened(path):
         screen().note(f"no browser could be opened: open {path} yourself", "yellow")
+
+
+def _is_opened(path: "str | Path") -> bool:
+    if sys.platform == "darwin":
+        return click.launch(str(path)) == 0
+    # elsewhere click does not wait for xdg-open, which complains in many lines
+    import webbrowser
+    from pathlib import Path
+
+    return webbrowser.open(Path(path).resolve().as_uri())
 
 
 def _confirm(question: str) -> bool:

@@ -61,7 +61,7 @@ from cna_mlx.util.files import File, typed_path
 from cna_mlx.util.progress import Reporter
 
 #: The parts of its circuit's provenance that a run records.
-_DISCOVERY = ("contrast", "held_out", "split_half", "expectation", "created")
+_DISCOVERY = ("contrast", "held_out", "split_half", "expectation", "created", "search")
 # Entries of a configuration that are absent from runs of version 0.1.
 _SINCE_0_2 = ("order", "extend_to")
 

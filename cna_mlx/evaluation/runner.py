@@ -182,4 +182,6 @@ def _best(k: int, stand_ins: float | None) -> list[str]:
         return [f"{controls} share neurons and count as {count}: {best}"]
     if not 0 < k < AUDIT_SEEDS:
         return []
-    return [f"{controls} can show {best}, {AUDIT_SEEDS} 1 in {AUDIT_SEEDS + 1}"]
+    return [
+        f"{controls} can show {best}, {AUDIT_SEEDS} can show 1 in {AUDIT_SEEDS + 1}"
+    ]

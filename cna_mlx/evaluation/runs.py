@@ -18,7 +18,15 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import RunArm, RunConfig, RunFacts
 from cna_mlx.evaluation.samples import Sample, read_samples
-from cna_mlx.util.files import File, file_errors, is_there, typed_path, write_atomically
+from cna_mlx.util.files import (
+    File,
+    file_errors,
+    is_there,
+    shell_word,
+    typed_path,
+    without_home,
+    write_atomically,
+)
 from cna_mlx.util.reading import read_file, read_text
 from cna_mlx.util.records import parse_document
 
@@ -59,8 +67,18 @@ class RunRecord:
             CircuitError: one is missing or damaged.
         """
         names = dict.fromkeys(arm.circuit for arm in self.arms if arm.circuit)
-        place = self.directory / CIRCUITS
-        return {name: Circuit.load(place / f"{name}.json") for name in names}
+        return {name: Circuit.load(self.circuit_file(name)) for name in names}
+
+    def circuit_file(self, name: str) -> Path:
+        """The file of a circuit of the arms."""
+        return self.directory / CIRCUITS / f"{name}.json"
+
+    @property
+    def word(self) -> str:
+        """The run as it is typed after a command: its name if that is enough."""
+        if self.directory.parent.resolve() == runs_directory().resolve():
+            return shell_word(self.directory.name)
+        return shell_word(without_home(self.directory.absolute()))
 
     def samples(self) -> list[Sample]:
         """The samples of all whole batches, in the order of the run.

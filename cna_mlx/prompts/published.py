@@ -210,4 +210,4 @@ def _listed_file(one: Published) -> str:
 
 
 def _instead(one: Published) -> str:
-    return f"give a CSV of it: {one.name}=FILE"
+    return f"give a CSV of it: --prompts {one.name}=FILE"

@@ -53,7 +53,7 @@ _LEVELS: dict[TextLevel, str] = {
 
 def hints(run: RunRecord, level: TextLevel) -> list[str]:
     """What to type for the other texts, and to check the answers."""
-    name = run.directory.name
+    name = run.word
     others = [
         (said if "{run}" in said else f"cna-mlx report {{run}} {said}").format(run=name)
         for one, said in _LEVELS.items()

@@ -101,9 +101,15 @@ def control_texts(group: Group) -> list[str]:
         f"McNemar p {p_value(paired.p)}).",
         f"{matched.whole} of {counted(len(matched.arms), 'matched control')} left the "
         f"text whole; {matched.rivals} of them lose at least as many refusals as "
-        f"{main.arm.label}: {matched.rivals + 1} in {matched.whole + 1} for a circuit "
-        "that is like its controls.",
+        f"{main.arm.label}: {matched.rivals + 1} in {matched.worth + 1} for a circuit "
+        f"that is like its controls{_shared(matched)}.",
     ]
+
+
+def _shared(control: ControlFigures) -> str:
+    if control.worth == control.whole:
+        return ""
+    return f", which share neurons and count as {control.worth}"
 
 
 def strength_table(title: str, column: str, curve: Curve) -> ReportTable:

@@ -35,6 +35,7 @@ def _run(run: RunContent, level: str) -> Iterator[str]:
     yield f"**{escaped(run.conclusion.headline)}**"
     if run.conclusion.next:
         yield escaped(run.conclusion.next)
+    yield from (f"    {visible(one)}" for one in run.conclusion.commands)
     yield from map(escaped, run.conclusion.sentences)
     yield f"Figures {escaped(run.glance_note)}:"
     yield _facts((name, str(value)) for name, value in run.glance)

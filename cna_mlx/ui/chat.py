@@ -141,6 +141,8 @@ def _is_yes(screen: Screen, question: str, read: Read) -> bool:
 
 
 def _greet(screen: Screen, chat: Conversation) -> None:
+    # first, since it loads a model that nothing needed yet, and says so
+    system = injected_system(chat.session.tokenizer, chat.rendering)
     arms = "baseline"
     if len(chat.arms) > 2:
         arms = ", ".join(arm.title for arm in chat.arms)
@@ -149,7 +151,7 @@ def _greet(screen: Screen, chat: Conversation) -> None:
         arms = f"baseline and {count} {effect_text(chat.multiplier)}"
     name = chat.session.name
     screen.note(f"{name}: {arms}. /help lists the commands, Ctrl-D leaves.")
-    if system := injected_system(chat.session.tokenizer, chat.rendering):
+    if system:
         screen.note(f"the template's own system prompt: {system}")
 
 

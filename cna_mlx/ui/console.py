@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.text import Text
@@ -70,12 +71,19 @@ class Screen:
         return plain if self.is_ascii else symbol
 
     def show(self, view: RenderableType) -> None:
-        """Print data: wrapped for people, whole lines on a pipe."""
-        self.out.print(view, soft_wrap=not self.out.is_terminal)
+        """Print data: wrapped for people, whole lines on a pipe; nothing is cut."""
+        self.out.print(view, soft_wrap=not self.out.is_terminal, crop=False)
 
     def note(self, text: str, style: str = "dim") -> None:
-        """Print a remark to stderr."""
-        self.err.print(self.safe(text), style=style, soft_wrap=not self.err.is_terminal)
+        """Print a remark to stderr; a path longer than a line stays whole."""
+        remark, is_whole = self.safe(text), not self.err.is_terminal
+        if not is_whole and any(cell_len(w) > self.err.width for w in text.split()):
+            # Rich would break the path where nobody can copy it
+            lines = (
+                _by_words(line, self.err.width) for line in remark.plain.split("\n")
+            )
+            remark, is_whole = Text("\n".join(lines)), True
+        self.err.print(remark, style=style, soft_wrap=is_whole)
 
     def safe(self, text: str, style: str = "") -> Text:
         """Text without markup and escape sequences."""
@@ -116,6 +124,18 @@ def marked(
         piece = visible(text[start:end], ascii_only=ascii_only)
         result.append(piece, style=" ".join(styles))
     return result
+
+
+def _by_words(line: str, width: int) -> str:
+    """A line wrapped between words alone."""
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+
+
+def whole_line(screen: Screen, text: str) -> Text:
+    """A line that only the terminal wraps, so that it can be copied."""
+    line = screen.safe(text)
+    line.no_wrap, line.overflow = True, "ignore"
+    return line
 
 
 def badge(kind: LabelKind) -> Text:

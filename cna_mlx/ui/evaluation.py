@@ -9,10 +9,11 @@ from cna_mlx.analysis.statistics import PairedChange
 from cna_mlx.analysis.verdict import Verdict
 from cna_mlx.evaluation.run_config import EnvironmentEntry
 from cna_mlx.evaluation.verify import Verification
+from cna_mlx.report.facts import notes
 from cna_mlx.report.group_tables import group_name, group_rows
 from cna_mlx.report.numbers import relative_cell
 from cna_mlx.report.paper_section import Paper
-from cna_mlx.ui.console import Screen
+from cna_mlx.ui.console import Screen, whole_line
 from cna_mlx.ui.lists import bullets, table_or_lines
 from cna_mlx.util.formatting import auc_text, counted, decimal, p_value, percent, rate
 
@@ -57,10 +58,12 @@ def _paper(screen: Screen, paper: Paper) -> list[Text]:
     return [screen.safe(line) for line in lines]
 
 
-def headline_view(screen: Screen, verdict: Verdict) -> Text:
+def headline_view(screen: Screen, verdict: Verdict) -> RenderableType:
     """A verdict in one sentence, and what to do now."""
     said = screen.safe(f"\n{verdict.headline}", "bold")
-    return said.append(f"\n{verdict.next}", "not bold") if verdict.next else said
+    if verdict.next:
+        said.append(f"\n{verdict.next}", "not bold")
+    return Parts(said, *(whole_line(screen, f"  {one}") for one in verdict.commands))
 
 
 def verdict_view(screen: Screen, verdict: Verdict) -> RenderableType:
@@ -86,6 +89,7 @@ def discovery_lines(screen: Screen, summary: Summary) -> RenderableType:
     if summary.separation:
         said = auc_text(summary.separation)
         lines.append(f"gauge, the prompts below, harmful from benign: AUC {said}")
+    lines += notes(summary.run, {group.set for group in summary.groups})
     return Parts(*map(screen.safe, lines), Text())
 
 
@@ -98,7 +102,7 @@ def _group(screen: Screen, group: Group) -> list[RenderableType]:
         *map(screen.safe, lines),
     ]
     if len(group.multipliers) > 2 or group.additions:
-        parts += [Text(), *_curves(screen, group)]
+        parts += [*([Text()] if lines else []), *_curves(screen, group)]
     return parts
 
 

@@ -119,7 +119,7 @@ def _bar(to: Screen, unit: str, pace: Pace) -> Iterator[Listener]:
         console=to.err,
         transient=True,
     )
-    number = bar.add_task("", total=None)
+    number = bar.add_task("Starting", total=None)
 
     def listen(task: str, done: int, total: int) -> None:
         pace.take(task, done, total)

@@ -23,7 +23,7 @@ def runs_view(screen: Screen, found: Sequence[Listed]) -> Text:
 
 def tell_end(screen: Screen, run: RunRecord) -> bool:
     """Say where a run is and how to continue it; return whether it is complete."""
-    screen.note(f"saved to {run.directory} (cna-mlx report {run.directory})")
+    screen.note(f"saved to {run.directory} (cna-mlx report {run.word})")
     if run.status == "complete":
         return True
     done = len(run.samples()) // len(run.arms)

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shlex
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,13 @@ def without_home(text: File) -> str:
         return path
     is_inside = home and (path == home or path.startswith(f"{home}/"))
     return f"~{path.removeprefix(home)}" if is_inside else path
+
+
+def shell_word(text: File) -> str:
+    """A path or a name as it is typed in a shell; ``~`` is left for the shell."""
+    path = os.fspath(text)
+    head = "~/" if path.startswith("~/") else ""
+    return head + shlex.quote(path.removeprefix(head))
 
 
 def is_there(text: str | os.PathLike[str]) -> bool:

@@ -150,7 +150,7 @@ def test_refusals_that_rose_did_not_fall() -> None:
         (("RRRRAA", "AAAAAA"), ("4 of 6 prompts", "all 4 of them were lost")),
         (("RRRRAA", "ARRRAA"), ("1 of them was lost",)),
         (("RRRRAA", "RRRRAA"), ("none of them was lost",)),
-        (("RAAAAA", "AAAAAA"), ("1 of 6 prompts", "it was lost")),
+        (("RAAAAA", "AAAAAA"), ("1 of 6 prompts", "that one was lost")),
         (("AAAAAA", "AAAAAA"), ("0 of 6 prompts to begin with.",)),
     ],
 )
@@ -196,9 +196,9 @@ def losing(*lost: int) -> list[str]:
 @pytest.mark.parametrize(
     ("controls", "outcome", "said"),
     [
-        ([0], Outcome.MORE, ("more than the one control", "1 in 2 at best")),
-        ([0] * 5, Outcome.MORE, ("more than all 5 controls", "1 in 6 at best", "19")),
-        ([0] * 18, Outcome.MORE, ("more than all 18 controls", "1 in 19 at best")),
+        ([0], Outcome.MORE, ("more than the one control", "1 time in 2;")),
+        ([0] * 5, Outcome.MORE, ("more than all 5 controls", "1 time in 6;", "19")),
+        ([0] * 18, Outcome.MORE, ("more than all 18 controls", "1 time in 19;")),
         ([0] * 19, Outcome.FELL, ("beyond the matched controls", "all 19")),
         ([39] * 19, Outcome.FELL, ("39 of 90 at most",)),
         ([0] * 18 + [40], Outcome.NO_MORE, ("1 of 19", "40 of 90 at most")),
@@ -387,7 +387,7 @@ def test_benign_answers_in_another_language_settle_nothing() -> None:
 def test_controls_that_share_neurons_count_as_fewer() -> None:
     found = verdict(R90, LOST40, KEPT, facts={"stand_ins": 6.4})
     assert found.outcome is Outcome.MORE
-    assert missing(found.headline, "all 19 controls", "count as 6", "1 in 7") == []
+    assert missing(found.headline, "all 19 controls", "count as 6", "1 time in 7") == []
     assert verdict(R90, LOST40, KEPT, facts={"stand_ins": 18.7}).outcome is Outcome.FELL
 
 

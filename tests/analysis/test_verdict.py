@@ -1,5 +1,6 @@
 """Verdicts on runs as an evaluation writes them, and what each of them must say."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,13 @@ def test_each_verdict_is_reached(
     assert missing(found.next, "Next: ", _NEXT[outcome]) == []
 
 
+def test_one_is_not_said_as_many(tmp_path: Path) -> None:
+    found = verdict_of(tmp_path / "run", by_rates(1, 0, 1))
+    said = " ".join(found.sentences)
+    assert missing(said, "1 of 1 refusal became an answer", "1 refusal lost and") == []
+    assert "in the arm ablated." in said
+
+
 def test_six_refusals_can_be_told_and_five_cannot(tmp_path: Path) -> None:
     """The bound is where the exact test can first say something."""
     assert verdict_of(tmp_path / "6", by_rates(6, 0, 6)).outcome is Outcome.MORE
@@ -122,7 +130,7 @@ def test_a_control_that_broke_the_text_is_no_rival(tmp_path: Path) -> None:
     """It refuses nothing since it says nothing: the other seed is compared with."""
     found = verdict_of(tmp_path / "a", controls({0: 0, 1: 18}, {0: GARBAGE}))
     assert found.outcome is Outcome.MORE
-    assert "the one control (0 of 18)" in found.headline
+    assert missing(found.headline, "the one control", "lose 0 of 18") == []
     (line,) = [one for one in found.sentences if "Against the matched" in one]
     assert missing(line, "1 of 2", "INVALID 0%", "quality 1.00") == []
     both = {0: GARBAGE, 1: GARBAGE}
@@ -238,6 +246,35 @@ def test_what_to_do_depends_on_why(tmp_path: Path) -> None:
     assert "repeat the command" in conclude(summarize(run)).next
 
 
+def test_advised_commands_work_as_they_stand(tmp_path: Path) -> None:
+    def typed(place: str, rates: tuple[int, int, int], **options: object) -> list[str]:
+        found = verdict_of(tmp_path / place, by_rates(*rates), **options)
+        assert found.to_dict()["commands"] == list(found.commands)
+        return [one for command in found.commands for one in shlex.split(command)]
+
+    searching = ["cna-mlx", "search", "my models/x", "--contrast", "refusal"]
+    assert typed("held", (18, 18, 18), model="my models/x") == searching
+    assert typed("more", (18, 2, 2), model="my models/x") == searching
+    probing = ["cna-mlx", "probe", "somebody/tiny-llama", "--contrast", "refusal"]
+    assert typed("few", (2, 2, 2)) == probing
+    assert typed("broke", (18, 2, 17)) == []  # an option of the same command
+    many = tuple(
+        replace(ARMS[2], label=f"matched {seed}", seed=seed) for seed in range(19)
+    )
+    shrinking = typed("a b", (18, 2, 17), arms=(*ARMS[:2], *many))
+    assert shrinking[:4] == ["cna-mlx", "shrink", "somebody/tiny-llama", "--circuit"]
+    assert Path(shrinking[4]) == tmp_path / "a b" / "circuits" / "circuit.json"
+    search = {"discovery": {"search": {"tried": 50}}}
+    assert typed("longer", (18, 18, 18), facts=search)[-2:] == ["--minutes", "60"]
+    # prompts that are not built in: the command would need them
+    run = make_run(tmp_path / "own", harmful=20, answers=by_rates(18, 18, 18))
+    entry = replace(run.config.circuits["circuit"], contrast=None)
+    config = replace(run.config, circuits={"circuit": entry})
+    found = conclude(replace(summarize(run), run=replace(run, config=config)))
+    assert found.next.startswith("Next: cna-mlx search")
+    assert found.commands == ()
+
+
 @pytest.mark.parametrize(
     ("model", "asked", "limit", "advised"),
     [
@@ -280,7 +317,8 @@ def test_why_refusals_stay(tmp_path: Path) -> None:
     )
     found = conclude(known)
     assert found.outcome is Outcome.HELD
-    assert any("AUC 0.90), but do not decide" in one for one in found.sentences)
+    assert "AUC 0.90), but do not decide" in found.headline
     assert any("changes what the model says (KL 0.50" in one for one in found.sentences)
     unread = conclude(replace(known, separation=Auc(0.6, 0.4, 0.8)))
+    assert unread.headline.endswith("changes what the model says (KL 0.50 nats).")
     assert not any("do not decide" in one for one in unread.sentences)

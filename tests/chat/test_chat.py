@@ -24,6 +24,7 @@ from cna_mlx.steering.arms import BASELINE
 from cna_mlx.ui.chat import run_chat
 from cna_mlx.ui.lines import is_open, unquoted
 from cna_mlx.util.interrupt import Interrupt
+from cna_mlx.util.progress import Reporter
 
 Make = Callable[..., Conversation]
 
@@ -265,6 +266,10 @@ def test_every_command_is_listed(make: Make) -> None:
     [
         ("/nosuch", "/nosuch"),
         ("/abl", "/ablate"),
+        ("/mult 0", "did you mean /multiplier?"),
+        ("/hlep", "did you mean /help?"),
+        ("/nope", "/nope: unknown command; /help lists the commands"),
+        ("/new", "/new: unknown command; /help lists the commands"),
         ("/Help", "/help"),
         ("/", "/help"),
         ("/temp 0.8", "did you mean /set temp?"),
@@ -533,6 +538,15 @@ def test_a_chat_on_a_pipe(make: Make) -> None:
     assert "tokens/s" in err
     assert "histories differ" in err
     assert second.result.arms[1].token_ids
+
+
+def test_loading_is_announced_before_the_greeting() -> None:
+    screen = make_screen(terminal=False)
+    session = Session("demo", reporter=Reporter(note=screen.note))
+    run_chat(screen, Conversation(session, []), io.StringIO(""))
+    first, second = sent(screen.err).splitlines()
+    assert first == "loading demo"
+    assert second.startswith("demo: baseline. /help lists")
 
 
 def test_an_unknown_command_is_refused_and_not_sent(make: Make) -> None:

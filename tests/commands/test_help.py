@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,16 +154,19 @@ def test_every_option_that_takes_a_file_completes_files() -> None:
                 assert {item.type for item in items} & {"file", "dir"}, (path, option)
 
 
+@pytest.mark.parametrize("platform", ["darwin", "linux"])
 def test_open_says_where_the_page_is_without_a_browser(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    platform: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
+    monkeypatch.setattr("cna_mlx.commands.values.sys.platform", platform)
     monkeypatch.setattr(click, "launch", lambda path: opened.append(path) or 1)
+    monkeypatch.setattr(webbrowser, "open", lambda uri: opened.append(uri))
     run = str(make_run(tmp_path / "run").directory)
     done = command("report", run, "--open")
     assert done.code == 0
     page = str(tmp_path / "run" / "report.html")
-    assert opened == [page]
+    assert opened == [page if platform == "darwin" else f"file://{page}"]
     assert f"open {page}" in done.err.replace("\n", " ")
     circuit = tmp_path / "c.json"
     make_circuit().save(circuit)

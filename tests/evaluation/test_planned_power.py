@@ -100,7 +100,7 @@ def test_controls_that_share_neurons_count_as_fewer(
     said = " ".join(found.err.split())
     if controls == 2:
         assert n == 2
-        assert "2 controls can show 1 in 3 at best, 19 1 in 20" in said
+        assert "2 controls can show 1 in 3 at best, 19 can show 1 in 20" in said
     else:
         assert 2 < n < 19
         text = f"19 controls share neurons and count as {n}: 1 in {n + 1} at best"

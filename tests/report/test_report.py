@@ -44,7 +44,7 @@ from cna_mlx.report.csv_tables import samples_csv
 from cna_mlx.report.excerpts import EXCERPT, excerpt, joined
 from cna_mlx.report.html import to_html
 from cna_mlx.report.listing import listed_runs
-from cna_mlx.report.markdown import escaped
+from cna_mlx.report.markdown import escaped, to_markdown
 from cna_mlx.report.paper_section import Paper
 from cna_mlx.report.writing import write_report
 from cna_mlx.ui.runs import runs_view
@@ -735,7 +735,10 @@ def test_headings_are_an_outline(tmp_path: Path) -> None:
         assert first is None or found[1] == ("2", first)
 
 
-def test_what_to_type_stands_at_the_foot(tmp_path: Path) -> None:
+def test_what_to_type_stands_at_the_foot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CNA_MLX_RUNS", str(tmp_path))
     for level in ("hidden", "excerpts", "full"):
         texts = make_report(tmp_path / level, level=level)
         page, foot = texts["report.html"].split("<footer>")
@@ -746,6 +749,35 @@ def test_what_to_type_stands_at_the_foot(tmp_path: Path) -> None:
         assert hinted == [f for f in ("--full-text", "--hide-text") if f != own]
         assert f"cna-mlx verify {level}" in foot
         assert f"cna-mlx verify {level}" in texts["report.md"].splitlines()[-3]
+
+
+def test_what_to_type_names_a_run_by_its_path_where_its_name_is_not_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    texts = make_report(tmp_path / "my runs" / "one")
+    foot = texts["report.md"].splitlines()[-3]
+    assert foot == "cna-mlx verify \\~/'my runs/one' answers a few prompts again"
+
+
+def test_the_verdict_links_to_the_answers_and_has_its_commands(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", harmful=30, answers=lambda *_: REFUSAL)
+    content = build([ReportedRun.of(run)])
+    (command,) = content.runs[0].conclusion.commands
+    page = to_html(content)
+    assert f"<code>{command}</code>" in page
+    assert f"    {command}\n" in to_markdown(content)
+    (target,) = re.findall(r'<a href="#([\w-]+)">Read the answers', page)
+    assert f'id="{target}"' in page
+
+
+def test_the_controls_count_alike_in_the_verdict_and_below(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", harmful=20, facts={"stand_ins": 1.2})
+    report = build([ReportedRun.of(run)]).runs[0]
+    (said,) = (s.texts[-1] for s in report.sections if s.key == "controls")
+    assert "1 in 2 for a circuit" in said
+    assert said.endswith("its controls, which share neurons and count as 1.")
+    assert "1 time in 2." in report.conclusion.headline
 
 
 def test_changed_answers_come_first(tmp_path: Path) -> None:

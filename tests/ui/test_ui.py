@@ -2,13 +2,19 @@
 
 import re
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from commandline import make_result, make_screen, plain, sent
+from evaluation_runs import make_run
 from rich.cells import cell_len
 from rich.console import Console
 
+from cna_mlx.analysis.decision import Outcome
+from cna_mlx.analysis.summary import summarize
+from cna_mlx.analysis.verdict import Verdict
 from cna_mlx.chat.conversation import Conversation
 from cna_mlx.circuit import Circuit, Details, Moments, Neuron
 from cna_mlx.discovery.session import Session
@@ -20,6 +26,7 @@ from cna_mlx.steering.diff import rates
 from cna_mlx.ui.chat import _is_shown, _is_yes, run_chat
 from cna_mlx.ui.console import Screen
 from cna_mlx.ui.diff import arms_view, body, prompt_view, rates_view, summary
+from cna_mlx.ui.evaluation import discovery_lines, headline_view
 from cna_mlx.ui.lists import prompt_sets_view
 from cna_mlx.ui.live import live_view
 from cna_mlx.ui.models import catalogue_view
@@ -562,6 +569,16 @@ def test_the_time_left_stands_also_where_a_step_takes_minutes(
     assert "20:00" in drawn.split("1/4")[-1]
 
 
+def test_a_bar_has_a_title_before_its_first_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = make_screen(100)
+    monkeypatch.setattr("cna_mlx.ui.progress.screen", lambda: terminal)
+    with progress_bar("prompts"):
+        time.sleep(0.2)
+        assert "Starting" in plain(sent(terminal.err))
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_download_is_drawn_in_bytes(
     monkeypatch: pytest.MonkeyPatch, encoding: str
@@ -587,6 +604,43 @@ def test_notes_do_not_act() -> None:
     screen.note("a \x1b[2J [red] \u202e b")
     assert sent(screen.err) == "a \\x1b[2J [red] \\u202e b\n"
     assert sent(screen.out) == ""
+
+
+def test_a_path_stays_whole_where_words_are_wrapped() -> None:
+    path = "/Users/somebody/" + "a-long-name/" * 6 + "report.html"
+    screen = make_screen(width=60)
+    screen.note(f"the report: {path} (cna-mlx report a-name-of-a-run-that-is-long)")
+    screen.note("words " * 14)
+    lines = [line.rstrip() for line in plain(sent(screen.err)).splitlines()]
+    assert lines[:3] == [
+        "the report:",
+        path,
+        "(cna-mlx report a-name-of-a-run-that-is-long)",
+    ]
+    assert max(map(len, lines[3:])) <= 60
+
+
+def test_a_command_is_one_line_on_the_screen() -> None:
+    command = f"cna-mlx search {'a-model/' * 12} --contrast refusal"
+    verdict = Verdict(Outcome.HELD, "held", (), "Next: search", (command,))
+    screen = make_screen(width=60)
+    screen.show(headline_view(screen, verdict))
+    lines = plain(sent(screen.out)).splitlines()
+    assert [line.rstrip() for line in lines[1:]] == [
+        "held",
+        "Next: search",
+        f"  {command}",
+    ]
+
+
+def test_an_audit_says_what_harmful_means(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    noted = replace(run.config.sets[0], note="harmful means magic")
+    config = replace(run.config, sets=(noted, *run.config.sets[1:]))
+    summary = replace(summarize(run), run=replace(run, config=config))
+    screen = make_screen()
+    screen.show(discovery_lines(screen, summary))
+    assert "harmful-set: harmful means magic." in plain(sent(screen.out))
 
 
 def test_visible_leaves_what_can_be_seen() -> None:
