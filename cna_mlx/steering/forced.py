@@ -14,7 +14,7 @@ from cna_mlx.steering.prefill import copy_of, has_rows, is_steered, take_rows
 class ForcedTokens:
     """Token ids that every arm of each prompt is fed (teacher forcing).
 
-    Arms share a row for each prompt up to the first layer that one of them edits.
+    Arms share a row for each prompt up to the first layer where their edits differ.
 
     Args:
         edits: of the arms of the first prompt, those of the second, and so on.
@@ -39,6 +39,7 @@ class ForcedTokens:
         below = {slot for slot in slots[:first] if slot is not None}
         if below.isdisjoint(slots[first:]):
             self._first, self._shared = first, below
+            self._below = edits.part(range(0, edits.rows, self._arms))
             for slot in below:
                 take_rows(cache[slot], self._prompts)
 
@@ -67,6 +68,7 @@ class ForcedTokens:
             take_rows(held[slot], rows)
         below = Pass(self._model, part, one)
         above = Pass(self._model, part[repeated], every)
-        hidden = below.through(below.hidden, end=self._first)[repeated]
+        with self._below.installed():
+            hidden = below.through(below.hidden, end=self._first)[repeated]
         with self._edits.installed():
             return logits(self._model, above.through(hidden, first=self._first))

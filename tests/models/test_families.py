@@ -44,6 +44,7 @@ from cna_mlx.steering.events import Answer
 from cna_mlx.steering.forced import ForcedTokens
 from cna_mlx.steering.generation import generate_arms
 from cna_mlx.steering.interventions import Edits, steered
+from cna_mlx.steering.prefill import shared_prefill
 
 # the others run the whole suite
 ALL = sorted({*OTHERS, *MIXTURES, "llama"})
@@ -337,6 +338,22 @@ def test_arms_are_fed_the_same_tokens_as_alone(family: str, tokenizer: Any) -> N
         wanted = whole[0, len(ids) - 1 :].astype(mx.float32)
         scale = mx.abs(wanted).max().item()
         assert mx.allclose(found[row], wanted, atol=5 * tolerance(model) * scale)
+
+
+def test_arms_may_all_be_edited_where_they_are_fed_together() -> None:
+    """What they share below the first difference is not the unsteered model's."""
+    model, ids, more = make_model("llama"), TEXT[0].tolist(), [5, 9, 30]
+    early = Circuit.from_neurons([(0, n) for n in range(60)])
+    late = Circuit.from_neurons([(2, n) for n in range(60)])
+    arms = [((early, 3.0),), ((early, 3.0), (late, 0.0))]
+    edits = Edits(model, arms)
+    fed = shared_prefill(model, ids, edits, lambda: False)
+    assert fed
+    found = ForcedTokens(model, edits, fed, 1).logits([more])
+    for row, steering in enumerate(arms):
+        with Edits(model, steering).installed():
+            wanted = model(mx.array([[*ids, *more]]))[0, len(ids) :]
+        assert mx.allclose(found[row], wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", sorted(OTHERS | MIXTURES))
