@@ -106,7 +106,7 @@ def _answer(
             return False
         for growing, answer in zip(rows, found, strict=True):
             growing.prompt.answers[growing.row] = answer
-        _keep(evaluation, caches, [])
+        _drop(evaluation, caches, [(one.prompt, one.row) for one in rows])
     for one in asked:
         named = evaluation.prompts[one.number]
         one.samples = [
@@ -172,17 +172,18 @@ def _batch(
         for ids in (one.answers[arm].token_ids,)
         if one.answers[arm].finish == "interrupted"
     ]
-    _keep(evaluation, caches, waiting)
+    ended = [row for row in rows if row[0].answers[row[1]].finish != "interrupted"]
+    _drop(evaluation, caches, ended)
     return waiting if _measure(evaluation, asked, fed, stop) else None
 
 
-def _keep(evaluation: Evaluation, caches: Caches, rows: Sequence[Unfinished]) -> None:
-    """Drop the caches of rows that do not go on; all may if answers extend."""
+def _drop(
+    evaluation: Evaluation, caches: Caches, ended: Sequence[tuple[Pending, int]]
+) -> None:
+    """Drop the caches of rows that have ended; these may go on if answers extend."""
     if not evaluation.extends:
-        kept = {one.arm(evaluation.arms).label for one in rows}
-        for label in [*caches]:
-            if label not in kept:
-                del caches[label]
+        for one, row in ended:
+            caches.pop(one.named(evaluation.arms[row]).label, None)
 
 
 def _measure(

@@ -12,6 +12,7 @@ from answering import answered_alone
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.refusing_openings import opening_log_odds
+from cna_mlx.evaluation import follow_up
 from cna_mlx.evaluation.asked import Evaluation
 from cna_mlx.evaluation.batches import answer_group
 from cna_mlx.evaluation.kl import kl_after_prefill, kl_from_baseline
@@ -26,6 +27,7 @@ from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.decoding import Batch
 from cna_mlx.steering.events import Token
 from cna_mlx.steering.generation import generate_arms
+from cna_mlx.steering.prefill import prefill_prompts
 
 DEMO_CIRCUIT = Path(__file__).parents[1] / "data/version_0_1_0/circuit.json"
 HALF = load_contrast("magic").half(1)
@@ -135,6 +137,37 @@ def test_rows_that_have_ended_leave(
         assert alone
         assert [one.token_ids for one in rows] == [one.token_ids for one in alone]
         assert [one.finish for one in rows] == [one.finish for one in alone]
+
+
+@pytest.mark.parametrize("rows", [4, 8])
+def test_rows_that_wait_go_on_from_their_caches(
+    demo: Any, demo_circuit: Circuit, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """In one batch or in several: no prompt is fed twice."""
+    monkeypatch.setattr("cna_mlx.evaluation.batches.KL_TOKENS", 8)
+    continued: list[int] = []
+    fed: list[int] = []
+
+    def going_on(evaluation: Evaluation, waiting: Any, *rest: Any) -> Any:
+        continued.append(len(waiting))
+        monkeypatch.setattr("cna_mlx.steering.decoding.prefill_prompts", feeding)
+        return follow_up.continued(evaluation, waiting, *rest)
+
+    def feeding(model: Any, prompts: Any, *rest: Any) -> Any:
+        fed.extend(map(len, prompts))
+        return prefill_prompts(model, prompts, *rest)
+
+    monkeypatch.setattr("cna_mlx.evaluation.batches.continued", going_on)
+    sets = [
+        Benchmark.from_prompts(HALF.positive[:4], "harmful", "magic"),
+        Benchmark.from_prompts(HALF.negative[:4], "benign", "ordinary"),
+    ]
+    arms = [BASELINE, *(Arm.of(demo_circuit, m) for m in (0.0, 2.0, 12.0))]
+    evaluation = Evaluation(*demo, sets, arms, Rendering(), 60, 8, rows=rows)
+    assert answer_group(evaluation, range(8))
+    assert sum(continued) > 4
+    assert len(continued) == -(-sum(continued) // rows)
+    assert fed == []
 
 
 @pytest.mark.parametrize("extend_to", [0, 120])
