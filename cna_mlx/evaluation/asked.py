@@ -117,6 +117,11 @@ class Evaluation:
         """Prompts of a batch."""
         return sizes(self.rows, len(self.arms))[0]
 
+    @property
+    def width(self) -> int:
+        """Rows of a batch."""
+        return self.size * len(self.arms)
+
     def next_group(self, done: int) -> range:
         """The numbers of the prompts that are answered with the one after ``done``.
 

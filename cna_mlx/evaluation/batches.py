@@ -99,8 +99,8 @@ def _answer(
         if left is None:
             return False
         waiting += left
-    for at in range(0, len(waiting), max(1, evaluation.rows)):
-        rows = waiting[at : at + evaluation.rows]
+    for at in range(0, len(waiting), evaluation.width):
+        rows = waiting[at : at + evaluation.width]
         found = continued(evaluation, rows, stop, caches)
         if found is None:
             return False

@@ -61,7 +61,7 @@ def go_on(
     evaluation: Evaluation, asked: Sequence[Pending], caches: Caches, stop: Stop
 ) -> bool:
     """Continue the answers that may still change, and begin some of the main arm's as
-    refusals, in one batch; False if stopped.
+    refusals, together; False if stopped.
     """
     more = evaluation.extend_to - evaluation.max_tokens
     extended = [
@@ -72,18 +72,21 @@ def go_on(
         and continues(sample)
         and evaluation.has_room(one.ids, sample.token_ids)
     ]
-    opened = list(_opened(evaluation, asked))
-    found = continued(evaluation, [*extended, *opened], stop, caches)
-    caches.clear()  # they are large
-    if found is None:
-        return False
-    for one, answer in zip([*extended, *opened], found, strict=True):
-        samples, row, whole = one.prompt.samples, one.row, _continuation(answer)
-        samples[row] = (
-            replace(samples[row], opened=whole)
-            if one.name
-            else replace(samples[row], extended=whole)
-        )
+    rows = [*extended, *_opened(evaluation, asked)]
+    for at in range(0, len(rows), evaluation.width):
+        part = rows[at : at + evaluation.width]
+        found = continued(evaluation, part, stop, caches)
+        if found is None:
+            return False
+        for one, answer in zip(part, found, strict=True):
+            caches.pop(one.arm(evaluation.arms).label, None)  # they are large
+            samples, row, whole = one.prompt.samples, one.row, _continuation(answer)
+            samples[row] = (
+                replace(samples[row], opened=whole)
+                if one.name
+                else replace(samples[row], extended=whole)
+            )
+    caches.clear()
     return True
 
 

@@ -22,7 +22,7 @@ def batch_bytes(evaluation: Evaluation) -> int:
     """MLX's peak memory in a run, without the weights, at most."""
     model, arms = evaluation.model, len(evaluation.arms)
     tokens = evaluation.max_tokens
-    rows, size = evaluation.size * arms, vocabulary(model)
+    rows, size = evaluation.width, vocabulary(model)
     lengths = [len(evaluation.ids(prompt)) for _, prompt in evaluation.prompts]
     _, group = sizes(evaluation.rows, arms)
     kept = 1 if evaluation.extend_to else WAITING
@@ -37,7 +37,6 @@ def batch_bytes(evaluation: Evaluation) -> int:
         vocabulary=size,
         waiting=waiting,
         extended=evaluation.extend_to,
-        opened=0 if evaluation.main is None else evaluation.size,
     )
 
 

@@ -268,7 +268,6 @@ def evaluation_bytes(
     vocabulary: int,
     waiting: int = 0,
     extended: int = 0,
-    opened: int = 0,
 ) -> int:
     """MLX's peak memory while a batch of an evaluation is answered, at most.
 
@@ -278,7 +277,7 @@ def evaluation_bytes(
       of the prompts' for the KL;
     - the KL: caches of the prompts that grow, the logits that are compared, and the
       answers' caches if some answers continue;
-    - continuing all of the answers;
+    - continuing a batch of the answers;
 
     besides the caches of rows that wait, the scales of the neurons and a step's logits.
 
@@ -289,10 +288,9 @@ def evaluation_bytes(
         vocabulary: logits of a token.
         waiting: rows of other batches that go on later.
         extended: tokens of answers that continue; 0 if none does.
-        opened: rows of answers that begin anew beside these.
     """
 
-    def caches(tokens: int, rows: int = rows) -> int:
+    def caches(tokens: int) -> int:
         return rows * (tokens * shape.kv_per_token + shape.state_bytes)
 
     decoding = 2 * caches(prompt + _grown(answer)) + (caches(prompt) if logits else 0)
@@ -300,8 +298,7 @@ def evaluation_bytes(
     if extended:
         compared += caches(prompt + answer)
         more = _grown(extended - answer)
-        whole = prompt + answer + more
-        decoding = max(decoding, 2 * caches(whole, rows + opened))
+        decoding = max(decoding, 2 * caches(prompt + answer + more))
     kept = waiting * (prompt + answer) * shape.kv_per_token
     step = 4 * _DECODED * rows * vocabulary
     return max(decoding, compared) + kept + step + steering_bytes(shape, rows)
