@@ -235,7 +235,7 @@ def take_rows(cache: Any, rows: mx.array) -> None:
 
 def rows_of(cache: Any, count: int) -> list[Any]:
     """A layer's cache of several rows as caches of one row each."""
-    found = [copy_of(cache) for _ in range(count)]
+    found = [copy(cache) for _ in range(count)]
     for row, one in enumerate(found):
         take_rows(one, mx.array([row]))
     return found

@@ -5,7 +5,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from cna_mlx import Circuit, MeanDifference, steered
 from cna_mlx.models.families import family_of
@@ -15,6 +15,7 @@ from cna_mlx.steering.prefill import (
     _Shared,
     prefill,
     prefill_prompts,
+    rows_of,
     shared_prefill,
 )
 
@@ -176,6 +177,22 @@ def test_several_prompts_are_fed_as_each_alone(
     left = iter(range(1))
     stopped = prefill_prompts(model, prompts, edits, lambda: next(left, 9) == 9)
     assert stopped is None
+
+
+def test_a_row_is_taken_without_a_copy_of_the_others() -> None:
+    whole = KVCache()
+    values = mx.random.normal((16, 2, 300, 32))
+    whole.update_and_fetch(values, values)  # with room for more
+    mx.eval(whole.state)
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    rows = rows_of(whole, 16)
+    mx.eval([row.state for row in rows])
+    assert mx.get_peak_memory() - before < 1.1 * whole.nbytes
+    for row, own in enumerate(rows):
+        assert own.offset == 300
+        assert mx.array_equal(own.keys_and_values()[1], values[row : row + 1])
 
 
 def test_steering_of_the_callers_is_composed_with(llama: Any) -> None:
