@@ -224,6 +224,12 @@ def reading_caches(model: Any, offset: int = 0) -> list[Any]:
 
 
 class _WideMasks(BatchKVCache):
+    @classmethod
+    def merge(cls, caches: list[Any]) -> Any:
+        # mlx-lm makes empty caches of its own class
+        has_any = any(cache.size() for cache in caches)
+        return super().merge(caches) if has_any else cls([0] * len(caches))
+
     def make_mask(self, *args: Any, **named: Any) -> Any:
         mask = super().make_mask(*args, **named)
         return mask[:, :, None] if isinstance(mask, mx.array) else mask
