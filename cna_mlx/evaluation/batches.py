@@ -43,6 +43,8 @@ def answer_group(
 
     Returns the samples of each prompt, in the order of the arms; None if stopped.
     """
+    if not numbers:
+        return []
     started, stop = time.perf_counter(), Stop(stop)
     prompts = evaluation.prompts
     asked = [Pending(n, evaluation.ids(prompts[n][1])) for n in numbers]

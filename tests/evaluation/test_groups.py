@@ -297,6 +297,7 @@ def test_a_group_that_is_stopped_is_none(evaluation: Evaluation) -> None:
         asked += 1
         return asked > allowed
 
+    assert answer_group(replace(evaluation, rows=0), []) == []
     assert answer_group(evaluation, range(4), is_over)
     total = asked
     for share in (0, 0.2, 0.5, 0.9):
