@@ -86,7 +86,7 @@ def read_neurons(
         tails = [ids[row][shared:] for row in rows]
         for layer, values in _read(model, tails, layers, caches).items():
             for column, index in enumerate(layers[layer]):
-                begun = head[layer][0, :, column] if shared else ()
+                begun = head[layer][0, :, column] if shared else values[0, :0, column]
                 for own, row in zip(values, rows, strict=True):
                     ends = own[: len(ids[row]) - shared, column]
                     found[layer, index][row] = np.concatenate([begun, ends])

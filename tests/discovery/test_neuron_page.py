@@ -70,6 +70,7 @@ def test_it_is_read_at_every_token(
         assert [len(one) for one in found] == [len(prompt) for prompt in ids]
         largest = max(np.abs(one).max() for one in expected)
         for one, other in zip(found, expected, strict=True):
+            assert one.dtype == np.float32
             np.testing.assert_allclose(one, other, atol=kind.tolerance * largest * 3)
 
 
