@@ -7,6 +7,7 @@ import numpy as np
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
+from cna_mlx.discovery.routed import RoutedRows
 from cna_mlx.models.families import experts_of, widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts.chat_template import Rendering, reference_hash
@@ -23,8 +24,9 @@ def gauges(model: Any, circuit: Circuit, ids: Sequence[Sequence[int]]) -> np.nda
     circuit.check_shape(widths(model), experts_of(model))
     scale = Scale(circuit)
     total = np.zeros(len(ids))
-    for layer, activations in last_activations(model, ids):
-        total += scale.part(layer, np.array(activations))
+    for layer, found in last_activations(model, ids, routed=True):
+        is_routed = isinstance(found, RoutedRows)
+        total += scale.part(layer, found if is_routed else np.array(found))
     return finite(total)
 
 

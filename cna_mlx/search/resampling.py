@@ -6,12 +6,11 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
 from cna_mlx.discovery.discover import ranking_of, read_layers
 from cna_mlx.discovery.rankings import ALL, Difference, LayerScore, Ranking
-from cna_mlx.discovery.routed import Some
+from cna_mlx.discovery.routed import Rows, Some
 from cna_mlx.discovery.selection import Selection, TopNeurons
 from cna_mlx.models.families import widths
 from cna_mlx.prompts import PromptSet
@@ -62,7 +61,7 @@ class _Set:
     draws: Sequence[Draw]
     tops: list[TopNeurons] = field(default_factory=list)
 
-    def take(self, layer: int, activations: mx.array, score: LayerScore) -> None:
+    def take(self, layer: int, activations: Rows, score: LayerScore) -> None:
         """Use one layer's activations of both sides, [n_prompts, d_ff]."""
         middle = len(self.prompts.positive)
         of = partial(score, activations[:middle], activations[middle:])

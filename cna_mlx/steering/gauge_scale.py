@@ -1,6 +1,7 @@
 """Read a prompt's position between the two sides of a circuit's contrast."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -43,17 +44,18 @@ class Scale:
         """The layers with a neuron of the circuit."""
         return sorted(self._members)
 
-    def part(self, layer: int, activations: np.ndarray) -> np.ndarray:
+    def part(self, layer: int, activations: Any) -> np.ndarray:
         """Return one layer's term of the gauge, [n_prompts] in float64.
 
         Args:
             layer: its index; a layer without neurons of the circuit adds 0.
-            activations: at the last token, [n_prompts, d_ff].
+            activations: at the last token, [n_prompts, d_ff], as an array of NumPy
+                or a mixture's rows.
         """
         if layer not in self._members:
             return np.zeros(len(activations))
         index, delta, negative = map(list, zip(*self._members[layer], strict=True))
-        found = activations[:, index].astype(np.float64)
+        found = np.array(activations[:, index], np.float64)
         with np.errstate(over="ignore", invalid="ignore"):  # `finite` reports it
             return (found - np.array(negative)) @ np.array(delta) / self._total
 

@@ -9,6 +9,7 @@ from tiny_models import make_model
 
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.discover import run_discovery
+from cna_mlx.discovery.gauge import gauges
 from cna_mlx.discovery.influence import gradients
 from cna_mlx.discovery.rankings import Difference, take
 from cna_mlx.discovery.reference import averages
@@ -17,6 +18,7 @@ from cna_mlx.discovery.selection import Selection
 from cna_mlx.models.family import text_of
 from cna_mlx.models.memory.forecast import Shape, Workload, influence_bytes
 from cna_mlx.prompts import load_contrast
+from cna_mlx.steering.gauge_scale import Scale
 
 COUNT, WIDTH, SHARED, N = 12, 5, 3, 9
 
@@ -105,6 +107,22 @@ def test_gradients_are_0_where_a_prompt_does_not_go() -> None:
             assert theirs
             assert set(ours.experts) <= set(theirs.experts)
             assert len(ours.experts) == 2
+
+
+def test_a_gauge_reads_what_was_routed(
+    tokenizer: Any, ids: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from whole rows, which are never made."""
+    model, contrast = make_model("qwen2_moe"), load_contrast("refusal-small")
+    chosen = Selection(0.02, universal=False)
+    circuit = run_discovery(model, tokenizer, contrast, chosen).circuit
+    scale = Scale(circuit)
+    wanted = sum(
+        scale.part(layer, np.array(whole))
+        for layer, whole in last_activations(model, ids)
+    )
+    monkeypatch.delattr(RoutedRows, "__array__")
+    np.testing.assert_allclose(gauges(model, circuit, ids), wanted, rtol=1e-6)
 
 
 def test_a_discovery_ranks_what_was_routed(
