@@ -20,6 +20,8 @@ from cna_mlx.steering.decoding import begins_thought, text_of
 from cna_mlx.steering.events import Answer, Gauged, Token
 from cna_mlx.steering.generation import generate_arms
 
+# Prompts whose words are read together: few, since Ctrl-C waits for them.
+_READ = 4
 #: The KV caches of rows that go on, by their labels.
 Caches = dict[str, ArmCache]
 
@@ -104,22 +106,23 @@ def _opened(evaluation: Evaluation, asked: Sequence[Pending]) -> Iterator[Unfini
 
 def look_at_words(evaluation: Evaluation, asked: Sequence[Pending], stop: Stop) -> bool:
     """Gauge the words of a run's first prompts; False if stopped."""
-    looked = [one for one in asked if one.number < LOOKED]
-    if evaluation.main is None or evaluation.gauge is None or not looked:
+    if evaluation.main is None or evaluation.gauge is None:
         return True
-    if stop():
-        return False
-    prompts = [one.samples[0].prompt for one in looked]
-    found = gauged_words(
-        evaluation.model,
-        evaluation.tokenizer,
-        evaluation.gauge,
-        [[{"role": "user", "content": text}] for text in prompts],
-        evaluation.rendering,
-    )
-    for one, words in zip(looked, found, strict=True):
-        shown = tuple((word.text, word.gauge) for word in words)
-        one.samples[0] = replace(one.samples[0], words=shown)
+    looked = [one for one in asked if one.number < LOOKED]
+    for at in range(0, len(looked), _READ):
+        if stop():
+            return False
+        part = looked[at : at + _READ]
+        found = gauged_words(
+            evaluation.model,
+            evaluation.tokenizer,
+            evaluation.gauge,
+            [[{"role": "user", "content": one.samples[0].prompt}] for one in part],
+            evaluation.rendering,
+        )
+        for one, words in zip(part, found, strict=True):
+            shown = tuple((word.text, word.gauge) for word in words)
+            one.samples[0] = replace(one.samples[0], words=shown)
     return True
 
 

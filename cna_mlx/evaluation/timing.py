@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from cna_mlx.evaluation.asked import Evaluation, Pending
 from cna_mlx.evaluation.batches import begin_answers
-from cna_mlx.evaluation.further import SAMPLED
+from cna_mlx.evaluation.further import OPENED_TOKENS, SAMPLED
 from cna_mlx.evaluation.kl import kl_after_prefill
 from cna_mlx.steering.events import Token
 from cna_mlx.util.progress import Progress, silent
@@ -76,7 +76,10 @@ def expected_seconds(
     """
     limit = evaluation.max_tokens
     first, step, kl = pace(evaluation, _longest(evaluation), clock)
-    batch = first + step * (limit - 1) + kl * min(evaluation.kl_tokens, limit)
+    tokens = limit - 1
+    if evaluation.main is not None:  # some answers begin anew, as refusals
+        tokens += min(limit, OPENED_TOKENS) + len(evaluation.openings)
+    batch = first + step * tokens + kl * min(evaluation.kl_tokens, limit)
     more = step * max(0, evaluation.extend_to - limit) / SAMPLED
     batches = -(-len(evaluation.prompts) // evaluation.size)
     return batch * batches, more * batches
