@@ -19,7 +19,7 @@ from cna_mlx.evaluation.kl import kl_after_prefill, kl_from_baseline
 from cna_mlx.evaluation.order import grouped, interleaved, sizes
 from cna_mlx.evaluation.runs import RunRecord, list_runs
 from cna_mlx.evaluation.samples import Sample
-from cna_mlx.evaluation.timing import fastest
+from cna_mlx.evaluation.timing import expected_seconds, fastest
 from cna_mlx.prompts import load_contrast
 from cna_mlx.prompts.benchmarks import Benchmark
 from cna_mlx.prompts.chat_template import Rendering
@@ -440,6 +440,38 @@ def test_the_fastest_width_is_measured(
 
     monkeypatch.setattr("cna_mlx.evaluation.timing.begin_answers", answers)
     assert fastest(replace(evaluation, sets=sets), clock=lambda: now) == wanted
+
+
+def test_a_run_is_timed_by_one_trial(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two batches of 24 tokens: 3 s for the prompts, 1 a step, a half for the KL."""
+    now = 0.0
+
+    def answers(
+        _: Evaluation, asked: Sequence[Any], max_tokens: int, prefilled: Any
+    ) -> Iterator[Token]:
+        nonlocal now
+        now += 3
+        prefilled([])
+        for _step in range(max_tokens):
+            now += 1
+            yield from (Token(0, row, 5, " five") for row in range(3 * len(asked)))
+
+    def compared(_model: Any, _fed: Any, last: Any, begun: Any, _arms: Any) -> None:
+        nonlocal now
+        assert len(last) == len(begun) == 4
+        now += 0.5 * len(begun[0])
+
+    monkeypatch.setattr("cna_mlx.evaluation.timing.begin_answers", answers)
+    monkeypatch.setattr("cna_mlx.evaluation.timing.kl_after_prefill", compared)
+    # the tokens of answers that begin as refusals, and one for an opening
+    batch = 3 + 24 + 24 + 1 + 0.5 * 24
+    found = expected_seconds(evaluation, clock=lambda: now)
+    assert found == pytest.approx((2 * batch, 2 * (40 - 24) / 7))
+    plain = replace(evaluation, main=None, openings=(), extend_to=0)
+    found = expected_seconds(plain, clock=lambda: now)
+    assert found == pytest.approx((2 * (3 + 24 + 0.5 * 24), 0))
 
 
 def test_a_batch_that_is_neither_rows_nor_auto(command: Any) -> None:
