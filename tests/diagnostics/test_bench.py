@@ -740,8 +740,9 @@ def test_the_forecast_stands_beside_what_was_held(tiny: tuple[Any, Any]) -> None
     config = tiny[0].args
     head = config.hidden_size // config.num_attention_heads
     values = 2 * config.num_hidden_layers * config.num_key_value_heads * head
-    assert decode.forecast == 2 * 256 * values * 4  # two arms, a step of the cache
-    assert decode.measured > decode.forecast / 2
+    cache = 2 * 256 * values * 4  # two arms, a step of the cache
+    assert cache < decode.forecast < 1.5 * cache
+    assert 0.5 < decode.measured / decode.forecast < 1.05
     assert 0 < discovery.measured < with_bank.measured
 
 
