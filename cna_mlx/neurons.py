@@ -29,7 +29,8 @@ class Moments(NamedTuple):
 
         Both sides count alike. None if the neuron does not vary.
         """
-        pooled = math.sqrt((self.positive_std**2 + self.negative_std**2) / 2)
+        # not squared: a file may have values whose squares are beyond floating point
+        pooled = math.hypot(self.positive_std, self.negative_std) / math.sqrt(2)
         return (self.positive_mean - self.negative_mean) / pooled if pooled else None
 
 

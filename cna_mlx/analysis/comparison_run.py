@@ -189,7 +189,7 @@ class _Models:
             return None
         found = differences(self.sessions[which], circuit, contrast)
         kept = sum(
-            here * one.delta > 0.5 * one.delta**2
+            here * one.delta > 0.5 * one.delta * one.delta
             for one, here in zip(circuit.neurons, found, strict=True)
         )
         return proportion(int(kept), len(found))
