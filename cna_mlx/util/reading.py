@@ -29,6 +29,7 @@ DAMAGED_ARCHIVE = (
     TypeError,
     MemoryError,  # a header that asks for more than there is
     RuntimeError,  # and NotImplementedError
+    SyntaxError,  # NumPy reads some types as Python
 )
 
 #: Bytes: of the answers of a run, of a document, of settings, of the JSON that begins

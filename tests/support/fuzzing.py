@@ -278,7 +278,7 @@ def _archive(content: bytes) -> bytes:
             with np.errstate(all="ignore"):
                 assert np.prod(shape, dtype=float) < 1e6
                 arrays[name] = np.full(shape, value, kind)
-        except (ValueError, TypeError, AssertionError, OverflowError):
+        except (ValueError, TypeError, AssertionError, OverflowError, SyntaxError):
             arrays[name] = np.array(json.dumps(part))
     file = io.BytesIO()
     with suppress(ValueError, struct.error):  # a name that no archive has

@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,16 @@ def test_arrays_are_bounded_and_hold_no_pickles(tmp_path: Path) -> None:
         read_arrays(path)
     path.write_bytes(b"PK\3\4")
     with pytest.raises(ValueError, match="damaged"):
+        read_arrays(path)
+
+
+def test_a_type_that_is_no_type(tmp_path: Path) -> None:
+    """NumPy reads it as Python."""
+    path, file = tmp_path / "arrays.npz", io.BytesIO()
+    np.save(file, np.zeros(3, np.float32))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", file.getvalue().replace(b"'<f4'", b"',  '"))
+    with pytest.raises(ValueError, match="damaged, or cut off"):
         read_arrays(path)
 
 
