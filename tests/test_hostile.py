@@ -276,6 +276,7 @@ def test_a_template_module_is_a_name_that_exists(
 
 TEMPLATES = {
     "divides": "{{ 1 // 0 }}",
+    "beyond floating point": "{{ 1e999 + messages | length }}",
     "recurses": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "is endless": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}"
     "{% endfor %}",

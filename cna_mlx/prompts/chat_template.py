@@ -23,6 +23,7 @@ _TEMPLATE_FAILURES = (
     AttributeError,
     ArithmeticError,
     RecursionError,
+    NameError,  # Jinja writes 1e999 as inf into the code that it makes
 )
 
 
