@@ -101,14 +101,11 @@ def _answer(
         if left is None:
             return False
         waiting += left
-    for at in range(0, len(waiting), evaluation.width):
-        rows = waiting[at : at + evaluation.width]
-        found = continued(evaluation, rows, stop, caches)
-        if found is None:
-            return False
-        for growing, answer in zip(rows, found, strict=True):
-            growing.prompt.answers[growing.row] = answer
-        _drop(evaluation, caches, [(one.prompt, one.row) for one in rows])
+    found = continued(evaluation, waiting, stop, caches, keeps=evaluation.extends)
+    if found is None:
+        return False
+    for growing, answer in zip(waiting, found, strict=True):
+        growing.prompt.answers[growing.row] = answer
     for one in asked:
         named = evaluation.prompts[one.number]
         one.samples = [
@@ -168,24 +165,15 @@ def _batch(
         one.answers.append(answer)
         if gauges and not arm:
             one.gauge = gauges[row]
-    waiting = [
-        Unfinished(one, arm, ids, evaluation.max_tokens - len(ids))
-        for one, arm in rows
-        for ids in (one.answers[arm].token_ids,)
-        if one.answers[arm].finish == "interrupted"
-    ]
-    ended = [row for row in rows if row[0].answers[row[1]].finish != "interrupted"]
-    _drop(evaluation, caches, ended)
+    waiting = []
+    for one, arm in rows:
+        if one.answers[arm].finish == "interrupted":
+            begun = one.answers[arm].token_ids
+            more = evaluation.max_tokens - len(begun)
+            waiting.append(Unfinished(one, arm, begun, more))
+        elif not evaluation.extends:
+            caches.pop(one.named(evaluation.arms[arm]).label, None)
     return waiting if _measure(evaluation, asked, fed, stop) else None
-
-
-def _drop(
-    evaluation: Evaluation, caches: Caches, ended: Sequence[tuple[Pending, int]]
-) -> None:
-    """Drop the caches of rows that have ended; these may go on if answers extend."""
-    if not evaluation.extends:
-        for one, row in ended:
-            caches.pop(one.named(evaluation.arms[row]).label, None)
 
 
 def _measure(

@@ -75,21 +75,16 @@ def go_on(
         and evaluation.has_room(one.ids, sample.token_ids)
     ]
     rows = [*extended, *_opened(evaluation, asked)]
-    for at in range(0, len(rows), evaluation.width):
-        part = rows[at : at + evaluation.width]
-        found = continued(evaluation, part, stop, caches)
-        if found is None:
-            return False
-        for one, answer in zip(part, found, strict=True):
-            caches.pop(one.arm(evaluation.arms).label, None)  # they are large
-            samples, row, whole = one.prompt.samples, one.row, _continuation(answer)
-            samples[row] = (
-                replace(samples[row], opened=whole)
-                if one.name
-                else replace(samples[row], extended=whole)
-            )
-    caches.clear()
-    return True
+    found = continued(evaluation, rows, stop, caches)
+    caches.clear()  # they are large
+    for one, answer in zip(rows, found or [], strict=found is not None):
+        samples, row, whole = one.prompt.samples, one.row, _continuation(answer)
+        samples[row] = (
+            replace(samples[row], opened=whole)
+            if one.name
+            else replace(samples[row], extended=whole)
+        )
+    return found is not None
 
 
 def _opened(evaluation: Evaluation, asked: Sequence[Pending]) -> Iterator[Unfinished]:
@@ -127,11 +122,34 @@ def look_at_words(evaluation: Evaluation, asked: Sequence[Pending], stop: Stop) 
 
 
 def continued(
+    evaluation: Evaluation,
+    rows: Sequence[Unfinished],
+    stop: Stop,
+    caches: Caches,
+    *,
+    keeps: bool = False,
+) -> list[Answer] | None:
+    """Continue these answers, from their caches where there are; None if stopped.
+
+    Args:
+        keeps: the caches are needed again.
+    """
+    found = []
+    for at in range(0, len(rows), evaluation.width):
+        part = rows[at : at + evaluation.width]
+        answers = _continued(evaluation, part, stop, caches)
+        if answers is None:
+            return None
+        found += answers
+        for one in () if keeps else part:
+            caches.pop(one.arm(evaluation.arms).label, None)  # they are large
+    return found
+
+
+def _continued(
     evaluation: Evaluation, rows: Sequence[Unfinished], stop: Stop, caches: Caches
 ) -> list[Answer] | None:
-    """Continue these answers, from their caches where there are; None if stopped."""
-    if not rows:
-        return []
+    """As :func:`continued`, in one batch."""
     tokenizer = evaluation.tokenizer
     events = generate_arms(
         evaluation.model,

@@ -147,17 +147,18 @@ def test_rows_that_wait_go_on_from_their_caches(
     monkeypatch.setattr("cna_mlx.evaluation.batches.KL_TOKENS", 8)
     continued: list[int] = []
     fed: list[int] = []
+    in_one_batch = follow_up._continued
 
     def going_on(evaluation: Evaluation, waiting: Any, *rest: Any) -> Any:
         continued.append(len(waiting))
         monkeypatch.setattr("cna_mlx.steering.decoding.prefill_prompts", feeding)
-        return follow_up.continued(evaluation, waiting, *rest)
+        return in_one_batch(evaluation, waiting, *rest)
 
     def feeding(model: Any, prompts: Any, *rest: Any) -> Any:
         fed.extend(map(len, prompts))
         return prefill_prompts(model, prompts, *rest)
 
-    monkeypatch.setattr("cna_mlx.evaluation.batches.continued", going_on)
+    monkeypatch.setattr(follow_up, "_continued", going_on)
     sets = [
         Benchmark.from_prompts(HALF.positive[:4], "harmful", "magic"),
         Benchmark.from_prompts(HALF.negative[:4], "benign", "ordinary"),
