@@ -21,6 +21,7 @@ _GROUPS = {
     "Start": ("demo", "chat", "diff"),
     "Find a circuit": ("discover", "search", "shrink", "stability"),
     "Look inside": ("circuit", "probe", "patch", "prompts"),
+    "Serve": ("serve",),
     "Measure": ("audit", "eval", "verify", "compare", "capability", "label"),
     "Report": ("report", "runs", "export"),
     "Models and this machine": ("models", "doctor", "bench"),

@@ -12,7 +12,7 @@ FLOORS = (
     ("cli",),
     ("commands",),
     ("ui",),
-    ("report", "chat", "diagnostics"),
+    ("report", "chat", "diagnostics", "serve"),
     ("search",),
     ("analysis",),
     ("evaluation",),

@@ -1,21 +1,16 @@
 """What a run's batches need of the memory, and how many rows fit."""
 
 from dataclasses import replace
-from typing import Any
-
-import mlx.core as mx
 
 from cna_mlx.evaluation.asked import Evaluation
 from cna_mlx.evaluation.batches import WAITING
 from cna_mlx.evaluation.kl import LOGITS
 from cna_mlx.evaluation.order import sizes
 from cna_mlx.models.context import vocabulary
-from cna_mlx.models.families import family_of
-from cna_mlx.models.family import text_of
-from cna_mlx.models.memory.forecast import Shape, evaluation_bytes
+from cna_mlx.models.memory.forecast import evaluation_bytes
+from cna_mlx.models.memory.loaded import loaded_bytes, loaded_shape
 from cna_mlx.models.memory.machine import gigabytes, machine
 from cna_mlx.models.memory.plan import TIGHT
-from cna_mlx.models.offload.streaming import arrays_of
 
 
 def batch_bytes(evaluation: Evaluation) -> int:
@@ -29,7 +24,7 @@ def batch_bytes(evaluation: Evaluation) -> int:
     waiting = int(kept * (group // evaluation.size - 1) * rows)
     compared = rows * min(evaluation.kl_tokens, tokens) * size
     return evaluation_bytes(
-        _shape(model),
+        loaded_shape(model),
         rows,
         max(lengths, default=0),
         tokens,
@@ -42,7 +37,7 @@ def batch_bytes(evaluation: Evaluation) -> int:
 
 def short_of_memory(evaluation: Evaluation) -> str | None:
     """A warning with the numbers and a width that fits; None if memory suffices."""
-    weights = sum(array.nbytes for _, array in arrays_of(evaluation.model))
+    weights = loaded_bytes(evaluation.model)
     usable = machine().usable
 
     def needed(one: Evaluation) -> int:
@@ -62,8 +57,3 @@ def short_of_memory(evaluation: Evaluation) -> str | None:
         f"{gigabytes(needed(evaluation))} of the {gigabytes(usable)} usable here; "
         f"{remedy}"
     )
-
-
-def _shape(model: Any) -> Shape:
-    hidden = family_of(model).embedding(model)(mx.array([[0]]))
-    return Shape.of_config(vars(text_of(model).args), hidden.dtype.size)

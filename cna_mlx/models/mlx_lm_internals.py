@@ -13,6 +13,7 @@ from mlx_lm.models.cache import BatchKVCache as BatchKVCache
 from mlx_lm.models.cache import BatchRotatingKVCache as BatchRotatingKVCache
 from mlx_lm.models.cache import ConcatenateKVCache as ConcatenateKVCache
 from mlx_lm.models.cache import KVCache as KVCache
+from mlx_lm.models.cache import LRUPromptCache as LRUPromptCache
 from mlx_lm.models.cache import RotatingKVCache as RotatingKVCache
 from mlx_lm.models.cache import can_trim_prompt_cache as can_trim_prompt_cache
 from mlx_lm.models.cache import make_prompt_cache as make_prompt_cache

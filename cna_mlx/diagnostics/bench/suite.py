@@ -7,8 +7,6 @@ from functools import partial
 from math import ceil
 from typing import Any
 
-import mlx.core as mx
-
 from cna_mlx.circuit import Circuit
 from cna_mlx.diagnostics.bench import decoding, walks
 from cna_mlx.diagnostics.bench.costs import Costs
@@ -25,10 +23,10 @@ from cna_mlx.discovery.selection import DEFAULT_FRACTION, Selection
 from cna_mlx.discovery.session import Session
 from cna_mlx.models.context import context_length, vocabulary
 from cna_mlx.models.families import family_of
-from cna_mlx.models.family import text_of
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.loading import on_disk
-from cna_mlx.models.memory.forecast import Shape, decoding_bytes, discovery_bytes
+from cna_mlx.models.memory.forecast import decoding_bytes, discovery_bytes
+from cna_mlx.models.memory.loaded import loaded_shape
 from cna_mlx.models.memory.plan import streamed_bytes
 from cna_mlx.models.offload.streaming import read_whole
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast
@@ -227,8 +225,7 @@ class Bench:
             yield Omitted("discovery streamed from disk", needed)
 
     def _memory(self) -> Iterator[Memory]:
-        hidden = family_of(self.model).embedding(self.model)(mx.array([[0]]))
-        shape = Shape.of_config(vars(text_of(self.model).args), hidden.dtype.size)
+        shape = loaded_shape(self.model)
         arms = decoding.arms_of(self.random, 2)
         decoder = self._decoder(2)
         sizes = len(arms), len(decoder.prompt), decoder.tokens

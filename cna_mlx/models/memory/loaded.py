@@ -1,0 +1,21 @@
+"""The sizes of a loaded model."""
+
+from typing import Any
+
+import mlx.core as mx
+
+from cna_mlx.models.families import family_of
+from cna_mlx.models.family import text_of
+from cna_mlx.models.memory.shape import Shape
+from cna_mlx.models.offload.streaming import arrays_of
+
+
+def loaded_shape(model: Any) -> Shape:
+    """The shape of a model; the size of a value is that of its embeddings."""
+    hidden = family_of(model).embedding(model)(mx.array([[0]]))
+    return Shape.of_config(vars(text_of(model).args), hidden.dtype.size)
+
+
+def loaded_bytes(model: Any) -> int:
+    """The bytes of a model's weights."""
+    return sum(array.nbytes for _, array in arrays_of(model))

@@ -1,0 +1,1 @@
+"""Serve a model and its steered arms over HTTP, as OpenAI's API does."""

@@ -1,0 +1,243 @@
+"""Answer many requests at once with one model, on one thread."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import mlx.core as mx
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.errors import CnaError, OutOfMemoryError
+from cna_mlx.models.memory.machine import wired
+from cna_mlx.serve.batch_edits import BatchEdits
+from cna_mlx.serve.feeding import Feeding
+from cna_mlx.serve.prompt_cache import PromptCache
+from cna_mlx.serve.rows import Row, Rows
+from cna_mlx.serve.scoring import TOGETHER, TOKENS, score_prompts
+from cna_mlx.serve.work import Ask, Failed, Look, Looked, Score, Work
+from cna_mlx.steering.gauge_scale import Scale
+
+# Tokens of prompts that are fed between two steps of the answers, and without any.
+_BESIDE, _ALONE = 512, 2048
+# Prompts that are fed together.
+_FED = 16
+
+
+class StoppedError(CnaError):
+    """The server ends before the work is done."""
+
+    def __init__(self) -> None:
+        super().__init__("the server was stopped")
+
+
+class Engine:
+    """Work from any thread, done on the thread of :meth:`run`.
+
+    Answers of all arms are rows of one batch. New requests are taken in the order in
+    which they came: their prompts are fed a part at a time, between the steps of the
+    answers that run already.
+
+    Args:
+        model, tokenizer: as :func:`cna_mlx.load` returns them.
+        rows: answers that run at once; more wait.
+        tokens: the largest number of tokens in the KV caches of all rows, each as long
+            as the longest.
+        cache_bytes: of the KV caches that are kept for later requests.
+        warn: called with a line about an error that is not a request's.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        rows: int = 64,
+        tokens: int = 1 << 20,
+        cache_bytes: int = 1 << 28,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.most_rows, self.most_tokens = rows, tokens
+        self._warn = warn
+        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._edits = BatchEdits(model)
+        self._kept = PromptCache(model, cache_bytes)
+        eos = set(tokenizer.eos_token_ids)
+        self._rows = Rows(model, self._edits, self._kept, eos.__contains__)
+        self._asked: deque[Row] = deque()
+        self._scores: deque[Score] = deque()
+        self._looks: deque[Look] = deque()
+        self._feeding: Feeding | None = None
+        self._scales: dict[int, Scale] = {}
+        self._ends: str | None = None  # "finish" what runs, or end "now"
+
+    # ------------------------------------------------------------- from any thread
+
+    def submit(self, work: Work) -> None:
+        """Take on a piece of work; its events come on the engine's thread."""
+        self._inbox.put(lambda: self._take(work))
+
+    def cancel(self, work: Work) -> None:
+        """Give up a piece of work, and its row; without a further event."""
+        self._inbox.put(lambda: self._drop(work))
+
+    def finish(self, *, now: bool = False) -> None:
+        """End :meth:`run` when all work is done, or now; further work fails."""
+
+        def end() -> None:
+            self._ends = "now" if now or self._ends == "now" else "finish"
+
+        self._inbox.put(end)
+
+    # -------------------------------------------------------- on the engine's thread
+
+    def run(self) -> None:
+        """Work until :meth:`finish` is called."""
+        with wired():
+            while True:
+                self._read_inbox(waits=not self._is_busy() and self._ends is None)
+                if self._ends == "now":
+                    self._fail_all(StoppedError())
+                if not self._is_busy():
+                    if self._ends is not None:
+                        return
+                    continue
+                try:
+                    self._turn()
+                except Exception as error:  # noqa: BLE001  # others' requests go on
+                    self._recover(error)
+
+    @property
+    def running(self) -> int:
+        """How many answers are being made or wait."""
+        fed = len(self._feeding.rows) if self._feeding else 0
+        return len(self._rows.rows) + fed + len(self._asked)
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes of the KV caches that are kept for later requests."""
+        return self._kept.nbytes
+
+    def _is_busy(self) -> bool:
+        return bool(
+            self._rows.rows
+            or self._asked
+            or self._feeding
+            or self._scores
+            or self._looks
+        )
+
+    def _read_inbox(self, *, waits: bool) -> None:
+        try:
+            while True:
+                self._inbox.get(block=waits)()
+                waits = False
+        except Empty:
+            return
+
+    def _take(self, work: Work) -> None:
+        if self._ends is not None:
+            work.deliver(Failed(StoppedError()))
+        elif isinstance(work, Ask):
+            self._asked.append(Row(work, self.tokenizer.detokenizer))
+        elif isinstance(work, Score):
+            self._scores.append(work)
+        elif isinstance(work, Look):
+            self._looks.append(work)
+
+    def _drop(self, work: Work) -> None:
+        for row in self._all_rows():
+            if row.ask is work:
+                row.is_over = True
+        self._asked = deque(row for row in self._asked if row.ask is not work)
+        self._scores = deque(one for one in self._scores if one is not work)
+        self._looks = deque(one for one in self._looks if one is not work)
+
+    def _all_rows(self) -> Iterator[Row]:
+        yield from self._rows.rows
+        yield from self._feeding.rows if self._feeding else ()
+        yield from self._asked
+
+    def _turn(self) -> None:
+        """A step of the answers, a part of the prompts, and some of the rest."""
+        self._rows.step()
+        self._feed()
+        if self._scores:
+            score_prompts(self.model, self._next_scores(), self._edits)
+        if self._looks:
+            look = self._looks.popleft()
+            try:
+                look.deliver(Looked(look.look()))
+            except CnaError as error:
+                look.deliver(Failed(error))
+
+    def _feed(self) -> None:
+        if self._feeding is None and (rows := self._admitted()):
+            self._feeding = Feeding(self.model, rows, self._edits, self._kept)
+        if self._feeding is None:
+            return
+        if self._feeding.feed(_BESIDE if self._rows.rows else _ALONE):
+            fed, self._feeding = self._feeding, None
+            try:
+                first = fed.first(self._scale_of)
+            except BaseException:
+                self._feeding = fed  # its rows are told
+                raise
+            self._rows.join(fed.rows, fed.cache, first)
+
+    def _admitted(self) -> list[Row]:
+        """The rows that are fed next: as many as fit, the first ones first."""
+        rows: list[Row] = []
+        others = [row for row in self._rows.rows if not row.is_over]
+        size, total = 0, 0
+        while self._asked and len(rows) < _FED:
+            row = self._asked[0]
+            count = len(others) + len(rows) + 1
+            longest = max(one.longest for one in (*others, *rows, row))
+            fits = count <= self.most_rows and count * longest <= self.most_tokens
+            length = len(row.ask.prompt)
+            size, total = max(size, length), total + length
+            # padding is work: prompts of about one length go together
+            is_even = (len(rows) + 1) * size <= 1.5 * total + _BESIDE
+            if ((rows or others) and not fits) or (rows and not is_even):
+                break
+            rows.append(self._asked.popleft())
+        return rows
+
+    def _next_scores(self) -> list[Score]:
+        works, longest = [self._scores.popleft()], 0
+        longest = len(works[0].prompt)
+        while self._scores and len(works) < TOGETHER:
+            longest = max(longest, len(self._scores[0].prompt))
+            if (len(works) + 1) * longest > TOKENS:
+                break
+            works.append(self._scores.popleft())
+        return works
+
+    def _scale_of(self, circuit: Circuit) -> Scale:
+        if id(circuit) not in self._scales:
+            self._scales[id(circuit)] = Scale(circuit)
+        return self._scales[id(circuit)]
+
+    def _recover(self, error: Exception) -> None:
+        """Tell the requests that run; those that wait go on."""
+        fed, self._feeding = self._feeding, None
+        for row in fed.rows if fed else ():
+            row.fail(error)
+        self._rows.fail(error)
+        if isinstance(error, OutOfMemoryError):
+            self._kept.clear()
+        mx.clear_cache()
+        self._warn(f"the answers that ran were ended: {error}")
+
+    def _fail_all(self, error: Exception) -> None:
+        for row in self._all_rows():
+            row.fail(error)
+        for work in (*self._scores, *self._looks):
+            work.deliver(Failed(error))
+        self._rows.fail(error)
+        self._feeding = None
+        self._asked.clear()
+        self._scores.clear()
+        self._looks.clear()

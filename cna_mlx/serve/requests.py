@@ -1,0 +1,150 @@
+"""What a request's body asks of the engine."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from secrets import randbits
+from typing import Any
+
+from cna_mlx.circuit import Circuit
+from cna_mlx.errors import InputError
+from cna_mlx.models.context import check_lengths, context_length
+from cna_mlx.serve.arms import ServedArms
+from cna_mlx.serve.schema import ChatRequest, CompletionRequest, Generation, Steering
+from cna_mlx.serve.work import Ask, Event, Score, Work
+from cna_mlx.steering.arms import Arm
+from cna_mlx.steering.decoding import begins_thought
+from cna_mlx.steering.gauge_scale import can_gauge
+from cna_mlx.steering.sampling import Greedy, Sampled, Sampling
+
+Deliver = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The answers that a request wants.
+
+    Attributes:
+        prompts: token ids, one for each answer.
+        top: how many likely tokens to give; None for no log-probabilities.
+        echoes: whether the answers begin with the prompts, whose tokens are scored.
+        opens_thought: whether each prompt ends with an opening think tag.
+    """
+
+    body: Generation
+    arm: Arm
+    prompts: list[list[int]]
+    max_tokens: int
+    gauge: Circuit | None
+    top: int | None
+    echoes: bool
+    opens_thought: list[bool]
+
+    def works(self, deliver: Callable[[int], Deliver]) -> list[Work]:
+        """The engine's work for each answer."""
+        if self.echoes:
+            return [self._score(deliver(place), place) for place in self._places()]
+        return [self._ask(deliver(place), place) for place in self._places()]
+
+    def _places(self) -> range:
+        return range(len(self.prompts))
+
+    def _score(self, deliver: Deliver, place: int) -> Score:
+        follows, top = self.max_tokens > 0, self.top or 0
+        prompt = self.prompts[place]
+        return Score(deliver, prompt, self.arm, top, follows, self._sampling(place))
+
+    def _ask(self, deliver: Deliver, place: int) -> Ask:
+        return Ask(
+            deliver,
+            self.prompts[place],
+            self.arm,
+            self.max_tokens,
+            self._sampling(place),
+            self.top,
+            self.gauge,
+            self.body.stops,
+        )
+
+    def _sampling(self, place: int) -> Sampling:
+        body = self.body
+        if not body.temperature:
+            return Greedy()
+        # several answers to one prompt have noise of their own
+        seed = randbits(62) if body.seed is None else abs(body.seed) + place
+        return Sampled(
+            body.temperature,
+            1.0 if body.top_p is None else body.top_p,
+            seed % 2**63,
+            max(0, body.top_k or 0),
+            body.min_p or 0.0,
+        )
+
+
+def chat_choices(
+    body: ChatRequest, arms: ServedArms, model: Any, texts: Any, usual: int
+) -> Choices:
+    """The answers to a conversation; ``usual`` is the length if none is named."""
+    if body.top_logprobs and not body.logprobs:
+        raise InputError("top_logprobs: it needs logprobs: true")
+    prompt = texts.rendered([message.to_dict() for message in body.messages])
+    named = [body.max_completion_tokens, body.max_tokens]
+    top = (body.top_logprobs or 0) if body.logprobs else None
+    limit = next((one for one in named if one is not None), usual)
+    return _choices(body, arms, model, texts, [prompt], limit, top, echoes=False)
+
+
+def completion_choices(
+    body: CompletionRequest, arms: ServedArms, model: Any, texts: Any, usual: int
+) -> Choices:
+    """The continuations of texts; see :func:`chat_choices`."""
+    prompts = [texts.encoded(prompt) for prompt in body.prompts()]
+    limit = usual if body.max_tokens is None else body.max_tokens
+    if body.echo and limit > 1:
+        raise InputError("echo: it needs max_tokens 0 or 1")
+    if body.echo and body.stream:
+        raise InputError("echo: there is no stream of it")
+    return _choices(
+        body, arms, model, texts, prompts, limit, body.logprobs, echoes=bool(body.echo)
+    )
+
+
+def _choices(
+    body: Generation,
+    arms: ServedArms,
+    model: Any,
+    texts: Any,
+    prompts: Sequence[list[int]],
+    limit: int,
+    top: int | None,
+    *,
+    echoes: bool,
+) -> Choices:
+    arm = arm_of(body, arms)
+    check_lengths(model, prompts)
+    if limit < 1 and not echoes:
+        raise InputError("max_tokens: give 1 or more, or 0 with echo")
+    gauge = None
+    if body.gauge:
+        gauge = arms.circuit_of(arm)
+        if gauge is None or not can_gauge(gauge):
+            raise InputError("gauge: there is no circuit with a gauge here")
+        if echoes:
+            raise InputError("gauge: not with echo")
+    longest = context_length(model)
+    room = limit
+    if longest is not None and limit:
+        tokens = max(map(len, prompts))
+        room = min(limit, longest - tokens)
+        if room < 1:
+            raise InputError(
+                f"the prompt has {tokens} tokens, and the model's context {longest}: "
+                "there is no room for an answer"
+            )
+    repeated = [prompt for prompt in prompts for _ in range(body.n or 1)]
+    thoughts = [begins_thought(texts.tokenizer, prompt) for prompt in repeated]
+    return Choices(body, arm, repeated, room, gauge, top, echoes, thoughts)
+
+
+def arm_of(body: Steering, arms: ServedArms) -> Arm:
+    """The arm that a body asks for."""
+    return arms.arm(body.model, body.multiplier, body.circuits)

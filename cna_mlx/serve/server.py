@@ -1,0 +1,122 @@
+"""Run the application: HTTP on a thread of its own, the engine on this one."""
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from cna_mlx.errors import CnaError, InputError
+from cna_mlx.serve.app import Service, make_app
+
+_HEAD_SECONDS = 20  # until the head of a connection's first request has come
+_CONNECTIONS = 1024
+_CLOSING_SECONDS = 5.0  # until the last replies were sent
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket at this address; port 0 takes a free one.
+
+    Raises:
+        InputError: there is no such address, or another program has it.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
+    except (OSError, OverflowError, UnicodeError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"cannot listen at {host} port {port}: {said}; --port 0 takes a free port"
+        ) from None
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's, but a client that never sends its request does not stay."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._head = self.loop.call_later(_HEAD_SECONDS, self._late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head.cancel()
+        super().connection_lost(exc)
+
+    def _late(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+
+@contextmanager
+def listening(service: Service, listener: socket.socket) -> Iterator[None]:
+    """Take requests inside the block; at its end what was answered is sent."""
+    # it would write to stderr; what a user must know comes through service.warn
+    logger = logging.getLogger("uvicorn.error")
+    logger.handlers, logger.propagate = [logging.NullHandler()], False
+    server = uvicorn.Server(
+        uvicorn.Config(
+            make_app(service),
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=_CONNECTIONS,
+            timeout_graceful_shutdown=int(_CLOSING_SECONDS),
+        )
+    )
+    thread = threading.Thread(
+        target=lambda: asyncio.run(server.serve([listener])), name="cna-mlx-http"
+    )
+    thread.daemon = True  # or a second Ctrl-C would wait for it
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(_CLOSING_SECONDS + 1)
+        listener.close()
+        service.texts.close()
+
+
+def serve(
+    service: Service, listener: socket.socket, told: Callable[[str], None]
+) -> bool:
+    """Serve until Ctrl-C; return whether all answers were finished.
+
+    The first Ctrl-C finishes what runs and waits, and takes on nothing new; a second
+    one ends it.
+
+    Args:
+        told: called with a line when Ctrl-C was pressed.
+
+    Raises:
+        CnaError: the HTTP thread ended.
+    """
+    pressed = 0
+
+    def press(number: int, stack: FrameType | None) -> None:
+        nonlocal pressed
+        pressed += 1
+        if pressed > 2:
+            raise KeyboardInterrupt
+        if pressed == 1 and service.open_answers:
+            told(f"finishing {service.open_answers} answers; Ctrl-C again ends them")
+        service.engine.finish(now=pressed == 2)
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        with listening(service, listener):
+            service.engine.run()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if not pressed:
+        raise CnaError("the server ended")
+    return pressed == 1

@@ -1,0 +1,57 @@
+"""Prompts to token ids, and answers to labels, on a thread of their own."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from cna_mlx.labels.label import label
+from cna_mlx.prompts.chat_template import Message, Rendering, render
+
+_Found = TypeVar("_Found")
+
+
+class Texts:
+    """The tokenizer of the requests.
+
+    It is a copy: the engine's thread uses the model's own, and a tokenizer of the
+    tokenizers library must not be used by two threads at once.
+    """
+
+    def __init__(self, tokenizer: Any, rendering: Rendering) -> None:
+        self.tokenizer, self._rendering = deepcopy(tokenizer), rendering
+        self._thread = ThreadPoolExecutor(1, "cna-mlx-texts")
+
+    async def run(self, work: Callable[[], _Found]) -> _Found:
+        """Do something with the tokenizer; the event loop goes on meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def rendered(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation.
+
+        A system message takes the place of the server's.
+        """
+        return render(self.tokenizer, list(messages), self.rendering_for(messages))
+
+    def rendering_for(self, messages: Sequence[Message]) -> Rendering:
+        """How these messages become token ids."""
+        if any(message["role"] == "system" for message in messages):
+            return replace(self._rendering, system=None)
+        return self._rendering
+
+    def encoded(self, prompt: str | Sequence[int]) -> list[int]:
+        """Token ids of a text that is continued."""
+        if isinstance(prompt, str):
+            return list(self.tokenizer.encode(prompt))
+        return list(prompt)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def label_of(text: str, *, opens_thought: bool = False) -> str:
+    """The label of an answer."""
+    return str(label(text, opens_thought=opens_thought).kind)
