@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, OutOfMemoryError
+from cna_mlx.models.memory.loaded import loaded_shape
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.serve.batch_edits import BatchEdits
 from cna_mlx.serve.feeding import Feeding
@@ -63,6 +64,9 @@ class Engine:
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._edits = BatchEdits(model)
         self._kept = PromptCache(model, cache_bytes)
+        recurrent = loaded_shape(model).recurrent
+        # mlx-lm's Mamba2 takes padding on the right into its state
+        self._fed = 1 if recurrent and recurrent.scan else _FED
         eos = set(tokenizer.eos_token_ids)
         self._rows = Rows(model, self._edits, self._kept, eos.__contains__)
         self._asked: deque[Row] = deque()
@@ -95,18 +99,21 @@ class Engine:
     def run(self) -> None:
         """Work until :meth:`finish` is called."""
         with wired():
-            while True:
-                self._read_inbox(waits=not self._is_busy() and self._ends is None)
-                if self._ends == "now":
-                    self._fail_all(StoppedError())
-                if not self._is_busy():
-                    if self._ends is not None:
-                        return
-                    continue
-                try:
-                    self._turn()
-                except Exception as error:  # noqa: BLE001  # others' requests go on
-                    self._recover(error)
+            while self.work(waits=True) or self._ends is None:
+                pass
+
+    def work(self, *, waits: bool = False) -> bool:
+        """Take on what was asked for, and do a turn of it; whether there was work."""
+        self._read_inbox(waits=waits and not self._is_busy() and self._ends is None)
+        if self._ends == "now":
+            self._fail_all(StoppedError())
+        if not self._is_busy():
+            return False
+        try:
+            self._turn()
+        except Exception as error:  # noqa: BLE001  # others' requests go on
+            self._recover(error)
+        return True
 
     @property
     def running(self) -> int:
@@ -191,7 +198,7 @@ class Engine:
         rows: list[Row] = []
         others = [row for row in self._rows.rows if not row.is_over]
         size, total = 0, 0
-        while self._asked and len(rows) < _FED:
+        while self._asked and len(rows) < self._fed:
             row = self._asked[0]
             count = len(others) + len(rows) + 1
             longest = max(one.longest for one in (*others, *rows, row))

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
@@ -140,10 +141,12 @@ def served_arms(
 
 
 def _name(arm: Arm) -> str:
+    """A circuit's file without its ending, or the contrast that it was found on."""
     ((circuit, _),) = arm.steering
-    file = getattr(circuit, "file", None)
-    stem = Path(file).name.removesuffix(".json") if file else "default"
-    return stem.replace("@", "-")
+    assert isinstance(circuit, Circuit)
+    contrast = circuit.provenance.contrast
+    found = circuit.file and Path(circuit.file).name.removesuffix(".json")
+    return (found or (contrast and contrast.name) or "circuit").replace("@", "-")
 
 
 def room(model: Any) -> dict[str, int]:
