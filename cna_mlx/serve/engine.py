@@ -23,6 +23,7 @@ from cna_mlx.steering.gauge_scale import Scale
 _BESIDE, _ALONE = 512, 2048
 # Prompts that are fed together.
 _FED = 16
+_CLEARED = 256  # turns
 
 
 class StoppedError(CnaError):
@@ -74,6 +75,7 @@ class Engine:
         self._looks: deque[Look] = deque()
         self._feeding: Feeding | None = None
         self._scales: dict[int, Scale] = {}
+        self._turns = 0
         self._ends: str | None = None  # "finish" what runs, or end "now"
 
     # ------------------------------------------------------------- from any thread
@@ -98,9 +100,13 @@ class Engine:
 
     def run(self) -> None:
         """Work until :meth:`finish` is called."""
-        with wired():
-            while self.work(waits=True) or self._ends is None:
-                pass
+        try:
+            with wired():
+                while self.work(waits=True) or self._ends is None:
+                    pass
+        except BaseException:
+            self._fail_all(StoppedError())
+            raise
 
     def work(self, *, waits: bool = False) -> bool:
         """Take on what was asked for, and do a turn of it; whether there was work."""
@@ -118,8 +124,7 @@ class Engine:
     @property
     def running(self) -> int:
         """How many answers are being made or wait."""
-        fed = len(self._feeding.rows) if self._feeding else 0
-        return len(self._rows.rows) + fed + len(self._asked)
+        return sum(not row.is_over for row in self._all_rows())
 
     @property
     def cached_bytes(self) -> int:
@@ -168,6 +173,9 @@ class Engine:
 
     def _turn(self) -> None:
         """A step of the answers, a part of the prompts, and some of the rest."""
+        self._turns += 1
+        if self._turns % _CLEARED == 0:
+            mx.clear_cache()  # batches of every size leave buffers behind
         self._rows.step()
         self._feed()
         if self._scores:
@@ -180,6 +188,8 @@ class Engine:
                 look.deliver(Failed(error))
 
     def _feed(self) -> None:
+        if self._feeding and all(row.is_over for row in self._feeding.rows):
+            self._feeding = None
         if self._feeding is None and (rows := self._admitted()):
             self._feeding = Feeding(self.model, rows, self._edits, self._kept)
         if self._feeding is None:

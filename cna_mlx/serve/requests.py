@@ -16,6 +16,9 @@ from cna_mlx.steering.decoding import begins_thought
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.sampling import Greedy, Sampled, Sampling
 
+# Temperatures below it overflow, and choose the most likely token.
+_COLD = 1e-5
+
 Deliver = Callable[[Event], None]
 
 
@@ -67,12 +70,12 @@ class Choices:
 
     def _sampling(self, place: int) -> Sampling:
         body = self.body
-        if not body.temperature:
+        if (body.temperature or 0.0) < _COLD:
             return Greedy()
         # several answers to one prompt have noise of their own
         seed = randbits(62) if body.seed is None else abs(body.seed) + place
         return Sampled(
-            body.temperature,
+            float(body.temperature or 0.0),
             1.0 if body.top_p is None else body.top_p,
             seed % 2**63,
             max(0, body.top_k or 0),
