@@ -23,7 +23,7 @@ from cna_mlx.serve.answers import Answers, Events
 from cna_mlx.serve.arms import ServedArms, UnknownModelError
 from cna_mlx.serve.engine import Engine, StoppedError
 from cna_mlx.serve.looks import first_words, words
-from cna_mlx.serve.replies import ChatReply, CompletionReply, Reply
+from cna_mlx.serve.replies import ApiReply, ChatReply, CompletionReply
 from cna_mlx.serve.requests import Choices, chat_choices, completion_choices
 from cna_mlx.serve.schema import (
     ChatRequest,
@@ -36,7 +36,7 @@ from cna_mlx.serve.schema import (
     error_text,
 )
 from cna_mlx.serve.texts import Texts
-from cna_mlx.serve.work import Look, Looked
+from cna_mlx.serve.work import LookedUp, Lookup
 from cna_mlx.steering.gauge_scale import can_gauge
 
 _OPEN = {"/", "/health"}  # without a key: they show nothing
@@ -309,7 +309,7 @@ async def _generate(
     request: Request,
     body: Generation,
     wanted: Choices,
-    reply: Reply,
+    reply: ApiReply,
 ) -> Response:
     """Answer whole, or as a stream whose beginning tells whether it can be made."""
     if service.open_answers + len(wanted.prompts) > service.limits.answers:
@@ -330,7 +330,7 @@ class _Running:
     """One request while it is answered."""
 
     def __init__(
-        self, service: Service, body: Generation, wanted: Choices, reply: Reply
+        self, service: Service, body: Generation, wanted: Choices, reply: ApiReply
     ) -> None:
         self._service, self._body, self._wanted = service, body, wanted
         self._answers = Answers(wanted, reply, service.arms, service.texts)
@@ -471,9 +471,9 @@ async def _looked(service: Service, look: Callable[[], Any]) -> Response:
     """What another use of the model finds, between two steps of the answers."""
     with service.events() as events:
         async with asyncio.timeout(service.limits.seconds):
-            events.submit([Look(events.deliver(0), look)])
+            events.submit([Lookup(events.deliver(0), look)])
             _, event = await events.next()
-    assert isinstance(event, Looked)
+    assert isinstance(event, LookedUp)
     return JSONResponse(event.value)
 
 

@@ -14,9 +14,9 @@ from cna_mlx.models.memory.machine import wired
 from cna_mlx.serve.batch_edits import BatchEdits
 from cna_mlx.serve.feeding import Feeding
 from cna_mlx.serve.prompt_cache import PromptCache
-from cna_mlx.serve.rows import Row, Rows
+from cna_mlx.serve.rows import Row, RunningRows
 from cna_mlx.serve.scoring import TOGETHER, TOKENS, score_prompts
-from cna_mlx.serve.work import Ask, Failed, Look, Looked, Score, Work
+from cna_mlx.serve.work import Ask, Failed, LookedUp, Lookup, ScorePrompt, Work
 from cna_mlx.steering.gauge_scale import Scale
 
 # Tokens of prompts that are fed between two steps of the answers, and without any.
@@ -69,10 +69,10 @@ class Engine:
         # mlx-lm's Mamba2 takes padding on the right into its state
         self._fed = 1 if recurrent and recurrent.scan else _FED
         eos = set(tokenizer.eos_token_ids)
-        self._rows = Rows(model, self._edits, self._kept, eos.__contains__)
+        self._rows = RunningRows(model, self._edits, self._kept, eos.__contains__)
         self._asked: deque[Row] = deque()
-        self._scores: deque[Score] = deque()
-        self._looks: deque[Look] = deque()
+        self._scores: deque[ScorePrompt] = deque()
+        self._looks: deque[Lookup] = deque()
         self._feeding: Feeding | None = None
         self._scales: dict[int, Scale] = {}
         self._turns = 0
@@ -153,9 +153,9 @@ class Engine:
             work.deliver(Failed(StoppedError()))
         elif isinstance(work, Ask):
             self._asked.append(Row(work, self.tokenizer.detokenizer))
-        elif isinstance(work, Score):
+        elif isinstance(work, ScorePrompt):
             self._scores.append(work)
-        elif isinstance(work, Look):
+        elif isinstance(work, Lookup):
             self._looks.append(work)
 
     def _drop(self, work: Work) -> None:
@@ -183,7 +183,7 @@ class Engine:
         if self._looks:
             look = self._looks.popleft()
             try:
-                look.deliver(Looked(look.look()))
+                look.deliver(LookedUp(look.look()))
             except CnaError as error:
                 look.deliver(Failed(error))
 
@@ -222,7 +222,7 @@ class Engine:
             rows.append(self._asked.popleft())
         return rows
 
-    def _next_scores(self) -> list[Score]:
+    def _next_scores(self) -> list[ScorePrompt]:
         works, longest = [self._scores.popleft()], 0
         longest = len(works[0].prompt)
         while self._scores and len(works) < TOGETHER:

@@ -10,7 +10,7 @@ from cna_mlx.errors import InputError
 from cna_mlx.models.context import check_lengths, context_length
 from cna_mlx.serve.arms import ServedArms
 from cna_mlx.serve.schema import ChatRequest, CompletionRequest, Generation, Steering
-from cna_mlx.serve.work import Ask, Event, Score, Work
+from cna_mlx.serve.work import Ask, Event, ScorePrompt, Work
 from cna_mlx.steering.arms import Arm
 from cna_mlx.steering.decoding import begins_thought
 from cna_mlx.steering.gauge_scale import can_gauge
@@ -51,10 +51,12 @@ class Choices:
     def _places(self) -> range:
         return range(len(self.prompts))
 
-    def _score(self, deliver: Deliver, place: int) -> Score:
+    def _score(self, deliver: Deliver, place: int) -> ScorePrompt:
         follows, top = self.max_tokens > 0, self.top or 0
         prompt = self.prompts[place]
-        return Score(deliver, prompt, self.arm, top, follows, self._sampling(place))
+        return ScorePrompt(
+            deliver, prompt, self.arm, top, follows, self._sampling(place)
+        )
 
     def _ask(self, deliver: Deliver, place: int) -> Ask:
         return Ask(

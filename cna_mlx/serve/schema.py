@@ -39,7 +39,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class TextPart(Body):
+class MessagePart(Body):
     """A part of a message."""
 
     type: Literal["text"]
@@ -50,7 +50,7 @@ class ChatMessage(Body):
     """A message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | list[MessagePart]
     # what an answer has besides, and a client may send back; names are not shown
     name: str | None = None
     refusal: None = None
