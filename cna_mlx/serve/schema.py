@@ -16,7 +16,7 @@ _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Zero = Annotated[float, Field(ge=0, le=0)]
 _NoList = Annotated[list[Any], Field(max_length=0)]
 _Stop = Annotated[str, Field(min_length=1, max_length=256)]
-_Id = Annotated[int, Field(ge=0)]
+_Id = Annotated[int, Field(ge=0, lt=2**31)]
 _Ids = Annotated[list[_Id], Field(min_length=1)]
 _Text = Annotated[str, Field(min_length=1)]
 

@@ -308,6 +308,9 @@ def test_a_server_tokenizes(web: httpx.Client, demo: tuple[Any, Any]) -> None:
     assert ids == demo[1].encode("a cat", add_special_tokens=False)
     text = web.post("/detokenize", json={"tokens": ids}).json()["prompt"]
     assert text == "a cat"
+    for wrong in (-1, 2**40, 10**400):
+        reply = web.post("/detokenize", json={"tokens": [wrong]})
+        assert reply.status_code == 400
     assert web.get("/tokenizer_info").json()["eos_token"] == demo[1].eos_token
 
 

@@ -1,6 +1,7 @@
 """Requests of different arms are rows of one batch, and each is what it is alone."""
 
 import itertools
+import pkgutil
 import random
 from typing import Any
 
@@ -239,19 +240,66 @@ def test_an_error_ends_what_runs_and_the_rest_goes_on(
     said: list[str] = []
     engine = Engine(llama, endless, rows=2, warn=said.append)
     works = [asked(PROMPTS[3], BASELINE, 6) for _ in range(4)]
-    passes = itertools.count()
-    real = engine._rows._pass
-
-    def failing(ahead: Any) -> Any:
-        if next(passes) == 2:
-            raise error
-        return real(ahead)
-
-    monkeypatch.setattr(engine._rows, "_pass", failing)
+    monkeypatch.setattr(
+        engine._rows, "_pass", failing(engine._rows._pass, error, after=2)
+    )
     run(engine, *(work for work, _ in works))
     assert [got.error is error for _, got in works] == [True, True, False, False]
     right = list(alone(llama, endless, PROMPTS[3], BASELINE, 6).token_ids)
     assert [got.ids for _, got in works[2:]] == [right, right]
+    assert len(said) == 1
+
+
+def failing(real: Any, error: Exception, after: int) -> Any:
+    """Fail once, after some calls."""
+    calls = itertools.count()
+
+    def call(*arguments: Any) -> Any:
+        if next(calls) == after:
+            raise error
+        return real(*arguments)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "cna_mlx.serve.engine.Feeding.__init__",
+        "cna_mlx.serve.engine.Feeding.feed",
+        "cna_mlx.serve.engine.Feeding.first",
+        "cna_mlx.serve.engine.RunningRows.join",
+        "cna_mlx.serve.engine.score_prompts",
+    ],
+)
+def test_whoever_fails_is_told_and_nobody_else(
+    part: str, llama: Any, endless: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing hangs, wherever it fails."""
+    said: list[str] = []
+    engine = Engine(llama, endless, warn=said.append)
+    runs, answer = asked(PROMPTS[4], BASELINE, 30)
+    error, scored, failed = KeyError("a bug"), Got(), asked(PROMPTS[3], BASELINE, 6)
+    score = ScorePrompt(scored.deliver, PROMPTS[3], BASELINE)
+
+    def once(event: Any) -> None:
+        if len(answer.tokens) == 3:
+            monkeypatch.setattr(
+                part, failing(pkgutil.resolve_name(part), error, after=0)
+            )
+            engine.submit(failed[0])
+            engine.submit(score)
+
+    answer.then = once
+    run(engine, runs)
+    is_score = part.endswith("score_prompts")
+    assert (scored.error is error) == is_score
+    assert (failed[1].error is error) != is_score
+    assert bool(scored.scores) != is_score
+    if not part.endswith("join"):  # there the batch itself may be broken
+        right = alone(llama, endless, PROMPTS[4], BASELINE, 30)
+        assert answer.ids == list(right.token_ids)
+    assert answer.is_over
     assert len(said) == 1
 
 
