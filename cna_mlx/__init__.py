@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cna_mlx.prompts.contrasts import PromptSet as PromptSet
     from cna_mlx.report.circuit_page import write_circuit_page as write_circuit_page
     from cna_mlx.report.export import export_run as export_run
+    from cna_mlx.report.runs_page import write_runs_page as write_runs_page
     from cna_mlx.report.stability_page import (
         write_stability_page as write_stability_page,
     )
@@ -72,6 +73,7 @@ _HOMES = {
     "prompts.contrasts": ("PromptSet",),
     "report.circuit_page": ("write_circuit_page",),
     "report.export": ("export_run",),
+    "report.runs_page": ("write_runs_page",),
     "report.stability_page": ("write_stability_page",),
     "report.writing": ("write_report",),
     "search.result": ("SearchOptions", "SearchResult"),

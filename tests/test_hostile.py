@@ -358,7 +358,10 @@ def test_one_damaged_run_hides_no_other(
     found = command("runs", "--json")
     assert found.code == 0
     done = {one["name"]: one["prompts"]["done"] for one in found.data["runs"]}
-    assert done == {"whole": 12, **{f"damaged-{n}": None for n in range(4)}}
+    damaged = ("strange", *(f"damaged-{n}" for n in range(4)))
+    assert done == {"whole": 12, **dict.fromkeys(damaged)}
+    problems = {one["name"]: one["problem"] for one in found.data["runs"]}
+    assert [name for name, problem in problems.items() if not problem] == ["whole"]
 
 
 # ------------------------------------------------------------------ the process

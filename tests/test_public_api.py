@@ -57,6 +57,7 @@ def test_all_is_explicit_and_sorted() -> None:
         "steered",
         "write_circuit_page",
         "write_report",
+        "write_runs_page",
         "write_stability_page",
     ]
 

@@ -79,9 +79,9 @@ def chat(
     multiplier. With a PROMPT (or -p) the chat answers it and ends.
     """
     from cna_mlx.chat.opening import open_conversation
-    from cna_mlx.discovery.cache import cache_directory
     from cna_mlx.ui.chat import answer_once, run_chat
     from cna_mlx.ui.console import screen
+    from cna_mlx.util.files import cache_directory
 
     messages = values.typed_prompts(prompt, prompts)
     session, options = values.session_of(model, rest), values.selection_of(rest)

@@ -53,7 +53,8 @@ def _runs() -> Iterable[str]:
     from cna_mlx.evaluation.runs import runs_directory
 
     place = runs_directory()
-    return sorted(one.name for one in place.iterdir()) if place.is_dir() else ()
+    children = place.iterdir() if place.is_dir() else ()
+    return sorted(one.name for one in children if one.is_dir())
 
 
 contrasts = _completing(_contrasts, path="")

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ from cna_mlx.models.families import experts_of, widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.chat_template import Rendering, reference_hash
-from cna_mlx.util.files import typed_path, write_atomically
+from cna_mlx.util.files import cache_directory, write_atomically
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.reading import parse_json, read_arrays, read_text
 
@@ -39,18 +38,6 @@ _KINDS = (
 _LARGEST_AVERAGES = 1 << 26
 # A name that the store makes, or its temporary file's.
 _OWN_NAME = re.compile(r"[0-9a-f]{32}\.(json|npz)|\.[0-9a-f]{32}\.(json|npz)\.\w+")
-
-
-def cache_directory() -> Path:
-    """``CNA_MLX_CACHE``, else ``cna-mlx`` under ``XDG_CACHE_HOME`` or ``~/.cache``.
-
-    Raises:
-        InputError: there can be no such directory.
-    """
-    if own := os.environ.get("CNA_MLX_CACHE"):
-        return typed_path(own, "CNA_MLX_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return typed_path(base, "XDG_CACHE_HOME") / "cna-mlx"
 
 
 @dataclass(frozen=True)

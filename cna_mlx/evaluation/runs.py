@@ -41,6 +41,14 @@ Status = Literal["running", "complete", "interrupted", "failed"]
 
 
 @dataclass(frozen=True)
+class DamagedRun:
+    """A run whose ``run.json`` cannot be read, and why."""
+
+    directory: Path
+    problem: str
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """The content of ``run.json``; its status is ``running`` also after a kill."""
 
@@ -212,13 +220,33 @@ def list_runs(directory: Path | None = None) -> list[RunRecord]:
     Raises:
         InputError: the directory cannot be read.
     """
+    return find_runs(directory)[0]
+
+
+def find_runs(
+    directory: Path | None = None,
+) -> tuple[list[RunRecord], list[DamagedRun]]:
+    """The runs of a directory, the latest first, and those that cannot be read.
+
+    Raises:
+        InputError: the directory cannot be read.
+    """
     place = directory or runs_directory()
-    found = []
+    found, damaged = [], []
     with file_errors(place, "read"):
         children = sorted(place.iterdir()) if place.is_dir() else []
     for child in children:
         try:
             found.append(RunRecord.load(child))
-        except InputError:  # it is something else
-            continue
-    return sorted(found, key=lambda run: str(run.facts.updated), reverse=True)
+        except InputError as error:
+            if any(os.path.lexists(child / name) for name in (RUN, SAMPLES)):
+                damaged.append(DamagedRun(child, problem_in(child, error)))
+    found.sort(key=lambda run: str(run.facts.updated), reverse=True)
+    return found, damaged
+
+
+def problem_in(directory: Path, error: InputError) -> str:
+    """What is wrong with a run's files, without the path of its directory."""
+    if not os.path.lexists(directory / RUN):
+        return f"{RUN} is missing"
+    return str(error).replace(f"{directory}/", "").removeprefix(f"{directory}: ")

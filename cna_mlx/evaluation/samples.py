@@ -236,6 +236,11 @@ class Sample:
         data["tokens"] = len(self.token_ids)
         return json.dumps(data, ensure_ascii=False, allow_nan=False)
 
+    @property
+    def source(self) -> tuple[str, str, str]:
+        """Which prompt it answers: set, id and kind."""
+        return self.set, self.id, self.kind
+
     @classmethod
     def from_line(cls, line: str) -> "Sample":
         """What :meth:`to_line` wrote; unknown fields are left out.
@@ -302,6 +307,8 @@ def read_samples(path: Path, arms: Sequence[str]) -> tuple[list[Sample], int]:
                 f"{sample.arm!r}, where this run has prompt {number} by {arms[row]!r}: "
                 "it is another run's; begin again in another --out"
             )
+        if row and sample.source != samples[-1].source:  # of the same prompt
+            raise _damaged(path, len(samples))
         samples.append(sample)
         if len(samples) % len(arms) == 0:
             whole, kept = len(samples), position

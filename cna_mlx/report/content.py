@@ -267,3 +267,49 @@ class Page:
     sections: Sequence[ReportSection]
     footer: str
     hints: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ShownRun:
+    """A run on the page of runs; texts are empty where nothing is known.
+
+    Attributes:
+        command: that made the run.
+        link: the address of its report.
+        hint: what to type for its report, where that is missing or old.
+        is_old: whether prompts were answered after the report was written.
+        before, after: the refusal rates.
+        fell: their difference, to sort by.
+        problem: what is wrong with its files.
+        note: what to know about its labels.
+    """
+
+    name: str
+    command: str
+    link: str
+    hint: str
+    is_old: bool
+    model: str
+    circuit: str
+    outcome: str
+    headline: str
+    before: str
+    after: str
+    prompts: str
+    fell: str
+    date: str
+    state: str
+    state_text: str
+    problem: str
+    note: str
+
+
+@dataclass(frozen=True)
+class RunsContent:
+    """The page of runs."""
+
+    title: str
+    subtitle: str
+    runs: Sequence[ShownRun]
+    footer: str
+    hints: Sequence[str] = ()

@@ -12,22 +12,24 @@ from importlib.resources import files
 from typing import Any
 
 from cna_mlx.report.charts import draw, size
-from cna_mlx.report.content import Chart, Page, ReportContent
+from cna_mlx.report.content import Chart, Page, ReportContent, RunsContent
 from cna_mlx.util.formatting import counted, decimal, percent
 from cna_mlx.util.sanitize import visible
 
 # The gauge is drawn from -0.25 to 1.25; 100 units are its 0 to 1.
 _LOW, _HIGH = -0.25, 1.25
+# A template with a script; other pages have none.
+_TEMPLATES: dict[type, str] = {ReportContent: "report", RunsContent: "runs"}
 _NEGATIVE = re.compile(r"(?<![\w.])-(?=\d|$)")
 
 
-def to_html(report: ReportContent | Page) -> str:
+def to_html(report: ReportContent | RunsContent | Page) -> str:
     """The page as text; everything in it is escaped here."""
     from markupsafe import Markup
 
-    is_report = isinstance(report, ReportContent)
-    style, script = _part("report.css"), _part("report.js") if is_report else ""
-    template = _environment().get_template("report.html" if is_report else "page.html")
+    name = _TEMPLATES.get(type(report), "page")
+    style, script = _part("report.css"), _part(f"{name}.js") if name != "page" else ""
+    template = _environment().get_template(f"{name}.html")
     return template.render(
         report=report,
         policy=policy(style, script),

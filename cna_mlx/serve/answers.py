@@ -8,45 +8,68 @@ from typing import Any
 
 from cna_mlx.serve.arms import ServedArms
 from cna_mlx.serve.engine import Engine
-from cna_mlx.serve.replies import ChoiceText, Reply
+from cna_mlx.serve.replies import ApiReply, ChoiceText
 from cna_mlx.serve.requests import Choices
 from cna_mlx.serve.texts import Texts, label_of
-from cna_mlx.serve.work import Ended, Event, Failed, Piece, Read, Scored, Work
+from cna_mlx.serve.work import (
+    AnswerPart,
+    Ended,
+    Event,
+    Failed,
+    LookedUp,
+    Read,
+    Scored,
+    Work,
+)
 
 
 class Events:
     """The events of a request's work, on the event loop.
 
     Leaving the context gives up what is not done, and frees its rows.
+
+    Args:
+        counted: called with 1 for each piece of work that begins, -1 when it ends.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, counted: Callable[[int], None]) -> None:
+        self._engine, self._counted = engine, counted
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
-        self._works: list[Work] = []
+        self._open: dict[int, Work] = {}
 
     def __enter__(self) -> "Events":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for work in self._works:
+        for place, work in list(self._open.items()):
             self._engine.cancel(work)
+            self._close(place)
 
     def deliver(self, place: int) -> Callable[[Event], None]:
         """Return what the engine calls with the events of one answer."""
 
         def send(event: Event) -> None:
             with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._queue.put_nowait, (place, event))
+                self._loop.call_soon_threadsafe(self._arrived, place, event)
 
         return send
 
     def submit(self, works: Sequence[Work]) -> None:
         """Give the engine its work."""
-        self._works += works
-        for work in works:
+        for place, work in enumerate(works):
+            self._open[place] = work
+            self._counted(1)
             self._engine.submit(work)
+
+    def _arrived(self, place: int, event: Event) -> None:
+        if isinstance(event, Ended | Failed | Scored | LookedUp):
+            self._close(place)  # also while the client does not read
+        self._queue.put_nowait((place, event))
+
+    def _close(self, place: int) -> None:
+        if self._open.pop(place, None) is not None:
+            self._counted(-1)
 
     async def next(self) -> tuple[int, Event]:
         """The next event and the answer that it is about.
@@ -64,7 +87,7 @@ class Answers:
     """The answers of one request."""
 
     def __init__(
-        self, wanted: Choices, reply: Reply, arms: ServedArms, texts: Texts
+        self, wanted: Choices, reply: ApiReply, arms: ServedArms, texts: Texts
     ) -> None:
         self._wanted, self._reply, self._texts = wanted, reply, texts
         self._arms = arms
@@ -84,7 +107,7 @@ class Answers:
             if place not in begun:
                 begun.add(place)
                 yield self._reply.part(place, None)
-            if isinstance(event, Piece):
+            if isinstance(event, AnswerPart):
                 if event.token and self._wanted.top is not None:
                     tokens = [event.token]
                 else:
@@ -107,7 +130,7 @@ class Answers:
         while left:
             place, event = await events.next()
             one = self.choices[place]
-            if isinstance(event, Piece):
+            if isinstance(event, AnswerPart):
                 one.text += event.text
                 if event.token:
                     one.made += 1

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from cna_mlx import __version__
 from cna_mlx.errors import CnaError, OutOfMemoryError, RequestError
@@ -24,7 +24,7 @@ from cna_mlx.serve.arms import ServedArms, UnknownModelError
 from cna_mlx.serve.engine import Engine, StoppedError
 from cna_mlx.serve.looks import first_words, words
 from cna_mlx.serve.page import circuit_facts, page_response
-from cna_mlx.serve.replies import ChatReply, CompletionReply, Reply
+from cna_mlx.serve.replies import ApiReply, ChatReply, CompletionReply
 from cna_mlx.serve.requests import Choices, chat_choices, completion_choices
 from cna_mlx.serve.schema import (
     ChatRequest,
@@ -37,7 +37,7 @@ from cna_mlx.serve.schema import (
     error_text,
 )
 from cna_mlx.serve.texts import Texts
-from cna_mlx.serve.work import Look, Looked
+from cna_mlx.serve.work import LookedUp, Lookup
 
 _OPEN = {"/", "/health"}  # without a key: they show nothing
 _BUSY = {"Retry-After": "1"}
@@ -51,6 +51,7 @@ class Limits:
         body_bytes: of a request.
         body_seconds: until the body of a request has come.
         seconds: until an answer is whole.
+        send_seconds: until a client has taken a part of a stream.
         answers: that run or wait at once.
         max_tokens: of an answer, where the request names none.
     """
@@ -58,6 +59,7 @@ class Limits:
     body_bytes: int = 16 << 20
     body_seconds: float = 30.0
     seconds: float = 3600.0
+    send_seconds: float = 60.0
     answers: int = 1024
     max_tokens: int = 512
 
@@ -86,6 +88,21 @@ class Service:
     open_answers: int = 0
     served: int = 0
     tokens: int = 0
+
+    def events(self) -> Events:
+        """The events of one request, whose answers are counted."""
+        return Events(self.engine, self._count)
+
+    def _count(self, change: int) -> None:
+        self.open_answers += change
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Log a request and its answers, if wanted; a full disk ends no request."""
+        if self.logged is not None:
+            try:
+                self.logged(entry)
+            except OSError as error:
+                self.warn(f"a request was not logged: {error}")
 
 
 class ApiError(Exception):
@@ -293,7 +310,7 @@ async def _generate(
     request: Request,
     body: Generation,
     wanted: Choices,
-    reply: Reply,
+    reply: ApiReply,
 ) -> Response:
     """Answer whole, or as a stream whose beginning tells whether it can be made."""
     if service.open_answers + len(wanted.prompts) > service.limits.answers:
@@ -307,14 +324,14 @@ async def _generate(
         return await _unless_gone(request, running.whole())
     parts = running.parts()
     first = await _unless_gone(request, anext(parts))
-    return _Stream(_sent(service, first, parts))
+    return _Stream(_sent(service, first, parts), service.limits.send_seconds)
 
 
 class _Running:
     """One request while it is answered."""
 
     def __init__(
-        self, service: Service, body: Generation, wanted: Choices, reply: Reply
+        self, service: Service, body: Generation, wanted: Choices, reply: ApiReply
     ) -> None:
         self._service, self._body, self._wanted = service, body, wanted
         self._answers = Answers(wanted, reply, service.arms, service.texts)
@@ -322,7 +339,7 @@ class _Running:
     async def whole(self) -> Response:
         """The whole reply."""
         service = self._service
-        with self._counted(), Events(service.engine) as events:
+        with service.events() as events:
             async with asyncio.timeout(service.limits.seconds):
                 events.submit(self._wanted.works(events.deliver))
                 found = await self._answers.whole(events)
@@ -332,7 +349,7 @@ class _Running:
     async def parts(self) -> AsyncIterator[dict[str, Any]]:
         """The chunks of a stream."""
         service = self._service
-        with self._counted(), Events(service.engine) as events:
+        with service.events() as events:
             ends = asyncio.get_running_loop().time() + service.limits.seconds
             events.submit(self._wanted.works(events.deliver))
             parts = self._answers.parts(events)
@@ -345,21 +362,16 @@ class _Running:
                 yield part
         self._log()
 
-    def _counted(self) -> "_Counted":
-        return _Counted(self._service, len(self._wanted.prompts))
-
     def _log(self) -> None:
         service, choices = self._service, self._answers.choices
         service.served += len(choices)
         service.tokens += sum(one.made for one in choices)
-        if service.logged is None:
-            return
         body = self._body.model_dump(mode="json", exclude_unset=True)
         answers = [
             {"text": one.text, "finish": one.finish, "cna": one.extra}
             for one in choices
         ]
-        service.logged({"request": body, "answers": answers})
+        service.log({"request": body, "answers": answers})
 
 
 class _Stream(StreamingResponse):
@@ -367,29 +379,20 @@ class _Stream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, parts: AsyncIterator[bytes]) -> None:
+    def __init__(self, parts: AsyncIterator[bytes], patience: float) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(parts, headers=headers)
-        self._parts = parts
+        self._parts, self._patience = parts, patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def patient(message: Message) -> None:
+            async with asyncio.timeout(self._patience):  # a client that does not read
+                await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, patient)
         finally:
             await self._parts.aclose()  # type: ignore[attr-defined]
-
-
-class _Counted:
-    """Count a request's answers while they run."""
-
-    def __init__(self, service: Service, count: int) -> None:
-        self._service, self._count = service, count
-
-    def __enter__(self) -> None:
-        self._service.open_answers += self._count
-
-    def __exit__(self, *_: object) -> None:
-        self._service.open_answers -= self._count
 
 
 async def _sent(
@@ -466,11 +469,11 @@ async def _first_words(service: Service, request: Request) -> Response:
 
 async def _looked(service: Service, look: Callable[[], Any]) -> Response:
     """What another use of the model finds, between two steps of the answers."""
-    with _Counted(service, 1), Events(service.engine) as events:
+    with service.events() as events:
         async with asyncio.timeout(service.limits.seconds):
-            events.submit([Look(events.deliver(0), look)])
+            events.submit([Lookup(events.deliver(0), look)])
             _, event = await events.next()
-    assert isinstance(event, Looked)
+    assert isinstance(event, LookedUp)
     return JSONResponse(event.value)
 
 

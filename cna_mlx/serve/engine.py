@@ -14,15 +14,16 @@ from cna_mlx.models.memory.machine import wired
 from cna_mlx.serve.batch_edits import BatchEdits
 from cna_mlx.serve.feeding import Feeding
 from cna_mlx.serve.prompt_cache import PromptCache
-from cna_mlx.serve.rows import Row, Rows
+from cna_mlx.serve.rows import Row, RunningRows
 from cna_mlx.serve.scoring import TOGETHER, TOKENS, score_prompts
-from cna_mlx.serve.work import Ask, Failed, Look, Looked, Score, Work
+from cna_mlx.serve.work import Ask, Failed, LookedUp, Lookup, ScorePrompt, Work
 from cna_mlx.steering.gauge_scale import Scale
 
 # Tokens of prompts that are fed between two steps of the answers, and without any.
 _BESIDE, _ALONE = 512, 2048
 # Prompts that are fed together.
 _FED = 16
+_CLEARED = 256  # turns
 
 
 class StoppedError(CnaError):
@@ -68,12 +69,13 @@ class Engine:
         # mlx-lm's Mamba2 takes padding on the right into its state
         self._fed = 1 if recurrent and recurrent.scan else _FED
         eos = set(tokenizer.eos_token_ids)
-        self._rows = Rows(model, self._edits, self._kept, eos.__contains__)
+        self._rows = RunningRows(model, self._edits, self._kept, eos.__contains__)
         self._asked: deque[Row] = deque()
-        self._scores: deque[Score] = deque()
-        self._looks: deque[Look] = deque()
+        self._scores: deque[ScorePrompt] = deque()
+        self._looks: deque[Lookup] = deque()
         self._feeding: Feeding | None = None
         self._scales: dict[int, Scale] = {}
+        self._turns = 0
         self._ends: str | None = None  # "finish" what runs, or end "now"
 
     # ------------------------------------------------------------- from any thread
@@ -98,9 +100,13 @@ class Engine:
 
     def run(self) -> None:
         """Work until :meth:`finish` is called."""
-        with wired():
-            while self.work(waits=True) or self._ends is None:
-                pass
+        try:
+            with wired():
+                while self.work(waits=True) or self._ends is None:
+                    pass
+        except BaseException:
+            self._fail_all(StoppedError())
+            raise
 
     def work(self, *, waits: bool = False) -> bool:
         """Take on what was asked for, and do a turn of it; whether there was work."""
@@ -118,8 +124,7 @@ class Engine:
     @property
     def running(self) -> int:
         """How many answers are being made or wait."""
-        fed = len(self._feeding.rows) if self._feeding else 0
-        return len(self._rows.rows) + fed + len(self._asked)
+        return sum(not row.is_over for row in self._all_rows())
 
     @property
     def cached_bytes(self) -> int:
@@ -148,9 +153,9 @@ class Engine:
             work.deliver(Failed(StoppedError()))
         elif isinstance(work, Ask):
             self._asked.append(Row(work, self.tokenizer.detokenizer))
-        elif isinstance(work, Score):
+        elif isinstance(work, ScorePrompt):
             self._scores.append(work)
-        elif isinstance(work, Look):
+        elif isinstance(work, Lookup):
             self._looks.append(work)
 
     def _drop(self, work: Work) -> None:
@@ -168,6 +173,9 @@ class Engine:
 
     def _turn(self) -> None:
         """A step of the answers, a part of the prompts, and some of the rest."""
+        self._turns += 1
+        if self._turns % _CLEARED == 0:
+            mx.clear_cache()  # batches of every size leave buffers behind
         self._rows.step()
         self._feed()
         if self._scores:
@@ -175,11 +183,13 @@ class Engine:
         if self._looks:
             look = self._looks.popleft()
             try:
-                look.deliver(Looked(look.look()))
+                look.deliver(LookedUp(look.look()))
             except CnaError as error:
                 look.deliver(Failed(error))
 
     def _feed(self) -> None:
+        if self._feeding and all(row.is_over for row in self._feeding.rows):
+            self._feeding = None
         if self._feeding is None and (rows := self._admitted()):
             self._feeding = Feeding(self.model, rows, self._edits, self._kept)
         if self._feeding is None:
@@ -212,7 +222,7 @@ class Engine:
             rows.append(self._asked.popleft())
         return rows
 
-    def _next_scores(self) -> list[Score]:
+    def _next_scores(self) -> list[ScorePrompt]:
         works, longest = [self._scores.popleft()], 0
         longest = len(works[0].prompt)
         while self._scores and len(works) < TOGETHER:

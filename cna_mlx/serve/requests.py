@@ -10,11 +10,14 @@ from cna_mlx.errors import InputError
 from cna_mlx.models.context import check_lengths, context_length
 from cna_mlx.serve.arms import ServedArms
 from cna_mlx.serve.schema import ChatRequest, CompletionRequest, Generation, Steering
-from cna_mlx.serve.work import Ask, Event, Score, Work
+from cna_mlx.serve.work import Ask, Event, ScorePrompt, Work
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.decoding import begins_thought
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.sampling import Greedy, Sampled, Sampling
+
+# Temperatures below it overflow, and choose the most likely token.
+_COLD = 1e-5
 
 Deliver = Callable[[Event], None]
 
@@ -49,10 +52,10 @@ class Choices:
     def _places(self) -> range:
         return range(len(self.prompts))
 
-    def _score(self, deliver: Deliver, place: int) -> Score:
+    def _score(self, deliver: Deliver, place: int) -> ScorePrompt:
         follows, top = self.max_tokens > 0, self.top or 0
         prompt, arm = self.prompts[place], self.arms[place]
-        return Score(deliver, prompt, arm, top, follows, self._sampling(place))
+        return ScorePrompt(deliver, prompt, arm, top, follows, self._sampling(place))
 
     def _ask(self, deliver: Deliver, place: int) -> Ask:
         return Ask(
@@ -68,13 +71,13 @@ class Choices:
 
     def _sampling(self, place: int) -> Sampling:
         body = self.body
-        if not body.temperature:
+        if (body.temperature or 0.0) < _COLD:
             return Greedy()
         # several answers to one prompt have noise of their own, but arms share a seed's
         place //= len(body.arms) if body.arms else 1
         seed = randbits(62) if body.seed is None else abs(body.seed) + place
         return Sampled(
-            body.temperature,
+            float(body.temperature or 0.0),
             1.0 if body.top_p is None else body.top_p,
             seed % 2**63,
             max(0, body.top_k or 0),

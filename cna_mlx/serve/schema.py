@@ -41,7 +41,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class TextPart(Body):
+class MessagePart(Body):
     """A part of a message."""
 
     type: Literal["text"]
@@ -52,7 +52,7 @@ class ChatMessage(Body):
     """A message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | list[MessagePart]
     # what an answer has besides, and a client may send back; names are not shown
     name: str | None = None
     refusal: None = None
@@ -196,8 +196,8 @@ class DetokenizeRequest(Body):
 def error_text(error: ValidationError) -> tuple[str, str | None]:
     """What is wrong with a body, in one line, and the field."""
     found = error.errors(include_url=False)
-    # of a field that may be of several types, the last one's message is as good as any
-    first = found[0]
+    # of a field that may be of several types, the one that fits best goes deepest
+    first = max(found, key=lambda one: len(one["loc"]))
     fields = [str(part) for part in first["loc"] if not _is_type(part)]
     field = ".".join(fields)
     message = first["msg"].removeprefix("Value error, ")

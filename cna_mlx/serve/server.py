@@ -17,6 +17,7 @@ from cna_mlx.errors import CnaError, InputError
 from cna_mlx.serve.app import Service, make_app
 
 _HEAD_SECONDS = 20  # until the head of a connection's first request has come
+_IDLE_SECONDS = 75  # of a connection between two requests
 _CONNECTIONS = 1024
 _CLOSING_SECONDS = 5.0  # until the last replies were sent
 
@@ -69,6 +70,7 @@ def listening(service: Service, listener: socket.socket) -> Iterator[None]:
             access_log=False,
             server_header=False,
             limit_concurrency=_CONNECTIONS,
+            timeout_keep_alive=_IDLE_SECONDS,
             timeout_graceful_shutdown=int(_CLOSING_SECONDS),
         )
     )

@@ -7,18 +7,27 @@ from rich.text import Text
 from cna_mlx.evaluation.runs import RunRecord
 from cna_mlx.report.content import RunContent
 from cna_mlx.report.listing import Listed
+from cna_mlx.report.runs_page import RunsPage, counts_text
 from cna_mlx.report.writing import Report
-from cna_mlx.ui.console import Screen
+from cna_mlx.ui.console import Screen, folded
 from cna_mlx.util.formatting import counted, percent
 
 
 def runs_view(screen: Screen, found: Sequence[Listed]) -> Text:
-    """Every run: its name, then its model and date, state and refusals."""
+    """Every run: its name, then date and state, model and circuit, and its verdict."""
     lines: list[Text] = []
     for one in found:
-        lines.append(screen.safe(one.run.directory.name, "bold"))
-        lines += [screen.safe(f"  {line}") for line in _lines(one)]
+        lines.append(screen.safe(" ".join(one.name.split()), "bold"))
+        style = "yellow" if one.state == "damaged" else ""
+        lines += [Text(line, style) for line in folded(screen, list(_lines(one)), 2)]
     return Text("\n").join(lines)
+
+
+def runs_page_view(screen: Screen, page: RunsPage) -> Text:
+    """How many runs a page lists, and where it is."""
+    return Text("\n").join(
+        [screen.safe(counts_text(page.runs)), screen.safe(str(page.path))]
+    )
 
 
 def tell_end(screen: Screen, run: RunRecord) -> bool:
@@ -54,14 +63,13 @@ def _run(screen: Screen, run: RunContent) -> Iterator[Text]:
 
 
 def _lines(one: Listed) -> Iterator[str]:
-    run = one.run
-    day = str(run.facts.updated or "")[:10]
-    yield ", ".join(part for part in (str(run.config.model.id), day) if part)
-    if one.done is None:
-        yield f"{run.status}, but its samples are damaged"
-        return
-    yield f"{run.status}, {one.done} of {counted(run.planned, 'prompt')}"
+    yield ", ".join(filter(None, (one.date, one.state_text)))
+    if about := ", ".join(filter(None, (one.model, one.circuit_text))):
+        yield about
     if one.before is not None:
-        refused = f"refused {percent(one.before.value)}"
-        after = f", {one.arm} {percent(one.after.value)}" if one.after else ""
-        yield refused + after
+        rates = f"refused {percent(one.before.value)}"
+        if one.arm and one.after:
+            rates += f", {one.arm.label} {percent(one.after.value)}"
+        yield f"{rates} of {counted(one.before.n, 'prompt')}"
+    figures = one.figures
+    yield from filter(None, (figures.headline, figures.problem, one.note))

@@ -45,6 +45,18 @@ def typed_path(text: File, source: str = "") -> Path:
     return path
 
 
+def cache_directory() -> Path:
+    """``CNA_MLX_CACHE``, else ``cna-mlx`` under ``XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises:
+        InputError: there can be no such directory.
+    """
+    if own := os.environ.get("CNA_MLX_CACHE"):
+        return typed_path(own, "CNA_MLX_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return typed_path(base, "XDG_CACHE_HOME") / "cna-mlx"
+
+
 def without_home(text: File) -> str:
     """A path for files that are passed on: ``~`` in place of the home directory."""
     path = os.fspath(text)

@@ -15,6 +15,7 @@ Kind = Literal[
     "circuit",
     "conversation",
     "page",
+    "page of runs",
     "picture",
     "Markdown",
     "CSV",
@@ -27,6 +28,7 @@ _MARKS: dict[Kind, re.Pattern[bytes]] = {
     "circuit": re.compile(rb'\A\s*\{\s*"kind": "cna-mlx circuit"'),
     "conversation": re.compile(rb'\A\s*\{\s*"kind": "cna-mlx conversation"'),
     "page": re.compile(rb"<title>[^<]*cna-mlx"),
+    "page of runs": re.compile(rb"<p class=\"kind\">cna-mlx report --all</p>"),
     "picture": re.compile(rb'\A\s*<svg class="rich-terminal".*cna-mlx', re.DOTALL),
     "Markdown": re.compile(rb"\A# A conversation with |^Written by cna-mlx", re.M),
     "CSV": re.compile(rb"\Arun,(model,status|number,set),"),
@@ -59,7 +61,7 @@ def check_replaceable(
     check_writable(path)
     if path is None or not _has_content(place := typed_path(path)):
         return
-    if not _is_of(place, kind):
+    if not is_of(place, kind):
         raise InputError(
             f"{path} exists and is not a {kind} file of cna-mlx: it stays as it is; "
             "give another name"
@@ -76,6 +78,11 @@ def _has_content(path: Path) -> bool:
         return path.is_file() and path.stat().st_size > 0
 
 
-def _is_of(path: Path, kind: Kind) -> bool:
+def is_of(path: Path, kind: Kind) -> bool:
+    """Whether a file is of a kind that cna-mlx wrote.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     with file_errors(path, "read"), path.open("rb") as file:
         return _MARKS[kind].search(file.read(_READ)) is not None

@@ -16,7 +16,7 @@ from commandline import NEGATIVE, POSITIVE
 import cna_mlx.discovery.cache as store_module
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.activations import last_activations
-from cna_mlx.discovery.cache import CachedCircuit, Store, cache_directory
+from cna_mlx.discovery.cache import CachedCircuit, Store
 from cna_mlx.discovery.discover import algorithm_of, run_discovery
 from cna_mlx.discovery.reference import reference
 from cna_mlx.discovery.selection import Rank, Selection, SplitHalf, expected_overlap
@@ -24,6 +24,7 @@ from cna_mlx.discovery.session import Session
 from cna_mlx.models.loading import Source
 from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
+from cna_mlx.util.files import cache_directory
 
 CONTRAST = PromptSet.from_prompts(POSITIVE, NEGATIVE, "red-vs-blue")
 OTHER = PromptSet.from_prompts(["up high", "up there"], ["down low", "down here"], "up")

@@ -15,7 +15,7 @@ from texts import missing
 from cna_mlx import Circuit, load
 from cna_mlx.circuit import Neuron
 from cna_mlx.discovery import trial as expectation
-from cna_mlx.discovery.cache import CachedCircuit, cache_directory
+from cna_mlx.discovery.cache import CachedCircuit
 from cna_mlx.discovery.cross_validation import Fold
 from cna_mlx.discovery.discover import Discovery, run_discovery
 from cna_mlx.discovery.selection import Selection
@@ -26,6 +26,7 @@ from cna_mlx.discovery.trial_text import expectation_lines
 from cna_mlx.errors import InputError
 from cna_mlx.prompts import PromptSet, load_contrast
 from cna_mlx.provenance import ContrastEntry, Provenance
+from cna_mlx.util.files import cache_directory
 from cna_mlx.util.progress import Reporter
 
 Run = Callable[..., Outcome]

@@ -5,19 +5,17 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from browser import BROWSER, opened
 from commandline import Outcome, make_screen, sent
 from evaluation_runs import (
     ANSWER,
@@ -31,6 +29,7 @@ from evaluation_runs import (
     make_sample,
 )
 from marks import slow
+from pages import Page
 from texts import missing
 
 from cna_mlx.errors import InputError
@@ -52,43 +51,6 @@ from cna_mlx.ui.runs import runs_view
 Command = Callable[..., Outcome]
 Swept = tuple[RunRecord, ReportedRun, dict[str, str]]
 FILES = ("report.html", "report.md", "report.csv", "samples.csv")
-
-
-class Page(HTMLParser):
-    """What a browser would make of a page, as far as the tests ask."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.parts: dict[str, str] = {}
-        self.text = ""
-        self.cells: list[str] = []
-        self._open = ""
-        self._is_in_cell = False
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-        self._open = tag
-        if tag in ("th", "td"):
-            self.cells.append("")
-            self._is_in_cell = True
-        self.text += " "
-
-    def handle_data(self, data: str) -> None:
-        if self._open in ("style", "script"):
-            self.parts[self._open] = self.parts.get(self._open, "") + data
-            return
-        self.text += data
-        if self._is_in_cell:
-            self.cells[-1] += data
-
-    def handle_endtag(self, tag: str) -> None:
-        self._open = ""
-        self._is_in_cell &= tag not in ("th", "td")
-
-    def attributes(self, tag: str, name: str) -> list[str]:
-        return [attrs[name] for one, attrs in self.tags if one == tag and name in attrs]
 
 
 def make_report(directory: Path, level: Any = "excerpts", **run: Any) -> dict[str, str]:
@@ -113,21 +75,6 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
 # ------------------------------------------------------------------------ a browser
 
 PAIR = ("baseline", "ablated")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-
-
-def opened(page: Path, fragment: str, profile: Path) -> str:
-    """The document that headless Chromium makes of a page and its script."""
-    assert BROWSER is not None
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += ["--disable-background-networking", f"--user-data-dir={profile}"]
-    command += ["--virtual-time-budget=2000", f"{page.as_uri()}{fragment}"]
-    # a BLAS that was lent to MLX is none of the browser's business
-    clean = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
-    found = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=True, env=clean
-    )
-    return found.stdout
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
@@ -676,9 +623,10 @@ def test_runs_lists_what_was_measured(
     assert done.code == 0
     assert str(tmp_path / "runs") in done.err
     blocks = dict(block.split("\n", 1) for block in re.split(r"\n(?=\S)", done.out))
-    assert missing(blocks["whole"], "complete", "12 of 12", "100%", "50%") == []
+    whole = ("complete, 12 prompts", "tiny-llama", "refusal circuit", "100%", "50%")
+    assert missing(blocks["whole"], *whole, "Inconclusive: refusals went") == []
     assert missing(blocks["cut"], "interrupted", "3 of 12") == []
-    assert "refused" not in blocks["benign"]
+    assert "refused 1" not in blocks["benign"]
     assert "damaged" in blocks["broken"]
     entries = {one["name"]: one for one in command("runs", "--json").data["runs"]}
     assert entries["cut"]["prompts"] == {"done": 3, "planned": 12}

@@ -14,7 +14,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, OutOfMemoryError
 from cna_mlx.models.families import widths
 from cna_mlx.serve.engine import Engine, StoppedError
-from cna_mlx.serve.work import Look, Piece, Score
+from cna_mlx.serve.work import AnswerPart, Lookup, ScorePrompt
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.sampling import Greedy, Sampled
 
@@ -69,7 +69,7 @@ def test_a_request_is_answered_as_alone(family: str, endless: Any) -> None:
     later = [work for work, _ in wanted[12:]]
 
     def more(event: Any) -> None:
-        if later and isinstance(event, Piece):
+        if later and isinstance(event, AnswerPart):
             engine.submit(later.pop(0))
 
     for _, got in wanted:
@@ -215,7 +215,7 @@ def test_stopping_now_fails_what_runs_and_waits(llama: Any, endless: Any) -> Non
         engine.submit(work)
     engine.run()
     engine.submit(late[0])
-    engine.submit(Score(score.deliver, [3, 4], BASELINE))
+    engine.submit(ScorePrompt(score.deliver, [3, 4], BASELINE))
     engine.run()
     for got in (runs[1], waits[1], late[1], score):
         assert isinstance(got.error, StoppedError)
@@ -262,8 +262,8 @@ def test_a_look_comes_between_two_steps(llama: Any, endless: Any) -> None:
         raise CnaError("no")
 
     work, answer = asked(PROMPTS[3], arms_of(llama)[1], 6)
-    logits = Look(got.deliver, lambda: llama(mx.array([[5]])).shape)
-    run(engine, work, logits, Look(failed.deliver, fails))
+    logits = Lookup(got.deliver, lambda: llama(mx.array([[5]])).shape)
+    run(engine, work, logits, Lookup(failed.deliver, fails))
     assert got.value == (1, 1, 512)
     assert str(failed.error) == "no"
     right = alone(llama, endless, PROMPTS[3], work.arm, 6)
@@ -280,7 +280,9 @@ def test_scores_are_the_models_own(family: str, endless: Any) -> None:
     works = []
     for number, (prompt, arm) in enumerate(itertools.product(PROMPTS, arms_of(model))):
         got = Got()
-        works.append((Score(got.deliver, prompt, arm, number % 4, follows=True), got))
+        works.append(
+            (ScorePrompt(got.deliver, prompt, arm, number % 4, follows=True), got)
+        )
     run(engine, *(work for work, _ in works))
     from cna_mlx.steering.interventions import Edits
 
@@ -308,7 +310,7 @@ def test_an_answers_tokens_have_their_log_probabilities(
     run(Engine(llama, endless), work, other)
     scored = Got()
     again = [*PROMPTS[4], *got.ids]
-    run(Engine(llama, endless), Score(scored.deliver, again, arm, 3))
+    run(Engine(llama, endless), ScorePrompt(scored.deliver, again, arm, 3))
     for one, right in zip(got.tokens, scored.scores[-6:], strict=True):
         assert one.logprob == pytest.approx(right.logprob, abs=1e-4)
         assert [token for token, _ in one.top[:3]] == [t for t, _ in right.top]

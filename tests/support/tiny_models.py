@@ -1,5 +1,6 @@
 """Tiny models with random weights, made in code."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -315,3 +316,6 @@ class Ends:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Ends":
+        return Ends(deepcopy(self._tokenizer, memo), *self.eos_token_ids)
