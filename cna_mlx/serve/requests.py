@@ -164,7 +164,7 @@ def _arms_of(body: Generation, arms: ServedArms) -> list[Arm]:
 def _gauges_of(
     body: Generation, arms: ServedArms, steered: list[Arm]
 ) -> list[Circuit | None]:
-    """The circuit that each arm's gauge is read along; the baseline's is another's."""
+    """The circuit of each arm's gauge; the baseline has that of a steered arm."""
     if not body.gauge:
         return [None] * len(steered)
     usual = arms.circuit_of(next((arm for arm in steered if arm.steering), BASELINE))

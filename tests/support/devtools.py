@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+from browser import BROWSER
+
 _OPTIONS = (
     "--headless",
     "--no-sandbox",
@@ -21,14 +21,12 @@ _OPTIONS = (
 )
 # violations of the policy, from before the page's own script
 _WATCH = """window.violations = [];
-document.addEventListener("securitypolicyviolation",
-  (event) => window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));"""
+document.addEventListener("securitypolicyviolation", (event) =>
+  window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));"""
 _KEYS = {
     "Enter": (13, "\r"),
     "Escape": (27, None),
-    "Tab": (9, None),
     "End": (35, None),
-    "Home": (36, None),
     "ArrowLeft": (37, None),
     "ArrowRight": (39, None),
 }
@@ -76,8 +74,9 @@ class Tab:
 
     def open(self, url: str) -> None:
         """Go to a page, and wait until it is loaded."""
+        self.events.clear()
         self.call("Page.navigate", url=url)
-        self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
+        self.wait(f"document.readyState === 'complete' && location.href === '{url}'")
 
     def value(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
@@ -101,8 +100,10 @@ class Tab:
         """What is seen of an element."""
         return self.value(f"document.querySelector({json.dumps(selector)}).innerText")
 
-    def type(self, text: str) -> None:
-        """Type a text where the focus is."""
+    def type(self, text: str, into: str) -> None:
+        """Write a text into a field, in the place of what it holds."""
+        field = f"document.querySelector({json.dumps(into)})"
+        assert self.value(f"{field}.select(), document.activeElement === {field}")
         self.call("Input.insertText", text=text)
 
     def press(self, key: str, *, shift: bool = False) -> None:
@@ -132,14 +133,14 @@ class Tab:
         path.write_bytes(base64.b64decode(found["data"]))
 
     def complaints(self) -> list[str]:
-        """Violations of the policy, exceptions, and what the console has as errors."""
+        """Violations of the policy and errors of the script, since the page opened."""
         found = list(self.value("window.violations ?? []"))
         for event in self.events:
             params = event.get("params", {})
             if event.get("method") == "Runtime.exceptionThrown":
                 found.append(str(params["exceptionDetails"]))
             entry = params.get("entry", {})
-            if event.get("method") == "Log.entryAdded" and entry["level"] == "error":
+            if entry.get("level") == "error" and entry["source"] != "network":
                 found.append(f"{entry['source']}: {entry['text']}")
         return found
 
