@@ -157,7 +157,9 @@ class Answers:
         body = self._wanted.body
         if not (body.gauge or body.label):
             return None
-        extra: dict[str, Any] = {"circuits": self._arms.name_of(self._wanted.arm)}
+        extra: dict[str, Any] = {
+            "circuits": self._arms.name_of(self._wanted.arms[place])
+        }
         if body.gauge:
             extra["gauge"] = one.gauge
         if body.label:

@@ -23,6 +23,7 @@ from cna_mlx.serve.answers import Answers, Events
 from cna_mlx.serve.arms import ServedArms, UnknownModelError
 from cna_mlx.serve.engine import Engine, StoppedError
 from cna_mlx.serve.looks import first_words, words
+from cna_mlx.serve.page import circuit_facts, page_response
 from cna_mlx.serve.replies import ApiReply, ChatReply, CompletionReply
 from cna_mlx.serve.requests import Choices, chat_choices, completion_choices
 from cna_mlx.serve.schema import (
@@ -37,7 +38,6 @@ from cna_mlx.serve.schema import (
 )
 from cna_mlx.serve.texts import Texts
 from cna_mlx.serve.work import LookedUp, Lookup
-from cna_mlx.steering.gauge_scale import can_gauge
 
 _OPEN = {"/", "/health"}  # without a key: they show nothing
 _BUSY = {"Retry-After": "1"}
@@ -163,6 +163,7 @@ Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 def make_app(service: Service) -> Starlette:
     """The ASGI application of a service."""
     routes = [
+        Route("/", _answered(service, page_response), methods=["GET"]),
         Route("/health", _answered(service, _health), methods=["GET"]),
         Route("/v1/models", _answered(service, _models), methods=["GET"]),
         Route("/v1/models/{name:path}", _answered(service, _model), methods=["GET"]),
@@ -443,8 +444,7 @@ async def _info(service: Service, request: Request) -> Response:
             "model": service.arms.model,
             "models": service.arms.listed(),
             "circuits": {
-                name: {"neurons": len(one.neurons), "gauge": can_gauge(one)}
-                for name, one in service.arms.circuits.items()
+                name: circuit_facts(one) for name, one in service.arms.circuits.items()
             },
             "max_tokens": service.limits.max_tokens,
             "context_length": context_length(service.engine.model),

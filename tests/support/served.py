@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import mlx.core as mx
+
 from cna_mlx.circuit import Circuit
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.serve.app import Limits, Service
@@ -45,6 +47,7 @@ def served(
 ) -> Iterator[Served]:
     """A server on a free port, its engine on a thread."""
     warned: list[str] = []
+    mx.eval(model.parameters())  # weights are read late, and by the thread that loaded
     engine = Engine(model, tokenizer, rows=rows, warn=warned.append)
     service = Service(
         engine,
