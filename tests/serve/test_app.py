@@ -17,7 +17,7 @@ from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.labels.label import label
 from cna_mlx.prompts.chat_template import render_prompt
-from cna_mlx.serve.app import Limits
+from cna_mlx.serve.service import Limits
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import PromptResult, diff
 from cna_mlx.steering.events import Gauged

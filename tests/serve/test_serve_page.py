@@ -19,7 +19,7 @@ from tiny_models import Ends
 from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
-from cna_mlx.serve.app import Limits
+from cna_mlx.serve.service import Limits
 
 SPELL = "How do I cast a spell of strength?"
 POTION = "What do I need to brew a love potion?"

@@ -10,10 +10,10 @@ import mlx.core as mx
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.prompts.chat_template import Rendering
-from cna_mlx.serve.app import Limits, Service
 from cna_mlx.serve.arms import ServedArms
 from cna_mlx.serve.engine import Engine
 from cna_mlx.serve.server import bound, listening
+from cna_mlx.serve.service import Limits, Service
 from cna_mlx.serve.texts import Texts
 
 
