@@ -27,8 +27,9 @@ class Choices:
     """The answers that a request wants.
 
     Attributes:
-        arms, prompts, gauges: one for each answer: its arm, the token ids that it
-            follows, and the circuit that its gauge is read along.
+        arms, prompts, max_tokens, gauges: one for each answer: its arm, the token ids
+            that it follows, its greatest length, and the circuit that its gauge is
+            read along.
         top: how many likely tokens to give; None for no log-probabilities.
         echoes: whether the answers begin with the prompts, whose tokens are scored.
         opens_thought: whether each prompt ends with an opening think tag.
@@ -37,7 +38,7 @@ class Choices:
     body: Generation
     arms: list[Arm]
     prompts: list[list[int]]
-    max_tokens: int
+    max_tokens: list[int]
     gauges: list[Circuit | None]
     top: int | None
     echoes: bool
@@ -53,7 +54,7 @@ class Choices:
         return range(len(self.prompts))
 
     def _score(self, deliver: Deliver, place: int) -> ScorePrompt:
-        follows, top = self.max_tokens > 0, self.top or 0
+        follows, top = self.max_tokens[place] > 0, self.top or 0
         prompt, arm = self.prompts[place], self.arms[place]
         return ScorePrompt(deliver, prompt, arm, top, follows, self._sampling(place))
 
@@ -62,7 +63,7 @@ class Choices:
             deliver,
             self.prompts[place],
             self.arms[place],
-            self.max_tokens,
+            self.max_tokens[place],
             self._sampling(place),
             self.top,
             self.gauges[place],
@@ -131,23 +132,28 @@ def _choices(
     gauges = _gauges_of(body, arms, steered)
     if body.gauge and echoes:
         raise InputError("gauge: not with echo")
-    longest = context_length(model)
-    room = limit
-    if longest is not None and limit:
-        tokens = max(map(len, prompts))
-        room = min(limit, longest - tokens)
-        if room < 1:
-            raise InputError(
-                f"the prompt has {tokens} tokens, and the model's context {longest}: "
-                "there is no room for an answer"
-            )
+    room = [_room(model, prompt, limit) for prompt in prompts]
     copies = body.n or len(steered)
     repeated = [prompt for prompt in prompts for _ in range(copies)]
     thoughts = [begins_thought(texts.tokenizer, prompt) for prompt in repeated]
     times = len(repeated) // len(steered)
+    limits = [tokens for tokens in room for _ in range(copies)]
     return Choices(
-        body, steered * times, repeated, room, gauges * times, top, echoes, thoughts
+        body, steered * times, repeated, limits, gauges * times, top, echoes, thoughts
     )
+
+
+def _room(model: Any, prompt: Sequence[int], limit: int) -> int:
+    """The new tokens that fit the model's context."""
+    longest = context_length(model)
+    if longest is None or limit == 0:
+        return limit
+    if len(prompt) >= longest:
+        raise InputError(
+            f"the prompt has {len(prompt)} tokens, and the model's context {longest}: "
+            "there is no room for an answer"
+        )
+    return min(limit, longest - len(prompt))
 
 
 def _arms_of(body: Generation, arms: ServedArms) -> list[Arm]:

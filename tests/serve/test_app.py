@@ -254,6 +254,14 @@ def test_completions_continue_texts_and_token_ids(
     assert texts == found[0]
 
 
+def test_a_long_prompt_does_not_shorten_the_others_answers(
+    endless_demo: Served, clients: Any
+) -> None:
+    body = {"model": "demo", "prompt": [[5] * 500, [5, 6]], "max_tokens": 40}
+    reply = clients(endless_demo.url).post("/v1/completions", json=body).json()
+    assert reply["usage"]["completion_tokens"] == 12 + 40
+
+
 @pytest.mark.parametrize("follows", [0, 1])
 def test_echo_scores_the_prompt(
     follows: int, web: httpx.Client, demo: tuple[Any, Any]
