@@ -16,7 +16,7 @@ from cna_mlx.models.context import context_length
 from cna_mlx.serve.api_error import ApiError
 from cna_mlx.serve.generation import generate, unless_gone
 from cna_mlx.serve.incoming import check, read
-from cna_mlx.serve.lookups import first_words, words
+from cna_mlx.serve.lookups import first_words_lookup, words_lookup
 from cna_mlx.serve.page import circuit_facts, page_response
 from cna_mlx.serve.replies import ChatReply, CompletionReply
 from cna_mlx.serve.requests import chat_choices, completion_choices
@@ -145,26 +145,30 @@ async def _info(service: Service, request: Request) -> Response:
 
 async def _words(service: Service, request: Request) -> Response:
     body = await read(service, request, WordsRequest)
-    look = partial(words, body, service.engine, service.arms, service.texts)
-    return await unless_gone(request, _looked(service, look))
+    return await _look(service, request, partial(words_lookup, body, service.arms))
 
 
 async def _first_words(service: Service, request: Request) -> Response:
     body = await read(service, request, FirstWordsRequest)
-    messages = [message.to_dict() for message in body.messages]
-    ids = await service.texts.run(lambda: service.texts.rendered(messages))
-    look = partial(first_words, body, service.engine, service.arms, ids)
-    return await unless_gone(request, _looked(service, look))
+    made = partial(first_words_lookup, body, service.arms, service.texts)
+    return await _look(service, request, made)
 
 
-async def _looked(service: Service, look: Callable[[], Any]) -> Response:
+async def _look(
+    service: Service, request: Request, made: Callable[..., Lookup]
+) -> Response:
     """What another use of the model finds, between two steps of the answers."""
-    with service.events() as events:
-        async with asyncio.timeout(service.limits.seconds):
-            events.submit([Lookup(events.deliver(0), look)])
-            _, event = await events.next()
-    assert isinstance(event, LookedUp)
-    return JSONResponse(event.value)
+
+    async def looked() -> Response:
+        with service.events() as events:
+            work = await service.texts.run(lambda: made(events.deliver(0)))
+            async with asyncio.timeout(service.limits.seconds):
+                events.submit([work])
+                _, event = await events.next()
+        assert isinstance(event, LookedUp)
+        return JSONResponse(event.value)
+
+    return await unless_gone(request, looked())
 
 
 async def _tokenizer(service: Service, request: Request) -> Response:

@@ -1,9 +1,10 @@
 """Answer many requests at once with one model, on one thread."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
+from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
@@ -48,6 +49,8 @@ class Engine:
         tokens: the largest number of tokens in the KV caches of all rows, each as long
             as the longest.
         cache_bytes: of the KV caches that are kept for later requests.
+        lookups: other uses of the model, by name; each is called on this thread with
+            what the request gives.
         warn: called with a line about an error that is not a request's.
     """
 
@@ -59,12 +62,13 @@ class Engine:
         rows: int = 64,
         tokens: int = 1 << 20,
         cache_bytes: int = 1 << 28,
+        lookups: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         mx.eval(model.parameters())  # what is read lazily belongs to this thread
         self.model, self.tokenizer = model, tokenizer
         self.most_rows, self.most_tokens = rows, tokens
-        self._warn = warn
+        self._warn, self._known = warn, lookups
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._edits = BatchEdits(model)
         self._kept = PromptCache(model, cache_bytes)
@@ -192,7 +196,7 @@ class Engine:
             look = self._lookups.popleft()
             with self._failing(lambda error: _fail([look], error)):
                 try:
-                    look.deliver(LookedUp(look.look()))
+                    look.deliver(LookedUp(self._known[look.name](**look.given)))
                 except RequestError as error:  # the client's, not the server's
                     look.deliver(Failed(error))
 

@@ -143,7 +143,9 @@ class Lookup(Work):
     """Any other use of the model, between two steps.
 
     Attributes:
-        look: called on the engine's thread.
+        name: of one of the engine's lookups.
+        given: what it is called with, of JSON.
     """
 
-    look: Callable[[], Any]
+    name: str
+    given: dict[str, Any]

@@ -12,7 +12,7 @@ from engines import Got, alone, asked, run
 from tiny_models import FAMILIES, MIXTURES, OTHERS, make_model
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.errors import CnaError, OutOfMemoryError
+from cna_mlx.errors import InputError, OutOfMemoryError
 from cna_mlx.models.families import widths
 from cna_mlx.serve.engine import Engine, StoppedError
 from cna_mlx.serve.work import AnswerPart, Lookup, ScorePrompt
@@ -303,16 +303,19 @@ def test_whoever_fails_is_told_and_nobody_else(
     assert len(said) == 1
 
 
-def test_a_look_comes_between_two_steps(llama: Any, endless: Any) -> None:
-    engine, got, failed = Engine(llama, endless), Got(), Got()
-
+def test_a_lookup_comes_between_two_steps(llama: Any, endless: Any) -> None:
     def fails() -> None:
-        raise CnaError("no")
+        raise InputError("no")
 
+    def shape(tokens: int) -> Any:
+        return llama(mx.array([[5] * tokens])).shape
+
+    engine = Engine(llama, endless, lookups={"shape": shape, "fails": fails})
+    got, failed = Got(), Got()
     work, answer = asked(PROMPTS[3], arms_of(llama)[1], 6)
-    logits = Lookup(got.deliver, lambda: llama(mx.array([[5]])).shape)
-    run(engine, work, logits, Lookup(failed.deliver, fails))
-    assert got.value == (1, 1, 512)
+    look = Lookup(got.deliver, "shape", {"tokens": 2})
+    run(engine, work, look, Lookup(failed.deliver, "fails", {}))
+    assert got.value == (1, 2, 512)
     assert str(failed.error) == "no"
     right = alone(llama, endless, PROMPTS[3], work.arm, 6)
     assert answer.ids == list(right.token_ids)
