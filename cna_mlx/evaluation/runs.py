@@ -18,6 +18,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import RunArm, RunConfig, RunFacts
 from cna_mlx.evaluation.samples import Sample, read_samples
+from cna_mlx.util import ranks
 from cna_mlx.util.files import (
     File,
     file_errors,
@@ -194,7 +195,7 @@ def has_run(directory: Path, config: RunConfig) -> bool:
     Raises:
         InputError: it has a run that cannot be read.
     """
-    if not (directory / RUN).exists():
+    if not is_there(directory / RUN):
         return False
     return RunRecord.load(directory).config.identity == config.identity
 
@@ -206,6 +207,10 @@ def default_directory(config: RunConfig) -> Path:
     return runs_directory() / f"{config.command}-{name}-{config.identity[:10]}"
 
 
+def _children(place: Path) -> list[str]:
+    return sorted(one.name for one in place.iterdir()) if place.is_dir() else []
+
+
 def list_runs(directory: Path | None = None) -> list[RunRecord]:
     """The runs of a directory that can be read, the latest first.
 
@@ -215,7 +220,8 @@ def list_runs(directory: Path | None = None) -> list[RunRecord]:
     place = directory or runs_directory()
     found = []
     with file_errors(place, "read"):
-        children = sorted(place.iterdir()) if place.is_dir() else []
+        names = ranks.first(lambda: _children(place))
+        children = [place / name for name in names]
     for child in children:
         try:
             found.append(RunRecord.load(child))
