@@ -136,11 +136,12 @@ def main() -> None:
     except CnaError as error:  # from before the command
         code = _fail(str(error), error.exit_code, is_own=True)
     except RuntimeError as error:
-        if link is None or not ranks.is_lost(error):
+        if not ranks.is_lost(error):
             raise
-        code = link.wait()
+        lost = "another rank is gone"
+        code = link.wait() if link else _fail(lost, 1, is_own=True)
     if link is not None:
-        link.say(code)
+        link.leave(code)
     sys.exit(code)
 
 

@@ -39,9 +39,12 @@ class RankLink:
         self._peers = peers
         self._restore = _terminal()
         self._ends = Lock()
+        self._watchers: list[Thread] = []
         for rank, peer in peers.items():
             _keep_alive(peer)
-            Thread(target=self._watch, args=(rank, peer), daemon=True).start()
+            watcher = Thread(target=self._watch, args=(rank, peer), daemon=True)
+            self._watchers.append(watcher)
+            watcher.start()
 
     @classmethod
     def connected(cls) -> "RankLink | None":
@@ -71,8 +74,13 @@ class RankLink:
             for one in listening:
                 one.close()
 
-    def say(self, code: int) -> None:
-        """Say this rank's exit code, before it ends."""
+    def leave(self, code: int) -> None:
+        """Say this rank's exit code, before it ends; rank 0 ends first."""
+        self._say(code)
+        if not ranks.is_first():
+            self._watchers[0].join(_GRACE)
+
+    def _say(self, code: int) -> None:
         for peer in self._peers.values():
             with suppress(OSError):
                 peer.sendall(bytes([code]))
@@ -98,7 +106,7 @@ class RankLink:
         if line and ranks.rank() < 2:  # once
             with suppress(OSError, ValueError):
                 print(f"cna-mlx: {line}", file=ranks.voice(), flush=True)
-        self.say(code)
+        self._say(code)
         os._exit(code)
 
 

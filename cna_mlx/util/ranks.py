@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from cna_mlx import errors
@@ -44,11 +45,22 @@ def group() -> Any | None:
 def _joined() -> Any | None:
     import mlx.core as mx
 
+    hosts = os.environ.get("MLX_HOSTFILE")
+    if hosts and _is_blank(hosts):  # mlx.launch with one process
+        return None
     try:
         found = mx.distributed.init()
     except (RuntimeError, ValueError) as error:
         raise CnaError(f"the ranks cannot reach each other: {error}") from None
     return found if found.size() > 1 else None
+
+
+def _is_blank(file: str) -> bool:
+    """Whether a file has nothing in it."""
+    try:
+        return not Path(file).read_text("utf-8").strip()
+    except (OSError, ValueError):
+        return False
 
 
 _groups: list[Any | None] = []  # one, once it is known
@@ -209,7 +221,7 @@ class Stop:
         now = chosen(mx.array([is_first() and self._own()], mx.int32))
         mx.async_eval(now)
         before, self._said = self._said, now
-        return before is not None and bool(before.item())
+        return before is not None and bool(_evaluated(before)[0])
 
     def forget(self) -> None:
         """Forget the last answer, as new work begins."""
@@ -253,8 +265,10 @@ def _summed(values: Any) -> Any:
 
 
 def _evaluated(array: Any) -> Any:
+    import mlx.core as mx
     import numpy as np
 
+    mx.eval(array)  # raises for a lost rank, where numpy would take what is there
     return np.array(array)
 
 
