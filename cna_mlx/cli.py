@@ -125,11 +125,11 @@ def main() -> None:
             null = os.fdopen(os.open(os.devnull, os.O_RDWR), "w" if handle else "r")
             setattr(sys, name, null)
     obey_signals()
-    link = None
     try:
         ranks.enter()
         obey_ctrl_c_together()
-        link = RankLink.connected()
+        if (link := RankLink.connected()) is not None:
+            _links.append(link)
         code = run(sys.argv[1:])
     except Terminated as signalled:
         code = 128 + signalled.number
@@ -138,11 +138,13 @@ def main() -> None:
     except RuntimeError as error:
         if not ranks.is_lost(error):
             raise
-        lost = "another rank is gone"
-        code = link.wait() if link else _fail(lost, 1, is_own=True)
-    if link is not None:
+        code = _fail("another rank is gone", 1, is_own=True)
+    for link in _links:
         link.leave(code)
     sys.exit(code)
+
+
+_links: list[RankLink] = []  # one, among several ranks
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -174,6 +176,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _fail(message: str, code: int, *, is_own: bool = False) -> int:
     """Print a line; of another rank than the first only what is its own failure."""
+    for link in _links:
+        link.end_if_alone()
     line = " ".join(message.split())
     # a message may quote a file, and a file may hold what a terminal would obey
     safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)

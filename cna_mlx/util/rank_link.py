@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from time import sleep
 
 from cna_mlx.errors import CnaError
@@ -24,6 +24,7 @@ _LOST = (
     "was finished is kept, and the same command goes on from there"
 )
 _GRACE = 2.0  # seconds in which a rank that fails as another one says so itself
+_NOTICED = 0.3  # seconds in which the end of another rank is noticed
 _SILENT = 5  # seconds until a silent machine is asked, three times
 _CONNECT = 60  # seconds
 _TOKEN = 16  # bytes that only the ranks know
@@ -39,6 +40,7 @@ class RankLink:
         self._peers = peers
         self._restore = _terminal()
         self._ends = Lock()
+        self._is_ending = Event()
         self._watchers: list[Thread] = []
         for rank, peer in peers.items():
             _keep_alive(peer)
@@ -85,18 +87,20 @@ class RankLink:
             with suppress(OSError):
                 peer.sendall(bytes([code]))
 
-    def wait(self) -> int:
-        """Wait to be ended, after MLX said that a rank is gone; else return a code."""
-        sleep(2 * _GRACE)
-        return _FAILED
+    def end_if_alone(self) -> None:
+        """End with the rank that is gone, if one is: what follows is its failure."""
+        if self._is_ending.wait(_NOTICED):
+            sleep(2 * _GRACE)  # a watcher ends this process
 
     def _watch(self, rank: int, peer: socket.socket) -> None:
         with suppress(OSError):
             if code := peer.recv(1):
                 if code[0]:
+                    self._is_ending.set()
                     sleep(_GRACE)
                     self._end(code[0])
                 return
+        self._is_ending.set()
         self._end(_FAILED, _LOST.format(rank))
 
     def _end(self, code: int, line: str = "") -> None:
