@@ -176,7 +176,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _fail(message: str, code: int, *, is_own: bool = False) -> int:
     """Print a line; of another rank than the first only what is its own failure."""
-    for link in _links:
+    for link in _links if is_own else ():
         link.end_if_alone()
     line = " ".join(message.split())
     # a message may quote a file, and a file may hold what a terminal would obey

@@ -24,6 +24,7 @@ _LOST = (
     "was finished is kept, and the same command goes on from there"
 )
 _GRACE = 2.0  # seconds in which a rank that fails as another one says so itself
+_LATE = 10.0  # seconds after rank 0 in which another one is done as well
 _NOTICED = 0.3  # seconds in which the end of another rank is noticed
 _SILENT = 5  # seconds until a silent machine is asked, three times
 _CONNECT = 60  # seconds
@@ -94,12 +95,15 @@ class RankLink:
 
     def _watch(self, rank: int, peer: socket.socket) -> None:
         with suppress(OSError):
-            if code := peer.recv(1):
-                if code[0]:
+            if said := peer.recv(1):
+                if code := said[0]:
                     self._is_ending.set()
                     sleep(_GRACE)
-                    self._end(code[0])
-                return
+                elif rank == 0:  # its reader had enough, e.g. head
+                    sleep(_LATE)
+                else:
+                    return
+                self._end(code)
         self._is_ending.set()
         self._end(_FAILED, _LOST.format(rank))
 

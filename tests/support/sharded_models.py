@@ -194,4 +194,4 @@ if __name__ == "__main__":
     own = load_tokenizer(PARITY / "llama_rope3")
     kinds = [one.split(":") for one in sys.argv[1:]]
     result = {":".join(kind): compare(*kind, own) for kind in kinds}
-    print(json.dumps({**result, "refused": refused()}))
+    sys.stdout.write(json.dumps({**result, "refused": refused()}))
