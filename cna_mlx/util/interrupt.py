@@ -16,7 +16,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.was_pressed = False
-        self._stop = ranks.Stop(lambda: self.was_pressed)
+        self._stop = ranks.SharedStop(lambda: self.was_pressed)
 
     def __call__(self) -> bool:
         return self._stop()

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
 from time import sleep
+from typing import NoReturn
 
 from cna_mlx.errors import CnaError
 from cna_mlx.util import ranks
@@ -77,11 +78,18 @@ class RankLink:
             for one in listening:
                 one.close()
 
-    def leave(self, code: int) -> None:
-        """Say this rank's exit code, before it ends; rank 0 ends first."""
+    def leave(self, code: int) -> NoReturn:
+        """Say this rank's exit code and end the process; rank 0 ends first.
+
+        MLX's teardown may abort, where streams of other threads summed.
+        """
         self._say(code)
         if not ranks.is_first():
             self._watchers[0].join(_GRACE)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
 
     def _say(self, code: int) -> None:
         for peer in self._peers.values():

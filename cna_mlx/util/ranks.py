@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ _PIECE = 1 << 24  # bytes of a longer value in one operation
 _BYTES = "base64"
 
 _apart = 0  # how many blocks of `apart` are open
+_thread = threading.main_thread().ident  # the one that shares
 
 
 def group() -> Any | None:
@@ -139,8 +141,21 @@ def apart() -> Iterator[None]:
 
 
 def is_apart() -> bool:
-    """Whether nothing is shared now: on one machine, or in a rank's own work."""
-    return _apart > 0 or group() is None
+    """Whether nothing is shared now: on one machine, or in a rank's own work.
+
+    Other threads than the main one never share; see :func:`share_from_here`.
+    """
+    return group() is None or _apart > 0 or threading.get_ident() != _thread
+
+
+def share_from_here() -> None:
+    """Let this thread, in the place of the main one, do what the ranks share.
+
+    A server's engine, say: the threads that answer requests then read files alone. The
+    thread before it must not share any more.
+    """
+    global _thread
+    _thread = threading.get_ident()
 
 
 def share(value: Any = None) -> Any:
@@ -201,7 +216,7 @@ def check_equal(value: Any, message: str) -> None:
         raise CnaError(message)
 
 
-class Stop:
+class SharedStop:
     """Rank 0's answer whether to stop, on every rank, one call later.
 
     The answer travels with the arithmetic that was begun before the call, so nothing
@@ -327,5 +342,6 @@ def chosen(values: Any) -> Any:
         return values
     import mlx.core as mx
 
-    own = values if is_first() else mx.zeros_like(values)
+    # on each rank from the same operations: these decide the order of all sums
+    own = mx.where(mx.array(is_first()), values, mx.zeros_like(values))
     return mx.distributed.all_sum(own, group=held)

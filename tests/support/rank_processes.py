@@ -44,6 +44,7 @@ def ended(processes: Sequence[subprocess.Popen[str]]) -> list[Outcome]:
     found = []
     with ExitStack() as stack:
         for process in processes:
+            stack.enter_context(process)
             stack.callback(process.kill)
         for process in processes:
             out, err = process.communicate(timeout=_SECONDS)
