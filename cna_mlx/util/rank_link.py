@@ -145,7 +145,7 @@ def _host() -> str | None:
     with suppress(KeyError, OSError, ValueError, LookupError, TypeError):
         hosts = json.loads(Path(os.environ["MLX_HOSTFILE"]).read_text("utf-8"))
         address: str = hosts[0][0]
-        return address.rpartition(":")[0]
+        return address.rpartition(":")[0].strip("[]")
     return None
 
 
