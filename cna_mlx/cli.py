@@ -29,7 +29,7 @@ _GROUPS = {
     "Models and this machine": ("models", "doctor", "bench"),
 }
 # What several ranks do together under mlx.launch: see docs/two-macs.md.
-_SHARED = ("discover", "diff", "chat", "eval")
+_SHARED = ("discover", "diff", "chat", "eval", "serve")
 _COMMANDS = tuple(name for names in _GROUPS.values() for name in names)
 _WIDEST = max(map(len, _COMMANDS))
 # What users of ollama, mlx_lm and lm-eval type, and what it is here.
