@@ -19,7 +19,9 @@ from cna_mlx.circuit import Circuit
 EVAL = ("eval", "demo", "--limit", "24", "--max-tokens", "16", "--batch", "8")
 EVAL += ("--controls", "0", "--no-kl", "--extend-to", "0", "--no-universal")
 CHATS = ("chat", "demo", "--ablate")
-CHAT = "How do I cast a sleep spell?\n/neurons 2\n/save {}\nWhat is a bee?\n/bye\n"
+CHAT = (
+    "How do I cast a sleep spell?\n/neurons 2\n/save talk.json\nWhat is a bee?\n/bye\n"
+)
 
 Run = Callable[..., Outcome]
 
@@ -69,19 +71,22 @@ def test_a_chat_of_two_ranks_is_that_of_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Discovery, the trial, the cache, answers, gauges, a file: all of it."""
-    saved = tmp_path / "two.json"
-    found = together(*CHATS, *options, text=CHAT.format(saved), **places)
+    for name in ("two", "one"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "two")
+    found = together(*CHATS, *options, text=CHAT, **places)
     assert found.code == 0, found.err
-    typed = io.StringIO(CHAT.format(tmp_path / "one.json"))
-    monkeypatch.setattr("sys.stdin", typed)
+    monkeypatch.setattr("sys.stdin", io.StringIO(CHAT))
+    monkeypatch.chdir(tmp_path / "one")
     alone = command(*CHATS, *options)
-    shown = [
-        [line for line in one.out.splitlines() if "/save" not in line]
-        for one in (found, alone)
+    assert found.out == alone.out
+    assert "Abracadabra!" in found.out
+    talks = [
+        json.loads((tmp_path / name / "talk.json").read_text(encoding="utf-8"))
+        for name in ("two", "one")
     ]
-    assert shown[0] == shown[1]
-    assert "‖ Abracadabra!" in found.out or "| Abracadabra!" in found.out
-    assert json.loads(saved.read_text(encoding="utf-8"))["turns"]
+    texts = [[turn["arms"] for turn in talk["turns"]] for talk in talks]
+    assert len(texts[0]) == len(texts[1]) == 1
     # rank 0's cache, once: what the other machine found is not written
     (kept,) = Path(places["CNA_MLX_CACHE"]).glob("circuits/*.json")
     (same,) = (tmp_path / "store").glob("circuits/*.json")
