@@ -140,7 +140,7 @@ def test_other_commands_are_refused(places: dict[str, str]) -> None:
     first, other = run("doctor", **places)
     assert first.failure == (
         "cna-mlx: doctor works on one machine: start it without mlx.launch; discover, "
-        "diff, chat, eval work on several"
+        "diff, chat, eval, serve work on several"
     )
     assert (first.code, other.code) == (2, 2)
     assert other.err == ""
