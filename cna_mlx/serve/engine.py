@@ -81,12 +81,15 @@ class Engine:
         self._scales: dict[int, Scale] = {}
         self._turns = 0
         self._ends: str | None = None  # "finish" what runs, or end "now"
+        self._is_over = False  # run has ended
 
     # ------------------------------------------------------------- from any thread
 
     def submit(self, work: Work) -> None:
         """Take on a piece of work; its events come on the engine's thread."""
         self._inbox.put(lambda: self._take(work))
+        if self._is_over:  # nobody else would tell it
+            self._read_inbox(waits=False)
 
     def cancel(self, work: Work) -> None:
         """Give up a piece of work, and its row; without a further event."""
@@ -111,6 +114,9 @@ class Engine:
         except BaseException:
             self._fail_all(StoppedError())
             raise
+        finally:
+            self._ends, self._is_over = self._ends or "now", True
+            self._read_inbox(waits=False)
 
     def work(self, *, waits: bool = False) -> bool:
         """Take on what was asked for, and do a turn of it; whether there was work."""

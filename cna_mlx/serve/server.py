@@ -16,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from cna_mlx.errors import CnaError, InputError
 from cna_mlx.serve.app import make_app
 from cna_mlx.serve.service import Service
+from cna_mlx.util.formatting import counted
 
 _HEAD_SECONDS = 20  # until the head of a connection's first request has come
 _IDLE_SECONDS = 75  # of a connection between two requests
@@ -111,7 +112,8 @@ def serve(
         if pressed > 2:
             raise KeyboardInterrupt
         if pressed == 1 and service.open_answers:
-            told(f"finishing {service.open_answers} answers; Ctrl-C again ends them")
+            running = counted(service.open_answers, "answer")
+            told(f"finishing {running}; Ctrl-C again ends them")
         service.engine.finish(now=pressed == 2)
 
     before = signal.signal(signal.SIGINT, press)

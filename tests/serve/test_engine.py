@@ -222,6 +222,18 @@ def test_stopping_now_fails_what_runs_and_waits(llama: Any, endless: Any) -> Non
         assert isinstance(got.error, StoppedError)
 
 
+def test_work_that_comes_after_the_end_is_told_at_once(
+    llama: Any, endless: Any
+) -> None:
+    """Its client would wait for nothing, and the server for its client."""
+    engine = Engine(llama, endless)
+    engine.finish()
+    engine.run()
+    work, got = asked([5], BASELINE)
+    engine.submit(work)
+    assert isinstance(got.error, StoppedError)
+
+
 def test_a_row_whose_logits_are_not_finite_fails_alone(
     llama: Any, endless: Any
 ) -> None:
