@@ -213,6 +213,9 @@ class Engine:
                 self._kept.clear()
             mx.clear_cache()
             self._warn(f"requests that ran were ended: {error}")
+        except BaseException:  # Ctrl-C, SIGTERM
+            fail(StoppedError())
+            raise
 
     def _feed(self) -> None:
         if self._feeding and all(row.is_over for row in self._feeding.rows):
@@ -292,7 +295,7 @@ def _told(rows: Sequence[Row]) -> Iterator[None]:
     """Tell rows of an error inside the block, which goes on."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
         for row in rows:
-            row.fail(error)
+            row.fail(error if isinstance(error, Exception) else StoppedError())
         raise

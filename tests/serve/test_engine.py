@@ -274,16 +274,37 @@ def failing(real: Any, error: Exception, after: int) -> Any:
     return call
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        "cna_mlx.serve.engine.Feeding.__init__",
-        "cna_mlx.serve.engine.Feeding.feed",
-        "cna_mlx.serve.engine.Feeding.first",
-        "cna_mlx.serve.engine.RunningRows.join",
-        "cna_mlx.serve.engine.score_prompts",
-    ],
-)
+PARTS = [
+    "cna_mlx.serve.engine.Feeding.__init__",
+    "cna_mlx.serve.engine.Feeding.feed",
+    "cna_mlx.serve.engine.Feeding.first",
+    "cna_mlx.serve.engine.RunningRows.join",
+    "cna_mlx.serve.engine.score_prompts",
+]
+
+
+@pytest.mark.parametrize("part", [*PARTS, "engines.Got"])
+def test_a_signal_leaves_nobody_waiting(
+    part: str, llama: Any, endless: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the third Ctrl-C comes; the last place is a look."""
+    engine, looked, scored = Engine(llama, endless), Got(), Got()
+    work, answer = asked(PROMPTS[3], BASELINE, 6)
+    interrupt: Any = KeyboardInterrupt()
+    call = failing(pkgutil.resolve_name(part), interrupt, after=0)
+    monkeypatch.setattr(part, call)
+    engine.submit(work)
+    engine.submit(ScorePrompt(scored.deliver, PROMPTS[3], BASELINE))
+    engine.submit(Lookup(looked.deliver, call))
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    assert answer.is_over
+    assert scored.is_over
+    assert looked.is_over
+    assert isinstance(looked.error, StoppedError)
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_whoever_fails_is_told_and_nobody_else(
     part: str, llama: Any, endless: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
