@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.errors import CnaError, OutOfMemoryError, RequestError
+from cna_mlx.errors import CnaError, OutOfMemoryError
 from cna_mlx.models.memory.loaded import loaded_shape
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.serve.batch_edits import BatchEdits
@@ -199,7 +199,9 @@ class Engine:
             with self._failing(lambda error: _fail([look], error)):
                 try:
                     look.deliver(LookedUp(look.look()))
-                except RequestError as error:  # the client's, not the server's
+                except OutOfMemoryError:
+                    raise
+                except CnaError as error:  # of this request alone
                     look.deliver(Failed(error))
 
     @contextmanager

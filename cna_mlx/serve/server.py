@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from h11 import LocalProtocolError
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cna_mlx.errors import CnaError, InputError
@@ -41,19 +42,45 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's, but a client that never sends its request does not stay."""
+    """uvicorn's, but a client that neither asks nor reads does not stay."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._head = self.loop.call_later(_HEAD_SECONDS, self._late)
+        self._seen: tuple[Any, int] | None = None
+        self._next_look = self.loop.call_later(_HEAD_SECONDS, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head.cancel()
+        self._next_look.cancel()
         super().connection_lost(exc)
 
-    def _late(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+    def send_400_response(self, msg: str) -> None:
+        try:
+            super().send_400_response(msg)
+        except LocalProtocolError:  # a reply was sent already, or a part of it
             self.transport.close()
+
+    def _look(self) -> None:
+        """End the connection if the client has done nothing since the last look."""
+        asks = self.cycle is not None and not self.cycle.response_complete
+        if asks and not self.transport.is_closing():
+            self._seen = None
+        else:
+            seen = self.cycle, self.transport.get_write_buffer_size()
+            if self.cycle is None or seen == self._seen:
+                self.transport.abort()
+                return
+            self._seen = seen
+        self._next_look = self.loop.call_later(_IDLE_SECONDS, self._look)
+
+
+def _warning(service: Service) -> Callable[[Any, dict[str, Any]], None]:
+    """Say on one line what asyncio would print with a traceback."""
+
+    def warn(loop: object, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        service.warn(f"{context['message']}: {type(error).__name__}: {error}")
+
+    return warn
 
 
 @contextmanager
@@ -76,9 +103,12 @@ def listening(service: Service, listener: socket.socket) -> Iterator[None]:
             timeout_graceful_shutdown=int(_CLOSING_SECONDS),
         )
     )
-    thread = threading.Thread(
-        target=lambda: asyncio.run(server.serve([listener])), name="cna-mlx-http"
-    )
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(_warning(service))
+        await server.serve([listener])
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()), name="cna-mlx-http")
     thread.daemon = True  # or a second Ctrl-C would wait for it
     thread.start()
     try:

@@ -337,7 +337,8 @@ def test_whoever_fails_is_told_and_nobody_else(
 
 
 def test_a_look_comes_between_two_steps(llama: Any, endless: Any) -> None:
-    engine, got, failed = Engine(llama, endless), Got(), Got()
+    said: list[str] = []
+    engine, got, failed = Engine(llama, endless, warn=said.append), Got(), Got()
 
     def fails() -> None:
         raise CnaError("no")
@@ -347,6 +348,7 @@ def test_a_look_comes_between_two_steps(llama: Any, endless: Any) -> None:
     run(engine, work, logits, Lookup(failed.deliver, fails))
     assert got.value == (1, 1, 512)
     assert str(failed.error) == "no"
+    assert said == []  # it ended nobody else's
     right = alone(llama, endless, PROMPTS[3], work.arm, 6)
     assert answer.ids == list(right.token_ids)
 
