@@ -74,11 +74,14 @@ class _Protocol(H11Protocol):
 
 
 def _warning(service: Service) -> Callable[[Any, dict[str, Any]], None]:
-    """Say on one line what asyncio would print with a traceback."""
+    """Say in a line, and once, what asyncio would print with a traceback."""
+    said: set[str] = set()
 
     def warn(loop: object, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        service.warn(f"{context['message']}: {type(error).__name__}: {error}")
+        message, error = context["message"], context.get("exception")
+        if message not in said:  # too many open files come thousands of times a second
+            said.add(message)
+            service.warn(f"{message}: {type(error).__name__}: {error}")
 
     return warn
 

@@ -579,6 +579,25 @@ def test_a_request_that_breaks_after_its_reply_is_no_traceback(
     assert [one for one in caplog.records if one.name == "asyncio"] == []
 
 
+def test_an_error_of_the_loop_is_told_once(
+    demo: tuple[Any, Any],
+    magic: Circuit,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(self: Any, data: bytes) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("cna_mlx.serve.server._Protocol.data_received", fails)
+    with served(*demo, {"magic": magic}) as found:
+        for _ in range(3):
+            with raw(found.port, b"GET") as connection:
+                assert connection.recv(10) == b""
+        assert len(found.warned) == 1
+    assert "KeyError: 'a bug'" in found.warned[0]
+    assert caplog.records == []
+
+
 def test_a_request_that_is_not_http_is_refused(endless_demo: Served) -> None:
     with raw(endless_demo.port, b"hello\r\n\r\n") as connection:
         assert b" 400 " in connection.recv(4096)
