@@ -197,6 +197,12 @@ def test_an_empty_key_is_refused() -> None:
         Address("0.0.0.0", 1, " ")
 
 
+@pytest.mark.parametrize("key", ["schl\u00fcssel", "a\nb", "key ", "\udcff"])
+def test_a_key_that_no_client_can_send_is_refused(key: str) -> None:
+    with pytest.raises(InputError, match="--api-key: use ASCII"):
+        Address("0.0.0.0", 1, key)
+
+
 def test_circuits_are_named_after_their_files(
     demo: tuple[Any, Any], circuits: tuple[Path, Path]
 ) -> None:
