@@ -674,6 +674,15 @@ def test_a_key_is_demanded(demo: tuple[Any, Any], magic: Circuit, clients: Any) 
         assert client.get("/health").status_code == 200
 
 
+def test_the_host_header_opens_no_path(demo: tuple[Any, Any], magic: Circuit) -> None:
+    """An address that is put together from it would end in /health."""
+    with served(*demo, {"magic": magic}, key="secret") as found:
+        for host in (b"a/health?", b"a/health#", b"a:80/?"):
+            data = b"GET /v1/models HTTP/1.1\r\nHost: " + host + b"\r\n\r\n"
+            with raw(found.port, data) as connection:
+                assert b" 401 " in connection.recv(4096).partition(b"\r\n")[0]
+
+
 def test_another_name_is_refused(
     demo: tuple[Any, Any], magic: Circuit, clients: Any
 ) -> None:
