@@ -15,6 +15,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, OutOfMemoryError
 from cna_mlx.models.families import widths
 from cna_mlx.serve.engine import Engine, StoppedError
+from cna_mlx.serve.rows import Row
 from cna_mlx.serve.work import AnswerPart, Lookup, ScorePrompt
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.sampling import Greedy, Sampled
@@ -243,6 +244,26 @@ def test_a_row_whose_logits_are_not_finite_fails_alone(
     run(Engine(llama, endless), bad, good)
     assert "take a smaller one" in str(error.error)
     assert got.ids == list(alone(llama, endless, PROMPTS[4], BASELINE).token_ids)
+
+
+def test_a_row_whose_token_has_no_text_fails_alone(
+    llama: Any, endless: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As mlx-lm's detokenizers fail at tokens beyond the tokenizer's."""
+    said: list[str] = []
+    engine = Engine(llama, endless, warn=said.append)
+    works = [asked(PROMPTS[n], BASELINE, 6) for n in (3, 4)]
+    error: Any = IndexError("list index out of range")
+    real = Row.take
+    monkeypatch.setattr(Row, "take", failing(real, error, after=2))
+    run(engine, *(work for work, _ in works))
+    (failed,) = (got for _, got in works if got.error)
+    assert failed.error is error
+    for work, got in works:
+        if got is not failed:
+            right = alone(llama, endless, work.prompt, BASELINE, 6)
+            assert got.ids == list(right.token_ids)
+    assert said == []
 
 
 @pytest.mark.parametrize("error", [OutOfMemoryError("no memory"), KeyError("a bug")])
