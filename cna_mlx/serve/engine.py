@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.errors import CnaError, OutOfMemoryError, RequestError
+from cna_mlx.errors import CnaError, OutOfMemoryError
 from cna_mlx.models.memory.loaded import loaded_shape
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.serve.batch_edits import BatchEdits
@@ -97,12 +97,15 @@ class Engine:
         self._scales: dict[int, Scale] = {}
         self._turns = 0
         self._ends: str | None = None  # "finish" what runs, or end "now"
+        self._is_over = False  # run has ended
 
     # ------------------------------------------------------------- from any thread
 
     def submit(self, work: Work) -> None:
         """Take on a piece of work; its events come on the engine's thread."""
         self._inbox.put(("take", work))
+        if self._is_over:  # nobody else would tell it
+            self._refuse()
 
     def cancel(self, work: Work) -> None:
         """Give up a piece of work, and its row; without a further event."""
@@ -123,6 +126,9 @@ class Engine:
         except BaseException:
             self._fail_all(StoppedError())
             raise
+        finally:
+            self._is_over = True
+            self._refuse()
 
     def work(self, *, waits: bool = False) -> bool:
         """Take on what was asked for, and do a turn of it; whether there was work."""
@@ -169,6 +175,14 @@ class Engine:
             else:
                 self._ends = "now" if what or self._ends == "now" else "finish"
 
+    def _refuse(self) -> None:
+        """Tell work that comes after the end."""
+        with suppress(Empty):
+            while True:
+                _, what = self._inbox.get(block=False)
+                if isinstance(what, Work):
+                    what.deliver(Failed(StoppedError()))
+
     def _take(self, work: Work) -> None:
         if self._ends is not None:
             work.deliver(Failed(StoppedError()))
@@ -213,7 +227,9 @@ class Engine:
             with self._failing(lambda error: _fail([look], error)):
                 try:
                     look.deliver(LookedUp(self._known[look.name](**look.given)))
-                except RequestError as error:  # the client's, not the server's
+                except OutOfMemoryError:
+                    raise
+                except CnaError as error:  # of this request alone
                     look.deliver(Failed(error))
 
     @contextmanager
@@ -229,6 +245,9 @@ class Engine:
                 self._kept.clear()
             mx.clear_cache()
             self._warn(f"requests that ran were ended: {error}")
+        except BaseException:  # Ctrl-C, SIGTERM
+            fail(StoppedError())
+            raise
 
     def _feed(self) -> None:
         if self._feeding and all(row.is_over for row in self._feeding.rows):
@@ -308,7 +327,7 @@ def _told(rows: Sequence[Row]) -> Iterator[None]:
     """Tell rows of an error inside the block, which goes on."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
         for row in rows:
-            row.fail(error)
+            row.fail(error if isinstance(error, Exception) else StoppedError())
         raise

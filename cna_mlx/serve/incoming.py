@@ -20,7 +20,7 @@ def check(service: Service, request: Request) -> None:
     if service.hosts is not None and _name(host) not in service.hosts:
         # a page in a browser could have any name point here
         raise ApiError(421, f"this server is not called {host!r:.80}")
-    if service.key is None or request.url.path in _OPEN:
+    if service.key is None or request.scope["path"] in _OPEN:
         return
     kind, _, given = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not hmac.compare_digest(

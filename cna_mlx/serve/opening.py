@@ -43,8 +43,16 @@ class Address:
     key: str | None = None
 
     def __post_init__(self) -> None:
-        if self.key is not None and not self.key.strip():
+        key = self.key
+        if key is not None and not key.strip():
             raise InputError("--api-key is empty: give a key, or leave it out")
+        if key is not None and not (
+            key.isascii() and key.isprintable() and key == key.strip()
+        ):
+            raise InputError(
+                "--api-key: use ASCII letters, digits and signs, without spaces around "
+                "it; clients cannot send others"
+            )
         if not self.is_local and self.key is None:
             raise InputError(
                 f"--host {self.host}: other machines can ask there, so give --api-key "

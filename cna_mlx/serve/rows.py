@@ -118,8 +118,12 @@ class RunningRows:
             self._ahead = [(list(self.rows), self._pass(ahead))]
         for rows, found in ahead:
             for row, token in zip(rows, found.scores(), strict=True):
-                if not row.is_over:
+                if row.is_over:
+                    continue
+                try:
                     row.take(token, self._ends)
+                except Exception as error:  # noqa: BLE001  # its detokenizer's
+                    row.fail(error)
         self._leave(_ENDED)
 
     def fail(self, error: Exception) -> None:

@@ -11,16 +11,24 @@ from cna_mlx.strength import Strength, check_strength, parse_strength
 MOST_PROMPTS, MOST_ANSWERS = 1024, 16
 _STOPS = 16
 _TOP = 20
+_MESSAGES = 4096
+_CIRCUITS = 64
+_SHOWN = 80  # characters of a field's name
 
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Zero = Annotated[float, Field(ge=0, le=0)]
 _NoList = Annotated[list[Any], Field(max_length=0)]
 _Stop = Annotated[str, Field(min_length=1, max_length=256)]
+_Stops = str | Annotated[list[_Stop], Field(max_length=_STOPS, fail_fast=True)]
+_PROMPTS = Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)
 _Id = Annotated[int, Field(ge=0, lt=2**31)]
-_Ids = Annotated[list[_Id], Field(min_length=1)]
+# lists fail at the first wrong item: an error for each of millions fills the memory
+_Ids = Annotated[list[_Id], Field(min_length=1, fail_fast=True)]
 _Text = Annotated[str, Field(min_length=1)]
 _Name = Annotated[str, Field(max_length=1000)]
-_Arms = Annotated[list[_Name], Field(min_length=1, max_length=MOST_ANSWERS)]
+_Arms = Annotated[
+    list[_Name], Field(min_length=1, max_length=MOST_ANSWERS, fail_fast=True)
+]
 
 
 def _strength(value: Any) -> Strength | None:
@@ -33,6 +41,18 @@ def _strength(value: Any) -> Strength | None:
         return None if value is None else check_strength(value)
     except InputError as error:
         raise ValueError(str(error)) from None
+
+
+def _few(value: Any) -> Any:
+    """Refuse an object of many fields before each is looked at."""
+    if isinstance(value, dict) and len(value) > _CIRCUITS:
+        raise ValueError(f"give at most {_CIRCUITS} circuits")
+    return value
+
+
+_Circuits = Annotated[
+    dict[str, Annotated[Any, BeforeValidator(_strength)]], BeforeValidator(_few)
+]
 
 
 class Body(BaseModel):
@@ -52,7 +72,7 @@ class ChatMessage(Body):
     """A message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[MessagePart]
+    content: str | Annotated[list[MessagePart], Field(fail_fast=True)]
     # what an answer has besides, and a client may send back; names are not shown
     name: str | None = None
     refusal: None = None
@@ -69,6 +89,11 @@ class ChatMessage(Body):
             content = "\n".join(part.text for part in content)
         role = "system" if self.role == "developer" else self.role
         return {"role": role, "content": content}
+
+
+_Messages = Annotated[
+    list[ChatMessage], Field(min_length=1, max_length=_MESSAGES, fail_fast=True)
+]
 
 
 class StreamOptions(Body):
@@ -89,7 +114,7 @@ class Steering(Body):
 
     model: _Name
     multiplier: Annotated[Any, BeforeValidator(_strength)] | None = None
-    circuits: dict[str, Annotated[Any, BeforeValidator(_strength)]] | None = None
+    circuits: _Circuits | None = None
 
 
 class Generation(Steering):
@@ -105,7 +130,7 @@ class Generation(Steering):
     top_k: Annotated[int, Field(ge=-1)] | None = None
     min_p: Annotated[_Number, Field(ge=0, le=1)] | None = None
     seed: int | None = None
-    stop: str | Annotated[list[_Stop], Field(max_length=_STOPS)] | None = None
+    stop: _Stops | None = None
     n: Annotated[int, Field(ge=1, le=MOST_ANSWERS)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -130,7 +155,7 @@ class Generation(Steering):
 class ChatRequest(Generation):
     """The body of ``/v1/chat/completions``."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: _Messages
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=_TOP)] | None = None
@@ -138,7 +163,7 @@ class ChatRequest(Generation):
     tools: _NoList | None = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: Any = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(fail_fast=True)] | None = None
 
 
 class CompletionRequest(Generation):
@@ -147,8 +172,8 @@ class CompletionRequest(Generation):
     prompt: (
         _Text
         | _Ids
-        | Annotated[list[_Text], Field(min_length=1, max_length=MOST_PROMPTS)]
-        | Annotated[list[_Ids], Field(min_length=1, max_length=MOST_PROMPTS)]
+        | Annotated[list[_Text], _PROMPTS]
+        | Annotated[list[_Ids], _PROMPTS]
     )
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=_TOP)] | None = None
@@ -167,14 +192,14 @@ class CompletionRequest(Generation):
 class WordsRequest(Steering):
     """The body of ``/cna/words``."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: _Messages
 
 
 class FirstWordsRequest(Body):
     """The body of ``/cna/first-words``."""
 
-    models: Annotated[list[str], Field(min_length=1, max_length=16)]
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    models: _Arms
+    messages: _Messages
     count: Annotated[int, Field(ge=1, le=50)] = 8
 
 
@@ -189,7 +214,7 @@ class TokenizeRequest(Body):
 class DetokenizeRequest(Body):
     """The body of ``/detokenize``."""
 
-    tokens: list[_Id]
+    tokens: Annotated[list[_Id], Field(fail_fast=True)]
     model: str | None = None
 
 
@@ -198,12 +223,17 @@ def error_text(error: ValidationError) -> tuple[str, str | None]:
     found = error.errors(include_url=False)
     # of a field that may be of several types, the one that fits best goes deepest
     first = max(found, key=lambda one: len(one["loc"]))
-    fields = [str(part) for part in first["loc"] if not _is_type(part)]
-    field = ".".join(fields)
+    is_unknown = first["type"] == "extra_forbidden"
+    *parts, last = first["loc"] or ("",)
+    fields = [str(part) for part in parts if not _is_type(part)]
+    if is_unknown or not _is_type(last):
+        fields.append(str(last))
+    field = ascii(".".join(fields))[1:-1]  # names are the client's: lines, escapes
+    field = field if len(field) <= _SHOWN else f"{field[: _SHOWN - 3]}..."
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "json_invalid":
         return f"the body is not JSON: {message.removeprefix('Invalid JSON: ')}", None
-    if first["type"] == "extra_forbidden":
+    if is_unknown:
         return f"{field}: this server does not know the field; leave it out", field
     message = message[0].lower() + message[1:]
     value = repr(first.get("input"))

@@ -11,12 +11,14 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from h11 import LocalProtocolError
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cna_mlx.errors import InputError
 from cna_mlx.serve.app import make_app
 from cna_mlx.serve.service import Service
 from cna_mlx.util import ranks
+from cna_mlx.util.formatting import counted
 from cna_mlx.util.interrupt import Terminated
 
 _HEAD_SECONDS = 20  # until the head of a connection's first request has come
@@ -42,19 +44,48 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's, but a client that never sends its request does not stay."""
+    """uvicorn's, but a client that neither asks nor reads does not stay."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._head = self.loop.call_later(_HEAD_SECONDS, self._late)
+        self._seen: tuple[Any, int] | None = None
+        self._next_look = self.loop.call_later(_HEAD_SECONDS, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head.cancel()
+        self._next_look.cancel()
         super().connection_lost(exc)
 
-    def _late(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+    def send_400_response(self, msg: str) -> None:
+        try:
+            super().send_400_response(msg)
+        except LocalProtocolError:  # a reply was sent already, or a part of it
             self.transport.close()
+
+    def _look(self) -> None:
+        """End the connection if the client has done nothing since the last look."""
+        asks = self.cycle is not None and not self.cycle.response_complete
+        if asks and not self.transport.is_closing():
+            self._seen = None
+        else:
+            seen = self.cycle, self.transport.get_write_buffer_size()
+            if self.cycle is None or seen == self._seen:
+                self.transport.abort()
+                return
+            self._seen = seen
+        self._next_look = self.loop.call_later(_IDLE_SECONDS, self._look)
+
+
+def _warning(service: Service) -> Callable[[Any, dict[str, Any]], None]:
+    """Say in a line, and once, what asyncio would print with a traceback."""
+    said: set[str] = set()
+
+    def warn(loop: object, context: dict[str, Any]) -> None:
+        message, error = context["message"], context.get("exception")
+        if message not in said:  # too many open files come thousands of times a second
+            said.add(message)
+            service.warn(f"{message}: {type(error).__name__}: {error}")
+
+    return warn
 
 
 @contextmanager
@@ -77,9 +108,12 @@ def listening(service: Service, listener: socket.socket) -> Iterator[None]:
             timeout_graceful_shutdown=int(_CLOSING_SECONDS),
         )
     )
-    thread = threading.Thread(
-        target=lambda: asyncio.run(server.serve([listener])), name="cna-mlx-http"
-    )
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(_warning(service))
+        await server.serve([listener])
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()), name="cna-mlx-http")
     thread.daemon = True  # or a second Ctrl-C would wait for it
     thread.start()
     try:
@@ -111,7 +145,8 @@ def serve(
         if pressed > 2:
             raise KeyboardInterrupt if ranks.is_apart() else Terminated(number)
         if pressed == 1 and service.open_answers:
-            told(f"finishing {service.open_answers} answers; Ctrl-C again ends them")
+            running = counted(service.open_answers, "answer")
+            told(f"finishing {running}; Ctrl-C again ends them")
         service.engine.finish(now=pressed == 2)
 
     if listener is None:

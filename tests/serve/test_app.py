@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -519,6 +520,92 @@ def test_a_client_that_sends_no_request_is_left(
         assert connection.recv(10) == b""
 
 
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections are looked at often."""
+    monkeypatch.setattr("cna_mlx.serve.server._HEAD_SECONDS", 0.2)
+    monkeypatch.setattr("cna_mlx.serve.server._IDLE_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("looks")
+@pytest.mark.parametrize(
+    "begins", [b"GET /health HTTP/1.1\r\nHost: a\r\n\r\nPOST", head(b"{", 5000)]
+)
+def test_a_client_that_drips_after_a_reply_is_left(
+    begins: bytes, endless_demo: Served
+) -> None:
+    """A second request that never comes, a body that was refused."""
+    with raw(endless_demo.port, begins) as connection:
+        assert b"HTTP/1.1 " in connection.recv(4096)
+        with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012
+            for _ in range(100):
+                connection.sendall(b"a")
+                time.sleep(0.05)
+
+
+@pytest.mark.usefixtures("looks")
+def test_a_reply_that_nobody_reads_leaves_no_connection(
+    demo: tuple[Any, Any], magic: Circuit
+) -> None:
+    from tiny_models import Ends
+
+    def files() -> int:
+        return len(list(Path("/dev/fd").iterdir()))
+
+    more = {"n": 16, "logprobs": True, "top_logprobs": 20}
+    limits = Limits(send_seconds=0.3)
+    with served(demo[0], Ends(demo[1]), {"magic": magic}, limits=limits) as found:
+        before = files()
+        for streams in (True, False):
+            with socket.socket() as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                connection.connect(("127.0.0.1", found.port))
+                connection.sendall(head(body_of(stream=streams, **more)))
+                until(lambda: files() == before + 2)
+                until(lambda: files() == before + 1)  # the client's own
+        assert found.service.engine.running == 0
+
+
+@pytest.mark.parametrize(
+    "begins",
+    [
+        b"POST /v1/nothing HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        head(b'{"model": "demo", "prompt": [5], "stream": true}'),
+    ],
+)
+def test_a_request_that_breaks_after_its_reply_is_no_traceback(
+    begins: bytes, endless_demo: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    begins = begins.replace(CHAT.encode(), b"/v1/completions")
+    with raw(endless_demo.port, begins) as connection:
+        assert b"HTTP/1.1 " in connection.recv(4096)
+        connection.sendall(b"zz\r\n\r\n")
+        while connection.recv(4096):
+            pass
+    until(lambda: endless_demo.service.engine.running == 0)
+    assert endless_demo.warned == []
+    assert [one for one in caplog.records if one.name == "asyncio"] == []
+
+
+def test_an_error_of_the_loop_is_told_once(
+    demo: tuple[Any, Any],
+    magic: Circuit,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(self: Any, data: bytes) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("cna_mlx.serve.server._Protocol.data_received", fails)
+    with served(*demo, {"magic": magic}) as found:
+        for _ in range(3):
+            with raw(found.port, b"GET") as connection:
+                assert connection.recv(10) == b""
+        assert len(found.warned) == 1
+    assert "KeyError: 'a bug'" in found.warned[0]
+    assert caplog.records == []
+
+
 def test_a_request_that_is_not_http_is_refused(endless_demo: Served) -> None:
     with raw(endless_demo.port, b"hello\r\n\r\n") as connection:
         assert b" 400 " in connection.recv(4096)
@@ -593,6 +680,15 @@ def test_a_key_is_demanded(demo: tuple[Any, Any], magic: Circuit, clients: Any) 
         right = {"Authorization": "Bearer secret"}
         assert client.get("/v1/models", headers=right).status_code == 200
         assert client.get("/health").status_code == 200
+
+
+def test_the_host_header_opens_no_path(demo: tuple[Any, Any], magic: Circuit) -> None:
+    """An address that is put together from it would end in /health."""
+    with served(*demo, {"magic": magic}, key="secret") as found:
+        for host in (b"a/health?", b"a/health#", b"a:80/?"):
+            data = b"GET /v1/models HTTP/1.1\r\nHost: " + host + b"\r\n\r\n"
+            with raw(found.port, data) as connection:
+                assert b" 401 " in connection.recv(4096).partition(b"\r\n")[0]
 
 
 def test_another_name_is_refused(

@@ -12,9 +12,10 @@ from engines import Got, alone, asked, run
 from tiny_models import FAMILIES, MIXTURES, OTHERS, make_model
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.errors import InputError, OutOfMemoryError
+from cna_mlx.errors import CnaError, OutOfMemoryError
 from cna_mlx.models.families import widths
 from cna_mlx.serve.engine import Engine, StoppedError
+from cna_mlx.serve.rows import Row
 from cna_mlx.serve.work import AnswerPart, Lookup, ScorePrompt
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.sampling import Greedy, Sampled
@@ -222,6 +223,18 @@ def test_stopping_now_fails_what_runs_and_waits(llama: Any, endless: Any) -> Non
         assert isinstance(got.error, StoppedError)
 
 
+def test_work_that_comes_after_the_end_is_told_at_once(
+    llama: Any, endless: Any
+) -> None:
+    """Its client would wait for nothing, and the server for its client."""
+    engine = Engine(llama, endless)
+    engine.finish()
+    engine.run()
+    work, got = asked([5], BASELINE)
+    engine.submit(work)
+    assert isinstance(got.error, StoppedError)
+
+
 def test_a_row_whose_logits_are_not_finite_fails_alone(
     llama: Any, endless: Any
 ) -> None:
@@ -231,6 +244,26 @@ def test_a_row_whose_logits_are_not_finite_fails_alone(
     run(Engine(llama, endless), bad, good)
     assert "take a smaller one" in str(error.error)
     assert got.ids == list(alone(llama, endless, PROMPTS[4], BASELINE).token_ids)
+
+
+def test_a_row_whose_token_has_no_text_fails_alone(
+    llama: Any, endless: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As mlx-lm's detokenizers fail at tokens beyond the tokenizer's."""
+    said: list[str] = []
+    engine = Engine(llama, endless, warn=said.append)
+    works = [asked(PROMPTS[n], BASELINE, 6) for n in (3, 4)]
+    error: Any = IndexError("list index out of range")
+    real = Row.take
+    monkeypatch.setattr(Row, "take", failing(real, error, after=2))
+    run(engine, *(work for work, _ in works))
+    (failed,) = (got for _, got in works if got.error)
+    assert failed.error is error
+    for work, got in works:
+        if got is not failed:
+            right = alone(llama, endless, work.prompt, BASELINE, 6)
+            assert got.ids == list(right.token_ids)
+    assert said == []
 
 
 @pytest.mark.parametrize("error", [OutOfMemoryError("no memory"), KeyError("a bug")])
@@ -262,16 +295,38 @@ def failing(real: Any, error: Exception, after: int) -> Any:
     return call
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        "cna_mlx.serve.engine.Feeding.__init__",
-        "cna_mlx.serve.engine.Feeding.feed",
-        "cna_mlx.serve.engine.Feeding.first",
-        "cna_mlx.serve.engine.RunningRows.join",
-        "cna_mlx.serve.engine.score_prompts",
-    ],
-)
+PARTS = [
+    "cna_mlx.serve.engine.Feeding.__init__",
+    "cna_mlx.serve.engine.Feeding.feed",
+    "cna_mlx.serve.engine.Feeding.first",
+    "cna_mlx.serve.engine.RunningRows.join",
+    "cna_mlx.serve.engine.score_prompts",
+]
+
+
+@pytest.mark.parametrize("part", [*PARTS, "engines.Got"])
+def test_a_signal_leaves_nobody_waiting(
+    part: str, llama: Any, endless: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the third Ctrl-C comes; the last place is a lookup."""
+    interrupt: Any = KeyboardInterrupt()
+    call = failing(pkgutil.resolve_name(part), interrupt, after=0)
+    engine = Engine(llama, endless, lookups={"call": call})
+    looked, scored = Got(), Got()
+    work, answer = asked(PROMPTS[3], BASELINE, 6)
+    monkeypatch.setattr(part, call)
+    engine.submit(work)
+    engine.submit(ScorePrompt(scored.deliver, PROMPTS[3], BASELINE))
+    engine.submit(Lookup(looked.deliver, "call", {}))
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    assert answer.is_over
+    assert scored.is_over
+    assert looked.is_over
+    assert isinstance(looked.error, StoppedError)
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_whoever_fails_is_told_and_nobody_else(
     part: str, llama: Any, endless: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,19 +359,24 @@ def test_whoever_fails_is_told_and_nobody_else(
 
 
 def test_a_lookup_comes_between_two_steps(llama: Any, endless: Any) -> None:
+    said: list[str] = []
+
     def fails() -> None:
-        raise InputError("no")
+        raise CnaError("no")
 
     def shape(tokens: int) -> Any:
         return llama(mx.array([[5] * tokens])).shape
 
-    engine = Engine(llama, endless, lookups={"shape": shape, "fails": fails})
+    engine = Engine(
+        llama, endless, lookups={"shape": shape, "fails": fails}, warn=said.append
+    )
     got, failed = Got(), Got()
     work, answer = asked(PROMPTS[3], arms_of(llama)[1], 6)
     look = Lookup(got.deliver, "shape", {"tokens": 2})
     run(engine, work, look, Lookup(failed.deliver, "fails", {}))
     assert got.value == (1, 2, 512)
     assert str(failed.error) == "no"
+    assert said == []  # it ended nobody else's
     right = alone(llama, endless, PROMPTS[3], work.arm, 6)
     assert answer.ids == list(right.token_ids)
 

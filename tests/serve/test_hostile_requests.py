@@ -6,9 +6,11 @@ from typing import Any
 import httpx
 import pytest
 from fuzzing import mutations
+from pydantic import BaseModel, ValidationError
 from served import served
 
 from cna_mlx.circuit import Circuit
+from cna_mlx.serve import schema
 
 MESSAGES = [
     {"role": "system", "content": "Be brief."},
@@ -71,3 +73,54 @@ def test_a_damaged_body_is_refused_or_answered(
         assert web.get("/health").json() == {"status": "ok", "answers": 0}
         assert server.warned == []
     assert 400 in seen
+
+
+MANY = 5000
+TEXT = {"type": "text", "text": "a"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (schema.ChatRequest, {"messages": [{}] * MANY}),
+        (schema.ChatRequest, {"messages": [MESSAGES[0]] * MANY}),
+        (schema.ChatRequest, {"messages": [{"role": "user", "content": [{}] * MANY}]}),
+        (schema.ChatRequest, {"messages": MESSAGES, "modalities": [1] * MANY}),
+        (schema.ChatRequest, {"messages": MESSAGES, "stop": [1] * MANY}),
+        (schema.ChatRequest, {"messages": MESSAGES, "arms": [1] * MANY}),
+        (schema.CompletionRequest, {"prompt": [None] * MANY}),
+        (schema.CompletionRequest, {"prompt": [[-1] * MANY]}),
+        (schema.WordsRequest, {"messages": [{}] * MANY}),
+        (schema.FirstWordsRequest, {"messages": MESSAGES, "models": [1] * MANY}),
+        (schema.DetokenizeRequest, {"tokens": [-1] * MANY}),
+        (
+            schema.CompletionRequest,
+            {"prompt": "a", "circuits": {str(n): "x" for n in range(MANY)}},
+        ),
+    ],
+)
+def test_a_body_of_many_errors_fails_at_the_first(
+    kind: type[BaseModel], fields: dict[str, Any]
+) -> None:
+    """16 MB of them took gigabytes and minutes, in which nobody was answered."""
+    model = {} if kind is schema.FirstWordsRequest else {"model": "demo"}
+    body = json.dumps({**model, **fields}).encode()
+    with pytest.raises(ValidationError) as found:
+        kind.model_validate_json(body)
+    assert found.value.error_count() <= 5  # of each type that a field may have
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"a\nb": 1}, "a\\nb: this server does not know"),
+        ({"int": 1}, "int: this server does not know"),
+        ({"k" * 5000: 1}, f"{'k' * 77}...: this server does not know"),
+        ({"circuits": {"a\x1b\n": "x"}}, "circuits.a\\x1b\\n: 'x' is not"),
+    ],
+)
+def test_a_fields_name_is_shown_on_one_line(fields: dict[str, Any], named: str) -> None:
+    body = {"model": "demo", "messages": MESSAGES, **fields}
+    with pytest.raises(ValidationError) as found:
+        schema.ChatRequest.model_validate_json(json.dumps(body).encode())
+    assert schema.error_text(found.value)[0].startswith(named)

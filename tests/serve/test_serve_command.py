@@ -114,7 +114,7 @@ def test_ctrl_c_finishes_what_runs_and_a_second_one_ends_it(
             rest = list(lines)
         code, said = ended(process)
     assert len(first) == 40
-    assert re.search(r"finishing \d+ answers; Ctrl-C again ends them", said)
+    assert re.search(r"finishing \d+ answers?; Ctrl-C again ends them", said)
     assert "Traceback" not in said
     if presses == 1:
         assert (code, rest[-1]) == (0, "data: [DONE]")
@@ -195,6 +195,12 @@ def test_only_this_machines_own_addresses_need_no_key(
 def test_an_empty_key_is_refused() -> None:
     with pytest.raises(InputError, match="empty"):
         Address("0.0.0.0", 1, " ")
+
+
+@pytest.mark.parametrize("key", ["schl\u00fcssel", "a\nb", "key ", "\udcff"])
+def test_a_key_that_no_client_can_send_is_refused(key: str) -> None:
+    with pytest.raises(InputError, match="--api-key: use ASCII"):
+        Address("0.0.0.0", 1, key)
 
 
 def test_circuits_are_named_after_their_files(
