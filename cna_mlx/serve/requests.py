@@ -66,6 +66,7 @@ class Choices:
             self.top,
             self.gauge,
             self.body.stops,
+            continues=isinstance(self.body, CompletionRequest),
         )
 
     def _sampling(self, place: int) -> Sampling:
