@@ -88,6 +88,7 @@ def test_all_commands_are_known() -> None:
         "report",
         "export",
         "runs",
+        "serve",
         "label",
         "capability",
         "compare",

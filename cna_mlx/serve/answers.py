@@ -8,10 +8,19 @@ from typing import Any
 
 from cna_mlx.serve.arms import ServedArms
 from cna_mlx.serve.engine import Engine
-from cna_mlx.serve.replies import ChoiceText, Reply
+from cna_mlx.serve.replies import ApiReply, ChoiceText
 from cna_mlx.serve.requests import Choices
 from cna_mlx.serve.texts import Texts, label_of
-from cna_mlx.serve.work import Ended, Event, Failed, Looked, Piece, Read, Scored, Work
+from cna_mlx.serve.work import (
+    AnswerPart,
+    Ended,
+    Event,
+    Failed,
+    LookedUp,
+    Read,
+    Scored,
+    Work,
+)
 
 
 class Events:
@@ -54,7 +63,7 @@ class Events:
             self._engine.submit(work)
 
     def _arrived(self, place: int, event: Event) -> None:
-        if isinstance(event, Ended | Failed | Scored | Looked):
+        if isinstance(event, Ended | Failed | Scored | LookedUp):
             self._close(place)  # also while the client does not read
         self._queue.put_nowait((place, event))
 
@@ -78,7 +87,7 @@ class Answers:
     """The answers of one request."""
 
     def __init__(
-        self, wanted: Choices, reply: Reply, arms: ServedArms, texts: Texts
+        self, wanted: Choices, reply: ApiReply, arms: ServedArms, texts: Texts
     ) -> None:
         self._wanted, self._reply, self._texts = wanted, reply, texts
         self._arms = arms
@@ -98,7 +107,7 @@ class Answers:
             if place not in begun:
                 begun.add(place)
                 yield self._reply.part(place, None)
-            if isinstance(event, Piece):
+            if isinstance(event, AnswerPart):
                 if event.token and self._wanted.top is not None:
                     tokens = [event.token]
                 else:
@@ -121,7 +130,7 @@ class Answers:
         while left:
             place, event = await events.next()
             one = self.choices[place]
-            if isinstance(event, Piece):
+            if isinstance(event, AnswerPart):
                 one.text += event.text
                 if event.token:
                     one.made += 1
@@ -148,7 +157,9 @@ class Answers:
         body = self._wanted.body
         if not (body.gauge or body.label):
             return None
-        extra: dict[str, Any] = {"circuits": self._arms.name_of(self._wanted.arm)}
+        extra: dict[str, Any] = {
+            "circuits": self._arms.name_of(self._wanted.arms[place])
+        }
         if body.gauge:
             extra["gauge"] = one.gauge
         if body.label:

@@ -1,22 +1,25 @@
 """Answer many requests at once with one model, on one thread."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
+from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.errors import CnaError, OutOfMemoryError
+from cna_mlx.errors import CnaError, OutOfMemoryError, RequestError
 from cna_mlx.models.memory.loaded import loaded_shape
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.serve.batch_edits import BatchEdits
 from cna_mlx.serve.feeding import Feeding
 from cna_mlx.serve.prompt_cache import PromptCache
-from cna_mlx.serve.rows import Row, Rows
+from cna_mlx.serve.rows import Row, RunningRows
 from cna_mlx.serve.scoring import TOGETHER, TOKENS, score_prompts
-from cna_mlx.serve.work import Ask, Failed, Look, Looked, Score, Work
+from cna_mlx.serve.tokens import NextTokens
+from cna_mlx.serve.work import Ask, Failed, LookedUp, Lookup, ScorePrompt, Work
 from cna_mlx.steering.gauge_scale import Scale
 
 # Tokens of prompts that are fed between two steps of the answers, and without any.
@@ -46,6 +49,8 @@ class Engine:
         tokens: the largest number of tokens in the KV caches of all rows, each as long
             as the longest.
         cache_bytes: of the KV caches that are kept for later requests.
+        lookups: other uses of the model, by name; each is called on this thread with
+            what the request gives.
         warn: called with a line about an error that is not a request's.
     """
 
@@ -57,23 +62,26 @@ class Engine:
         rows: int = 64,
         tokens: int = 1 << 20,
         cache_bytes: int = 1 << 28,
+        lookups: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
+        mx.eval(model.parameters())  # what is read lazily belongs to this thread
         self.model, self.tokenizer = model, tokenizer
         self.most_rows, self.most_tokens = rows, tokens
-        self._warn = warn
+        self._warn, self._known = warn, lookups
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._edits = BatchEdits(model)
         self._kept = PromptCache(model, cache_bytes)
         recurrent = loaded_shape(model).recurrent
         # mlx-lm's Mamba2 takes padding on the right into its state
-        self._fed = 1 if recurrent and recurrent.scan else _FED
+        self._together = 1 if recurrent and recurrent.scan else _FED
         eos = set(tokenizer.eos_token_ids)
-        self._rows = Rows(model, self._edits, self._kept, eos.__contains__)
+        self._rows = RunningRows(model, self._edits, self._kept, eos.__contains__)
         self._asked: deque[Row] = deque()
-        self._scores: deque[Score] = deque()
-        self._looks: deque[Look] = deque()
+        self._scores: deque[ScorePrompt] = deque()
+        self._lookups: deque[Lookup] = deque()
         self._feeding: Feeding | None = None
+        self._fed: tuple[Feeding, NextTokens] | None = None
         self._scales: dict[int, Scale] = {}
         self._turns = 0
         self._ends: str | None = None  # "finish" what runs, or end "now"
@@ -115,10 +123,7 @@ class Engine:
             self._fail_all(StoppedError())
         if not self._is_busy():
             return False
-        try:
-            self._turn()
-        except Exception as error:  # noqa: BLE001  # others' requests go on
-            self._recover(error)
+        self._turn()
         return True
 
     @property
@@ -137,7 +142,7 @@ class Engine:
             or self._asked
             or self._feeding
             or self._scores
-            or self._looks
+            or self._lookups
         )
 
     def _read_inbox(self, *, waits: bool) -> None:
@@ -153,10 +158,10 @@ class Engine:
             work.deliver(Failed(StoppedError()))
         elif isinstance(work, Ask):
             self._asked.append(Row(work, self._detokenizer(work)))
-        elif isinstance(work, Score):
+        elif isinstance(work, ScorePrompt):
             self._scores.append(work)
-        elif isinstance(work, Look):
-            self._looks.append(work)
+        elif isinstance(work, Lookup):
+            self._lookups.append(work)
 
     def _detokenizer(self, ask: Ask) -> Any:
         made = self.tokenizer.detokenizer
@@ -172,7 +177,7 @@ class Engine:
                 row.is_over = True
         self._asked = deque(row for row in self._asked if row.ask is not work)
         self._scores = deque(one for one in self._scores if one is not work)
-        self._looks = deque(one for one in self._looks if one is not work)
+        self._lookups = deque(one for one in self._lookups if one is not work)
 
     def _all_rows(self) -> Iterator[Row]:
         yield from self._rows.rows
@@ -184,39 +189,66 @@ class Engine:
         self._turns += 1
         if self._turns % _CLEARED == 0:
             mx.clear_cache()  # batches of every size leave buffers behind
-        self._rows.step()
-        self._feed()
+        with self._failing(self._rows.fail):
+            self._rows.step()
+        with self._failing(self._fail_feeding):
+            self._feed()
+        if self._fed:
+            with self._failing(self._rows.fail):
+                self._join()
         if self._scores:
-            score_prompts(self.model, self._next_scores(), self._edits)
-        if self._looks:
-            look = self._looks.popleft()
-            try:
-                look.deliver(Looked(look.look()))
-            except CnaError as error:
-                look.deliver(Failed(error))
+            works = self._next_scores()
+            with self._failing(lambda error: _fail(works, error)):
+                score_prompts(self.model, works, self._edits)
+        if self._lookups:
+            look = self._lookups.popleft()
+            with self._failing(lambda error: _fail([look], error)):
+                try:
+                    look.deliver(LookedUp(self._known[look.name](**look.given)))
+                except RequestError as error:  # the client's, not the server's
+                    look.deliver(Failed(error))
+
+    @contextmanager
+    def _failing(self, fail: Callable[[Exception], None]) -> Iterator[None]:
+        """Tell those whose work fails inside the block; all others go on."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            fail(error)
+            if isinstance(error, OutOfMemoryError):
+                self._kept.clear()
+            mx.clear_cache()
+            self._warn(f"requests that ran were ended: {error}")
 
     def _feed(self) -> None:
         if self._feeding and all(row.is_over for row in self._feeding.rows):
             self._feeding = None
         if self._feeding is None and (rows := self._admitted()):
-            self._feeding = Feeding(self.model, rows, self._edits, self._kept)
+            with _told(rows):
+                self._feeding = Feeding(self.model, rows, self._edits, self._kept)
         if self._feeding is None:
             return
         if self._feeding.feed(_BESIDE if self._rows.rows else _ALONE):
-            fed, self._feeding = self._feeding, None
-            try:
-                first = fed.first(self._scale_of)
-            except BaseException:
-                self._feeding = fed  # its rows are told
-                raise
+            first = self._feeding.first(self._scale_of)
+            self._fed, self._feeding = (self._feeding, first), None
+
+    def _join(self) -> None:
+        assert self._fed is not None
+        (fed, first), self._fed = self._fed, None
+        with _told(fed.rows):
             self._rows.join(fed.rows, fed.cache, first)
+
+    def _fail_feeding(self, error: Exception) -> None:
+        fed, self._feeding = self._feeding, None
+        for row in fed.rows if fed else ():
+            row.fail(error)
 
     def _admitted(self) -> list[Row]:
         """The rows that are fed next: as many as fit, the first ones first."""
         rows: list[Row] = []
         others = [row for row in self._rows.rows if not row.is_over]
         size, total = 0, 0
-        while self._asked and len(rows) < self._fed:
+        while self._asked and len(rows) < self._together:
             row = self._asked[0]
             count = len(others) + len(rows) + 1
             longest = max(one.longest for one in (*others, *rows, row))
@@ -230,7 +262,7 @@ class Engine:
             rows.append(self._asked.popleft())
         return rows
 
-    def _next_scores(self) -> list[Score]:
+    def _next_scores(self) -> list[ScorePrompt]:
         works, longest = [self._scores.popleft()], 0
         longest = len(works[0].prompt)
         while self._scores and len(works) < TOGETHER:
@@ -245,24 +277,28 @@ class Engine:
             self._scales[id(circuit)] = Scale(circuit)
         return self._scales[id(circuit)]
 
-    def _recover(self, error: Exception) -> None:
-        """Tell the requests that run; those that wait go on."""
-        fed, self._feeding = self._feeding, None
-        for row in fed.rows if fed else ():
-            row.fail(error)
-        self._rows.fail(error)
-        if isinstance(error, OutOfMemoryError):
-            self._kept.clear()
-        mx.clear_cache()
-        self._warn(f"the answers that ran were ended: {error}")
-
     def _fail_all(self, error: Exception) -> None:
         for row in self._all_rows():
             row.fail(error)
-        for work in (*self._scores, *self._looks):
-            work.deliver(Failed(error))
+        _fail([*self._scores, *self._lookups], error)
         self._rows.fail(error)
         self._feeding = None
         self._asked.clear()
         self._scores.clear()
-        self._looks.clear()
+        self._lookups.clear()
+
+
+def _fail(works: Sequence[Work], error: Exception) -> None:
+    for work in works:
+        work.deliver(Failed(error))
+
+
+@contextmanager
+def _told(rows: Sequence[Row]) -> Iterator[None]:
+    """Tell rows of an error inside the block, which goes on."""
+    try:
+        yield
+    except Exception as error:
+        for row in rows:
+            row.fail(error)
+        raise

@@ -36,11 +36,11 @@ from cna_mlx.discovery.session import Session
 from cna_mlx.errors import CnaError, InputError
 from cna_mlx.models.loading import ModelOptions
 from cna_mlx.serve.answers import Answers
-from cna_mlx.serve.app import Service
 from cna_mlx.serve.opening import Address, open_service
 from cna_mlx.serve.replies import ChatReply
 from cna_mlx.serve.requests import arm_of, chat_choices
 from cna_mlx.serve.schema import ChatRequest, error_text
+from cna_mlx.serve.service import Service
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.strength import as_typed
 from cna_mlx.util.progress import Reporter
@@ -118,7 +118,7 @@ class SteeredModel(ModelAPI):
         paths = [path for path, _ in circuits]
         self._key = (model, *paths, *sorted(arguments.items()))
         if self._key not in _open:
-            _open[self._key] = _Shared(model, paths, **arguments)
+            _open[self._key] = _SharedModel(model, paths, **arguments)
         self._shared = _open[self._key]
         self._shared.users += 1
         try:
@@ -198,7 +198,7 @@ class SteeredModel(ModelAPI):
                 state.metadata[f"cna_{name}"] = value
 
 
-class _Shared:
+class _SharedModel:
     """A model that was loaded and runs on a thread of its own, for all its arms."""
 
     def __init__(self, model: str, circuits: Sequence[str], **arguments: Any) -> None:
@@ -238,7 +238,7 @@ class _Shared:
 
 
 #: The models that are open, by all that tells them apart.
-_open: dict[tuple[Any, ...], _Shared] = {}
+_open: dict[tuple[Any, ...], _SharedModel] = {}
 
 
 @atexit.register

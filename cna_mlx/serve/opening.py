@@ -13,9 +13,10 @@ from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
 from cna_mlx.models.memory.loaded import loaded_bytes, loaded_shape
 from cna_mlx.models.memory.machine import machine
-from cna_mlx.serve.app import Limits, Service
 from cna_mlx.serve.arms import ServedArms
 from cna_mlx.serve.engine import Engine
+from cna_mlx.serve.lookups import lookups
+from cna_mlx.serve.service import Limits, Service
 from cna_mlx.serve.texts import Texts
 from cna_mlx.steering.arms import Arm
 from cna_mlx.strength import Strength
@@ -97,6 +98,7 @@ def open_service(
         tokenizer,
         rows=rows,
         warn=session.reporter.warn,
+        lookups=lookups(model, tokenizer, arms, session.rendering),
         **room(model),
     )
     limits = Limits(seconds=seconds, answers=queue, max_tokens=max_tokens)

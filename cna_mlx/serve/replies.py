@@ -46,7 +46,7 @@ def usage(choices: Sequence[ChoiceText]) -> dict[str, Any]:
     }
 
 
-class Reply:
+class ApiReply:
     """The JSON of one request's answers.
 
     Args:
@@ -128,7 +128,7 @@ class Reply:
         return str(self._tokenizer.decode([token]))
 
 
-class ChatReply(Reply):
+class ChatReply(ApiReply):
     """Answers to messages."""
 
     kind, name = "chat.completion", "chatcmpl"
@@ -164,7 +164,7 @@ class ChatReply(Reply):
         return {"token": text, "logprob": max(logprob, _LEAST), "bytes": known}
 
 
-class CompletionReply(Reply):
+class CompletionReply(ApiReply):
     """Continuations of texts."""
 
     kind, name = "text_completion", "cmpl"

@@ -10,8 +10,8 @@ from cna_mlx.errors import InputError
 from cna_mlx.models.context import check_lengths, context_length
 from cna_mlx.serve.arms import ServedArms
 from cna_mlx.serve.schema import ChatRequest, CompletionRequest, Generation, Steering
-from cna_mlx.serve.work import Ask, Event, Score, Work
-from cna_mlx.steering.arms import Arm
+from cna_mlx.serve.work import Ask, Event, ScorePrompt, Work
+from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.decoding import begins_thought
 from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.sampling import Greedy, Sampled, Sampling
@@ -27,17 +27,19 @@ class Choices:
     """The answers that a request wants.
 
     Attributes:
-        prompts: token ids, one for each answer.
+        arms, prompts, max_tokens, gauges: one for each answer: its arm, the token ids
+            that it follows, its greatest length, and the circuit that its gauge is
+            read along.
         top: how many likely tokens to give; None for no log-probabilities.
         echoes: whether the answers begin with the prompts, whose tokens are scored.
         opens_thought: whether each prompt ends with an opening think tag.
     """
 
     body: Generation
-    arm: Arm
+    arms: list[Arm]
     prompts: list[list[int]]
-    max_tokens: int
-    gauge: Circuit | None
+    max_tokens: list[int]
+    gauges: list[Circuit | None]
     top: int | None
     echoes: bool
     opens_thought: list[bool]
@@ -51,20 +53,20 @@ class Choices:
     def _places(self) -> range:
         return range(len(self.prompts))
 
-    def _score(self, deliver: Deliver, place: int) -> Score:
-        follows, top = self.max_tokens > 0, self.top or 0
-        prompt = self.prompts[place]
-        return Score(deliver, prompt, self.arm, top, follows, self._sampling(place))
+    def _score(self, deliver: Deliver, place: int) -> ScorePrompt:
+        follows, top = self.max_tokens[place] > 0, self.top or 0
+        prompt, arm = self.prompts[place], self.arms[place]
+        return ScorePrompt(deliver, prompt, arm, top, follows, self._sampling(place))
 
     def _ask(self, deliver: Deliver, place: int) -> Ask:
         return Ask(
             deliver,
             self.prompts[place],
-            self.arm,
-            self.max_tokens,
+            self.arms[place],
+            self.max_tokens[place],
             self._sampling(place),
             self.top,
-            self.gauge,
+            self.gauges[place],
             self.body.stops,
             continues=isinstance(self.body, CompletionRequest),
         )
@@ -73,7 +75,8 @@ class Choices:
         body = self.body
         if (body.temperature or 0.0) < _COLD:
             return Greedy()
-        # several answers to one prompt have noise of their own
+        # several answers to one prompt have noise of their own, but arms share a seed's
+        place //= len(body.arms) if body.arms else 1
         seed = randbits(62) if body.seed is None else abs(body.seed) + place
         return Sampled(
             float(body.temperature or 0.0),
@@ -123,30 +126,59 @@ def _choices(
     *,
     echoes: bool,
 ) -> Choices:
-    arm = arm_of(body, arms)
+    steered = _arms_of(body, arms)
     check_lengths(model, prompts)
     if limit < 1 and not echoes:
         raise InputError("max_tokens: give 1 or more, or 0 with echo")
-    gauge = None
-    if body.gauge:
-        gauge = arms.circuit_of(arm)
-        if gauge is None or not can_gauge(gauge):
-            raise InputError("gauge: there is no circuit with a gauge here")
-        if echoes:
-            raise InputError("gauge: not with echo")
-    longest = context_length(model)
-    room = limit
-    if longest is not None and limit:
-        tokens = max(map(len, prompts))
-        room = min(limit, longest - tokens)
-        if room < 1:
-            raise InputError(
-                f"the prompt has {tokens} tokens, and the model's context {longest}: "
-                "there is no room for an answer"
-            )
-    repeated = [prompt for prompt in prompts for _ in range(body.n or 1)]
+    gauges = _gauges_of(body, arms, steered)
+    if body.gauge and echoes:
+        raise InputError("gauge: not with echo")
+    room = [_room(model, prompt, limit) for prompt in prompts]
+    copies = body.n or len(steered)
+    repeated = [prompt for prompt in prompts for _ in range(copies)]
     thoughts = [begins_thought(texts.tokenizer, prompt) for prompt in repeated]
-    return Choices(body, arm, repeated, room, gauge, top, echoes, thoughts)
+    times = len(repeated) // len(steered)
+    limits = [tokens for tokens in room for _ in range(copies)]
+    return Choices(
+        body, steered * times, repeated, limits, gauges * times, top, echoes, thoughts
+    )
+
+
+def _room(model: Any, prompt: Sequence[int], limit: int) -> int:
+    """The new tokens that fit the model's context."""
+    longest = context_length(model)
+    if longest is None or limit == 0:
+        return limit
+    if len(prompt) >= longest:
+        raise InputError(
+            f"the prompt has {len(prompt)} tokens, and the model's context {longest}: "
+            "there is no room for an answer"
+        )
+    return min(limit, longest - len(prompt))
+
+
+def _arms_of(body: Generation, arms: ServedArms) -> list[Arm]:
+    """The arms of the answers to a prompt: several, or the one of all answers."""
+    if body.arms is None:
+        return [arm_of(body, arms)]
+    for name in ("multiplier", "circuits", "n"):
+        if getattr(body, name) is not None:
+            raise InputError(f"arms: not with {name}")
+    arms.arm(body.model)
+    return [arms.arm(name) for name in body.arms]
+
+
+def _gauges_of(
+    body: Generation, arms: ServedArms, steered: list[Arm]
+) -> list[Circuit | None]:
+    """The circuit of each arm's gauge; the baseline has that of a steered arm."""
+    if not body.gauge:
+        return [None] * len(steered)
+    usual = arms.circuit_of(next((arm for arm in steered if arm.steering), BASELINE))
+    found = [arms.circuit_of(arm) if arm.steering else usual for arm in steered]
+    if not all(one is not None and can_gauge(one) for one in found):
+        raise InputError("gauge: there is no circuit with a gauge here")
+    return found
 
 
 def arm_of(body: Steering, arms: ServedArms) -> Arm:

@@ -12,7 +12,7 @@ from cna_mlx.serve.batch_edits import BatchEdits
 from cna_mlx.serve.prompt_cache import PromptCache
 from cna_mlx.serve.stop_strings import StopStrings
 from cna_mlx.serve.tokens import Choose, NextTokens, choose_by, next_tokens
-from cna_mlx.serve.work import Ask, Ended, Failed, Piece, TokenScore
+from cna_mlx.serve.work import AnswerPart, Ask, Ended, Failed, TokenScore
 from cna_mlx.steering.arms import logits_error
 
 # The part of a batch that may be rows that have ended: to cut it copies its caches.
@@ -76,13 +76,13 @@ class Row:
         if is_last and not is_stopped:
             text += self.stops.rest()
         if not is_end or text:
-            self.ask.deliver(Piece(text, None if is_end else token))
+            self.ask.deliver(AnswerPart(text, None if is_end else token))
         if is_last or is_stopped:
             self.is_over = True
             self.ask.deliver(Ended("stop" if is_end or is_stopped else "length"))
 
 
-class Rows:
+class RunningRows:
     """The batch that decodes; rows join and leave between two steps."""
 
     def __init__(

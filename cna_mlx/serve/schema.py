@@ -16,9 +16,11 @@ _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Zero = Annotated[float, Field(ge=0, le=0)]
 _NoList = Annotated[list[Any], Field(max_length=0)]
 _Stop = Annotated[str, Field(min_length=1, max_length=256)]
-_Id = Annotated[int, Field(ge=0)]
+_Id = Annotated[int, Field(ge=0, lt=2**31)]
 _Ids = Annotated[list[_Id], Field(min_length=1)]
 _Text = Annotated[str, Field(min_length=1)]
+_Name = Annotated[str, Field(max_length=1000)]
+_Arms = Annotated[list[_Name], Field(min_length=1, max_length=MOST_ANSWERS)]
 
 
 def _strength(value: Any) -> Strength | None:
@@ -39,7 +41,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class TextPart(Body):
+class MessagePart(Body):
     """A part of a message."""
 
     type: Literal["text"]
@@ -50,7 +52,7 @@ class ChatMessage(Body):
     """A message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | list[MessagePart]
     # what an answer has besides, and a client may send back; names are not shown
     name: str | None = None
     refusal: None = None
@@ -85,7 +87,7 @@ class TextFormat(Body):
 class Steering(Body):
     """Which arm answers; see :meth:`cna_mlx.serve.arms.ServedArms.arm`."""
 
-    model: str = Field(max_length=1000)
+    model: _Name
     multiplier: Annotated[Any, BeforeValidator(_strength)] | None = None
     circuits: dict[str, Annotated[Any, BeforeValidator(_strength)]] | None = None
 
@@ -95,6 +97,8 @@ class Generation(Steering):
 
     gauge: bool = False
     label: bool = False
+    # an answer in each of these, named as a model is, in the place of the model's one
+    arms: _Arms | None = None
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     temperature: Annotated[_Number, Field(ge=0)] | None = None
     top_p: Annotated[_Number, Field(gt=0, le=1)] | None = None

@@ -10,7 +10,7 @@ from cna_mlx.models.context import vocabulary
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.serve.batch_edits import BatchEdits
 from cna_mlx.serve.tokens import choose_by, next_tokens, scored, token_scores
-from cna_mlx.serve.work import Failed, Score, Scored, TokenScore
+from cna_mlx.serve.work import Failed, Scored, ScorePrompt, TokenScore
 from cna_mlx.steering.arms import logits_error
 
 # Logits in float32 at a time: 2^24 of them are 67 MB, of which a few copies are made.
@@ -19,7 +19,7 @@ _LOGITS = 1 << 24
 TOGETHER, TOKENS = 32, 4096
 
 
-def score_prompts(model: Any, works: Sequence[Score], edits: BatchEdits) -> None:
+def score_prompts(model: Any, works: Sequence[ScorePrompt], edits: BatchEdits) -> None:
     """Deliver the log-probabilities of several prompts, which are rows of one batch.
 
     Shorter ones are padded on the right, where no token sees the padding.

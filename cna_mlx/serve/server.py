@@ -14,7 +14,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cna_mlx.errors import CnaError, InputError
-from cna_mlx.serve.app import Service, make_app
+from cna_mlx.serve.app import make_app
+from cna_mlx.serve.service import Service
 
 _HEAD_SECONDS = 20  # until the head of a connection's first request has come
 _IDLE_SECONDS = 75  # of a connection between two requests

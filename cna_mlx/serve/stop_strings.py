@@ -16,10 +16,12 @@ class StopStrings:
     def take(self, text: str) -> tuple[str, bool]:
         """The text that can be passed on, and whether a stop string was found."""
         held = self._held + text
-        found = [at for stop in self._stops if (at := held.find(stop)) >= 0]
-        if found:
+        found = [
+            (at + len(stop), at) for stop in self._stops if (at := held.find(stop)) >= 0
+        ]
+        if found:  # the one that is whole first, however the text is cut into parts
             self._held = ""
-            return held[: min(found)], True
+            return held[: min(found)[1]], True
         kept = self._beginning(held)
         self._held = held[len(held) - kept :]
         return held[: len(held) - kept], False

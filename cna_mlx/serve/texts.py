@@ -33,13 +33,8 @@ class Texts:
 
         A system message takes the place of the server's.
         """
-        return render(self.tokenizer, list(messages), self.rendering_for(messages))
-
-    def rendering_for(self, messages: Sequence[Message]) -> Rendering:
-        """How these messages become token ids."""
-        if any(message["role"] == "system" for message in messages):
-            return replace(self._rendering, system=None)
-        return self._rendering
+        rendering = rendering_for(messages, self._rendering)
+        return render(self.tokenizer, list(messages), rendering)
 
     def encoded(self, prompt: str | Sequence[int]) -> list[int]:
         """Token ids of a text that is continued."""
@@ -55,3 +50,10 @@ class Texts:
 def label_of(text: str, *, opens_thought: bool = False) -> str:
     """The label of an answer."""
     return str(label(text, opens_thought=opens_thought).kind)
+
+
+def rendering_for(messages: Sequence[Message], rendering: Rendering) -> Rendering:
+    """How messages become token ids: their own system message comes first."""
+    if any(message["role"] == "system" for message in messages):
+        return replace(rendering, system=None)
+    return rendering

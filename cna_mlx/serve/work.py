@@ -24,7 +24,7 @@ class TokenScore:
 
 
 @dataclass(frozen=True)
-class Piece:
+class AnswerPart:
     """What a step adds to an answer.
 
     Attributes:
@@ -76,13 +76,13 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What a :class:`Look` found."""
+class LookedUp:
+    """What a :class:`Lookup` found."""
 
     value: Any
 
 
-Event = Piece | Read | Ended | Failed | Scored | Looked
+Event = AnswerPart | Read | Ended | Failed | Scored | LookedUp
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class Ask(Work):
 
 
 @dataclass(frozen=True, eq=False)
-class Score(Work):
+class ScorePrompt(Work):
     """The log-probabilities of a prompt's tokens.
 
     Attributes:
@@ -142,11 +142,13 @@ class Score(Work):
 
 
 @dataclass(frozen=True, eq=False)
-class Look(Work):
+class Lookup(Work):
     """Any other use of the model, between two steps.
 
     Attributes:
-        look: called on the engine's thread.
+        name: of one of the engine's lookups.
+        given: what it is called with, of JSON.
     """
 
-    look: Callable[[], Any]
+    name: str
+    given: dict[str, Any]

@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from cna_mlx.serve.app import Service
+from cna_mlx.serve.service import Service
 from cna_mlx.ui.console import Screen
 from cna_mlx.util.formatting import counted
 

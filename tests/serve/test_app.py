@@ -17,7 +17,7 @@ from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.labels.label import label
 from cna_mlx.prompts.chat_template import render_prompt
-from cna_mlx.serve.app import Limits
+from cna_mlx.serve.service import Limits
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import PromptResult, diff
 from cna_mlx.steering.events import Gauged
@@ -254,6 +254,14 @@ def test_completions_continue_texts_and_token_ids(
     assert texts == found[0]
 
 
+def test_a_long_prompt_does_not_shorten_the_others_answers(
+    endless_demo: Served, clients: Any
+) -> None:
+    body = {"model": "demo", "prompt": [[5] * 500, [5, 6]], "max_tokens": 40}
+    reply = clients(endless_demo.url).post("/v1/completions", json=body).json()
+    assert reply["usage"]["completion_tokens"] == 12 + 40
+
+
 @pytest.mark.parametrize("follows", [0, 1])
 def test_echo_scores_the_prompt(
     follows: int, web: httpx.Client, demo: tuple[Any, Any]
@@ -308,6 +316,9 @@ def test_a_server_tokenizes(web: httpx.Client, demo: tuple[Any, Any]) -> None:
     assert ids == demo[1].encode("a cat", add_special_tokens=False)
     text = web.post("/detokenize", json={"tokens": ids}).json()["prompt"]
     assert text == "a cat"
+    for wrong in (-1, 2**40, 10**400):
+        reply = web.post("/detokenize", json={"tokens": [wrong]})
+        assert reply.status_code == 400
     assert web.get("/tokenizer_info").json()["eos_token"] == demo[1].eos_token
 
 

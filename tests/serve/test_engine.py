@@ -1,6 +1,7 @@
 """Requests of different arms are rows of one batch, and each is what it is alone."""
 
 import itertools
+import pkgutil
 import random
 from typing import Any
 
@@ -11,10 +12,10 @@ from engines import Got, alone, asked, run
 from tiny_models import FAMILIES, MIXTURES, OTHERS, make_model
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.errors import CnaError, OutOfMemoryError
+from cna_mlx.errors import InputError, OutOfMemoryError
 from cna_mlx.models.families import widths
 from cna_mlx.serve.engine import Engine, StoppedError
-from cna_mlx.serve.work import Look, Piece, Score
+from cna_mlx.serve.work import AnswerPart, Lookup, ScorePrompt
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.sampling import Greedy, Sampled
 
@@ -69,7 +70,7 @@ def test_a_request_is_answered_as_alone(family: str, endless: Any) -> None:
     later = [work for work, _ in wanted[12:]]
 
     def more(event: Any) -> None:
-        if later and isinstance(event, Piece):
+        if later and isinstance(event, AnswerPart):
             engine.submit(later.pop(0))
 
     for _, got in wanted:
@@ -215,7 +216,7 @@ def test_stopping_now_fails_what_runs_and_waits(llama: Any, endless: Any) -> Non
         engine.submit(work)
     engine.run()
     engine.submit(late[0])
-    engine.submit(Score(score.deliver, [3, 4], BASELINE))
+    engine.submit(ScorePrompt(score.deliver, [3, 4], BASELINE))
     engine.run()
     for got in (runs[1], waits[1], late[1], score):
         assert isinstance(got.error, StoppedError)
@@ -239,15 +240,9 @@ def test_an_error_ends_what_runs_and_the_rest_goes_on(
     said: list[str] = []
     engine = Engine(llama, endless, rows=2, warn=said.append)
     works = [asked(PROMPTS[3], BASELINE, 6) for _ in range(4)]
-    passes = itertools.count()
-    real = engine._rows._pass
-
-    def failing(ahead: Any) -> Any:
-        if next(passes) == 2:
-            raise error
-        return real(ahead)
-
-    monkeypatch.setattr(engine._rows, "_pass", failing)
+    monkeypatch.setattr(
+        engine._rows, "_pass", failing(engine._rows._pass, error, after=2)
+    )
     run(engine, *(work for work, _ in works))
     assert [got.error is error for _, got in works] == [True, True, False, False]
     right = list(alone(llama, endless, PROMPTS[3], BASELINE, 6).token_ids)
@@ -255,16 +250,72 @@ def test_an_error_ends_what_runs_and_the_rest_goes_on(
     assert len(said) == 1
 
 
-def test_a_look_comes_between_two_steps(llama: Any, endless: Any) -> None:
-    engine, got, failed = Engine(llama, endless), Got(), Got()
+def failing(real: Any, error: Exception, after: int) -> Any:
+    """Fail once, after some calls."""
+    calls = itertools.count()
 
+    def call(*arguments: Any) -> Any:
+        if next(calls) == after:
+            raise error
+        return real(*arguments)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "cna_mlx.serve.engine.Feeding.__init__",
+        "cna_mlx.serve.engine.Feeding.feed",
+        "cna_mlx.serve.engine.Feeding.first",
+        "cna_mlx.serve.engine.RunningRows.join",
+        "cna_mlx.serve.engine.score_prompts",
+    ],
+)
+def test_whoever_fails_is_told_and_nobody_else(
+    part: str, llama: Any, endless: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing hangs, wherever it fails."""
+    said: list[str] = []
+    engine = Engine(llama, endless, warn=said.append)
+    runs, answer = asked(PROMPTS[4], BASELINE, 30)
+    error, scored, failed = KeyError("a bug"), Got(), asked(PROMPTS[3], BASELINE, 6)
+    score = ScorePrompt(scored.deliver, PROMPTS[3], BASELINE)
+
+    def once(event: Any) -> None:
+        if len(answer.tokens) == 3:
+            monkeypatch.setattr(
+                part, failing(pkgutil.resolve_name(part), error, after=0)
+            )
+            engine.submit(failed[0])
+            engine.submit(score)
+
+    answer.then = once
+    run(engine, runs)
+    is_score = part.endswith("score_prompts")
+    assert (scored.error is error) == is_score
+    assert (failed[1].error is error) != is_score
+    assert bool(scored.scores) != is_score
+    if not part.endswith("join"):  # there the batch itself may be broken
+        right = alone(llama, endless, PROMPTS[4], BASELINE, 30)
+        assert answer.ids == list(right.token_ids)
+    assert answer.is_over
+    assert len(said) == 1
+
+
+def test_a_lookup_comes_between_two_steps(llama: Any, endless: Any) -> None:
     def fails() -> None:
-        raise CnaError("no")
+        raise InputError("no")
 
+    def shape(tokens: int) -> Any:
+        return llama(mx.array([[5] * tokens])).shape
+
+    engine = Engine(llama, endless, lookups={"shape": shape, "fails": fails})
+    got, failed = Got(), Got()
     work, answer = asked(PROMPTS[3], arms_of(llama)[1], 6)
-    logits = Look(got.deliver, lambda: llama(mx.array([[5]])).shape)
-    run(engine, work, logits, Look(failed.deliver, fails))
-    assert got.value == (1, 1, 512)
+    look = Lookup(got.deliver, "shape", {"tokens": 2})
+    run(engine, work, look, Lookup(failed.deliver, "fails", {}))
+    assert got.value == (1, 2, 512)
     assert str(failed.error) == "no"
     right = alone(llama, endless, PROMPTS[3], work.arm, 6)
     assert answer.ids == list(right.token_ids)
@@ -280,7 +331,9 @@ def test_scores_are_the_models_own(family: str, endless: Any) -> None:
     works = []
     for number, (prompt, arm) in enumerate(itertools.product(PROMPTS, arms_of(model))):
         got = Got()
-        works.append((Score(got.deliver, prompt, arm, number % 4, follows=True), got))
+        works.append(
+            (ScorePrompt(got.deliver, prompt, arm, number % 4, follows=True), got)
+        )
     run(engine, *(work for work, _ in works))
     from cna_mlx.steering.interventions import Edits
 
@@ -308,7 +361,7 @@ def test_an_answers_tokens_have_their_log_probabilities(
     run(Engine(llama, endless), work, other)
     scored = Got()
     again = [*PROMPTS[4], *got.ids]
-    run(Engine(llama, endless), Score(scored.deliver, again, arm, 3))
+    run(Engine(llama, endless), ScorePrompt(scored.deliver, again, arm, 3))
     for one, right in zip(got.tokens, scored.scores[-6:], strict=True):
         assert one.logprob == pytest.approx(right.logprob, abs=1e-4)
         assert [token for token, _ in one.top[:3]] == [t for t, _ in right.top]

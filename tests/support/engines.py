@@ -6,12 +6,12 @@ from typing import Any
 
 from cna_mlx.serve.engine import Engine
 from cna_mlx.serve.work import (
+    AnswerPart,
     Ask,
     Ended,
     Event,
     Failed,
-    Looked,
-    Piece,
+    LookedUp,
     Read,
     Scored,
     TokenScore,
@@ -43,7 +43,7 @@ class Got:
     def deliver(self, event: Event) -> None:
         assert not self.is_over, event
         self.events.append(event)
-        if isinstance(event, Piece):
+        if isinstance(event, AnswerPart):
             self.text += event.text
             self.tokens += [event.token] if event.token else []
         elif isinstance(event, Read):
@@ -54,14 +54,14 @@ class Got:
             self.error = event.error
         elif isinstance(event, Scored):
             self.scores = event.tokens
-        elif isinstance(event, Looked):
+        elif isinstance(event, LookedUp):
             self.value = event.value
         self.then(event)
 
     @property
     def is_over(self) -> bool:
         done = self.finish or self.error or self.scores
-        return bool(done) or any(isinstance(one, Looked) for one in self.events)
+        return bool(done) or any(isinstance(one, LookedUp) for one in self.events)
 
 
 def run(engine: Engine, *works: Any) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.prompts.chat_template import Rendering
-from cna_mlx.serve.app import Limits, Service
 from cna_mlx.serve.arms import ServedArms
 from cna_mlx.serve.engine import Engine
+from cna_mlx.serve.lookups import lookups
 from cna_mlx.serve.server import bound, listening
+from cna_mlx.serve.service import Limits, Service
 from cna_mlx.serve.texts import Texts
 
 
@@ -45,10 +46,12 @@ def served(
 ) -> Iterator[Served]:
     """A server on a free port, its engine on a thread."""
     warned: list[str] = []
-    engine = Engine(model, tokenizer, rows=rows, warn=warned.append)
+    arms = ServedArms(name, circuits)
+    known = lookups(model, tokenizer, arms, Rendering())
+    engine = Engine(model, tokenizer, rows=rows, lookups=known, warn=warned.append)
     service = Service(
         engine,
-        ServedArms(name, circuits),
+        arms,
         Texts(tokenizer, Rendering()),
         limits or Limits(),
         key,
