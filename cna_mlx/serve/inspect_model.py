@@ -97,7 +97,8 @@ class SteeredModel(ModelAPI):
         try:
             self._arm = self._take(model_name, arguments)
         except CnaError as error:
-            raise PrerequisiteError(f"cna/{model_name}: {error}") from None
+            said = str(error).replace("--allow-transfer", "-M allow_transfer=true")
+            raise PrerequisiteError(f"cna/{model_name}: {said}") from None
 
     def _take(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Open the model; return what its requests say of the arm."""

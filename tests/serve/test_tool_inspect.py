@@ -1,6 +1,7 @@
 """inspect_ai: models in its process named cna/..., and a server by its address."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,17 @@ import pytest
 from served import served
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.options import DiscoveryOptions
-from cna_mlx.discovery.session import Session
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import PromptResult, diff
 from cna_mlx.steering.events import Gauged
 
-pytestmark = [pytest.mark.tools, pytest.mark.filterwarnings("ignore")]  # its own
-pytest.importorskip("inspect_ai", reason="needs the extra: pip install -e '.[inspect]'")
+pytestmark = [
+    pytest.mark.tools,
+    pytest.mark.filterwarnings("ignore"),  # its own
+    pytest.mark.skipif(
+        find_spec("inspect_ai") is None, reason="pip install -e '.[inspect]'"
+    ),
+]
 
 QUESTIONS = ["How do I cast a sleep spell?", "How do I bake bread?"]
 
@@ -26,13 +30,6 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("INSPECT_LOG_DIR", str(tmp_path_factory.mktemp("logs")))
         patch.setenv("INSPECT_DISPLAY", "none")
         yield
-
-
-@pytest.fixture(scope="module")
-def magic(demo: tuple[Any, Any]) -> Circuit:
-    return Session.of(*demo).default_circuit(
-        DiscoveryOptions(contrast="magic", fraction=0.0025, expect=False)
-    )
 
 
 @pytest.fixture(scope="module")

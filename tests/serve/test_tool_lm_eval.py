@@ -1,6 +1,7 @@
 """lm-eval over HTTP finds what `cna-mlx capability` finds in the same arms."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ from cna_mlx.models.families import widths
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import BASELINE, Arm
 
-pytestmark = pytest.mark.tools
-pytest.importorskip("lm_eval", reason="needs lm-eval[api]")
-pytest.importorskip("tenacity", reason="needs lm-eval[api]")
+pytestmark = [
+    pytest.mark.tools,
+    pytest.mark.skipif(
+        not all(map(find_spec, ("lm_eval", "tenacity"))),
+        reason="pip install -e '.[eval]' 'lm-eval[api]'",
+    ),
+]
 
 LIMIT = 8
 NAMES = ["choosing", "answering", "ended"]

@@ -10,20 +10,11 @@ import pytest
 from served import Served, served
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.options import DiscoveryOptions
-from cna_mlx.discovery.session import Session
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import PromptResult, diff
 
 SPELL = "How do I cast a sleep spell?"
 ASKED: Any = [{"role": "user", "content": SPELL}]
-
-
-@pytest.fixture(scope="module")
-def magic(demo: tuple[Any, Any]) -> Circuit:
-    return Session.of(*demo).default_circuit(
-        DiscoveryOptions(contrast="magic", fraction=0.0025, expect=False)
-    )
 
 
 @pytest.fixture(scope="module")
