@@ -9,8 +9,10 @@ from importlib import import_module
 import click
 
 from cna_mlx.commands.command import write_commands
-from cna_mlx.errors import CnaError
-from cna_mlx.util.interrupt import Terminated, obey_signals
+from cna_mlx.errors import CnaError, InputError, OutOfMemoryError
+from cna_mlx.util import ranks
+from cna_mlx.util.interrupt import Terminated, obey_ctrl_c_together, obey_signals
+from cna_mlx.util.rank_link import RankLink
 
 _PROGRAM = "cna-mlx"
 _INTERRUPTED = 130
@@ -26,6 +28,8 @@ _GROUPS = {
     "Report": ("report", "runs", "export"),
     "Models and this machine": ("models", "doctor", "bench"),
 }
+# What several ranks do together under mlx.launch: see docs/two-macs.md.
+_SHARED = ("discover", "diff", "chat", "eval", "serve")
 _COMMANDS = tuple(name for names in _GROUPS.values() for name in names)
 _WIDEST = max(map(len, _COMMANDS))
 # What users of ollama, mlx_lm and lm-eval type, and what it is here.
@@ -105,8 +109,14 @@ def cli(context: click.Context) -> None:
       cna-mlx demo
       cna-mlx chat mlx-community/Llama-3.2-1B-Instruct-4bit --ablate
     """
-    if context.invoked_subcommand is None:
+    name = context.invoked_subcommand
+    if name is None:
         click.echo(context.get_help())
+    elif name not in _SHARED and ranks.count() > 1:
+        raise InputError(
+            f"{name} works on one machine: start it without mlx.launch; "
+            f"{', '.join(_SHARED)} work on several"
+        )
 
 
 def main() -> None:
@@ -117,10 +127,25 @@ def main() -> None:
             setattr(sys, name, null)
     obey_signals()
     try:
+        ranks.enter()
+        obey_ctrl_c_together()
+        if (link := RankLink.connected()) is not None:
+            _links.append(link)
         code = run(sys.argv[1:])
     except Terminated as signalled:
         code = 128 + signalled.number
+    except CnaError as error:  # from before the command
+        code = _fail(str(error), error.exit_code, is_own=True)
+    except RuntimeError as error:
+        if not ranks.is_lost(error):
+            raise
+        code = _fail("another rank is gone", 1, is_own=True)
+    for link in _links:
+        link.leave(code)
     sys.exit(code)
+
+
+_links: list[RankLink] = []  # one, among several ranks
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -137,23 +162,32 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", _INTERRUPTED)
     except CnaError as error:
-        return _fail(str(error), error.exit_code)
+        is_own = isinstance(error, OutOfMemoryError)
+        return _fail(str(error), error.exit_code, is_own=is_own)
     except (BrokenPipeError, SystemExit):  # click and Rich make the one the other
         # whoever read has enough: nothing may be written on the way out either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # no traceback reaches a user
-        if os.environ.get("CNA_MLX_DEBUG"):
+        if os.environ.get("CNA_MLX_DEBUG") or ranks.is_lost(error):
             raise
-        return _fail(*_unexpected(error))
+        return _fail(*_unexpected(error), is_own=True)
     return 0
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, code: int, *, is_own: bool = False) -> int:
+    """Print a line; of another rank than the first only what is its own failure."""
+    for link in _links if is_own else ():
+        link.end_if_alone()
     line = " ".join(message.split())
     # a message may quote a file, and a file may hold what a terminal would obey
     safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    click.echo(f"{_PROGRAM}: {safe}", err=True)
+    who = "" if ranks.is_first() else f"rank {ranks.rank()}: "
+    said = f"{_PROGRAM}: {who}{safe}"
+    if is_own:
+        click.echo(said, file=ranks.voice())
+    else:
+        click.echo(said, err=True)
     return code
 
 

@@ -14,6 +14,7 @@ from cna_mlx.errors import InputError
 from cna_mlx.prompts import contrast_names
 from cna_mlx.search.cached import SearchInterrupted, searched_circuit
 from cna_mlx.strength import effect_text, parse_strength
+from cna_mlx.util import ranks
 from cna_mlx.util.files import is_there, typed_path, write_atomically
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.overwriting import Kind, check_replaceable
@@ -188,6 +189,10 @@ def _save(chat: Conversation, argument: str) -> Reply:
 
 def _free(chat: Conversation, argument: str, kind: Kind) -> Path:
     """The typed path, if nothing is lost by writing to it."""
+    return Path(ranks.first(lambda: str(_checked(chat, argument, kind))))
+
+
+def _checked(chat: Conversation, argument: str, kind: Kind) -> Path:
     text = argument.removesuffix(_FORCE).rstrip()
     path = typed_path(text)
     is_own = is_there(path) and path.resolve() in chat.written

@@ -1,6 +1,7 @@
 """`serve`: answer requests over HTTP, as OpenAI's API does."""
 
-from typing import Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -8,6 +9,9 @@ from cna_mlx.commands import completion as complete
 from cna_mlx.commands import options as opt
 from cna_mlx.commands import values
 from cna_mlx.commands.command import command
+
+if TYPE_CHECKING:
+    from socket import socket
 
 
 @command(
@@ -94,9 +98,12 @@ def serve(
     from cna_mlx.serve.server import serve as run
     from cna_mlx.ui.console import screen
     from cna_mlx.ui.serve import announce, tell_end
+    from cna_mlx.util import ranks
 
     address = Address(host, port, api_key)
-    with bound(address.host, address.port) as listener:
+    with ExitStack() as stack:
+        listener: list[socket] = []  # of rank 0
+        ranks.first(lambda: listener.append(stack.enter_context(bound(host, port))))
         session, options = values.session_of(model, rest), values.selection_of(rest)
         values.use_search(session, options, rest)
         service = open_service(
@@ -111,7 +118,9 @@ def serve(
             seconds=timeout,
             log=log,
         )
-        announce(screen(), service, listener.getsockname()[:2])
-        is_whole = run(service, listener, screen().note)
+        for one in listener:
+            announce(screen(), service, one.getsockname()[:2])
+        own = listener[0] if listener else None
+        is_whole = run(service, own, screen().note)
     tell_end(screen(), service, is_whole=is_whole)
     return is_whole

@@ -13,9 +13,11 @@ from cna_mlx.models.context import check_lengths
 from cna_mlx.models.families import downs, experts_of, family_of, widths
 from cna_mlx.models.forward import logits
 from cna_mlx.models.memory.machine import wired
+from cna_mlx.models.mlp import group_of
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.provenance import ModelEntry
 from cna_mlx.steering.interventions import Edits
+from cna_mlx.util import ranks
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.records import JsonFields
 
@@ -109,6 +111,21 @@ def output_direction(model: Any, layer: int, index: int) -> mx.array:
     """
     expert, index = ModelEntry(experts=experts_of(model)).expert_of(layer, index)
     projection = downs(model, layer)[-1 if expert is None else expert]
+    if (held := group_of(projection)) is None:
+        return _column(projection, index)
+    width = projection_width(projection)
+    rank, own = divmod(index, width)
+    found = _column(projection, own)
+    return ranks.gathered(found[:, None], held)[:, rank]
+
+
+def projection_width(projection: Any) -> int:
+    """How many columns a projection has."""
+    columns = int(projection.weight.shape[-1])
+    return columns * 32 // projection.bits if hasattr(projection, "bits") else columns
+
+
+def _column(projection: Any, index: int) -> mx.array:
     if not hasattr(projection, "bits"):
         return projection.weight[:, index].astype(mx.float32)
     size = projection.group_size

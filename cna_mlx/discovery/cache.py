@@ -21,6 +21,7 @@ from cna_mlx.models.families import experts_of, widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.prompts import PromptSet, load_bank
 from cna_mlx.prompts.chat_template import Rendering, reference_hash
+from cna_mlx.util import ranks
 from cna_mlx.util.files import cache_directory, write_atomically
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.reading import parse_json, read_arrays, read_text
@@ -128,8 +129,7 @@ class Store:
             kept=kept,
             progress=progress,
         )
-        with suppress(OSError):
-            kept.path.unlink()
+        kept.remove()
         # before it is written: the same weights have the same file
         previous = self._previous(discovery.circuit, rendering)
         averages = discovery.averages
@@ -185,7 +185,9 @@ class Store:
         if new.model.revision is None:  # a directory has no revisions
             return None
         kind = _kind(new, rendering)
-        stored = map(_read_circuit, (self.directory / "circuits").glob("*.json"))
+        place = self.directory / "circuits"
+        names = ranks.first(lambda: [path.name for path in place.glob("*.json")])
+        stored = map(_read_circuit, (place / name for name in names))
         found = [
             one
             for one in stored
@@ -215,7 +217,8 @@ class Store:
     def circuits(self, fingerprint: str) -> list[Circuit]:
         """The readable cached circuits of a model; none if there is no access."""
         try:
-            kept = [path for path in self.files() if path.suffix == ".json"]
+            names = ranks.first(lambda: [str(path) for path in self.files()])
+            kept = [path for path in map(Path, names) if path.suffix == ".json"]
         except OSError:
             return []
         found = (_read_circuit(path) for path in kept if path.parent.name == "circuits")
@@ -259,6 +262,12 @@ class _Kept(dict[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, value)
         keep_file(self.path, json.dumps(self))
+
+    def remove(self) -> None:
+        """Remove the file: the discovery is finished."""
+        if ranks.is_first():
+            with suppress(OSError):
+                self.path.unlink()
 
 
 def keep(found: CachedCircuit, circuit: Circuit) -> CachedCircuit:
@@ -330,6 +339,8 @@ def identity_of(model: Any, tokenizer: Any, rendering: Rendering) -> dict[str, A
 
 def keep_file(path: Path, content: str | bytes) -> bool:
     """Write a file of the store; False if it cannot be written."""
+    if not ranks.is_first():
+        return True
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)

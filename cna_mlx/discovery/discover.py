@@ -31,6 +31,7 @@ from cna_mlx.prompts.chat_template import (
     render_prompt,
 )
 from cna_mlx.provenance import ContrastEntry, ModelEntry, Provenance, RenderingEntry
+from cna_mlx.util import ranks
 from cna_mlx.util.environment import versions
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.records import plain
@@ -295,6 +296,11 @@ def ranking_of(
     """The ranking of a selection, and what a circuit's file says of it."""
     if not selection.is_signed:
         return Difference(model, selection.rank), {}
+    if ranks.count() > 1:
+        raise InputError(
+            f"--rank {selection.rank} works on one machine: start it without "
+            "mlx.launch, or take delta, normalized or weighted"
+        )
     own = ids[: sum(contrast.sizes)]
     if selection.rank == "residual":
         return residual(model, contrast, selection, own, progress), {}

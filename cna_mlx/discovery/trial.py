@@ -16,6 +16,7 @@ from cna_mlx.prompts import PromptSet
 from cna_mlx.prompts.chat_template import Rendering
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import PromptResult, diff, rates
+from cna_mlx.util import ranks
 from cna_mlx.util.progress import Progress, never, silent
 
 PROMPTS = 8
@@ -73,7 +74,7 @@ def expect(
     for (prompt, _), own in zip(trials, arms, strict=True):
         elapsed = time.perf_counter() - started
         ends = elapsed + elapsed / max(1, len(results))  # as long as the others
-        if stop() or ends > seconds:
+        if stop() or ranks.share(ends > seconds):
             break
         results += [
             event

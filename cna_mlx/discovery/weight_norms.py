@@ -5,6 +5,9 @@ from typing import Any
 
 import mlx.core as mx
 
+from cna_mlx.models.mlp import group_of
+from cna_mlx.util import ranks
+
 # A whole projection in float32 would be twice as large as a 4-bit layer of a 70B.
 _ROWS = 512
 
@@ -21,7 +24,7 @@ def column_norms(downs: Sequence[Any], factors: mx.array | None = None) -> mx.ar
         own = rows if factors is None else rows * factors[held, None]
         return own.square().sum(axis=0)
 
-    return mx.sqrt(mx.concatenate([_sum_rows(down, squares) for down in downs]))
+    return mx.sqrt(mx.concatenate([_of_all(down, squares) for down in downs]))
 
 
 def columns_along(
@@ -40,13 +43,19 @@ def columns_along(
     def along(rows: mx.array, held: slice) -> mx.array:
         return direction[..., held] @ rows
 
-    return mx.concatenate([_sum_rows(down, along) for down in downs], axis=-1)
+    return mx.concatenate([_of_all(down, along) for down in downs], axis=-1)
 
 
 def mean_row(projection: Any) -> mx.array:
     """Return the mean of a matrix's rows in float32, e.g. of all unembeddings."""
     count = projection.weight.shape[0]
     return _sum_rows(projection, lambda rows, _: rows.sum(axis=0)) / count
+
+
+def _of_all(down: Any, part: Callable[[mx.array, slice], mx.array]) -> mx.array:
+    """The sum over a down-projection's rows for the neurons of all ranks."""
+    found: mx.array = ranks.gathered(_sum_rows(down, part), group_of(down))
+    return found
 
 
 def _sum_rows(projection: Any, part: Callable[[mx.array, slice], mx.array]) -> mx.array:

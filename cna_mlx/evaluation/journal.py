@@ -8,7 +8,7 @@ which some are missing is computed again, and only these are written.
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import FileIO
@@ -28,6 +28,7 @@ from cna_mlx.evaluation.runs import (
     Status,
 )
 from cna_mlx.evaluation.samples import Sample, read_samples
+from cna_mlx.util import ranks
 from cna_mlx.util.files import existing, file_errors, lock
 
 # Files that the Finder creates.
@@ -39,11 +40,12 @@ _LEFTOVER = re.compile(r"\.[\w.-]+\.(json|npz)\.[0-9a-f]{8}")
 class Journal:
     """A run that is being written, and how many of its batches are ``done``.
 
-    ``is_locked`` is False on a file system that cannot keep other processes out.
+    ``is_locked`` is False on a file system that cannot keep other processes out. Of
+    several ranks only the first has a ``file``.
     """
 
     def __init__(
-        self, run: RunRecord, done: int, file: FileIO, is_locked: bool = True
+        self, run: RunRecord, done: int, file: FileIO | None, is_locked: bool = True
     ) -> None:
         self.run, self.done, self.is_locked = run, done, is_locked
         self._begun = done
@@ -55,6 +57,10 @@ class Journal:
         Raises:
             CnaError: they cannot be written, e.g. because the disk is full.
         """
+        ranks.share()  # an answer after which a rank is gone was not computed whole
+        self.done += 1
+        if self._file is None:
+            return
         lines = "".join(f"{sample.to_line()}\n" for sample in samples)
         left = memoryview(lines.encode("utf-8", "backslashreplace"))
         try:
@@ -66,7 +72,6 @@ class Journal:
                 f"{self.run.directory}: the samples cannot be written "
                 f"({error.strerror}); make room and run the same command again"
             ) from None
-        self.done += 1
 
     def finish(self, status: Status) -> None:
         """Record how the run ended.
@@ -76,6 +81,9 @@ class Journal:
         """
         if status == self.run.status and self.done == self._begun:
             return  # nothing was added: keep the file's date
+        if self._file is None:
+            self.run = replace(self.run, status=status)
+            return
         self.run = replace(self.run, status=status)
         try:
             self.run.save()
@@ -100,6 +108,26 @@ def opened(
         InputError: the directory has a run of another configuration, another process
             is writing it, or nothing can be written.
     """
+    with ExitStack() as stack:
+        own: list[Journal] = []
+
+        def write() -> tuple[int, bool]:
+            opening = _written(directory, config, circuits, facts)
+            own.append(stack.enter_context(opening))
+            return own[0].done, own[0].is_locked
+
+        done, is_locked = ranks.first(write)
+        if ranks.count() > 1:
+            run = RunRecord.load(directory)  # which all read together
+            own = own or [Journal(run, done, None, is_locked)]
+        yield own[0]
+
+
+@contextmanager
+def _written(
+    directory: Path, config: RunConfig, circuits: Mapping[str, Circuit], facts: RunFacts
+) -> Iterator[Journal]:
+    """The run of :func:`opened`, which this process writes."""
     with file_errors(directory):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     _check_empty_or_run(directory)
@@ -172,6 +200,10 @@ def check_place(directory: Path) -> None:
     Raises:
         InputError: it has other files, or cannot be made or written to.
     """
+    ranks.first(lambda: _check_place(directory))
+
+
+def _check_place(directory: Path) -> None:
     nearest = existing(directory)
     if not nearest.is_dir():
         raise InputError(f"{directory}: {nearest} is a file; give another --out")

@@ -8,7 +8,7 @@ from pathlib import Path
 from cna_mlx.errors import CnaError
 from cna_mlx.evaluation.rubric import RUBRIC_SHA256
 from cna_mlx.labels.label import LabelKind
-from cna_mlx.util.files import file_errors
+from cna_mlx.util.files import file_errors, is_there
 from cna_mlx.util.reading import parse_json, read_file
 
 JUDGEMENTS = "judgements.jsonl"
@@ -70,7 +70,7 @@ def _private(path: str, flags: int) -> int:
 def _lines(path: Path) -> list[dict[str, str]]:
     """The whole lines of a file of judgements."""
     with file_errors(path, "read"):
-        text = read_file(path).decode(errors="replace") if path.exists() else ""
+        text = read_file(path).decode(errors="replace") if is_there(path) else ""
     found = []
     for line in text.splitlines():
         try:

@@ -57,7 +57,7 @@ from cna_mlx.steering.gauge_scale import can_gauge
 from cna_mlx.steering.interventions import MeanDifference
 from cna_mlx.strength import Strength
 from cna_mlx.util.environment import environment
-from cna_mlx.util.files import File, typed_path
+from cna_mlx.util.files import File, is_there, typed_path
 from cna_mlx.util.progress import Reporter
 
 #: The parts of its circuit's provenance that a run records.
@@ -189,7 +189,7 @@ def _begun(
     """The rows of the run that goes on as it began; None for a new run."""
     if out is not None:
         place = typed_path(out, "--out")
-        return RunRecord.load(place).config.rows if (place / RUN).exists() else None
+        return RunRecord.load(place).config.rows if is_there(place / RUN) else None
     for rows in WIDTHS:
         config = config_of(replace(evaluation, rows=rows))
         if has_run(default_directory(config), config):
@@ -203,7 +203,7 @@ def _are_of_version_0_1(out: File | None) -> bool:
         runs = list_runs()
     else:
         place = typed_path(out)
-        runs = [RunRecord.load(place)] if (place / RUN).exists() else []
+        runs = [RunRecord.load(place)] if is_there(place / RUN) else []
     return any(run.config.order is None for run in runs)
 
 

@@ -17,6 +17,7 @@ from cna_mlx.evaluation.timing import expected_seconds
 from cna_mlx.labels.thoughts import cut_thoughts
 from cna_mlx.models.memory.machine import wired
 from cna_mlx.prompts.unasked import other_prompts
+from cna_mlx.util.files import is_there
 from cna_mlx.util.formatting import counted, duration
 from cna_mlx.util.interrupt import Terminated
 
@@ -58,7 +59,7 @@ def run_evaluation(plan: EvaluationPlan) -> RunRecord:
 def _keep_neurons(plan: EvaluationPlan, run: RunRecord) -> None:
     """Write what the report shows of the circuit's neurons; Ctrl-C skips it."""
     asked, circuit = plan.evaluation, next(iter(plan.circuits.values()), None)
-    if not circuit or not circuit.neurons or (run.directory / NEURONS).exists():
+    if not circuit or not circuit.neurons or is_there(run.directory / NEURONS):
         return
     with plan.reporter.progress("prompts") as progress, suppress(KeyboardInterrupt):
         found = circuit_neurons(

@@ -18,6 +18,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.evaluation.run_config import RunArm, RunConfig, RunFacts
 from cna_mlx.evaluation.samples import Sample, read_samples
+from cna_mlx.util import ranks
 from cna_mlx.util.files import (
     File,
     file_errors,
@@ -202,7 +203,7 @@ def has_run(directory: Path, config: RunConfig) -> bool:
     Raises:
         InputError: it has a run that cannot be read.
     """
-    if not (directory / RUN).exists():
+    if not is_there(directory / RUN):
         return False
     return RunRecord.load(directory).config.identity == config.identity
 
@@ -212,6 +213,10 @@ def default_directory(config: RunConfig) -> Path:
     name = str(config.model.id).strip("/.").rpartition("/")[2] or "model"
     name = re.sub(r"[^\w.-]+", "-", name)[:60]
     return runs_directory() / f"{config.command}-{name}-{config.identity[:10]}"
+
+
+def _children(place: Path) -> list[str]:
+    return sorted(one.name for one in place.iterdir()) if place.is_dir() else []
 
 
 def list_runs(directory: Path | None = None) -> list[RunRecord]:
@@ -234,7 +239,8 @@ def find_runs(
     place = directory or runs_directory()
     found, damaged = [], []
     with file_errors(place, "read"):
-        children = sorted(place.iterdir()) if place.is_dir() else []
+        names = ranks.first(lambda: _children(place))
+        children = [place / name for name in names]
     for child in children:
         try:
             found.append(RunRecord.load(child))

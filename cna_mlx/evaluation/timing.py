@@ -10,6 +10,7 @@ from cna_mlx.evaluation.batches import begin_answers
 from cna_mlx.evaluation.further import OPENED_TOKENS, SAMPLED
 from cna_mlx.evaluation.kl import kl_after_prefill
 from cna_mlx.steering.events import Token
+from cna_mlx.util import ranks
 from cna_mlx.util.progress import Progress, silent
 
 #: The numbers of rows that are tried.
@@ -109,7 +110,8 @@ def fastest(
         prompts = _longest(trial)
         if best and len(prompts) == len(_longest(replace(evaluation, rows=best))):
             continue  # the same batch: one prompt fills it, or all do not
-        speed = len(prompts) / max(1e-9, pace(trial, prompts, clock).step)
+        step = ranks.share(pace(trial, prompts, clock).step)
+        speed = len(prompts) / max(1e-9, step)
         if speed < _GAIN * best_speed:
             break
         best, best_speed = rows, speed

@@ -11,8 +11,17 @@ import mlx.nn as nn
 
 from cna_mlx.models.family import Family
 from cna_mlx.models.llama import LlamaMLP
-from cna_mlx.models.mlp import GatedMLP, MLPBlock, Select, kernels, replaced
+from cna_mlx.models.mlp import (
+    GatedMLP,
+    MLPBlock,
+    Select,
+    count_of,
+    group_of,
+    kernels,
+    replaced,
+)
 from cna_mlx.models.mlx_lm_internals import swiglu_oai
+from cna_mlx.util import ranks
 
 # A constant c is reached by c / share; a smaller share counts as this one.
 _LEAST_SHARE = 2.0**-10
@@ -102,10 +111,16 @@ class ExpertsBlock(MLPBlock):
     @classmethod
     def experts_of(cls, mlp: Any) -> tuple[int, int, int]:
         """As in :class:`MLPBlock`; a shared expert is not counted."""
-        count, width, _ = mlp[cls.switch][cls.expert_projections[0]].weight.shape
+        count, width = cls._held(mlp)
         own = getattr(mlp, "_mixture", mlp)
         chosen = (getattr(own, name, 0) for name in ("top_k", "num_experts_per_tok"))
-        return count, width, max(chosen)
+        return count, width * count_of(mlp), max(chosen)
+
+    @classmethod
+    def _held(cls, mlp: Any) -> tuple[int, int]:
+        """The number of experts, and of the neurons of each that this rank holds."""
+        count, width, _ = mlp[cls.switch][cls.expert_projections[0]].weight.shape
+        return count, width
 
     @classmethod
     def width_of(cls, mlp: Any) -> int:
@@ -174,7 +189,7 @@ class ExpertsBlock(MLPBlock):
         parts: dict[str, Any] = {self.switch: lambda _, indices: ones[indices]}
         if self._rest is not None:
             parts[self.shared] = lambda _: ones[-1]
-        with replaced(self._mixture, **parts):
+        with replaced(self._mixture, **parts), _unshared(self._mixture):
             return self._mixture(x)
 
     @contextmanager
@@ -205,7 +220,7 @@ class ExpertsBlock(MLPBlock):
     ) -> mx.array:
         """The experts' outputs [rows, length, chosen, hidden], by mlx-lm's own code."""
         switch, slots = self[self.switch], _Slots(indices)
-        name, sizes = self.expert_projections[-2], self.experts_of(self)[:2]
+        name, sizes = self.expert_projections[-2], self._held(self)
         projection, activation = switch[name], switch.activation
         kept.append(slots)
 
@@ -232,13 +247,24 @@ class ExpertsBlock(MLPBlock):
         """The experts' activations in the slots, edited where an edit is installed."""
         if self._scale is None:
             return plain(*own)
-        scale = slots.of_experts(self._scale, *sizes)
-        if self._shift is None or shares is None:
+        held, added = self._own
+        assert held is not None
+        scale = slots.of_experts(held, *sizes)
+        if added is None or shares is None:
             return self.kernels.scaled(scale, *own)
-        shift = slots.of_experts(self._shift, *sizes)
+        shift = slots.of_experts(added, *sizes)
         of_chosen = mx.take_along_axis(shares, slots.indices, axis=-1)
         share = mx.maximum(slots.sorted(of_chosen), _LEAST_SHARE)
         return self.kernels.edited(scale, shift / share[..., None, None], *own)
+
+    def _part(self, values: mx.array | None) -> mx.array | None:
+        """This rank's neurons of the experts; a shared one takes its own."""
+        if values is None or self.sharding_group is None:
+            return values
+        count, width, _ = self.experts_of(self)
+        experts = values[..., : count * width]
+        by_expert = experts.reshape(*values.shape[:-1], count, width)
+        return ranks.part(by_expert, self.sharding_group).flatten(-2)
 
     def _values(
         self,
@@ -251,6 +277,7 @@ class ExpertsBlock(MLPBlock):
         assert shares is not None
         count, width, _ = self.experts_of(self)
         indices, own, shares = map(select, (slots.indices, slots.by_token(), shares))
+        own = ranks.gathered(own, self.sharding_group)
         share = mx.take_along_axis(shares, indices, axis=-1)
         own = (own * share[..., None]).reshape(-1, *own.shape[-2:])
         found = mx.zeros((len(own), count, width), own.dtype)
@@ -261,12 +288,23 @@ class ExpertsBlock(MLPBlock):
         return mx.concatenate([found, select(rest[0]) * shares[..., -1:]], axis=-1)
 
 
+@contextmanager
+def _unshared(mixture: Any) -> Iterator[None]:
+    """Let a mixture's output inside the block be this rank's alone."""
+    held = group_of(mixture)
+    mixture.sharding_group = None
+    try:
+        yield
+    finally:
+        mixture.sharding_group = held
+
+
 def of_expert(projection: Any, expert: int) -> nn.Module:
     """One expert's part of a projection, as a projection [rows, columns]."""
     found = nn.Module()
     for name, array in projection.items():
         found[name] = array[expert]
-    for name in ("group_size", "bits", "mode"):
+    for name in ("group_size", "bits", "mode", "sharding_group"):
         if hasattr(projection, name):
             setattr(found, name, getattr(projection, name))
     return found

@@ -36,6 +36,11 @@ def supported() -> list[str]:
     return [family.name for family in _FAMILIES.values()]
 
 
+def all_families() -> list[Family]:
+    """The supported families."""
+    return list(_FAMILIES.values())
+
+
 def by_kind() -> dict[str, list[str]]:
     """The names of the supported families by the kind of their MLP.
 

@@ -6,7 +6,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.models.families import projections, widths
+from cna_mlx.models.families import family_of, projections, widths
 from cna_mlx.models.offload.streaming import arrays_of, disk_of, turns
 
 
@@ -23,7 +23,8 @@ def fingerprint(model: Any) -> str:
     """
     disk = disk_of(model)
     if disk is None:
-        return _fingerprint(model)
+        whole = getattr(model, "_cna_fingerprint", None)  # of a model that is cut
+        return _fingerprint(model) if whole is None else str(whole)
     if disk.fingerprint is None:  # reads all weights: once
         disk.fingerprint = _fingerprint(model)
     return disk.fingerprint
@@ -43,6 +44,42 @@ def _fingerprint(model: Any) -> str:
                     heads += _bits([first])
     digest.update(heads)
     return digest.hexdigest()
+
+
+class Heads:
+    """What a fingerprint takes of a lazily loaded model, before its weights are cut.
+
+    Nothing is read at first. The arrays of a layer are to be evaluated, then taken.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._digest, self._taken = hashlib.sha256(), bytearray()
+        layers = family_of(model).layers(model)
+        self._layers = [_rows_and_columns(layer) for layer in layers]
+        for index, layer in enumerate(layers):
+            self._digest.update(_description(layer, index))
+        self._ends: list[mx.array] = []
+        with turns(model) as weights:
+            for path in _ends(model):
+                with weights.heads(path) as firsts:
+                    for name, array, first in firsts:
+                        said = f"{path}.{name} {array.shape} {array.dtype}\n"
+                        self._digest.update(said.encode())
+                        self._ends.append(first)
+
+    def of_layer(self, index: int) -> list[mx.array]:
+        """The arrays of a layer."""
+        return self._layers[index]
+
+    def take(self, index: int) -> None:
+        """Take a layer's arrays, and let go of them."""
+        self._taken += _bits(self._layers[index])
+        self._layers[index] = []
+
+    def fingerprint(self) -> str:
+        """The fingerprint, once every layer is taken."""
+        self._digest.update(self._taken + _bits(self._ends))
+        return self._digest.hexdigest()
 
 
 def _description(layer: Any, index: int) -> bytes:

@@ -17,6 +17,7 @@ from cna_mlx.models.memory.plan import ARMS, Plan, check_fits
 from cna_mlx.models.model_files import check_layers, check_model_files
 from cna_mlx.models.open_files import check_open_files
 from cna_mlx.models.other_formats import other_format
+from cna_mlx.util import ranks
 from cna_mlx.util.files import typed_path, without_home
 from cna_mlx.util.progress import Progress, silent
 
@@ -89,7 +90,32 @@ def load(
         UnsupportedModelError: its MLP blocks have no family entry.
         HubError: the network or the Hub failed.
         OutOfMemoryError: MLX cannot allocate the weights.
+        InputError: several ranks load it, and it is to stay on the disk.
     """
+    if ranks.count() > 1:
+        if stream == "yes":
+            raise InputError(
+                "--stream works on one machine: start it without mlx.launch"
+            )
+        stream = "no"
+    model, tokenizer = ranks.each(
+        lambda: _load(name, revision, offline, stream, progress, planned)
+    )
+    if ranks.count() > 1:
+        same = [model._cna_fingerprint, str(tokenizer.chat_template)]
+        ranks.check_equal(same, f"{name}: the ranks have other weights or templates")
+    return model, tokenizer
+
+
+def _load(
+    name: str,
+    revision: str | None,
+    offline: bool,
+    stream: Streaming,
+    progress: Progress,
+    planned: Callable[[Plan], None] | None,
+) -> tuple[Any, Any]:
+    """Load this machine's copy of a model, or this rank's part of it."""
     check_open_files()
     from cna_mlx.models.offload import streaming
     from cna_mlx.models.offload.rows import Rows
@@ -109,7 +135,14 @@ def load(
     if planned is not None:
         planned(plan)
     read = partial(_read, path, changes, name, plan.is_streamed)
-    model = streaming.from_disk(read, Rows(path)) if plan.is_streamed else read()
+    if ranks.count() > 1:
+        from cna_mlx.models.sharded import shard
+
+        model = _read(path, changes, name, True)
+        with allocation_errors():
+            model._cna_fingerprint = shard(model, name)
+    else:
+        model = streaming.from_disk(read, Rows(path)) if plan.is_streamed else read()
     tokenizer = load_tokenizer(path, config, name)
     # the Hub's cache names a snapshot's directory by its commit
     commit = path.name if client.COMMIT.fullmatch(path.name) else None
@@ -244,6 +277,9 @@ def _plan(path: Path, config: dict[str, Any], name: str, stream: Streaming) -> P
     plan = Plan(name, weights, shape, here, layer or None, arms=arms)
     if is_demo:  # an embedding that is cast is read whole, others row by row
         plan = replace(plan, weights=2 * weights, layer=2 * layer, table=2 * table)
+    if (count := ranks.count()) > 1:
+        outside = machine.outside_bytes(path) * (2 if is_demo else 1)
+        plan = replace(plan.of_rank(count, outside), layer=None)
     if stream == "yes" or (stream == "auto" and plan.fit != "whole"):
         plan = replace(plan, is_streamed=True)
         check_fits(name, plan.needed, here, is_streamed=True)

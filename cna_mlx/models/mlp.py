@@ -11,6 +11,7 @@ import mlx.nn as nn
 
 from cna_mlx.errors import InputError, ThreadError
 from cna_mlx.models.mlx_lm_internals import swiglu
+from cna_mlx.util import ranks
 
 #: A scale, a shift, and which neurons are pinned.
 Edit = tuple[mx.array | None, mx.array | None, mx.array | None]
@@ -70,6 +71,9 @@ class MLPBlock(nn.Module):
     Without an edit it computes what mlx-lm's block computes, to the bit. With one,
     the input ``a`` of the down-projection becomes ``scale * a + shift``.
 
+    Of an MLP that is shared out among ranks it computes this rank's neurons. Edits are
+    given for all, and the activations of all are handed out.
+
     Attributes:
         kind: what it is called in lists of families.
         projections: the names of what it takes over.
@@ -84,10 +88,13 @@ class MLPBlock(nn.Module):
         super().__init__()
         for name in self.projections:
             self[name] = mlp[name]
+        #: The ranks that hold the MLP; None for one machine.
+        self.sharding_group = group_of(mlp)
         # Underscored, or nn.Module would take the arrays for parameters.
         self._scale: mx.array | None = None
         self._shift: mx.array | None = None
         self._pinned: mx.array | None = None
+        self._own: tuple[mx.array | None, mx.array | None] = None, None
         self._tap: tuple[Callable[[mx.array], None], Select] | None = None
         #: The thread that put the block into the model; None outside of a model.
         self.thread: int | None = None
@@ -104,7 +111,8 @@ class MLPBlock(nn.Module):
     @classmethod
     def width_of(cls, mlp: Any) -> int:
         """The number of neurons in an MLP of this kind."""
-        return int(mlp[cls.projections[0]].weight.shape[0])
+        own = int(mlp[cls.projections[0]].weight.shape[0])
+        return own * count_of(mlp)
 
     @classmethod
     def matrices(cls, mlp: Any) -> list[Any]:
@@ -142,11 +150,15 @@ class MLPBlock(nn.Module):
         Returns:
             [..., d_ff] in the model's dtype, edited where an edit is installed.
         """
+        return ranks.gathered(self._inner(x), self.sharding_group)
+
+    def _inner(self, x: mx.array) -> mx.array:
+        """This rank's neurons' values; those of all are handed out."""
         self.check_thread()
         found = self._edited(*self.parts(x))
         if self._tap is not None:
             listener, select = self._tap
-            listener(select(found))
+            listener(ranks.gathered(select(found), self.sharding_group))
         return found
 
     def check_thread(self) -> None:
@@ -165,9 +177,10 @@ class MLPBlock(nn.Module):
         if self._scale is None:
             return self.kernels.plain(*parts)
         self._check_rows(parts[0])
-        if self._shift is None:
-            return self.kernels.scaled(self._scale, *parts)
-        return self.kernels.edited(self._scale, self._shift, *parts)
+        scale, shift = self._own
+        if shift is None:
+            return self.kernels.scaled(scale, *parts)
+        return self.kernels.edited(scale, shift, *parts)
 
     def _check_rows(self, part: mx.array) -> None:
         # Broadcasting would silently turn one row into several.
@@ -194,6 +207,11 @@ class MLPBlock(nn.Module):
             pinned: which neurons an edit inside this one must leave alone; bool.
         """
         self._scale, self._shift, self._pinned = scale, shift, pinned
+        self._own = self._part(scale), self._part(shift)
+
+    def _part(self, values: mx.array | None) -> mx.array | None:
+        """This rank's neurons' part of [..., d_ff]."""
+        return ranks.part(values, self.sharding_group)
 
     @contextmanager
     def tapped(
@@ -217,7 +235,17 @@ class MLPBlock(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """The block's output, [..., hidden], for its input ``x``, [..., hidden]."""
-        return self.down_proj(self.activations(x))
+        return self.down_proj(self._inner(x))
+
+
+def group_of(mlp: Any) -> Any | None:
+    """The ranks that an MLP or a projection is shared out among; None if it is not."""
+    return getattr(mlp, "sharding_group", None)
+
+
+def count_of(mlp: Any) -> int:
+    """How many ranks hold a part of an MLP or of a projection."""
+    return 1 if (held := group_of(mlp)) is None else int(held.size())
 
 
 class NoNeurons(MLPBlock):

@@ -9,6 +9,7 @@ from cna_mlx.errors import InputError
 from cna_mlx.models.hub.download import Meter
 from cna_mlx.models.hub.errors import hub_errors
 from cna_mlx.prompts.tables import listed
+from cna_mlx.util import ranks
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.reading import LARGEST_FILE, read_file
 
@@ -42,6 +43,10 @@ def fetch_split(
             one, or offline and not here.
         HubError: the network or the Hub failed.
     """
+    return Split(*ranks.first(lambda: _fetch(name, split, offline, progress)))
+
+
+def _fetch(name: str, split: str, offline: bool, progress: Progress) -> Split:
     from huggingface_hub import constants
 
     with hub_errors(name, None, "the cache cannot be read", is_dataset=True):

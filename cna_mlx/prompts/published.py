@@ -16,6 +16,7 @@ from cna_mlx.models.hub.download import Meter
 from cna_mlx.models.hub.errors import hub_errors
 from cna_mlx.prompts.tables import listed
 from cna_mlx.prompts.validation import shown
+from cna_mlx.util import ranks
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.reading import read_file
 
@@ -106,6 +107,10 @@ def fetch(
         InputError: gated, gone, or offline and not here.
         HubError: the network or the Hub failed.
     """
+    return Fetched(*ranks.first(lambda: _fetch(one, offline, progress)))
+
+
+def _fetch(one: Published, offline: bool, progress: Progress) -> Fetched:
     from huggingface_hub import constants
 
     unreadable = "the cache cannot be read"

@@ -13,6 +13,7 @@ from typing import IO, Any
 from cna_mlx.errors import InputError
 from cna_mlx.prompts.hub_files import fetch_split
 from cna_mlx.prompts.validation import shown
+from cna_mlx.util import ranks
 from cna_mlx.util.files import is_there, typed_path
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.reading import read_file, read_stream
@@ -124,6 +125,10 @@ def read_bytes(source: Source, stdin: IO[Any] | None = None) -> bytes:
     Raises:
         InputError: it cannot be read.
     """
+    return ranks.first(lambda: _read_bytes(source, stdin))
+
+
+def _read_bytes(source: Source, stdin: IO[Any] | None) -> bytes:
     name = source_name(source)
     if os.fspath(source) == "-":
         stream = sys.stdin if stdin is None else stdin

@@ -7,11 +7,12 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.cache import Store, identity_of
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
-from cna_mlx.errors import CnaError, RequestError
+from cna_mlx.errors import CnaError, InputError, RequestError
 from cna_mlx.models.families import widths
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.search.reading import VERSION
 from cna_mlx.search.search import Shown, search_session
+from cna_mlx.util import ranks
 from cna_mlx.util.files import check_writable, file_errors
 
 
@@ -68,6 +69,8 @@ def searched_circuit(
         KeyboardInterrupt: it was interrupted, and no circuit did enough.
         as :func:`search_session`.
     """
+    if ranks.count() > 1:
+        raise InputError("a search works on one machine: start it without mlx.launch")
     path = _place(session, discovery, is_whole=True)
     with suppress(CnaError):
         model, _ = session.load()

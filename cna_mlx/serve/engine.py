@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from types import MappingProxyType
 from typing import Any
@@ -19,8 +19,17 @@ from cna_mlx.serve.prompt_cache import PromptCache
 from cna_mlx.serve.rows import Row, RunningRows
 from cna_mlx.serve.scoring import TOGETHER, TOKENS, score_prompts
 from cna_mlx.serve.tokens import NextTokens
-from cna_mlx.serve.work import Ask, Failed, LookedUp, Lookup, ScorePrompt, Work
+from cna_mlx.serve.work import (
+    Ask,
+    Command,
+    Failed,
+    LookedUp,
+    Lookup,
+    ScorePrompt,
+    Work,
+)
 from cna_mlx.steering.gauge_scale import Scale
+from cna_mlx.util import ranks
 
 # Tokens of prompts that are fed between two steps of the answers, and without any.
 _BESIDE, _ALONE = 512, 2048
@@ -51,6 +60,7 @@ class Engine:
         cache_bytes: of the KV caches that are kept for later requests.
         lookups: other uses of the model, by name; each is called on this thread with
             what the request gives.
+        exchange: shares what the engine is told among the ranks that hold the model.
         warn: called with a line about an error that is not a request's.
     """
 
@@ -63,13 +73,15 @@ class Engine:
         tokens: int = 1 << 20,
         cache_bytes: int = 1 << 28,
         lookups: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
+        exchange: Callable[[list[Command]], list[Command]] | None = None,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         mx.eval(model.parameters())  # what is read lazily belongs to this thread
         self.model, self.tokenizer = model, tokenizer
         self.most_rows, self.most_tokens = rows, tokens
         self._warn, self._known = warn, lookups
-        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._inbox: SimpleQueue[Command] = SimpleQueue()
+        self._exchange = exchange
         self._edits = BatchEdits(model)
         self._kept = PromptCache(model, cache_bytes)
         recurrent = loaded_shape(model).recurrent
@@ -90,19 +102,15 @@ class Engine:
 
     def submit(self, work: Work) -> None:
         """Take on a piece of work; its events come on the engine's thread."""
-        self._inbox.put(lambda: self._take(work))
+        self._inbox.put(("take", work))
 
     def cancel(self, work: Work) -> None:
         """Give up a piece of work, and its row; without a further event."""
-        self._inbox.put(lambda: self._drop(work))
+        self._inbox.put(("drop", work.number))
 
     def finish(self, *, now: bool = False) -> None:
         """End :meth:`run` when all work is done, or now; further work fails."""
-
-        def end() -> None:
-            self._ends = "now" if now or self._ends == "now" else "finish"
-
-        self._inbox.put(end)
+        self._inbox.put(("finish", now))
 
     # -------------------------------------------------------- on the engine's thread
 
@@ -146,12 +154,20 @@ class Engine:
         )
 
     def _read_inbox(self, *, waits: bool) -> None:
-        try:
-            while True:
-                self._inbox.get(block=waits)()
-                waits = False
-        except Empty:
-            return
+        """Do what the engine is told; of several ranks the first is."""
+        told: list[Command] = []
+        if self._exchange is None or ranks.is_first():
+            with suppress(Empty):
+                while True:
+                    told.append(self._inbox.get(block=waits))
+                    waits = False
+        for kind, what in told if self._exchange is None else self._exchange(told):
+            if isinstance(what, Work):
+                self._take(what)
+            elif kind == "drop":
+                self._drop(what)
+            else:
+                self._ends = "now" if what or self._ends == "now" else "finish"
 
     def _take(self, work: Work) -> None:
         if self._ends is not None:
@@ -171,13 +187,13 @@ class Engine:
             _ = made.last_segment
         return made
 
-    def _drop(self, work: Work) -> None:
+    def _drop(self, number: int) -> None:
         for row in self._all_rows():
-            if row.ask is work:
+            if row.ask.number == number:
                 row.is_over = True
-        self._asked = deque(row for row in self._asked if row.ask is not work)
-        self._scores = deque(one for one in self._scores if one is not work)
-        self._lookups = deque(one for one in self._lookups if one is not work)
+        self._asked = deque(row for row in self._asked if not row.is_over)
+        self._scores = deque(one for one in self._scores if one.number != number)
+        self._lookups = deque(one for one in self._lookups if one.number != number)
 
     def _all_rows(self) -> Iterator[Row]:
         yield from self._rows.rows
@@ -213,7 +229,9 @@ class Engine:
         """Tell those whose work fails inside the block; all others go on."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
+            if self._exchange is not None:
+                raise  # the other ranks may have gone on
             fail(error)
             if isinstance(error, OutOfMemoryError):
                 self._kept.clear()

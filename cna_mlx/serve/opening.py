@@ -18,9 +18,11 @@ from cna_mlx.serve.engine import Engine
 from cna_mlx.serve.lookups import lookups
 from cna_mlx.serve.service import Limits, Service
 from cna_mlx.serve.texts import Texts
+from cna_mlx.serve.together import exchanging
 from cna_mlx.steering.arms import Arm
 from cna_mlx.strength import Strength
-from cna_mlx.util.files import check_writable, typed_path
+from cna_mlx.util import ranks
+from cna_mlx.util.files import check_writable, is_there, typed_path
 
 # Parts of the memory beyond the weights: for the rows' KV caches, which are copied when
 # a row joins or leaves, and for those that are kept for later requests.
@@ -99,6 +101,7 @@ def open_service(
         rows=rows,
         warn=session.reporter.warn,
         lookups=lookups(model, tokenizer, arms, session.rendering),
+        exchange=exchanging(arms),
         **room(model),
     )
     limits = Limits(seconds=seconds, answers=queue, max_tokens=max_tokens)
@@ -137,8 +140,8 @@ def served_arms(
         strengths.setdefault(name, []).append(strength)
     # a path is not a name that a program would ask for
     name = session.name.rstrip("/").replace("\\", "/")
-    if Path(name).expanduser().exists():
-        name = Path(name).resolve().name
+    if is_there(name):
+        name = ranks.first(lambda: typed_path(name).resolve().name)
     return ServedArms(name.replace("@", "-"), by_name, strengths)
 
 
@@ -153,7 +156,8 @@ def _name(arm: Arm) -> str:
 
 def room(model: Any) -> dict[str, int]:
     """How many tokens fit in the rows' KV caches, and the bytes to keep others."""
-    free = max(0, machine().usable - loaded_bytes(model))
+    usable = ranks.first(lambda: machine().usable)
+    free = max(0, usable - loaded_bytes(model))
     shape = loaded_shape(model)
     tokens = int(_ROWS * free / max(1, shape.kv_per_token))
     return {"tokens": max(4096, tokens), "cache_bytes": int(_KEPT * free)}

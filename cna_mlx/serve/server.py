@@ -13,9 +13,11 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cna_mlx.errors import CnaError, InputError
+from cna_mlx.errors import InputError
 from cna_mlx.serve.app import make_app
 from cna_mlx.serve.service import Service
+from cna_mlx.util import ranks
+from cna_mlx.util.interrupt import Terminated
 
 _HEAD_SECONDS = 20  # until the head of a connection's first request has come
 _IDLE_SECONDS = 75  # of a connection between two requests
@@ -90,7 +92,7 @@ def listening(service: Service, listener: socket.socket) -> Iterator[None]:
 
 
 def serve(
-    service: Service, listener: socket.socket, told: Callable[[str], None]
+    service: Service, listener: socket.socket | None, told: Callable[[str], None]
 ) -> bool:
     """Serve until Ctrl-C; return whether all answers were finished.
 
@@ -98,10 +100,8 @@ def serve(
     one ends it.
 
     Args:
+        listener: None for a rank that follows rank 0.
         told: called with a line when Ctrl-C was pressed.
-
-    Raises:
-        CnaError: the HTTP thread ended.
     """
     pressed = 0
 
@@ -109,17 +109,18 @@ def serve(
         nonlocal pressed
         pressed += 1
         if pressed > 2:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt if ranks.is_apart() else Terminated(number)
         if pressed == 1 and service.open_answers:
             told(f"finishing {service.open_answers} answers; Ctrl-C again ends them")
         service.engine.finish(now=pressed == 2)
 
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        with listening(service, listener):
-            service.engine.run()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if not pressed:
-        raise CnaError("the server ended")
-    return pressed == 1
+    if listener is None:
+        service.engine.run()
+    else:
+        before = signal.signal(signal.SIGINT, press)
+        try:
+            with listening(service, listener):
+                service.engine.run()
+        finally:
+            signal.signal(signal.SIGINT, before)
+    return bool(ranks.share(pressed < 2))

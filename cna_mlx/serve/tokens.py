@@ -8,6 +8,7 @@ import numpy as np
 
 from cna_mlx.serve.work import TokenScore
 from cna_mlx.steering.sampling import Greedy, Sampling, chooser
+from cna_mlx.util import ranks
 
 #: From logits [1, vocabulary] to the next token [1]; None takes the most likely.
 Choose = Callable[[mx.array], mx.array] | None
@@ -61,7 +62,8 @@ def next_tokens(logits: mx.array, ways: Sequence[Choose], top: int = 0) -> NextT
                 for row, choose in enumerate(ways)
             ]
         )
-    return scored(logits, ids, top)
+    # rank 0's: the sums of more than two ranks may differ in their last bits
+    return scored(logits, ranks.chosen(ids), top)
 
 
 def scored(logits: mx.array, ids: mx.array, top: int) -> NextTokens:

@@ -95,7 +95,7 @@ class Work:
     """
 
     deliver: Callable[[Event], None]
-    number: int = field(default_factory=lambda: next(_numbers), init=False)
+    number: int = field(default_factory=lambda: next(_numbers), kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,3 +152,7 @@ class Lookup(Work):
 
     name: str
     given: dict[str, Any]
+
+
+#: What an engine is told: take work, drop work by its number, or finish (now or not).
+Command = tuple[Literal["take", "drop", "finish"], Work | int | bool]

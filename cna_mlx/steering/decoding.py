@@ -29,6 +29,7 @@ from cna_mlx.steering.prefill import (
     shared_prefill,
     take_rows,
 )
+from cna_mlx.util import ranks
 
 _TAG_TOKENS = 16  # an opening think tag and a newline have fewer
 #: From the numbers of rows that still answer and of tokens: whether to end.
@@ -262,7 +263,8 @@ class Batch:
         is_steered = not (self.once and self._fed)
         with (self.edits if is_steered else self._unsteered).installed():
             logits = self.model(tokens[:, None], cache=cache)[:, -1]
-        chosen = self.choose(logits)
+        # rank 0's: the sums of more than two ranks may differ in their last bits
+        chosen = ranks.chosen(self.choose(logits))
         logits = logits.astype(mx.float32)
         # NaN makes every token likely: all first logits tell, then the chosen token's
         self._logits = (

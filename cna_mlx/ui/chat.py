@@ -34,6 +34,7 @@ from cna_mlx.ui.picture import save_picture
 from cna_mlx.ui.search import live_table
 from cna_mlx.ui.tables import grid_view
 from cna_mlx.ui.words import first_tokens_view, words_view
+from cna_mlx.util import ranks
 from cna_mlx.util.formatting import counted
 from cna_mlx.util.interrupt import Interrupt
 
@@ -55,13 +56,19 @@ def run_chat(
     What was typed is kept for the next session in the ``history`` file, and the
     conversation in ``journals`` until the chat ends.
     """
-    read = _reader(screen, source or sys.stdin, history)
+    reader = _reader(screen, source or sys.stdin, history)
+
+    def read() -> str | None:
+        return ranks.first(reader)
+
     conversation.export = _export
     if screen.is_live and (source or sys.stdin).isatty():
         conversation.confirm = lambda question: _is_yes(screen, question, read)
     _greet(screen, conversation)
-    journal = ChatJournal(journals)
-    if left := journal.recover():
+    journal = ChatJournal(journals if ranks.is_first() else None)
+    with ranks.apart():
+        left = journal.recover()
+    if left:
         more = f" ({left.others} more will be offered later)" if left.others else ""
         screen.note(
             f"a chat was killed or crashed ({left.title}): /load {left.path} continues "
@@ -89,7 +96,7 @@ def _hold(
         except BrokenPipeError:
             raise
         except Exception as error:
-            if os.environ.get("CNA_MLX_DEBUG"):
+            if os.environ.get("CNA_MLX_DEBUG") or ranks.is_lost(error):
                 raise
             what = f"unexpected {type(error).__name__}: {first_line(error)}"
             screen.note(f"{what}; please report it", style="yellow")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cna_mlx.errors import InputError
+from cna_mlx.util import ranks
 
 File = str | os.PathLike[str]
 
@@ -77,6 +78,10 @@ def shell_word(text: File) -> str:
 
 def is_there(text: str | os.PathLike[str]) -> bool:
     """Whether a path exists; False if unknown."""
+    return ranks.first(lambda: _exists(text))
+
+
+def _exists(text: File) -> bool:
     try:
         return typed_path(text).exists()
     except (OSError, ValueError, InputError):  # ValueError: a NUL character
@@ -90,8 +95,11 @@ def check_writable(path: File | None) -> None:
         InputError: it is a directory or a circle of links, or its directory is missing
             or read-only.
     """
-    if path is None:
-        return
+    if path is not None:
+        ranks.first(lambda: _check_writable(path))
+
+
+def _check_writable(path: File) -> None:
     place = typed_path(path)
     _target(place)
     parent = place.parent
@@ -125,6 +133,8 @@ def make_directory(path: Path) -> None:
     Raises:
         InputError: it cannot be made.
     """
+    if not ranks.is_first():
+        return
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -137,11 +147,14 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
     """Write a file, text as UTF-8: a reader sees the old or the new, never a part.
 
     A symbolic link stays, and what it leads to is written; a device or a pipe is
-    written to. ``mode`` applies from a file's creation, less the process's umask.
+    written to. ``mode`` applies from a file's creation, less the process's umask. Of
+    several ranks only the first writes.
 
     Raises:
         InputError: it cannot be written.
     """
+    if not ranks.is_first():
+        return
     path = typed_path(path)
     if isinstance(content, str):
         # A file name may contain half a surrogate pair: escape it.

@@ -8,23 +8,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from cna_mlx.util import ranks
+
 
 class Interrupt:
     """A flag that Ctrl-C sets, in place of an exception."""
 
     def __init__(self) -> None:
         self.was_pressed = False
+        self._stop = ranks.SharedStop(lambda: self.was_pressed)
 
     def __call__(self) -> bool:
-        return self.was_pressed
+        return self._stop()
 
     @contextmanager
     def watching(self) -> Iterator["Interrupt"]:
-        """Set the flag at the first Ctrl-C; raise KeyboardInterrupt at the second."""
+        """Set the flag at the first Ctrl-C; raise KeyboardInterrupt at the second.
+
+        Among several ranks there is no second: they stop together.
+        """
         self.was_pressed = False
+        self._stop.forget()
 
         def press(number: int, stack: FrameType | None) -> None:
-            if self.was_pressed:
+            if self.was_pressed and ranks.is_apart():
                 raise KeyboardInterrupt
             self.was_pressed = True
 
@@ -41,6 +48,18 @@ class Terminated(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+def obey_ctrl_c_together() -> None:
+    """Among several ranks, let Ctrl-C end all of them or none: rank 0 decides."""
+    if ranks.is_apart():
+        return
+
+    def press(number: int, stack: FrameType | None) -> None:
+        # in rank 0's own work the others are told; else they are somewhere else
+        raise KeyboardInterrupt if ranks.is_apart() else Terminated(number)
+
+    signal.signal(signal.SIGINT, press if ranks.is_first() else signal.SIG_IGN)
 
 
 def obey_signals() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from cna_mlx.errors import InputError
+from cna_mlx.util import ranks
 from cna_mlx.util.files import File, check_writable, file_errors, typed_path
 
 Kind = Literal[
@@ -58,8 +59,13 @@ def check_replaceable(
     Raises:
         InputError: the file is of another kind, or is to stay, or cannot be written.
     """
+    if path is not None:
+        ranks.first(lambda: _check(path, kind, force, confirm))
+
+
+def _check(path: File, kind: Kind, force: bool, confirm: Callable[[str], bool]) -> None:
     check_writable(path)
-    if path is None or not _has_content(place := typed_path(path)):
+    if not _has_content(place := typed_path(path)):
         return
     if not is_of(place, kind):
         raise InputError(

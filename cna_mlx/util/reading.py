@@ -5,6 +5,7 @@ a ValueError with a reason, which the reader puts into its own message.
 """
 
 import errno
+import io
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
+from cna_mlx.util import ranks
 from cna_mlx.util.files import File
 
 if TYPE_CHECKING:  # most files need no numpy
@@ -69,12 +71,22 @@ def read_text(path: File, most: int = LARGEST_DOCUMENT) -> str:
 def opened(path: File) -> IO[bytes]:
     """Open a regular file for reading, without waiting for the other end of a pipe.
 
+    Of several ranks the first reads it.
+
     Raises:
         OSError: as :func:`read_file`.
     """
+    if not ranks.is_apart():
+        return io.BytesIO(ranks.first(lambda: _content(path)))
     if "\0" in os.fspath(path):
         raise OSError(errno.EINVAL, "its name contains a NUL character")
     return open(path, "rb", opener=_open_regular)
+
+
+def _content(path: File) -> bytes:
+    with opened(path) as file:
+        content: bytes = read_stream(file, LARGEST_FILE)
+    return content
 
 
 def _open_regular(path: str, flags: int) -> int:

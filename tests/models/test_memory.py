@@ -282,6 +282,16 @@ def test_a_damaged_config_still_has_a_plan(value: Any) -> None:
         assert "1.0 GB" in text
 
 
+def test_the_plan_of_a_rank() -> None:
+    """It holds all that is outside the layers, and its part of the rest."""
+    whole = Plan("llama-3b", 1_800_000_000, Shape.of_config(LLAMA), MACHINE)
+    one = whole.of_rank(2, 200_000_000)
+    assert one.weights == 1_000_000_000
+    assert 2 * one.shape.kv_per_token == whole.shape.kv_per_token
+    assert "1.0 GB of weights on each of 2 ranks" in str(one)
+    assert "ranks" not in str(whole)
+
+
 def test_the_plan_in_one_line() -> None:
     one = Plan("llama-3b", 1_800_000_000, Shape.of_config(LLAMA), MACHINE)
     figures = ("1.8 GB", "115 kB", f"{one.discovery / 1e6:.0f} MB", "16.0 GB usable")

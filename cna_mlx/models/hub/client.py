@@ -13,6 +13,7 @@ from cna_mlx.models.hub.download import Meter
 from cna_mlx.models.hub.errors import hub_errors, quiet
 from cna_mlx.models.memory import machine, plan
 from cna_mlx.models.other_formats import other_format
+from cna_mlx.util import ranks
 from cna_mlx.util.files import existing
 from cna_mlx.util.progress import Progress, silent
 from cna_mlx.util.reading import parse_json, read_file
@@ -178,7 +179,7 @@ def _check_weights(name: str, files: list[Any], must_fit: bool) -> None:
         general = f"no {_WEIGHTS} in the repository; convert it with mlx_lm.convert"
         raise ModelError(f"{name}: {why or general}")
     if must_fit:
-        needed = sum(file.size or 0 for file in weights)
+        needed = sum(file.size or 0 for file in weights) // ranks.count()
         plan.check_fits(name, needed, machine.machine())
 
 

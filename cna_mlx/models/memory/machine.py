@@ -67,6 +67,16 @@ def part_bytes(directory: Path) -> tuple[int, int]:
 
     They come from the headers of the files; damaged ones are left out.
     """
+    layers, others = _bytes_by_part(directory)
+    return max(layers.values(), default=0), max(others.values(), default=0)
+
+
+def outside_bytes(directory: Path) -> int:
+    """Bytes of a model's weights outside the layers."""
+    return _bytes_by_part(directory)[1].total()
+
+
+def _bytes_by_part(directory: Path) -> "tuple[Counter[str], Counter[str]]":
     import mlx.core as mx
 
     layers: Counter[str] = Counter()
@@ -79,7 +89,7 @@ def part_bytes(directory: Path) -> tuple[int, int]:
                     layers[found[1]] += array.nbytes
                 else:
                     others[name.rpartition(".")[0]] += array.nbytes
-    return max(layers.values(), default=0), max(others.values(), default=0)
+    return layers, others
 
 
 def gigabytes(size: int) -> str:

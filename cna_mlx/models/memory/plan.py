@@ -41,6 +41,7 @@ class Plan:
         is_streamed: whether the weights stay on the disk.
         arms: arms of a conversation of 2,048 tokens; 0 for a discovery alone.
         rates: of reading and multiplying them, if measured.
+        ranks: how many share the model out; the rest is of one of them.
     """
 
     name: str
@@ -52,6 +53,20 @@ class Plan:
     is_streamed: bool = False
     arms: int = ARMS
     rates: Rates | None = None
+    ranks: int = 1
+
+    def of_rank(self, count: int, outside: int) -> "Plan":
+        """What one of several ranks needs.
+
+        Args:
+            outside: bytes of the weights outside the layers, which every rank holds.
+        """
+        return replace(
+            self,
+            weights=outside + (self.weights - outside) // count,
+            shape=self.shape.of_rank(count),
+            ranks=count,
+        )
 
     @property
     def discovery(self) -> int:
@@ -129,7 +144,7 @@ class Plan:
                 f"{gigabytes(self._layer)} included; {usable}"
             )
         return (
-            f"{self.name}: {gigabytes(self.weights)} of weights, "
+            f"{self.name}: {gigabytes(self.weights)} of weights{self._held}, "
             f"{self.shape.kv_per_token / 1e3:.0f} kB of KV cache per token and arm, "
             f"{gigabytes(self.discovery)} to discover; {usable}"
         )
@@ -179,6 +194,10 @@ class Plan:
             f"memory is short: {what} {gigabytes(self.needed)}, {have}; "
             f"{', '.join(remedies[:-1])}{' or ' * (len(remedies) > 1)}{remedies[-1]}"
         )
+
+    @property
+    def _held(self) -> str:
+        return f" on each of {self.ranks} ranks" if self.ranks > 1 else ""
 
     @property
     def _layer(self) -> int:

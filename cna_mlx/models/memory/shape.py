@@ -1,7 +1,7 @@
 """Read the sizes of a model from its config.json."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -134,6 +134,16 @@ class Shape:
             _kv_values(config, cached, head_dim),
             recurrent,
             blocks,
+        )
+
+    def of_rank(self, count: int) -> "Shape":
+        """The shape of what one of several ranks holds besides all neurons' values."""
+        values = self.kv_values
+        return replace(
+            self,
+            heads=max(1, self.heads // count),
+            kv_heads=max(1, self.kv_heads // count),
+            kv_values=None if values is None else values // count,
         )
 
     @property
