@@ -187,11 +187,19 @@ class Engine:
         if self._ends is not None:
             work.deliver(Failed(StoppedError()))
         elif isinstance(work, Ask):
-            self._asked.append(Row(work, self.tokenizer.detokenizer))
+            self._asked.append(Row(work, self._detokenizer(work)))
         elif isinstance(work, ScorePrompt):
             self._scores.append(work)
         elif isinstance(work, Lookup):
             self._lookups.append(work)
+
+    def _detokenizer(self, ask: Ask) -> Any:
+        made = self.tokenizer.detokenizer
+        if ask.continues:  # after a letter no space is dropped
+            for token in self.tokenizer.encode("x", add_special_tokens=False):
+                made.add_token(token)
+            _ = made.last_segment
+        return made
 
     def _drop(self, number: int) -> None:
         for row in self._all_rows():

@@ -68,6 +68,7 @@ class Choices:
             self.top,
             self.gauges[place],
             self.body.stops,
+            continues=isinstance(self.body, CompletionRequest),
         )
 
     def _sampling(self, place: int) -> Sampling:

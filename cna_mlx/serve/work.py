@@ -111,6 +111,8 @@ class Ask(Work):
             log-probabilities at all.
         gauge: the circuit to read the prompt along.
         stops: strings that end the answer.
+        continues: the answer goes on in the prompt's text: a space at its beginning is
+            kept, which mlx-lm drops.
     """
 
     prompt: Sequence[int]
@@ -120,6 +122,7 @@ class Ask(Work):
     top: int | None = None
     gauge: Circuit | None = None
     stops: Sequence[str] = ()
+    continues: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,8 @@ The first half needs no lm-evaluation-harness; the second is skipped without it.
 import json
 import logging
 import math
-import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,17 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from commandline import TINY, Outcome, make_screen, plain, sent
+from lm_eval_tasks import (
+    ANSWERING,
+    CHOICES,
+    CHOOSING,
+    DEMO,
+    ITEMS,
+    READING,
+    task,
+    write_items,
+    write_tasks,
+)
 from marks import slow
 from texts import missing
 
@@ -351,58 +360,13 @@ def test_finished_arms_are_kept(
 
 # --------------------------------------------------------------------- with lm-eval
 
-_DEMO = Path(str(resources("cna_mlx"))) / "demo"
-ITEMS, CHOICES = 24, 4
-CHOOSING = """
-output_type: multiple_choice
-doc_to_text: "{{question}}"
-doc_to_choice: "{{choices}}"
-doc_to_target: answer
-target_delimiter: ""
-fewshot_split: train
-metric_list:
-  - {metric: acc, aggregation: mean, higher_is_better: true}
-"""
-ANSWERING = """
-output_type: generate_until
-doc_to_text: "{{question}}"
-doc_to_target: "{{choices[answer]}}"
-generation_kwargs: {until: ["\\n"], max_gen_toks: 60}
-metric_list:
-  - {metric: exact_match, aggregation: mean, higher_is_better: true}
-"""
-READING = """
-output_type: loglikelihood_rolling
-doc_to_text: ""
-doc_to_target: "{{question}}"
-metric_list:
-  - {metric: word_perplexity}
-"""
-
-
-def task(name: str, data: Path, body: str) -> str:
-    return (
-        f"task: {name}\ndataset_path: json\ntest_split: train\n"
-        f"dataset_kwargs:\n  data_files: {json.dumps(str(data))}\n{body}"
-    )
-
 
 @pytest.fixture(name="tasks", scope="module")
 def tasks_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Tasks on the demo's own world: each question's answer among three others'."""
     pytest.importorskip("lm_eval", reason="needs the extra: pip install -e '.[eval]'")
     directory = tmp_path_factory.mktemp("tasks")
-    asked = json.loads((_DEMO / "questions.json").read_text("utf-8"))["ordinary"]
-    rng, lines = random.Random(0), []
-    for one in asked[:ITEMS]:
-        answer = one["answer"]
-        others = [other["answer"] for other in asked if other["answer"] != answer]
-        choices = [answer, *rng.sample(others, CHOICES - 1)]
-        rng.shuffle(choices)
-        item = {"question": one["prompt"], "choices": choices}
-        lines.append(json.dumps(item | {"answer": choices.index(answer)}))
-    data = directory / "items.jsonl"
-    data.write_text("\n".join(lines), encoding="utf-8")
+    data = write_items(directory)
     bodies = {
         "demo_choosing": CHOOSING,
         "demo_answering": ANSWERING,
@@ -410,9 +374,7 @@ def tasks_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "demo_choosing_again": CHOOSING,
         "demo_unsafe": ANSWERING + "unsafe_code: true\n",
     }
-    for name, body in bodies.items():
-        path = directory / f"{name}.yaml"
-        path.write_text(task(name, data, body), encoding="utf-8")
+    write_tasks(directory, data, bodies)
     missing = task("demo_missing", directory / "none.jsonl", CHOOSING)
     (directory / "demo_missing.yaml").write_text(missing, encoding="utf-8")
     (directory / "demo_remote.yaml").write_text(
@@ -465,7 +427,7 @@ def by_lm_eval(
         from mlx_lm.sample_utils import make_sampler
 
         lm = MLXLM(
-            str(_DEMO / "demo"), use_chat_template=template, sampler=make_sampler(0.0)
+            str(DEMO / "demo"), use_chat_template=template, sampler=make_sampler(0.0)
         )
         lm._model.set_dtype(mx.float32)  # as the demo is loaded
         found: dict[str, Any] = lm_eval.simple_evaluate(
