@@ -27,8 +27,9 @@ class Choices:
     """The answers that a request wants.
 
     Attributes:
-        arms, prompts, gauges: one for each answer: its arm, the token ids that it
-            follows, and the circuit that its gauge is read along.
+        arms, prompts, rooms, gauges: one for each answer: its arm, the token ids that
+            it follows, its largest number of tokens, and the circuit that its gauge is
+            read along.
         top: how many likely tokens to give; None for no log-probabilities.
         echoes: whether the answers begin with the prompts, whose tokens are scored.
         opens_thought: whether each prompt ends with an opening think tag.
@@ -37,7 +38,7 @@ class Choices:
     body: Generation
     arms: list[Arm]
     prompts: list[list[int]]
-    max_tokens: int
+    rooms: list[int]
     gauges: list[Circuit | None]
     top: int | None
     echoes: bool
@@ -53,7 +54,7 @@ class Choices:
         return range(len(self.prompts))
 
     def _score(self, deliver: Deliver, place: int) -> ScorePrompt:
-        follows, top = self.max_tokens > 0, self.top or 0
+        follows, top = self.rooms[place] > 0, self.top or 0
         prompt, arm = self.prompts[place], self.arms[place]
         return ScorePrompt(deliver, prompt, arm, top, follows, self._sampling(place))
 
@@ -62,7 +63,7 @@ class Choices:
             deliver,
             self.prompts[place],
             self.arms[place],
-            self.max_tokens,
+            self.rooms[place],
             self._sampling(place),
             self.top,
             self.gauges[place],
@@ -73,9 +74,9 @@ class Choices:
         body = self.body
         if (body.temperature or 0.0) < _COLD:
             return Greedy()
-        # several answers to one prompt have noise of their own, but arms share a seed's
-        place //= len(body.arms) if body.arms else 1
-        seed = randbits(62) if body.seed is None else abs(body.seed) + place
+        # copies of an answer have noise of their own, but arms and prompts share a seed's
+        copy = place % (body.n or 1)
+        seed = randbits(62) if body.seed is None else abs(body.seed) + copy
         return Sampled(
             float(body.temperature or 0.0),
             1.0 if body.top_p is None else body.top_p,
@@ -132,21 +133,21 @@ def _choices(
     if body.gauge and echoes:
         raise InputError("gauge: not with echo")
     longest = context_length(model)
-    room = limit
+    rooms = [limit] * len(prompts)
     if longest is not None and limit:
-        tokens = max(map(len, prompts))
-        room = min(limit, longest - tokens)
-        if room < 1:
+        rooms = [min(limit, longest - len(prompt)) for prompt in prompts]
+        if min(rooms) < 1:
             raise InputError(
-                f"the prompt has {tokens} tokens, and the model's context {longest}: "
-                "there is no room for an answer"
+                f"the prompt has {max(map(len, prompts))} tokens, and the model's "
+                f"context {longest}: there is no room for an answer"
             )
     copies = body.n or len(steered)
     repeated = [prompt for prompt in prompts for _ in range(copies)]
+    rooms = [room for room in rooms for _ in range(copies)]
     thoughts = [begins_thought(texts.tokenizer, prompt) for prompt in repeated]
     times = len(repeated) // len(steered)
     return Choices(
-        body, steered * times, repeated, room, gauges * times, top, echoes, thoughts
+        body, steered * times, repeated, rooms, gauges * times, top, echoes, thoughts
     )
 
 

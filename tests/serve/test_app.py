@@ -255,6 +255,21 @@ def test_completions_continue_texts_and_token_ids(
     assert texts == found[0]
 
 
+def test_a_prompt_of_several_is_answered_as_alone(
+    endless_demo: Served, clients: Any
+) -> None:
+    """Up to its own end of the context, and with the noise of the request's seed."""
+    web = clients(endless_demo.url)
+
+    def answers(*prompts: list[int]) -> list[Any]:
+        body = {"model": "demo", "prompt": prompts, "temperature": 1, "seed": 7}
+        reply = web.post("/v1/completions", json={**body, "max_tokens": 500}).json()
+        return [(one["text"], one["finish_reason"]) for one in reply["choices"]]
+
+    short, long = [5, 6, 7] * 150, [7, 6, 5] * 168
+    assert answers(long, short) == [*answers(long), *answers(short)]
+
+
 @pytest.mark.parametrize("follows", [0, 1])
 def test_echo_scores_the_prompt(
     follows: int, web: httpx.Client, demo: tuple[Any, Any]
