@@ -74,7 +74,7 @@ class Choices:
         body = self.body
         if (body.temperature or 0.0) < _COLD:
             return Greedy()
-        # copies of an answer have noise of their own, but arms and prompts share a seed's
+        # copies of an answer have noise of their own; arms and prompts share a seed's
         copy = place % (body.n or 1)
         seed = randbits(62) if body.seed is None else abs(body.seed) + copy
         return Sampled(
