@@ -102,7 +102,7 @@ class Answers:
     async def parts(self, events: Events) -> AsyncIterator[dict[str, Any]]:
         """The chunks of a stream; the first comes when the first prompt was read."""
         begun: set[int] = set()
-        offsets = [0] * len(self.choices)
+        offsets = [self._reply.offsets() for _ in self.choices]
         async for place, event in self._grown(events):
             if place not in begun:
                 begun.add(place)
@@ -114,9 +114,8 @@ class Answers:
                     tokens = []
                 if event.text or tokens:
                     yield self._reply.part(
-                        place, event.text, tokens, offset=offsets[place]
+                        place, event.text, tokens, offsets=offsets[place]
                     )
-                offsets[place] += len(event.text)
             elif isinstance(event, Ended):
                 one = self.choices[place]
                 yield self._reply.part(place, "", (), one.finish, one.extra)

@@ -25,6 +25,12 @@ async def generate(
     reply: ApiReply,
 ) -> Response:
     """Answer whole, or as a stream whose beginning tells whether it can be made."""
+    if len(wanted.prompts) > service.limits.answers:
+        raise ApiError(
+            400,
+            f"{len(wanted.prompts)} answers in one request: this server takes "
+            f"{service.limits.answers} at most",
+        )
     if service.open_answers + len(wanted.prompts) > service.limits.answers:
         raise ApiError(
             429,
@@ -78,6 +84,8 @@ class _Running:
         service, choices = self._service, self._answers.choices
         service.served += len(choices)
         service.tokens += sum(one.made for one in choices)
+        if service.logged is None:
+            return
         body = self._body.model_dump(mode="json", exclude_unset=True)
         answers = [
             {"text": one.text, "finish": one.finish, "cna": one.extra}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
 
+from cna_mlx.serve.token_texts import Offsets, TokenTexts
 from cna_mlx.serve.work import TokenScore
 
 _LEAST = -9999.0  # what OpenAI has in the place of minus infinity
@@ -64,7 +65,11 @@ class ApiReply:
             "created": int(time.time()),
             "model": model,
         }
-        self._tokenizer, self._top = tokenizer, top
+        self._texts, self._top = TokenTexts(tokenizer), top
+
+    def offsets(self) -> Offsets:
+        """Where the tokens of an answer begin in its text, one after the other."""
+        return Offsets(self._texts)
 
     def whole(self, choices: Sequence[ChoiceText]) -> dict[str, Any]:
         """The whole reply."""
@@ -84,11 +89,12 @@ class ApiReply:
         finish: str | None = None,
         extra: dict[str, Any] | None = None,
         *,
-        offset: int = 0,
+        offsets: Offsets | None = None,
     ) -> dict[str, Any]:
         """A chunk of a stream; ``text`` is None at the beginning."""
         entry: dict[str, Any] = {"index": index, **self._delta(text)}
-        entry["logprobs"] = self._logprobs(tokens, offset) if tokens else None
+        offsets = offsets or self.offsets()
+        entry["logprobs"] = self._logprobs(tokens, offsets) if tokens else None
         entry["finish_reason"] = finish
         if extra is not None:
             entry["cna"] = extra
@@ -109,7 +115,7 @@ class ApiReply:
 
     def _choice(self, index: int, one: ChoiceText) -> dict[str, Any]:
         entry: dict[str, Any] = {"index": index, **self._message(one.text)}
-        entry["logprobs"] = self._logprobs(one.tokens, 0)
+        entry["logprobs"] = self._logprobs(one.tokens, self.offsets())
         entry["finish_reason"] = one.finish
         if one.extra is not None:
             entry["cna"] = one.extra
@@ -121,11 +127,8 @@ class ApiReply:
     def _delta(self, text: str | None) -> dict[str, Any]:
         raise NotImplementedError
 
-    def _logprobs(self, tokens: Sequence[TokenScore], offset: int) -> Any:
+    def _logprobs(self, tokens: Sequence[TokenScore], offsets: Offsets) -> Any:
         raise NotImplementedError
-
-    def _text(self, token: int) -> str:
-        return str(self._tokenizer.decode([token]))
 
 
 class ChatReply(ApiReply):
@@ -145,7 +148,7 @@ class ChatReply(ApiReply):
             return {"delta": {"role": "assistant", "content": ""}}
         return {"delta": {"content": text} if text else {}}
 
-    def _logprobs(self, tokens: Sequence[TokenScore], offset: int) -> Any:
+    def _logprobs(self, tokens: Sequence[TokenScore], offsets: Offsets) -> Any:
         if self._top is None:
             return None
         content = [
@@ -158,9 +161,8 @@ class ChatReply(ApiReply):
         return {"content": content, "refusal": None}
 
     def _entry(self, token: int, logprob: float) -> dict[str, Any]:
-        text = self._text(token)
-        # a part of a character has no text
-        known = None if "\ufffd" in text else list(text.encode())
+        text, found = self._texts.text(token), self._texts.bytes_of(token)
+        known = None if found is None else list(found)
         return {"token": text, "logprob": max(logprob, _LEAST), "bytes": known}
 
 
@@ -175,14 +177,12 @@ class CompletionReply(ApiReply):
     def _delta(self, text: str | None) -> dict[str, Any]:
         return {"text": text or ""}
 
-    def _logprobs(self, tokens: Sequence[TokenScore], offset: int) -> Any:
+    def _logprobs(self, tokens: Sequence[TokenScore], offsets: Offsets) -> Any:
         if self._top is None:
             return None
-        texts = [self._text(one.id) for one in tokens]
-        offsets, likely, values = [], [], []
+        texts = [self._texts.name(one.id) for one in tokens]
+        likely, values = [], []
         for one, text in zip(tokens, texts, strict=True):
-            offsets.append(offset)
-            offset += len(text)
             is_known = one.logprob == one.logprob  # nothing comes before the first
             values.append(max(one.logprob, _LEAST) if is_known else None)
             likely.append(self._likely(one, text) if is_known and self._top else None)
@@ -190,13 +190,13 @@ class CompletionReply(ApiReply):
             "tokens": texts,
             "token_logprobs": values,
             "top_logprobs": likely if self._top else None,
-            "text_offset": offsets,
+            "text_offset": [offsets.take(one.id) for one in tokens],
         }
 
     def _likely(self, one: TokenScore, text: str) -> dict[str, float]:
         """The most likely tokens by their text, and the one that is there."""
         found: dict[str, float] = {}
         for token, logprob in one.top[: self._top]:
-            found.setdefault(self._text(token), max(logprob, _LEAST))
+            found.setdefault(self._texts.name(token), max(logprob, _LEAST))
         found.setdefault(text, max(one.logprob, _LEAST))
         return found

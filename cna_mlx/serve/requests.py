@@ -75,9 +75,9 @@ class Choices:
         body = self.body
         if (body.temperature or 0.0) < _COLD:
             return Greedy()
-        # several answers to one prompt have noise of their own, but arms share a seed's
-        place //= len(body.arms) if body.arms else 1
-        seed = randbits(62) if body.seed is None else abs(body.seed) + place
+        # copies of an answer have noise of their own; arms and prompts share a seed's
+        copy = place % (body.n or 1)
+        seed = randbits(62) if body.seed is None else abs(body.seed) + copy
         return Sampled(
             float(body.temperature or 0.0),
             1.0 if body.top_p is None else body.top_p,

@@ -263,6 +263,21 @@ def test_a_long_prompt_does_not_shorten_the_others_answers(
     assert reply["usage"]["completion_tokens"] == 12 + 40
 
 
+def test_a_prompt_of_several_is_answered_as_alone(
+    endless_demo: Served, clients: Any
+) -> None:
+    """Up to its own end of the context, and with the noise of the request's seed."""
+    web = clients(endless_demo.url)
+
+    def answers(*prompts: list[int]) -> list[Any]:
+        body = {"model": "demo", "prompt": prompts, "temperature": 1, "seed": 7}
+        reply = web.post("/v1/completions", json={**body, "max_tokens": 500}).json()
+        return [(one["text"], one["finish_reason"]) for one in reply["choices"]]
+
+    short, long = [5, 6, 7] * 150, [7, 6, 5] * 168
+    assert answers(long, short) == [*answers(long), *answers(short)]
+
+
 @pytest.mark.parametrize("follows", [0, 1])
 def test_echo_scores_the_prompt(
     follows: int, web: httpx.Client, demo: tuple[Any, Any]
@@ -638,12 +653,14 @@ def test_too_many_answers_at_once_are_refused(
 ) -> None:
     client = clients(endless_demo.url)
     reply = client.post(CHAT, content=body_of(n=5), headers=JSON)
+    assert reply.status_code == 400  # it would never fit: not to be tried again
+    assert "takes 4 at most" in reply.json()["error"]["message"]
+    first = raw(endless_demo.port, head(body_of(n=3)))
+    until(lambda: endless_demo.service.open_answers == 3)
+    reply = client.post(CHAT, content=body_of(n=2), headers=JSON)
     assert reply.status_code == 429
     assert reply.headers["retry-after"] == "1"
     assert reply.json()["error"]["type"] == "rate_limit_error"
-    first = raw(endless_demo.port, head(body_of(n=3)))
-    until(lambda: endless_demo.service.open_answers == 3)
-    assert client.post(CHAT, content=body_of(n=2), headers=JSON).status_code == 429
     first.close()
     until(lambda: endless_demo.service.open_answers == 0)
 
