@@ -62,5 +62,6 @@ class ApiError(Exception):
             return cls(504, f"the answer took more than {service.limits.seconds:g} s")
         if isinstance(error, CnaError):
             return cls(500, str(error))
-        service.warn(f"unexpected {type(error).__name__}: {error}")
-        return cls(500, f"unexpected {type(error).__name__}: {error}; please report it")
+        said = " ".join(f"unexpected {type(error).__name__}: {error}".split())
+        service.warn(said)
+        return cls(500, f"{said}; please report it")

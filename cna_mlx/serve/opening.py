@@ -103,11 +103,15 @@ def open_service(
     logged = None if log is None else _log(typed_path(log, "--log"))
     arms = served_arms(session, options, circuits, multipliers)
     model, tokenizer = session.load()
+
+    def warn(text: str) -> None:
+        session.reporter.warn(" ".join(text.split()))  # whatever an error says
+
     engine = Engine(
         model,
         tokenizer,
         rows=rows,
-        warn=session.reporter.warn,
+        warn=warn,
         lookups=lookups(model, tokenizer, arms, session.rendering),
         exchange=exchanging(arms),
         **room(model),
@@ -122,7 +126,7 @@ def open_service(
         address.key,
         address.names,
         logged,
-        session.reporter.warn,
+        warn,
     )
 
 
@@ -150,7 +154,7 @@ def served_arms(
     name = session.name.rstrip("/").replace("\\", "/")
     if is_there(name):
         name = ranks.first(lambda: typed_path(name).resolve().name)
-    return ServedArms(name.replace("@", "-"), by_name, strengths)
+    return ServedArms(_askable(name), by_name, strengths)
 
 
 def _name(arm: Arm) -> str:
@@ -159,7 +163,12 @@ def _name(arm: Arm) -> str:
     assert isinstance(circuit, Circuit)
     contrast = circuit.provenance.contrast
     found = circuit.file and Path(circuit.file).name.removesuffix(".json")
-    return (found or (contrast and contrast.name) or "circuit").replace("@", "-")
+    return _askable(found or (contrast and contrast.name) or "circuit")
+
+
+def _askable(name: str) -> str:
+    """A name that JSON can carry, without the sign that ends it in a request."""
+    return name.encode(errors="replace").decode().replace("@", "-")
 
 
 def room(model: Any) -> dict[str, int]:

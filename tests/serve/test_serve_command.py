@@ -19,8 +19,10 @@ from commandline import Outcome
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
+from cna_mlx.serve.api_error import ApiError
 from cna_mlx.serve.opening import Address, open_service, served_arms
 from cna_mlx.strength import MEAN
+from cna_mlx.util.progress import Reporter
 
 CHAT = "/v1/chat/completions"
 
@@ -221,6 +223,35 @@ def test_circuits_are_named_after_their_files(
     arm = arms.arm("demo", circuits={"half": 0.5, "magic": 0.0})
     assert arms.name_of(arm) == {"magic": "0", "half": "0.5"}
     assert [strength for _, strength in arm.steering] == [0.0, 0.5]
+
+
+def test_a_name_that_is_not_text_can_be_sent(
+    demo: tuple[Any, Any], circuits: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A file's name may be any bytes; JSON holds text."""
+    odd = tmp_path / "x@\udcff.json"
+    try:
+        odd.write_bytes(circuits[0].read_bytes())
+    except OSError:
+        pytest.skip("the file system takes text alone")
+    arms = served_arms(Session.of(*demo), DiscoveryOptions(expect=False), [str(odd)])
+    assert list(arms.circuits) == ["x-?"]
+
+
+def test_a_warning_is_one_line(demo: tuple[Any, Any]) -> None:
+    said: list[str] = []
+    reporter = Reporter(warn=said.append)
+    service = open_service(
+        Session.of(*demo, reporter=reporter),
+        DiscoveryOptions(expect=False),
+        Address("::1", 1),
+    )
+    said.clear()
+    service.warn("KeyError: 'a'\n  and more")
+    reply = ApiError.of(ValueError("a\nb"), service)
+    assert said == ["KeyError: 'a' and more", "unexpected ValueError: a b"]
+    assert str(reply) == "unexpected ValueError: a b; please report it"
+    service.texts.close()
 
 
 def test_the_default_circuit_has_the_name_of_its_contrast(
