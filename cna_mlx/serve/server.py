@@ -91,9 +91,10 @@ def _warning(service: Service) -> Callable[[Any, dict[str, Any]], None]:
 @contextmanager
 def listening(service: Service, listener: socket.socket) -> Iterator[None]:
     """Take requests inside the block; at its end what was answered is sent."""
-    # it would write to stderr; what a user must know comes through service.warn
-    logger = logging.getLogger("uvicorn.error")
-    logger.handlers, logger.propagate = [logging.NullHandler()], False
+    # they would write to stderr; what a user must know comes through service.warn
+    for name in ("uvicorn.error", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [logging.NullHandler()], False
     server = uvicorn.Server(
         uvicorn.Config(
             make_app(service),

@@ -1,6 +1,7 @@
 """Requests over HTTP: what comes back, and what wrong ones are told."""
 
 import json
+import logging
 import socket
 import threading
 import time
@@ -600,6 +601,15 @@ def test_a_request_that_breaks_after_its_reply_is_no_traceback(
     until(lambda: endless_demo.service.engine.running == 0)
     assert endless_demo.warned == []
     assert [one for one in caplog.records if one.name == "asyncio"] == []
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("name", ["asyncio", "uvicorn.error"])
+def test_libraries_write_nothing_to_the_terminal(name: str) -> None:
+    """asyncio warns of each part that is sent to a client that went away."""
+    logger = logging.getLogger(name)
+    assert not logger.propagate
+    assert logger.hasHandlers()  # or it writes to stderr
 
 
 def test_an_error_of_the_loop_is_told_once(
