@@ -54,7 +54,9 @@ def make_app(service: Service) -> Starlette:
     async def failed(request: Request, error: Exception) -> Response:
         return ApiError.of(error, service).response()
 
-    return Starlette(routes=routes, exception_handlers={HTTPException: failed})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: failed})
+    app.router.redirect_slashes = False  # to whatever a request calls this server
+    return app
 
 
 def _answered(

@@ -182,6 +182,8 @@ def room(model: Any) -> dict[str, int]:
 
 def _log(path: Path) -> Callable[[dict[str, Any]], None]:
     check_writable(path)
+    if path.is_fifo():
+        raise InputError(f"--log {path} is a pipe, which may wait: give a file")
 
     def write(entry: dict[str, Any]) -> None:
         with path.open("a", encoding="utf-8") as file:

@@ -11,9 +11,8 @@ from cna_mlx.models.mlx_lm_internals import can_trim_prompt_cache, trim_prompt_c
 from cna_mlx.serve.batch_edits import BatchEdits
 from cna_mlx.serve.prompt_cache import PromptCache
 from cna_mlx.serve.stop_strings import StopStrings
-from cna_mlx.serve.tokens import Choose, NextTokens, choose_by, next_tokens
+from cna_mlx.serve.tokens import Choose, NextTokens, choose_by, next_tokens, not_finite
 from cna_mlx.serve.work import AnswerPart, Ask, Ended, Failed, TokenScore
-from cna_mlx.steering.arms import logits_error
 
 # The part of a batch that may be rows that have ended: to cut it copies its caches.
 _ENDED = 0.05
@@ -63,7 +62,7 @@ class Row:
     def take(self, token: TokenScore, ends: Callable[[int], bool]) -> None:
         """Add a token; deliver what it completes."""
         if not np.isfinite(token.logprob):
-            self.fail(logits_error(self.ask.arm))
+            self.fail(not_finite(self.ask.arm))
             return
         self.ids.append(token.id)
         is_end = ends(token.id)

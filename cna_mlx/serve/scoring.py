@@ -9,9 +9,14 @@ import numpy as np
 from cna_mlx.models.context import vocabulary
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.serve.batch_edits import BatchEdits
-from cna_mlx.serve.tokens import choose_by, next_tokens, scored, token_scores
+from cna_mlx.serve.tokens import (
+    choose_by,
+    next_tokens,
+    not_finite,
+    scored,
+    token_scores,
+)
 from cna_mlx.serve.work import Failed, Scored, ScorePrompt, TokenScore
-from cna_mlx.steering.arms import logits_error
 
 # Logits in float32 at a time: 2^24 of them are 67 MB, of which a few copies are made.
 _LOGITS = 1 << 24
@@ -54,5 +59,5 @@ def score_prompts(model: Any, works: Sequence[ScorePrompt], edits: BatchEdits) -
     for work, tokens in zip(works, found, strict=True):
         is_finite = np.isfinite([one.logprob for one in tokens[1:]]).all()
         work.deliver(
-            Scored(tuple(tokens)) if is_finite else Failed(logits_error(work.arm))
+            Scored(tuple(tokens)) if is_finite else Failed(not_finite(work.arm))
         )

@@ -23,7 +23,7 @@ class Limits:
         max_tokens: of an answer, where the request names none.
     """
 
-    body_bytes: int = 16 << 20
+    body_bytes: int = 8 << 20
     body_seconds: float = 30.0
     seconds: float = 3600.0
     send_seconds: float = 60.0

@@ -6,7 +6,9 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 
+from cna_mlx.errors import CnaError, InputError
 from cna_mlx.serve.work import TokenScore
+from cna_mlx.steering.arms import Arm, logits_error
 from cna_mlx.steering.sampling import Greedy, Sampling, chooser
 from cna_mlx.util import ranks
 
@@ -80,6 +82,12 @@ def scored(logits: mx.array, ids: mx.array, top: int) -> NextTokens:
         found = mx.argpartition(-logits, size - 1, axis=-1)[..., :size]
     best = mx.take_along_axis(logits, found, axis=-1) - total
     return NextTokens(ids, chosen[..., 0], found, best)
+
+
+def not_finite(arm: Arm) -> CnaError:
+    """The error for logits that are NaN or infinite: a multiplier is the client's."""
+    error = logits_error(arm)
+    return InputError(str(error)) if arm.steering else error
 
 
 def token_scores(

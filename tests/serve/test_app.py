@@ -433,7 +433,20 @@ def test_a_body_that_is_not_json_is_refused(
     assert reply.json()["error"]["message"]
 
 
+def test_a_multiplier_that_is_too_large_is_the_clients_to_mend(
+    web: httpx.Client,
+) -> None:
+    for name, path in (("messages", CHAT), ("prompt", "/v1/completions")):
+        asked = [{"role": "user", "content": SPELL}] if path == CHAT else SPELL
+        body = {"model": "demo@3e38", name: asked}
+        for more in ({}, {"echo": True}) if name == "prompt" else ({},):
+            reply = web.post(path, json={**body, "max_tokens": 1, **more})
+            assert reply.status_code == 400
+            assert "take a smaller one" in reply.json()["error"]["message"]
+
+
 def test_other_paths_and_methods_are_refused(web: httpx.Client) -> None:
+    assert web.get("/health/").status_code == 404
     assert web.get("/v1/nothing").status_code == 404
     assert web.get(CHAT).status_code == 405
     assert web.put("/v1/models").json()["error"]["type"] == "invalid_request_error"

@@ -1,6 +1,7 @@
 """The command: what it says, whom it lets ask, and how it ends."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -148,6 +149,17 @@ def test_a_port_that_is_taken_is_one_line(command: Callable[..., Outcome]) -> No
     assert found.code == 2
     assert f"cannot listen at 127.0.0.1 port {port}" in found.err
     assert "--port 0" in found.err
+    assert found.err.count("\n") == 1
+
+
+def test_a_log_that_is_a_pipe_is_refused(
+    command: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    found = command("serve", "demo", "--port", "0", "--log", str(pipe))
+    assert found.code == 2
+    assert "is a pipe" in found.err
     assert found.err.count("\n") == 1
 
 
