@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +18,7 @@ from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.labels.label import label
 from cna_mlx.prompts.chat_template import render_prompt
+from cna_mlx.serve.server import _Protocol
 from cna_mlx.serve.service import Limits
 from cna_mlx.steering.arms import BASELINE, Arm
 from cna_mlx.steering.diff import PromptResult, diff
@@ -572,26 +572,36 @@ def test_a_client_that_drips_after_a_reply_is_left(
                 time.sleep(0.05)
 
 
+def noting(real: Any, seen: list[Any]) -> Any:
+    """A method that is also noted."""
+
+    def noted(self: Any, argument: Any) -> Any:
+        seen.append(argument)
+        return real(self, argument)
+
+    return noted
+
+
 @pytest.mark.usefixtures("looks")
 def test_a_reply_that_nobody_reads_leaves_no_connection(
-    demo: tuple[Any, Any], magic: Circuit
+    demo: tuple[Any, Any], magic: Circuit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tiny_models import Ends
 
-    def files() -> int:
-        return len(list(Path("/dev/fd").iterdir()))
-
+    made, lost = [], []
+    for name, seen in (("connection_made", made), ("connection_lost", lost)):
+        real = getattr(_Protocol, name)
+        monkeypatch.setattr(_Protocol, name, noting(real, seen))
     more = {"n": 16, "logprobs": True, "top_logprobs": 20}
     limits = Limits(send_seconds=0.3)
     with served(demo[0], Ends(demo[1]), {"magic": magic}, limits=limits) as found:
-        before = files()
-        for streams in (True, False):
+        for count, streams in enumerate((True, False), 1):
             with socket.socket() as connection:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 connection.connect(("127.0.0.1", found.port))
                 connection.sendall(head(body_of(stream=streams, **more)))
-                until(lambda: files() == before + 2)
-                until(lambda: files() == before + 1)  # the client's own
+                until(lambda count=count: len(made) == count)
+                until(lambda count=count: len(lost) == count)
         assert found.service.engine.running == 0
 
 
