@@ -184,7 +184,7 @@ def test_what_one_machine_lacks_is_said_of_it(
 @pytest.mark.parametrize("rank", [0, 1])
 def test_ranks_that_are_killed_anywhere(rank: int, places: dict[str, str]) -> None:
     """While they load, discover, answer; and the rank that is left ends."""
-    for seconds in (0, 0.2, 0.5, 1, 2, 4):
+    for seconds in (0, 0.5, 2):
         processes = start(["-m", "cna_mlx", *EVAL], **places)
         assert processes[0].stderr is not None
         assert processes[0].stderr.readline() == "loading demo\n"  # MLX has them all
@@ -236,6 +236,7 @@ def test_mlx_launch_starts_the_ranks(
     for name, place in places.items():
         monkeypatch.setenv(name, place)
     arguments = ("diff", "demo", "How do I cast a sleep spell?", "--json")
+    arguments += ("--no-expect", "--no-universal", "--max-tokens", "12")
     launch = str(Path(sys.executable).with_name("mlx.launch"))
     ranks = ["--backend", "ring", "-n", "2", "--", sys.executable, "-m", "cna_mlx"]
     found = subprocess.run(

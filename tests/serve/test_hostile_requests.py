@@ -49,7 +49,7 @@ BODIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(
-    "count", [40, pytest.param(300, marks=pytest.mark.slow)], ids=str
+    "count", [40, pytest.param(120, marks=pytest.mark.slow)], ids=str
 )
 @pytest.mark.parametrize("path", BODIES)
 def test_a_damaged_body_is_refused_or_answered(

@@ -422,11 +422,13 @@ def test_the_key_is_asked_for_when_the_server_wants_it(
 def test_a_busy_server_and_one_that_is_gone_are_one_line(
     demo: tuple[Any, Any], magic: Circuit, opened: Any, tab: Tab
 ) -> None:
-    opened(*demo, {"magic": magic}, limits=Limits(answers=4))
+    server = opened(*demo, {"magic": magic}, limits=Limits(answers=8))
+    server.service.open_answers += 4  # of other clients
     type_and_ask(tab, SPELL)
     tab.wait("!document.querySelector('#error').hidden")
     assert tab.text("#error").startswith("The server is busy (")
     assert tab.value("document.querySelector('#results').hidden")
+    server.service.open_answers -= 4
     set_up(tab, tokens="1.5")
     type_and_ask(tab, SPELL)
     said = "Most tokens of an answer: give a whole number from 1."
