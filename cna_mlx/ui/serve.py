@@ -21,9 +21,7 @@ def announce(screen: Screen, service: Service, address: tuple[str, int]) -> None
         ("models", ", ".join(names[:_LISTED]) + more),
     ]
     if service.arms.circuits:
-        lines.append(
-            ("", f"{names[0]}@M has the circuit at M: 0 ablates, 1 is the model")
-        )
+        lines.append(("", "@M scales the circuit by any M: 0 ablates it"))
     for name, value in lines:
         screen.show(Text.assemble((f"{name:9}", "dim"), screen.safe(value)))
     screen.note("Ctrl-C ends the server")
