@@ -19,6 +19,9 @@ from cna_mlx.serve.tokens import NextTokens, next_tokens
 from cna_mlx.serve.work import Read
 from cna_mlx.steering.gauge_scale import Scale, finite
 
+# mlx-lm's windowed caches take one token for a step of decoding, where none is padding.
+_NARROWEST = 2
+
 
 class Feeding:
     """Prompts on their way into the KV caches, as the rows of one batch.
@@ -39,6 +42,8 @@ class Feeding:
             for row, length in zip(rows, self._cached, strict=True)
         ]
         self._length, self._at = max(map(len, parts)), 0
+        if self._length == 1 and not all(parts):
+            self._length = _NARROWEST
         padding = [self._length - len(part) for part in parts]
         self._tokens = mx.array(
             [[*part, *[0] * more] for part, more in zip(parts, padding, strict=True)],
@@ -53,7 +58,9 @@ class Feeding:
     def feed(self, tokens: int) -> bool:
         """Feed about so many tokens of all rows; return whether all are fed."""
         if self._at < self._length:
-            end = self._at + max(1, tokens // len(self.rows))
+            end = self._at + max(_NARROWEST, tokens // len(self.rows))
+            if end + 1 == self._length:
+                end = self._length
             with self._edits.installed([row.ask.arm for row in self.rows]):
                 self._model(self._tokens[:, self._at : end], cache=self.cache)
             self._at = end

@@ -15,10 +15,13 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError, OutOfMemoryError
 from cna_mlx.models.families import widths
 from cna_mlx.serve.engine import Engine, StoppedError
+from cna_mlx.serve.feeding import Feeding
 from cna_mlx.serve.rows import Row
 from cna_mlx.serve.work import AnswerPart, Lookup, ScorePrompt
 from cna_mlx.steering.arms import BASELINE, Arm
+from cna_mlx.steering.gauge_scale import Scale
 from cna_mlx.steering.sampling import Greedy, Sampled
+from cna_mlx.strength import Pin
 
 FAST_FAMILIES = ("llama", "llama-sliding", "gemma2", "qwen3_next", "nemotron_h")
 DRAW = random.Random(5)
@@ -44,6 +47,7 @@ def arms_of(model: Any) -> list[Arm]:
         *(Arm.of(first, m) for m in (0.0, 0.5, 3.0)),
         Arm("two", ((first, 0.0), (second, -2.0))),
         Arm.of(second, 0.0, "second"),
+        Arm.of(second, Pin(0.3), "pinned"),
     ]
 
 
@@ -103,6 +107,29 @@ def test_a_cache_serves_only_the_arm_that_made_it(family: str, endless: Any) -> 
         assert got.read is not None
         assert (got.read.cached > 0) == (before == after)
         assert got.ids == list(answer.token_ids)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_padding_of_one_token_is_fed_too(rows: int, endless: Any) -> None:
+    """A windowed cache takes one token for a step of decoding."""
+    model, draw = make_model("olmo3"), random.Random(2)
+    sizes = [(2, 1, 1), (514, 500, 2), (1026, 2, 1025)][rows - 1]
+    works = [
+        asked([draw.randrange(3, 500) for _ in range(size)], BASELINE, 4)
+        for size in sizes
+    ]
+    engine = Engine(model, endless, cache_bytes=0)
+    feeding = Feeding(
+        model,
+        [Row(work, endless.detokenizer) for work, _ in works],
+        engine._edits,
+        engine._kept,
+    )
+    while not feeding.feed(512 * len(works)):
+        pass
+    first = feeding.first(Scale).ids.tolist()
+    for token, (work, _) in zip(first, works, strict=True):
+        assert token == alone(model, endless, work.prompt, BASELINE, 1).token_ids[0]
 
 
 def test_the_same_prompt_is_read_once(llama: Any, endless: Any) -> None:
