@@ -19,7 +19,6 @@ from cna_mlx.serve.incoming import check, read
 from cna_mlx.serve.lookups import first_words_lookup, words_lookup
 from cna_mlx.serve.page import circuit_facts, page_response
 from cna_mlx.serve.replies import ChatReply, CompletionReply
-from cna_mlx.serve.requests import chat_choices, completion_choices
 from cna_mlx.serve.schema import (
     ChatRequest,
     CompletionRequest,
@@ -101,32 +100,12 @@ def _entry(service: Service, name: str) -> dict[str, Any]:
 
 async def _chat(service: Service, request: Request) -> Response:
     body = await read(service, request, ChatRequest)
-    wanted = await service.texts.run(
-        lambda: chat_choices(
-            body,
-            service.arms,
-            service.engine.model,
-            service.texts,
-            service.limits.max_tokens,
-        )
-    )
-    reply = ChatReply(body.model, service.texts.tokenizer, wanted.top)
-    return await generate(service, request, body, wanted, reply)
+    return await generate(service, request, body, ChatReply)
 
 
 async def _completions(service: Service, request: Request) -> Response:
     body = await read(service, request, CompletionRequest)
-    wanted = await service.texts.run(
-        lambda: completion_choices(
-            body,
-            service.arms,
-            service.engine.model,
-            service.texts,
-            service.limits.max_tokens,
-        )
-    )
-    reply = CompletionReply(body.model, service.texts.tokenizer, wanted.top)
-    return await generate(service, request, body, wanted, reply)
+    return await generate(service, request, body, CompletionReply)
 
 
 async def _info(service: Service, request: Request) -> Response:

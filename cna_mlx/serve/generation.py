@@ -21,10 +21,10 @@ async def generate(
     service: Service,
     request: Request,
     body: Generation,
-    wanted: Choices,
-    reply: ApiReply,
+    kind: type[ApiReply],
 ) -> Response:
     """Answer whole, or as a stream whose beginning tells whether it can be made."""
+    wanted = await service.choices(body)
     if len(wanted.prompts) > service.limits.answers:
         raise ApiError(
             400,
@@ -37,6 +37,7 @@ async def generate(
             f"{service.open_answers} answers run or wait: try again later",
             headers=BUSY,
         )
+    reply = kind(body.model, service.texts.tokenizer, wanted.top)
     running = _Running(service, body, wanted, reply)
     if not body.stream:
         return await unless_gone(request, running.whole())

@@ -38,7 +38,7 @@ from cna_mlx.models.loading import ModelOptions
 from cna_mlx.serve.answers import Answers
 from cna_mlx.serve.opening import Address, open_service
 from cna_mlx.serve.replies import ChatReply
-from cna_mlx.serve.requests import arm_of, chat_choices
+from cna_mlx.serve.requests import arm_of
 from cna_mlx.serve.schema import ChatRequest, error_text
 from cna_mlx.serve.service import Service
 from cna_mlx.steering.gauge_scale import can_gauge
@@ -173,15 +173,7 @@ class SteeredModel(ModelAPI):
                 **_options(config),
             }
         )
-        wanted = await service.texts.run(
-            lambda: chat_choices(
-                body,
-                service.arms,
-                service.engine.model,
-                service.texts,
-                service.limits.max_tokens,
-            )
-        )
+        wanted = await service.choices(body)
         reply = ChatReply(self.model_name, service.texts.tokenizer, wanted.top)
         answers = Answers(wanted, reply, service.arms, service.texts)
         with service.events() as events:

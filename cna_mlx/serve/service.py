@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from cna_mlx.serve.answers import Events
 from cna_mlx.serve.arms import ServedArms
 from cna_mlx.serve.engine import Engine
+from cna_mlx.serve.requests import Choices, chat_choices, completion_choices
+from cna_mlx.serve.schema import ChatRequest, Generation
 from cna_mlx.serve.texts import Texts
 
 
@@ -59,6 +62,18 @@ class Service:
     def events(self) -> Events:
         """The events of one request, whose answers are counted."""
         return Events(self.engine, self._count)
+
+    async def choices(self, body: Generation) -> Choices:
+        """What a body asks of the engine.
+
+        Raises:
+            CnaError: it cannot be answered.
+        """
+        make: Any = (
+            chat_choices if isinstance(body, ChatRequest) else completion_choices
+        )
+        given = body, self.arms, self.engine.model, self.texts, self.limits.max_tokens
+        return await self.texts.run(partial(make, *given))
 
     def _count(self, change: int) -> None:
         self.open_answers += change

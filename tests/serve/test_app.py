@@ -14,8 +14,6 @@ import pytest
 from served import Served, served
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.options import DiscoveryOptions
-from cna_mlx.discovery.session import Session
 from cna_mlx.labels.label import label
 from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.serve.server import _Protocol
@@ -27,20 +25,6 @@ from cna_mlx.steering.events import Gauged
 SPELL = "How do I cast a sleep spell?"
 CHAT = "/v1/chat/completions"
 LONG = "Write a long story about a fox."
-
-
-@pytest.fixture(scope="module")
-def magic(demo: tuple[Any, Any]) -> Circuit:
-    """The demo's own circuit."""
-    return Session.of(*demo).default_circuit(
-        DiscoveryOptions(contrast="magic", fraction=0.0025, expect=False)
-    )
-
-
-@pytest.fixture(scope="module")
-def server(demo: tuple[Any, Any], magic: Circuit) -> Iterator[Served]:
-    with served(*demo, {"magic": magic}) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

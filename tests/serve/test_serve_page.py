@@ -17,22 +17,12 @@ from served import Served, served
 from tiny_models import Ends
 
 from cna_mlx.circuit import Circuit
-from cna_mlx.discovery.options import DiscoveryOptions
-from cna_mlx.discovery.session import Session
 from cna_mlx.serve.service import Limits
 
 SPELL = "How do I cast a spell of strength?"
 POTION = "What do I need to brew a love potion?"
 USUAL = ["0", "0.25", "0.5", "0.75", "1", "1.25", "1.5", "2"]
 CHAT = "/v1/chat/completions"
-
-
-@pytest.fixture(scope="module")
-def magic(demo: tuple[Any, Any]) -> Circuit:
-    """The demo's own circuit."""
-    return Session.of(*demo).default_circuit(
-        DiscoveryOptions(contrast="magic", fraction=0.0025, expect=False)
-    )
 
 
 @pytest.fixture(scope="module")
