@@ -28,7 +28,9 @@ def to_html(report: ReportContent | RunsContent | Page) -> str:
     from markupsafe import Markup
 
     name = _TEMPLATES.get(type(report), "page")
-    style, script = _part("report.css"), _part(f"{name}.js") if name != "page" else ""
+    style, script = _part("report.css"), ""
+    if name != "page":
+        script = _part("filters.js") + _part(f"{name}.js")
     template = _environment().get_template(f"{name}.html")
     return template.render(
         report=report,

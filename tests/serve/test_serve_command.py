@@ -17,6 +17,7 @@ import httpx
 import pytest
 from commandline import Outcome
 
+from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
@@ -59,13 +60,10 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def circuits(
-    demo: tuple[Any, Any], tmp_path_factory: pytest.TempPathFactory
+    magic: Circuit, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
     """A circuit of the demo, and half of it."""
     place = tmp_path_factory.mktemp("circuits")
-    magic = Session.of(*demo).default_circuit(
-        DiscoveryOptions(contrast="magic", fraction=0.0025, expect=False)
-    )
     files = place / "magic.json", place / "half.json"
     magic.save(files[0])
     magic.part(range(0, len(magic.neurons), 2)).save(files[1])

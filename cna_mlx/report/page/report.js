@@ -1,6 +1,4 @@
-"use strict";
-// Filters of the samples, kept in the address: "report.html#change=lost" can be sent to
-// somebody. Without this script every sample is shown.
+// Filters of the samples. Without this script every sample is shown.
 const sections = document.querySelectorAll(".samples");
 for (const root of sections) {
   const form = root.querySelector("form");
@@ -54,35 +52,7 @@ for (const root of sections) {
     output.textContent = `${count} of ${prompts.length} prompts`;
   };
 
-  const names = [...form.elements].map((one) => one.name).filter(Boolean);
-  const known = new Map(names.map((name) => [name, value(name)]));
-
-  const read = () => {
-    const given = new URLSearchParams(location.hash.slice(1));
-    for (const name of names) {
-      const wanted = given.get(name) ?? known.get(name);
-      const element = form.elements[name];
-      element.value = wanted;
-      if (element.value !== wanted) element.value = known.get(name); // no such choice
-    }
-    apply();
-  };
-
-  const write = () => {
-    const chosen = names.filter((name) => value(name) !== known.get(name));
-    const given = new URLSearchParams(chosen.map((name) => [name, value(name)]));
-    history.replaceState(null, "", `#${given}`);
-    apply();
-  };
-
-  form.hidden = false;
-  form.addEventListener("submit", (event) => event.preventDefault());
-  for (const kind of ["input", "change"]) form.addEventListener(kind, write);
-  form.addEventListener("reset", () => setTimeout(write));
-  window.addEventListener("hashchange", () => {
-    if (location.hash.includes("=")) read(); // else it is a section's
-  });
-  read();
+  keepFilters(form, apply);
 }
 // Say where a table goes on beyond the screen.
 const hint = () => {

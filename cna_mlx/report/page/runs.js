@@ -1,6 +1,5 @@
-"use strict";
-// Filters and order of the runs, kept in the address. Without this script every run is
-// shown, the latest first.
+// Filters and order of the runs. Without this script every run is shown, the latest
+// first.
 const form = document.querySelector("form");
 const body = document.querySelector(".runs tbody");
 const rows = [...body.rows]; // the latest first
@@ -41,25 +40,4 @@ const apply = () => {
   sort();
 };
 
-const read = () => {
-  const given = new URLSearchParams(location.hash.slice(1));
-  for (const name of names) {
-    form.elements[name].value = given.get(name) ?? "";
-    if (form.elements[name].selectedIndex === -1) form.elements[name].value = "";
-  }
-  apply();
-};
-
-const write = () => {
-  const chosen = names.filter((name) => value(name));
-  const given = new URLSearchParams(chosen.map((name) => [name, value(name)]));
-  history.replaceState(null, "", `#${given}`);
-  apply();
-};
-
-form.hidden = false;
-form.addEventListener("submit", (event) => event.preventDefault());
-for (const kind of ["input", "change"]) form.addEventListener(kind, write);
-form.addEventListener("reset", () => setTimeout(write));
-window.addEventListener("hashchange", read);
-read();
+keepFilters(form, apply);
