@@ -61,7 +61,7 @@ def write_runs_page(
         reporter: its progress counts the runs that are read.
 
     Raises:
-        InputError: there is no run; a directory or a file that cannot be read or
+        InputError: the run does not exist; a directory or a file that cannot be read or
             written.
     """
     place = typed_path(runs) if runs else runs_directory()

@@ -15,7 +15,7 @@ BUSY = {"Retry-After": "1"}
 
 
 class ApiError(Exception):
-    """An error that a client is told, with its status code."""
+    """An error to send to a client, with its status code."""
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ class ServedArms:
             circuits: the strength of each circuit by its name.
 
         Raises:
-            UnknownModelError: there is no such model.
+            UnknownModelError: the model is unknown.
             InputError: no such circuit, a strength that is not one, or two that differ.
             CircuitError: the circuit lacks the constants to pin it to.
         """

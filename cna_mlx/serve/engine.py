@@ -60,7 +60,7 @@ class Engine:
         cache_bytes: of the KV caches that are kept for later requests.
         lookups: other uses of the model, by name; each is called on this thread with
             what the request gives.
-        exchange: shares what the engine is told among the ranks that hold the model.
+        exchange: shares the engine's commands among the ranks that hold the model.
         warn: called with a line about an error that is not a request's.
     """
 
@@ -160,7 +160,7 @@ class Engine:
         )
 
     def _read_inbox(self, *, waits: bool) -> None:
-        """Do what the engine is told; of several ranks the first is."""
+        """Obey the commands that came; of several ranks the first one receives them."""
         told: list[Command] = []
         if self._exchange is None or ranks.is_first():
             with suppress(Empty):

@@ -47,7 +47,7 @@ def words_lookup(body: WordsRequest, arms: ServedArms, deliver: Deliver) -> Look
     arm = arms.arm(body.model, body.multiplier, body.circuits)
     circuit = arms.circuit_of(arm)
     if circuit is None or not can_gauge(circuit):
-        raise InputError("there is no circuit with a gauge here")
+        raise InputError("no circuit here has a gauge")
     messages = [message.to_dict() for message in body.messages]
     if messages[-1]["role"] != "user":
         raise InputError("messages: the last one must be the user's")

@@ -109,7 +109,7 @@ def completion_choices(
     if body.echo and limit > 1:
         raise InputError("echo: it needs max_tokens 0 or 1")
     if body.echo and body.stream:
-        raise InputError("echo: there is no stream of it")
+        raise InputError("echo: it cannot be streamed")
     return _choices(
         body, arms, model, texts, prompts, limit, body.logprobs, echoes=bool(body.echo)
     )
@@ -177,7 +177,7 @@ def _gauges_of(
     usual = arms.circuit_of(next((arm for arm in steered if arm.steering), BASELINE))
     found = [arms.circuit_of(arm) if arm.steering else usual for arm in steered]
     if not all(one is not None and can_gauge(one) for one in found):
-        raise InputError("gauge: there is no circuit with a gauge here")
+        raise InputError("gauge: no circuit here has a gauge")
     return found
 
 

@@ -31,7 +31,7 @@ def bound(host: str, port: int) -> socket.socket:
     """A socket at this address; port 0 takes a free one.
 
     Raises:
-        InputError: there is no such address, or another program has it.
+        InputError: the address does not exist, or another program uses it.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -154,5 +154,5 @@ class Lookup(Work):
     given: dict[str, Any]
 
 
-#: What an engine is told: take work, drop work by its number, or finish (now or not).
+#: A command to an engine: take work, drop work by its number, finish (now or not).
 Command = tuple[Literal["take", "drop", "finish"], Work | int | bool]

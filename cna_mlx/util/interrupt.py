@@ -25,7 +25,7 @@ class Interrupt:
     def watching(self) -> Iterator["Interrupt"]:
         """Set the flag at the first Ctrl-C; raise KeyboardInterrupt at the second.
 
-        Among several ranks there is no second: they stop together.
+        Several ranks stop together at the first.
         """
         self.was_pressed = False
         self._stop.forget()
@@ -56,7 +56,7 @@ def obey_ctrl_c_together() -> None:
         return
 
     def press(number: int, stack: FrameType | None) -> None:
-        # in rank 0's own work the others are told; else they are somewhere else
+        # in rank 0's own work the others learn of it; else they are somewhere else
         raise KeyboardInterrupt if ranks.is_apart() else Terminated(number)
 
     signal.signal(signal.SIGINT, press if ranks.is_first() else signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Requests over HTTP: what comes back, and what wrong ones are told."""
+"""Requests over HTTP: what comes back, also to wrong ones."""
 
 import json
 import logging
