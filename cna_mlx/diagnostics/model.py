@@ -8,7 +8,6 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
 
 from cna_mlx.diagnostics import invariants, rows
 from cna_mlx.diagnostics.results import (
@@ -32,6 +31,7 @@ from cna_mlx.models.families import (
 )
 from cna_mlx.models.fingerprint import fingerprint, quantization
 from cna_mlx.models.loading import source_of
+from cna_mlx.models.memory.loaded import parameter_bytes
 from cna_mlx.models.mlx_lm_internals import ArraysCache, make_prompt_cache
 from cna_mlx.prompts.chat_template import render_prompt
 from cna_mlx.steering.arms import BASELINE
@@ -77,12 +77,6 @@ def hooked_items(model: Any, store: Store) -> Iterator[Item]:
     contrasts = (circuit.provenance.contrast for circuit in store.circuits(own))
     names = {str(contrast and contrast.name) for contrast in contrasts}
     yield Fact("circuits kept", ", ".join(sorted(names)) or "none")
-
-
-def parameter_bytes(model: Any) -> int:
-    """Return the bytes of all parameters."""
-    arrays: list[Any] = tree_flatten(model.parameters())  # type: ignore[assignment]
-    return sum(array.nbytes for _, array in arrays)
 
 
 def bytes_per_token(model: Any) -> int:

@@ -13,10 +13,10 @@ from cna_mlx.discovery import weight_norms
 from cna_mlx.models.families import family_of, projections
 from cna_mlx.models.fingerprint import quantization
 from cna_mlx.models.loading import source_of
+from cna_mlx.models.memory.loaded import parameter_bytes
 from cna_mlx.models.memory.machine import gigabytes
 from cna_mlx.models.memory.rates import disk_rate
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
-from cna_mlx.models.offload.streaming import arrays_of
 from cna_mlx.steering.prefill import copy_of, take_rows
 from cna_mlx.util.environment import attempt
 
@@ -124,7 +124,7 @@ def disk_items(model: Any) -> Iterator[Item]:
     rate = disk_rate(largest)
     yield Fact("disk", rate / 1e9, "GB/s", "reading the model's files")
     layers = family_of(model).layers(model)
-    layer = max(sum(array.nbytes for _, array in arrays_of(one)) for one in layers)
+    layer = max(map(parameter_bytes, layers))
     yield checked("reading a layer", check_reading, layer, rate)
 
 

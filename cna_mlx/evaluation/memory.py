@@ -8,7 +8,7 @@ from cna_mlx.evaluation.kl import LOGITS
 from cna_mlx.evaluation.order import sizes
 from cna_mlx.models.context import vocabulary
 from cna_mlx.models.memory.forecast import evaluation_bytes
-from cna_mlx.models.memory.loaded import loaded_bytes, loaded_shape
+from cna_mlx.models.memory.loaded import loaded_shape, parameter_bytes
 from cna_mlx.models.memory.machine import gigabytes, machine
 from cna_mlx.models.memory.plan import TIGHT
 
@@ -37,7 +37,7 @@ def batch_bytes(evaluation: Evaluation) -> int:
 
 def short_of_memory(evaluation: Evaluation) -> str | None:
     """A warning with the numbers and a width that fits; None if memory suffices."""
-    weights = loaded_bytes(evaluation.model)
+    weights = parameter_bytes(evaluation.model)
     usable = machine().usable
 
     def needed(one: Evaluation) -> int:

@@ -1,9 +1,12 @@
 """The supported families of models, and how to walk their layers."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from threading import get_ident
 from typing import Any
+
+import mlx.core as mx
 
 from cna_mlx.errors import UnsupportedModelError
 from cna_mlx.models import experts, fused, gemma, llama, nemotron, qwen
@@ -203,3 +206,21 @@ def installed(
     finally:
         for index, mlp in originals.items():
             all_layers[index][family.mlp], blocks[index].thread = mlp, None
+
+
+@contextmanager
+def tapped_last(model: Any, layers: list[int]) -> Iterator[dict[int, mx.array]]:
+    """The activations at the last token of each call inside the block.
+
+    Yields:
+        [rows, d_ff] in float32 by layer, filled by the call.
+    """
+    taken: dict[int, mx.array] = {}
+
+    def keep(layer: int, activations: mx.array) -> None:
+        taken[layer] = activations[:, -1].astype(mx.float32)
+
+    with installed(model, layers) as blocks, ExitStack() as stack:
+        for layer, block in blocks.items():
+            stack.enter_context(block.tapped(partial(keep, layer)))
+        yield taken

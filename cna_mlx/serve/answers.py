@@ -97,7 +97,7 @@ class Answers:
         """The JSON of the whole reply."""
         async for _ in self._grown(events):
             pass
-        return self._reply.whole(self.choices)
+        return await self._texts.run(partial(self._reply.whole, self.choices))
 
     async def parts(self, events: Events) -> AsyncIterator[dict[str, Any]]:
         """The chunks of a stream; the first comes when the first prompt was read."""
@@ -108,14 +108,14 @@ class Answers:
                 begun.add(place)
                 yield self._reply.part(place, None)
             if isinstance(event, AnswerPart):
+                part = partial(self._reply.part, place, event.text)
                 if event.token and self._wanted.top is not None:
-                    tokens = [event.token]
-                else:
-                    tokens = []
-                if event.text or tokens:
-                    yield self._reply.part(
-                        place, event.text, tokens, offsets=offsets[place]
+                    where = offsets[place]
+                    yield await self._texts.run(
+                        partial(part, [event.token], offsets=where)
                     )
+                elif event.text:
+                    yield part()
             elif isinstance(event, Ended):
                 one = self.choices[place]
                 yield self._reply.part(place, "", (), one.finish, one.extra)
@@ -157,7 +157,7 @@ class Answers:
         if not (body.gauge or body.label):
             return None
         extra: dict[str, Any] = {
-            "circuits": self._arms.name_of(self._wanted.arms[place])
+            "circuits": self._arms.strengths_of(self._wanted.arms[place])
         }
         if body.gauge:
             extra["gauge"] = one.gauge

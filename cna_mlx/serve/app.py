@@ -95,7 +95,11 @@ def _entry(service: Service, name: str) -> dict[str, Any]:
     arm = service.arms.arm(name)
     entry = {"id": name, "object": "model", "created": 0, "owned_by": "cna-mlx"}
     limit = context_length(service.engine.model)
-    return {**entry, "context_length": limit, "circuits": service.arms.name_of(arm)}
+    return {
+        **entry,
+        "context_length": limit,
+        "circuits": service.arms.strengths_of(arm),
+    }
 
 
 async def _chat(service: Service, request: Request) -> Response:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import InputError
 from cna_mlx.steering.arms import BASELINE, Arm
+from cna_mlx.steering.interventions import Intervention
 from cna_mlx.strength import Pin, Strength, as_typed, check_strength, parse_strength
 
 _SHOWN = (0.0, 0.5)  # multipliers that are listed though nobody asked for them
@@ -82,10 +83,13 @@ class ServedArms:
             return circuit
         return next(iter(self.circuits.values()), None)
 
-    def name_of(self, arm: Arm) -> dict[str, str]:
+    def name_of(self, circuit: Intervention) -> str:
+        """The name of a circuit that is served."""
+        return next(name for name, one in self.circuits.items() if one is circuit)
+
+    def strengths_of(self, arm: Arm) -> dict[str, str]:
         """The strength of each circuit of an arm, as a user types it."""
-        names = {id(circuit): name for name, circuit in self.circuits.items()}
-        return {names[id(one)]: as_typed(strength) for one, strength in arm.steering}
+        return {self.name_of(one): as_typed(strength) for one, strength in arm.steering}
 
     def _named(self, text: str) -> tuple[str, Strength | None]:
         """The circuit and the strength that a model's name has."""

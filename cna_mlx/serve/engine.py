@@ -93,7 +93,6 @@ class Engine:
         self._scores: deque[ScorePrompt] = deque()
         self._lookups: deque[Lookup] = deque()
         self._feeding: Feeding | None = None
-        self._fed: tuple[Feeding, NextTokens] | None = None
         self._scales: dict[int, Scale] = {}
         self._turns = 0
         self._ends: str | None = None  # "finish" what runs, or end "now"
@@ -221,11 +220,13 @@ class Engine:
             mx.clear_cache()  # batches of every size leave buffers behind
         with self._failing(self._rows.fail):
             self._rows.step()
+        fed = None
         with self._failing(self._fail_feeding):
-            self._feed()
-        if self._fed:
-            with self._failing(self._rows.fail):
-                self._join()
+            fed = self._feed()
+        if fed:
+            feeding, first = fed
+            with self._failing(self._rows.fail), _told(feeding.rows):
+                self._rows.join(feeding.rows, feeding.cache, first)
         if self._scores:
             works = self._next_scores()
             with self._failing(lambda error: _fail(works, error)):
@@ -257,23 +258,19 @@ class Engine:
             fail(StoppedError())
             raise
 
-    def _feed(self) -> None:
+    def _feed(self) -> tuple[Feeding, NextTokens] | None:
+        """Feed a part of the prompts that came; at their end, with the first tokens."""
         if self._feeding and all(row.is_over for row in self._feeding.rows):
             self._feeding = None
         if self._feeding is None and (rows := self._admitted()):
             with _told(rows):
                 self._feeding = Feeding(self.model, rows, self._edits, self._kept)
-        if self._feeding is None:
-            return
-        if self._feeding.feed(_BESIDE if self._rows.rows else _ALONE):
-            first = self._feeding.first(self._scale_of)
-            self._fed, self._feeding = (self._feeding, first), None
-
-    def _join(self) -> None:
-        assert self._fed is not None
-        (fed, first), self._fed = self._fed, None
-        with _told(fed.rows):
-            self._rows.join(fed.rows, fed.cache, first)
+        fed = self._feeding
+        if fed is None or not fed.feed(_BESIDE if self._rows.rows else _ALONE):
+            return None
+        first = fed.first(self._scale_of)
+        self._feeding = None
+        return fed, first
 
     def _fail_feeding(self, error: Exception) -> None:
         fed, self._feeding = self._feeding, None
@@ -300,7 +297,7 @@ class Engine:
         return rows
 
     def _next_scores(self) -> list[ScorePrompt]:
-        works, longest = [self._scores.popleft()], 0
+        works = [self._scores.popleft()]
         longest = len(works[0].prompt)
         while self._scores and len(works) < TOGETHER:
             longest = max(longest, len(self._scores[0].prompt))

@@ -1,8 +1,6 @@
 """Feed the prompts of several requests, a part at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -10,7 +8,7 @@ import numpy as np
 
 from cna_mlx.circuit import Circuit
 from cna_mlx.errors import CnaError
-from cna_mlx.models.families import installed
+from cna_mlx.models.families import tapped_last
 from cna_mlx.models.forward import merged
 from cna_mlx.serve.batch_edits import BatchEdits
 from cna_mlx.serve.prompt_cache import PromptCache
@@ -83,9 +81,10 @@ class Feeding:
             None if (own := row.ask.gauge) is None else scale_of(own)
             for row in self.rows
         ]
+        read = {layer for scale in scales if scale for layer in scale.layers}
         with (
             self._edits.installed([row.ask.arm for row in self.rows]),
-            _tapped(self._model, [one for one in scales if one]) as taken,
+            tapped_last(self._model, sorted(read)) as taken,
         ):
             logits = self._model(last, cache=self.cache)[:, -1]
         top = max(row.ask.top or 0 for row in self.rows)
@@ -105,18 +104,3 @@ def _reading(scale: Scale, arrays: dict[int, np.ndarray], row: int) -> float:
     """The gauge of a row, from the activations [rows, d_ff] of the layers."""
     parts = (scale.part(layer, found[row : row + 1]) for layer, found in arrays.items())
     return float(finite(np.zeros(1) + sum(parts))[0])
-
-
-@contextmanager
-def _tapped(model: Any, scales: Sequence[Scale]) -> Iterator[dict[int, mx.array]]:
-    """The activations at the last token, in the layers that the gauges read."""
-    taken: dict[int, mx.array] = {}
-
-    def keep(layer: int, activations: mx.array) -> None:
-        taken[layer] = activations[:, -1].astype(mx.float32)
-
-    layers = sorted({layer for scale in scales for layer in scale.layers})
-    with installed(model, layers) as blocks, ExitStack() as stack:
-        for layer, block in blocks.items():
-            stack.enter_context(block.tapped(partial(keep, layer)))
-        yield taken

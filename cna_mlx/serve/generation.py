@@ -37,7 +37,7 @@ async def generate(
             f"{service.open_answers} answers run or wait: try again later",
             headers=BUSY,
         )
-    reply = kind(body.model, service.texts.tokenizer, wanted.top)
+    reply = kind(body.model, service.texts.tokens, wanted.top)
     running = _Running(service, body, wanted, reply)
     if not body.stream:
         return await unless_gone(request, running.whole())

@@ -174,7 +174,7 @@ class SteeredModel(ModelAPI):
             }
         )
         wanted = await service.choices(body)
-        reply = ChatReply(self.model_name, service.texts.tokenizer, wanted.top)
+        reply = ChatReply(self.model_name, service.texts.tokens, wanted.top)
         answers = Answers(wanted, reply, service.arms, service.texts)
         with service.events() as events:
             events.submit(wanted.works(events.deliver))

@@ -51,8 +51,8 @@ def words_lookup(body: WordsRequest, arms: ServedArms, deliver: Deliver) -> Look
     messages = [message.to_dict() for message in body.messages]
     if messages[-1]["role"] != "user":
         raise InputError("messages: the last one must be the user's")
-    (name,) = (name for name, one in arms.circuits.items() if one is circuit)
-    return Lookup(deliver, _WORDS, {"circuit": name, "messages": messages})
+    given = {"circuit": arms.name_of(circuit), "messages": messages}
+    return Lookup(deliver, _WORDS, given)
 
 
 def first_words_lookup(

@@ -11,7 +11,7 @@ from cna_mlx.circuit import Circuit
 from cna_mlx.discovery.options import DiscoveryOptions
 from cna_mlx.discovery.session import Session
 from cna_mlx.errors import InputError
-from cna_mlx.models.memory.loaded import loaded_bytes, loaded_shape
+from cna_mlx.models.memory.loaded import loaded_shape, parameter_bytes
 from cna_mlx.models.memory.machine import machine
 from cna_mlx.serve.arms import ServedArms
 from cna_mlx.serve.engine import Engine
@@ -174,7 +174,7 @@ def _askable(name: str) -> str:
 def room(model: Any) -> dict[str, int]:
     """How many tokens fit in the rows' KV caches, and the bytes to keep others."""
     usable = ranks.first(lambda: machine().usable)
-    free = max(0, usable - loaded_bytes(model))
+    free = max(0, usable - parameter_bytes(model))
     shape = loaded_shape(model)
     tokens = int(_ROWS * free / max(1, shape.kv_per_token))
     return {"tokens": max(4096, tokens), "cache_bytes": int(_KEPT * free)}

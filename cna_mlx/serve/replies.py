@@ -52,20 +52,21 @@ class ApiReply:
 
     Args:
         model: the name that was asked for.
-        tokenizer: to write tokens.
+        texts: to write tokens.
         top: the number of most likely tokens; None for no log-probabilities.
     """
 
     kind: str
+    chunk: str  # the kind of a part of a stream
     name: str
 
-    def __init__(self, model: str, tokenizer: Any, top: int | None) -> None:
+    def __init__(self, model: str, texts: TokenTexts, top: int | None) -> None:
         self._head = {
             "id": f"{self.name}-{token_hex(12)}",
             "created": int(time.time()),
             "model": model,
         }
-        self._texts, self._top = TokenTexts(tokenizer), top
+        self._texts, self._top = texts, top
 
     def offsets(self) -> Offsets:
         """Where the tokens of an answer begin in its text, one after the other."""
@@ -98,20 +99,16 @@ class ApiReply:
         entry["finish_reason"] = finish
         if extra is not None:
             entry["cna"] = extra
-        return {**self._head, "object": self._chunk, "choices": [entry]}
+        return {**self._head, "object": self.chunk, "choices": [entry]}
 
     def end(self, choices: Sequence[ChoiceText]) -> dict[str, Any]:
         """The chunk with the token counts."""
         return {
             **self._head,
-            "object": self._chunk,
+            "object": self.chunk,
             "choices": [],
             "usage": usage(choices),
         }
-
-    @property
-    def _chunk(self) -> str:
-        return self.kind
 
     def _choice(self, index: int, one: ChoiceText) -> dict[str, Any]:
         entry: dict[str, Any] = {"index": index, **self._message(one.text)}
@@ -134,11 +131,7 @@ class ApiReply:
 class ChatReply(ApiReply):
     """Answers to messages."""
 
-    kind, name = "chat.completion", "chatcmpl"
-
-    @property
-    def _chunk(self) -> str:
-        return "chat.completion.chunk"
+    kind, chunk, name = "chat.completion", "chat.completion.chunk", "chatcmpl"
 
     def _message(self, text: str) -> dict[str, Any]:
         return {"message": {"role": "assistant", "content": text, "refusal": None}}
@@ -169,7 +162,7 @@ class ChatReply(ApiReply):
 class CompletionReply(ApiReply):
     """Continuations of texts."""
 
-    kind, name = "text_completion", "cmpl"
+    kind, chunk, name = "text_completion", "text_completion", "cmpl"
 
     def _message(self, text: str) -> dict[str, Any]:
         return {"text": text}

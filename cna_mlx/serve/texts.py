@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from cna_mlx.labels.label import label
 from cna_mlx.prompts.chat_template import Message, Rendering, render
+from cna_mlx.serve.token_texts import TokenTexts
 
 _Found = TypeVar("_Found")
 
@@ -18,10 +19,14 @@ class Texts:
 
     It is a copy: the engine's thread uses the model's own, and a tokenizer of the
     tokenizers library must not be used by two threads at once.
+
+    Attributes:
+        tokens: the texts of single tokens; to be used inside :meth:`run`.
     """
 
     def __init__(self, tokenizer: Any, rendering: Rendering) -> None:
         self.tokenizer, self._rendering = deepcopy(tokenizer), rendering
+        self.tokens = TokenTexts(self.tokenizer)
         self._thread = ThreadPoolExecutor(1, "cna-mlx-texts")
 
     async def run(self, work: Callable[[], _Found]) -> _Found:

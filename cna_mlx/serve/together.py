@@ -58,12 +58,12 @@ def _made(what: Any, arms: ServedArms) -> Any:
 def _encoded(value: Any, arms: ServedArms) -> Any:
     if isinstance(value, Arm):
         pairs = [
-            [_name(circuit, arms), to_intervention(strength)]
+            [arms.name_of(circuit), to_intervention(strength)]
             for circuit, strength in value.steering
         ]
         return {_ARM: [value.label, pairs]}
     if isinstance(value, Circuit):
-        return {_CIRCUIT: _name(value, arms)}
+        return {_CIRCUIT: arms.name_of(value)}
     if isinstance(value, Sampled):
         return {_SAMPLED: asdict(value)}
     if isinstance(value, Greedy):
@@ -89,7 +89,3 @@ def _arm(label: str, pairs: Sequence[Any], arms: ServedArms) -> Arm:
         (arms.circuits[name], from_intervention(strength)) for name, strength in pairs
     )
     return Arm(label, tuple(steering))
-
-
-def _name(circuit: Any, arms: ServedArms) -> str:
-    return next(name for name, one in arms.circuits.items() if one is circuit)

@@ -1,9 +1,7 @@
 """Decode the arms of one prompt together: a row of the batch for each arm."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -11,7 +9,7 @@ import numpy as np
 
 from cna_mlx.labels.thoughts import opens_thought
 from cna_mlx.models.context import context_length
-from cna_mlx.models.families import installed
+from cna_mlx.models.families import tapped_last
 from cna_mlx.models.forward import merged
 from cna_mlx.models.mlx_lm_internals import make_prompt_cache
 from cna_mlx.steering.arm_cache import ArmCache, extract_row
@@ -207,7 +205,8 @@ class Batch:
         return make_prompt_cache(self.model), 0
 
     def _decode(self, cache: list[Any]) -> Iterator[Gauged | Token | Answer]:
-        with self._tapped() as taken:
+        read = self.scale.layers if self.scale else []
+        with tapped_last(self.model, read) as taken:
             tokens = self._next(mx.array([ids[-1] for ids in self.prompts]), cache)
         if self.scale is not None:
             parts = (self.scale.part(layer, np.array(a)) for layer, a in taken.items())
@@ -242,20 +241,6 @@ class Batch:
         self._fed = [mx.concatenate(self._fed, axis=1)[held]]
         self._logits = self._logits[held]
         return tokens[held]
-
-    @contextmanager
-    def _tapped(self) -> Iterator[dict[int, mx.array]]:
-        """The activations at the last token, in the layers that the gauge reads."""
-        taken: dict[int, mx.array] = {}
-
-        def keep(layer: int, activations: mx.array) -> None:
-            taken[layer] = activations[:, -1].astype(mx.float32)
-
-        layers = self.scale.layers if self.scale else []
-        with installed(self.model, layers) as blocks, ExitStack() as stack:
-            for layer, block in blocks.items():
-                stack.enter_context(block.tapped(partial(keep, layer)))
-            yield taken
 
     def _next(self, tokens: mx.array, cache: list[Any]) -> mx.array:
         # Installed only while the graph is built: the caller may use the model

@@ -54,10 +54,10 @@ from cna_mlx.diagnostics.bench.walks import (
     spread,
 )
 from cna_mlx.diagnostics.invariants import random_circuit
-from cna_mlx.diagnostics.model import parameter_bytes
 from cna_mlx.discovery.activations import last_activations
 from cna_mlx.discovery.cache import Store
 from cna_mlx.discovery.session import Session
+from cna_mlx.models.memory.loaded import parameter_bytes
 from cna_mlx.prompts import PromptSet
 from cna_mlx.ui.bench import closing_line, environment_lines, result_lines
 

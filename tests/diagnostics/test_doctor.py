@@ -35,6 +35,7 @@ from cna_mlx.discovery.cache import Store
 from cna_mlx.errors import NonFiniteError
 from cna_mlx.models import forward
 from cna_mlx.models.family import text_of
+from cna_mlx.models.memory.loaded import parameter_bytes
 from cna_mlx.models.memory.machine import Machine
 from cna_mlx.models.memory.shape import Shape
 from cna_mlx.prompts.chat_template import render_prompt
@@ -571,7 +572,7 @@ def test_what_decoding_a_token_reads(build: Any, tied: bool) -> None:
     model = build("llama", tie_word_embeddings=tied)
     spared = 0 if tied else model.model.embed_tokens.weight.nbytes
     found = model_checks.bytes_per_token(model)
-    assert found == model_checks.parameter_bytes(model) - spared
+    assert found == parameter_bytes(model) - spared
 
 
 @pytest.mark.parametrize("precision", ["float32", "4-bit-float32"])
@@ -585,8 +586,8 @@ def test_a_token_reads_the_experts_that_it_is_sent_to(
         for name, array in tree_flatten(model.parameters())
         if "switch_mlp" in name
     ]
-    table = model_checks.parameter_bytes(model.model.embed_tokens)
-    read = model_checks.parameter_bytes(model) - table - sum(experts) * 6 // 8
+    table = parameter_bytes(model.model.embed_tokens)
+    read = parameter_bytes(model) - table - sum(experts) * 6 // 8
     assert model_checks.bytes_per_token(model) == read
 
 

@@ -106,7 +106,7 @@ def test_a_run_that_is_too_wide_is_told_what_fits(
     of_rows: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wide = of_rows(32, 4, 40)
-    weights = memory.loaded_bytes(wide.model)
+    weights = memory.parameter_bytes(wide.model)
 
     def has(usable: float) -> None:
         monkeypatch.setattr(memory, "machine", lambda: Machine(10**12, int(usable)))

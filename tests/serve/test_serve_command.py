@@ -231,7 +231,7 @@ def test_circuits_are_named_after_their_files(
         "demo@half@0.5",
     ]
     arm = arms.arm("demo", circuits={"half": 0.5, "magic": 0.0})
-    assert arms.name_of(arm) == {"magic": "0", "half": "0.5"}
+    assert arms.strengths_of(arm) == {"magic": "0", "half": "0.5"}
     assert [strength for _, strength in arm.steering] == [0.0, 0.5]
 
 

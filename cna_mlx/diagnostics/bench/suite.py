@@ -15,7 +15,6 @@ from cna_mlx.diagnostics.bench.physics import Physics
 from cna_mlx.diagnostics.bench.timed_walk import TimedWalk
 from cna_mlx.diagnostics.bench.timing import Budget, Clock, Comparison
 from cna_mlx.diagnostics.invariants import random_circuit
-from cna_mlx.diagnostics.model import parameter_bytes
 from cna_mlx.discovery.cache import Store
 from cna_mlx.discovery.discover import run_discovery
 from cna_mlx.discovery.options import defaults_for
@@ -26,7 +25,7 @@ from cna_mlx.models.families import family_of
 from cna_mlx.models.fingerprint import fingerprint
 from cna_mlx.models.loading import on_disk
 from cna_mlx.models.memory.forecast import decoding_bytes, discovery_bytes
-from cna_mlx.models.memory.loaded import loaded_shape
+from cna_mlx.models.memory.loaded import loaded_shape, parameter_bytes
 from cna_mlx.models.memory.plan import streamed_bytes
 from cna_mlx.models.offload.streaming import read_whole
 from cna_mlx.prompts import PromptSet, load_bank, load_contrast

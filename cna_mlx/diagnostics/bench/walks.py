@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 import mlx.core as mx
 import numpy as np
 
-from cna_mlx.diagnostics.model import bytes_per_token, parameter_bytes
+from cna_mlx.diagnostics.model import bytes_per_token
 from cna_mlx.discovery.activations import groups, last_activations, shared_prefix
 from cna_mlx.models.families import experts_of, family_of
 from cna_mlx.models.memory.forecast import Workload
+from cna_mlx.models.memory.loaded import parameter_bytes
 from cna_mlx.prompts import PromptSet
 
 _T = TypeVar("_T")

@@ -16,6 +16,6 @@ def loaded_shape(model: Any) -> Shape:
     return Shape.of_config(vars(text_of(model).args), hidden.dtype.size)
 
 
-def loaded_bytes(model: Any) -> int:
-    """The bytes of a model's weights."""
-    return sum(array.nbytes for _, array in arrays_of(model))
+def parameter_bytes(module: Any) -> int:
+    """The bytes of all parameters of a model or a part of it."""
+    return sum(array.nbytes for _, array in arrays_of(module))
