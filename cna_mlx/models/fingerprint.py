@@ -1,6 +1,7 @@
 """Identify weights by their content, whatever the directory is called."""
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import mlx.core as mx
@@ -36,12 +37,9 @@ def _fingerprint(model: Any) -> str:
         for index, layer in weights.layers():
             digest.update(_description(layer, index))
             heads += _bits(_rows_and_columns(layer))
-        for path in _ends(model):
-            with weights.heads(path) as firsts:
-                for name, array, first in firsts:
-                    said = f"{path}.{name} {array.shape} {array.dtype}\n"
-                    digest.update(said.encode())
-                    heads += _bits([first])
+        for said, first in _ends(model, weights):
+            digest.update(said)
+            heads += _bits([first])
     digest.update(heads)
     return digest.hexdigest()
 
@@ -60,12 +58,9 @@ class Heads:
             self._digest.update(_description(layer, index))
         self._ends: list[mx.array] = []
         with turns(model) as weights:
-            for path in _ends(model):
-                with weights.heads(path) as firsts:
-                    for name, array, first in firsts:
-                        said = f"{path}.{name} {array.shape} {array.dtype}\n"
-                        self._digest.update(said.encode())
-                        self._ends.append(first)
+            for said, first in _ends(model, weights):
+                self._digest.update(said)
+                self._ends.append(first)
 
     def of_layer(self, index: int) -> list[mx.array]:
         """The arrays of a layer."""
@@ -109,10 +104,13 @@ def _bits(heads: list[mx.array]) -> bytes:
     return b"".join(np.array(head).tobytes() for head in bits)
 
 
-def _ends(model: Any) -> list[str]:
-    """The paths of the modules before the first layer and after the last."""
+def _ends(model: Any, weights: Any) -> Iterator[tuple[bytes, mx.array]]:
+    """The arrays before the first layer and after the last: a description, a head."""
     names = (name for name, _ in arrays_of(model) if ".layers." not in name)
-    return list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+    for path in dict.fromkeys(name.rpartition(".")[0] for name in names):
+        with weights.heads(path) as firsts:
+            for name, array, first in firsts:
+                yield f"{path}.{name} {array.shape} {array.dtype}\n".encode(), first
 
 
 def quantization(model: Any) -> str:

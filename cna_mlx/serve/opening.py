@@ -173,11 +173,14 @@ def _askable(name: str) -> str:
 
 def room(model: Any) -> dict[str, int]:
     """How many tokens fit in the rows' KV caches, and the bytes to keep others."""
-    usable = ranks.first(lambda: machine().usable)
-    free = max(0, usable - parameter_bytes(model))
+    free = max(0, machine().usable - parameter_bytes(model))
     shape = loaded_shape(model)
     tokens = int(_ROWS * free / max(1, shape.kv_per_token))
-    return {"tokens": max(4096, tokens), "cache_bytes": int(_KEPT * free)}
+    # of all ranks the first one's: they must admit the same requests
+    found: dict[str, int] = ranks.share(
+        {"tokens": max(4096, tokens), "cache_bytes": int(_KEPT * free)}
+    )
+    return found
 
 
 def _log(path: Path) -> Callable[[dict[str, Any]], None]:
