@@ -54,10 +54,7 @@ def _joined() -> Any | None:
         found = mx.distributed.init()
     except (RuntimeError, ValueError) as error:
         raise CnaError(f"the ranks cannot reach each other: {error}") from None
-    if found.size() == 1:
-        return None
-    _streams.append(mx.default_stream(mx.cpu))
-    return found
+    return found if found.size() > 1 else None
 
 
 def _is_blank(file: str) -> bool:
@@ -69,7 +66,6 @@ def _is_blank(file: str) -> bool:
 
 
 _groups: list[Any | None] = []  # one, once it is known
-_streams: list[Any] = []  # the one that sums, among several ranks
 
 
 def count() -> int:
@@ -147,25 +143,9 @@ def apart() -> Iterator[None]:
 def is_apart() -> bool:
     """Whether nothing is shared now: on one machine, or in a rank's own work.
 
-    Other threads than the main one never share; see :func:`share_from_here`.
+    Other threads than the main one never share: a server's, which read files alone.
     """
     return group() is None or _apart > 0 or threading.get_ident() != _thread
-
-
-def share_from_here() -> None:
-    """Let this thread, in the place of the main one, do what the ranks share.
-
-    A server's engine, say: the threads that answer requests then read files alone. The
-    thread before it must not share any more; what it began is waited for, because each
-    thread has a stream of MLX's, and sums of two streams have no order.
-    """
-    global _thread
-    _thread = threading.get_ident()
-    if _streams:
-        import mlx.core as mx
-
-        mx.synchronize(_streams[0])
-        _streams[0] = mx.default_stream(mx.cpu)
 
 
 def share(value: Any = None) -> Any:
